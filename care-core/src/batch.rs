@@ -1,0 +1,174 @@
+//! Token ids of several texts as one rectangle, and how texts are grouped so that little is padding.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+/// On which side of a text the padding goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PaddingSide {
+    /// Text first, padding after it.
+    #[default]
+    Right,
+    /// Padding first, text flush with the end of the row.
+    Left,
+}
+
+/// Token ids `[batch, seq]` with the mask that says which of them are text.
+///
+/// The mask is kept beside the ids and never derived from them: Qwen3-Embedding's terminal token is
+/// also its padding token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenBatch {
+    ids: Vec<u32>,
+    spans: Vec<(usize, usize)>,
+    seq_len: usize,
+    side: PaddingSide,
+}
+
+impl TokenBatch {
+    /// Pads texts to the longest of them.
+    ///
+    /// # Panics
+    /// When there is no text, or one without a token.
+    pub fn pad<I: AsRef<[u32]>>(texts: &[I], pad_id: u32, side: PaddingSide) -> Self {
+        assert!(!texts.is_empty(), "a batch needs at least one text");
+        let seq_len = texts.iter().map(|text| text.as_ref().len()).max().unwrap_or(0);
+        let mut ids = vec![pad_id; texts.len() * seq_len];
+        let mut spans = Vec::with_capacity(texts.len());
+        for (row, text) in texts.iter().enumerate() {
+            let text = text.as_ref();
+            assert!(!text.is_empty(), "text {row} of the batch has no token");
+            let start = match side {
+                PaddingSide::Right => 0,
+                PaddingSide::Left => seq_len - text.len(),
+            };
+            let at = row * seq_len + start;
+            ids[at..at + text.len()].copy_from_slice(text);
+            spans.push((start, start + text.len()));
+        }
+        Self { ids, spans, seq_len, side }
+    }
+
+    /// Number of texts.
+    pub fn batch_size(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Tokens in a row, padding included.
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    /// Tokens of text in all rows together, padding not included.
+    pub fn token_count(&self) -> usize {
+        self.spans.iter().map(|(start, end)| end - start).sum()
+    }
+
+    /// Whether any row holds padding.
+    pub fn has_padding(&self) -> bool {
+        self.token_count() != self.ids.len()
+    }
+
+    /// On which side the padding is.
+    pub fn padding_side(&self) -> PaddingSide {
+        self.side
+    }
+
+    /// The first and the one-past-last position of each row's text.
+    pub fn spans(&self) -> &[(usize, usize)] {
+        &self.spans
+    }
+
+    /// Token ids `[batch, seq]`.
+    pub fn input_ids(&self, device: &Device) -> Tensor<2, Int> {
+        let ids: Vec<i64> = self.ids.iter().map(|&id| i64::from(id)).collect();
+        Tensor::from_data(TensorData::new(ids, [self.batch_size(), self.seq_len]), device)
+    }
+
+    /// The mask `[batch, seq]`: true = text, false = padding.
+    pub fn attention_mask(&self, device: &Device) -> Tensor<2, Bool> {
+        let mask: Vec<bool> =
+            self.positions_by_row().map(|(position, (start, end))| (start..end).contains(&position)).collect();
+        Tensor::from_data(TensorData::new(mask, [self.batch_size(), self.seq_len]), device)
+    }
+
+    /// Each token's place in its own text, `[batch, seq]`, counted from 0; padding gets 0.
+    ///
+    /// So a network with learned positions gives the same result for either padding side.
+    pub fn position_ids(&self, device: &Device) -> Tensor<2, Int> {
+        let places: Vec<i64> = self
+            .positions_by_row()
+            .map(
+                |(position, (start, end))| if (start..end).contains(&position) { (position - start) as i64 } else { 0 },
+            )
+            .collect();
+        Tensor::from_data(TensorData::new(places, [self.batch_size(), self.seq_len]), device)
+    }
+
+    fn positions_by_row(&self) -> impl Iterator<Item = (usize, (usize, usize))> + '_ {
+        self.spans.iter().flat_map(|&span| (0..self.seq_len).map(move |position| (position, span)))
+    }
+}
+
+/// Groups texts of similar length under a budget of tokens, padding included.
+///
+/// Returns indices into `lengths`; every index occurs once. A text longer than the budget makes a
+/// group of its own. Groups come longest first, so that the first one shows the peak of memory.
+///
+/// ```
+/// let groups = care_core::length_buckets(&[3, 9, 4, 8], 18);
+/// assert_eq!(groups, vec![vec![1, 3], vec![2, 0]]);
+/// ```
+pub fn length_buckets(lengths: &[usize], token_budget: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&index| (std::cmp::Reverse(lengths[index]), index));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for index in order {
+        match groups.last_mut() {
+            Some(group) if (group.len() + 1) * lengths[group[0]] <= token_budget => group.push(index),
+            _ => groups.push(vec![index]),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn padding_goes_to_its_side_and_the_mask_follows() {
+        let texts = [vec![7, 8, 9], vec![5]];
+        let right = TokenBatch::pad(&texts, 9, PaddingSide::Right);
+        let left = TokenBatch::pad(&texts, 9, PaddingSide::Left);
+        assert_eq!(right.ids, [7, 8, 9, 5, 9, 9]);
+        assert_eq!(left.ids, [7, 8, 9, 9, 9, 5]);
+        assert_eq!(right.spans(), [(0, 3), (0, 1)]);
+        assert_eq!(left.spans(), [(0, 3), (2, 3)]);
+        assert!(left.has_padding());
+        assert_eq!(left.token_count(), 4);
+        let device = crate::Device::Cpu.open().expect("the cpu is compiled in");
+        let mask = left.attention_mask(&device).into_data().try_to_vec::<bool>().expect("bools");
+        assert_eq!(mask, [true, true, true, false, false, true]);
+        let places = left.position_ids(&device).into_data().convert::<i64>().try_to_vec::<i64>().expect("ints");
+        assert_eq!(places, [0, 1, 2, 0, 0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn buckets_hold_every_text_once_within_the_budget(
+            lengths in proptest::collection::vec(1usize..200, 0..60),
+            budget in 1usize..600,
+        ) {
+            let groups = length_buckets(&lengths, budget);
+            let mut seen: Vec<usize> = groups.iter().flatten().copied().collect();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+            for group in groups {
+                let longest = group.iter().map(|&index| lengths[index]).max().unwrap_or(0);
+                prop_assert!(group.len() == 1 || group.len() * longest <= budget);
+            }
+        }
+    }
+}

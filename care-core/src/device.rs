@@ -1,0 +1,176 @@
+//! Where tensors live and in which number format, chosen at run time.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::FloatDType;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Result};
+
+/// A device by name: `"cpu"`, `"wgpu"`, `"cuda"` or `"cuda:1"`.
+///
+/// Parsing never fails for lack of a backend; [`Device::open`] does, and says which Cargo feature
+/// is missing.
+///
+/// ```
+/// use care_core::Device;
+/// let device: Device = "cuda:0".parse()?;
+/// assert_eq!(device, Device::Cuda(0));
+/// # Ok::<(), care_core::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Device {
+    /// All cores of the CPU (feature `cpu`).
+    #[default]
+    Cpu,
+    /// The default GPU through Vulkan, Metal or DX12 (feature `wgpu`).
+    Wgpu,
+    /// The CUDA device of this index (feature `cuda`).
+    Cuda(usize),
+}
+
+impl Device {
+    /// The burn device.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when this build lacks the backend's feature.
+    pub fn open(self) -> Result<burn::tensor::Device> {
+        match self {
+            #[cfg(feature = "cpu")]
+            Device::Cpu => Ok(burn::tensor::Device::flex()),
+            #[cfg(feature = "wgpu")]
+            Device::Wgpu => Ok(burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(index) => Ok(burn::tensor::Device::cuda(index)),
+            #[allow(unreachable_patterns, reason = "reached unless every backend is compiled in")]
+            other => Err(Error::new(
+                ErrorKind::Device,
+                format!("device `{other}` is not compiled in: build with the Cargo feature `{}`", other.feature()),
+            )),
+        }
+    }
+
+    /// The Cargo feature that compiles this device's backend in.
+    fn feature(self) -> &'static str {
+        match self {
+            Device::Cpu => "cpu",
+            Device::Wgpu => "wgpu",
+            Device::Cuda(_) => "cuda",
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cuda(index) => write!(f, "cuda:{index}"),
+            other => f.write_str(other.feature()),
+        }
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "cpu" => Ok(Device::Cpu),
+            "wgpu" => Ok(Device::Wgpu),
+            "cuda" => Ok(Device::Cuda(0)),
+            _ => name
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Device::Cuda)
+                .ok_or_else(|| Error::setting("device", format!("{name:?}"), "cpu, wgpu, cuda, cuda:0, cuda:1, ..")),
+        }
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        name.parse()
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        device.to_string()
+    }
+}
+
+/// The number format of a network's weights and activations.
+///
+/// Norms, softmax, rotary tables and the final pooling stay in f32 whatever is chosen here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// bfloat16: f32's range with 8 bits of precision.
+    Bf16,
+    /// IEEE half precision: may overflow in large decoders.
+    F16,
+}
+
+impl Precision {
+    /// burn's name for it.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Precision::F32 => FloatDType::F32,
+            Precision::Bf16 => FloatDType::BF16,
+            Precision::F16 => FloatDType::F16,
+        }
+    }
+
+    /// The name in files and messages: `f32`, `bf16` or `f16`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::F16 => "f16",
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        [Precision::F32, Precision::Bf16, Precision::F16]
+            .into_iter()
+            .find(|precision| precision.as_str() == name)
+            .ok_or_else(|| Error::setting("precision", format!("{name:?}"), "f32, bf16, f16"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_others_are_refused() {
+        for name in ["cpu", "wgpu", "cuda:0", "cuda:3"] {
+            assert_eq!(name.parse::<Device>().expect("known").to_string(), name);
+        }
+        for name in ["gpu", "cuda:", "cuda:x", "CPU", ""] {
+            let error = name.parse::<Device>().expect_err("unknown");
+            assert_eq!(
+                error.to_string(),
+                format!("`device` is {name:?}, allowed: cpu, wgpu, cuda, cuda:0, cuda:1, ..")
+            );
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_backend_that_is_not_compiled_in_names_its_feature() {
+        let error = Device::Cuda(0).open().expect_err("cuda is off");
+        assert_eq!(error.kind(), ErrorKind::Device);
+        assert_eq!(error.to_string(), "device `cuda:0` is not compiled in: build with the Cargo feature `cuda`");
+    }
+}

@@ -1,0 +1,94 @@
+//! Embeddings on the host: one f32 row a text.
+
+use ndarray::{Array2, ArrayView1, Axis};
+
+use crate::{Error, ErrorKind, Result};
+
+/// A matrix `[n, dim]` of f32, one row a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embeddings(Array2<f32>);
+
+impl Embeddings {
+    /// `n` rows of zeros.
+    pub fn zeros(n: usize, dim: usize) -> Self {
+        Self(Array2::zeros((n, dim)))
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.0.nrows()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Components of a row.
+    pub fn dim(&self) -> usize {
+        self.0.ncols()
+    }
+
+    /// One row.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Embeddings::len`].
+    pub fn row(&self, index: usize) -> ArrayView1<'_, f32> {
+        self.0.row(index)
+    }
+
+    /// Overwrites one row.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Embeddings::len`] or `vector` has another width.
+    pub fn set(&mut self, index: usize, vector: &[f32]) {
+        self.0.row_mut(index).assign(&ArrayView1::from(vector));
+    }
+
+    /// Appends the rows of another matrix.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dimension`] when the widths differ.
+    pub fn append(&mut self, other: &Embeddings) -> Result<()> {
+        self.0.append(Axis(0), other.0.view()).map_err(|_| {
+            Error::new(
+                ErrorKind::Dimension,
+                format!("rows of {} dimensions cannot follow rows of {}", other.dim(), self.dim()),
+            )
+        })
+    }
+
+    /// The dot product of row `index` with row `other_index` of another matrix.
+    ///
+    /// # Panics
+    /// When an index is out of bounds or the widths differ.
+    pub fn dot(&self, index: usize, other: &Embeddings, other_index: usize) -> f32 {
+        self.row(index).dot(&other.row(other_index))
+    }
+
+    /// The cosine of row `index` and row `other_index` of another matrix, in f64; 0 if a row is zero.
+    ///
+    /// # Panics
+    /// When an index is out of bounds or the widths differ.
+    pub fn cosine(&self, index: usize, other: &Embeddings, other_index: usize) -> f64 {
+        let (mut dot, mut left, mut right) = (0.0, 0.0, 0.0);
+        for (&a, &b) in self.row(index).iter().zip(other.row(other_index)) {
+            let (a, b) = (f64::from(a), f64::from(b));
+            dot += a * b;
+            left += a * a;
+            right += b * b;
+        }
+        if left == 0.0 || right == 0.0 { 0.0 } else { dot / (left.sqrt() * right.sqrt()) }
+    }
+
+    /// The matrix.
+    pub fn as_array(&self) -> &Array2<f32> {
+        &self.0
+    }
+}
+
+impl From<Array2<f32>> for Embeddings {
+    fn from(array: Array2<f32>) -> Self {
+        Self(array)
+    }
+}

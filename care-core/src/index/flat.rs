@@ -1,0 +1,149 @@
+//! Exact search: every document is scored.
+
+use std::cmp::Ordering;
+
+use ndarray::{ArrayView2, Axis};
+use rayon::prelude::*;
+
+use crate::{Embeddings, Error, ErrorKind, Result};
+
+/// Documents that one task scores: small enough that scores stay in the cache.
+const BLOCK: usize = 2048;
+/// Queries that one task scores together.
+const QUERIES: usize = 64;
+
+/// A document found: its row in the index and its score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// Row of the document in the index.
+    pub index: usize,
+    /// Dot product of query and document.
+    pub score: f32,
+}
+
+impl Hit {
+    /// The total order of results: score descending, then row ascending.
+    fn compare(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.index.cmp(&other.index))
+    }
+}
+
+/// An exact index over document vectors; similarity is the dot product.
+///
+/// Equal scores are ordered by row, so results depend on nothing else: not on threads, not on how
+/// queries are grouped.
+#[derive(Debug, Clone)]
+pub struct FlatIndex {
+    documents: Embeddings,
+}
+
+impl FlatIndex {
+    /// Indexes document vectors.
+    pub fn new(documents: Embeddings) -> Self {
+        Self { documents }
+    }
+
+    /// Number of documents.
+    pub fn len(&self) -> usize {
+        self.documents.len()
+    }
+
+    /// Whether the index holds no document.
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+
+    /// The `k` best documents of each query, best first; fewer when the index is smaller.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dimension`] when queries and documents differ in width.
+    pub fn search(&self, queries: &Embeddings, k: usize) -> Result<Vec<Vec<Hit>>> {
+        if queries.dim() != self.documents.dim() {
+            return Err(Error::new(
+                ErrorKind::Dimension,
+                format!("queries of {} dimensions against documents of {}", queries.dim(), self.documents.dim()),
+            ));
+        }
+        let groups: Vec<ArrayView2<'_, f32>> = queries.as_array().axis_chunks_iter(Axis(0), QUERIES).collect();
+        Ok(groups.into_par_iter().flat_map_iter(|group| self.search_group(group, k)).collect())
+    }
+
+    fn search_group(&self, queries: ArrayView2<'_, f32>, k: usize) -> Vec<Vec<Hit>> {
+        let starts: Vec<usize> = (0..self.len()).step_by(BLOCK).collect();
+        starts.into_par_iter().map(|start| self.search_block(queries, start, k)).reduce(
+            || vec![Vec::new(); queries.nrows()],
+            |left, right| {
+                left.into_iter()
+                    .zip(right)
+                    .map(|(mut hits, more)| {
+                        hits.extend(more);
+                        best(hits, k)
+                    })
+                    .collect()
+            },
+        )
+    }
+
+    fn search_block(&self, queries: ArrayView2<'_, f32>, start: usize, k: usize) -> Vec<Vec<Hit>> {
+        let end = (start + BLOCK).min(self.len());
+        let scores = queries.dot(&self.documents.as_array().slice_axis(Axis(0), (start..end).into()).t());
+        scores
+            .rows()
+            .into_iter()
+            .map(|row| best(row.iter().zip(start..).map(|(&score, index)| Hit { index, score }).collect(), k))
+            .collect()
+    }
+}
+
+/// The `k` first hits in order.
+fn best(mut hits: Vec<Hit>, k: usize) -> Vec<Hit> {
+    if k == 0 {
+        return Vec::new();
+    }
+    if hits.len() > k {
+        hits.select_nth_unstable_by(k - 1, Hit::compare);
+        hits.truncate(k);
+    }
+    hits.sort_unstable_by(Hit::compare);
+    hits
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn matrix(rows: usize, dim: usize, values: &[i8]) -> Embeddings {
+        Array2::from_shape_fn((rows, dim), |(row, column)| f32::from(values[(row * dim + column) % values.len()]))
+            .into()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn equals_sorting_every_score(
+            documents in 0usize..5000, queries in 1usize..70, k in 0usize..20,
+            values in proptest::collection::vec(-2i8..=2, 7..40),
+        ) {
+            let documents = matrix(documents, 4, &values);
+            let queries = matrix(queries, 4, &values[3..]);
+            let found = FlatIndex::new(documents.clone()).search(&queries, k).expect("same width");
+            for (query, hits) in found.iter().enumerate() {
+                let mut all: Vec<Hit> = (0..documents.len())
+                    .map(|index| Hit { index, score: queries.dot(query, &documents, index) })
+                    .collect();
+                all.sort_by(Hit::compare);
+                all.truncate(k);
+                prop_assert_eq!(hits, &all);
+            }
+        }
+    }
+
+    #[test]
+    fn other_widths_are_refused() {
+        let error = FlatIndex::new(Embeddings::zeros(3, 4)).search(&Embeddings::zeros(1, 5), 1).expect_err("widths");
+        assert_eq!(error.to_string(), "queries of 5 dimensions against documents of 4");
+    }
+}

@@ -1,0 +1,68 @@
+//! JSON Lines with errors that name the file and the line.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Result};
+
+/// Reads every line of a JSONL file; blank lines are skipped, lines count from 1.
+///
+/// # Errors
+/// When the file cannot be read, or a line is no JSON or lacks a field; the message names path and
+/// line.
+pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let mut rows = Vec::new();
+    for (number, line) in (1..).zip(BufReader::new(file).lines()) {
+        let line = line.map_err(|e| Error::line(path, number, "not valid UTF-8 text").with_source(e))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let row = serde_json::from_str(&line).map_err(|e| Error::line(path, number, describe(&e)))?;
+        rows.push((number, row));
+    }
+    Ok(rows)
+}
+
+/// serde_json's message without its own "at line 1 column n": the file's line is known better.
+fn describe(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => format!("{} (column {})", &text[..end], error.column()),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Row {
+        pos: Vec<String>,
+    }
+
+    fn read(content: &str) -> std::result::Result<Vec<(usize, Row)>, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rows.jsonl");
+        std::fs::write(&path, content).expect("written");
+        read_jsonl(&path).map_err(|e| e.to_string().replace(&folder.path().display().to_string(), "F"))
+    }
+
+    #[test]
+    fn blank_lines_are_skipped_and_bad_ones_named() {
+        let rows = read("{\"pos\":[\"a\"]}\n\n{\"pos\":[]}\r\n").expect("good");
+        assert_eq!(rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(
+            read("{\"pos\":[]}\n{\"pos\":\"a\"}\n").expect_err("a string"),
+            "F/rows.jsonl:2: invalid type: string \"a\", expected a sequence (column 10)"
+        );
+        assert_eq!(read("{\"neg\":[]}").expect_err("a field"), "F/rows.jsonl:1: missing field `pos` (column 10)");
+        assert_eq!(read("{\"pos\":[").expect_err("cut off"), "F/rows.jsonl:1: EOF while parsing a list (column 8)");
+    }
+}

@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod device;
+mod embedder;
+mod embeddings;
+mod encoder;
+mod error;
+mod index;
+mod jsonl;
+pub mod layers;
+mod normalize;
+mod pooling;
+mod projection;
+mod text;
+mod tokenize;
+mod tower;
+
+pub use batch::{PaddingSide, TokenBatch, length_buckets};
+pub use device::{Device, Precision};
+pub use embedder::Embedder;
+pub use embeddings::Embeddings;
+pub use encoder::Encoder;
+pub use error::{Error, ErrorKind, Result};
+pub use index::{FlatIndex, Hit};
+pub use jsonl::read_jsonl;
+pub use normalize::l2_normalize;
+pub use pooling::Pooling;
+pub use projection::{LinearProjection, TruncationOrder};
+pub use text::{Document, Instruction, Query, Role, Text};
+pub use tokenize::{Tokenizer, TokenizerStyle, character_tokenizer};
+pub use tower::{DocumentTower, HeadConfig, Network, QueryTower, Tower};

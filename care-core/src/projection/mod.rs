@@ -1,0 +1,8 @@
+//! From a pooled hidden state to an embedding: an optional learned projection, then the width.
+
+mod linear;
+mod truncate;
+
+pub use linear::LinearProjection;
+pub use truncate::TruncationOrder;
+pub(crate) use truncate::normalize_and_truncate;

@@ -1,0 +1,197 @@
+//! The two roles a text can play, as types, so that one tower cannot be fed the other's texts.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Which tower a text belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The short text a person types; encoded online by the small tower.
+    Query,
+    /// The text to be found; encoded offline by the large tower.
+    Document,
+}
+
+impl Role {
+    /// The role's name in files and messages: `query` or `document`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Query => "query",
+            Role::Document => "document",
+        }
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Query {}
+    impl Sealed for super::Document {}
+}
+
+/// A text with a role: [`Query`] or [`Document`], and nothing else.
+pub trait Text: sealed::Sealed + From<String> + Clone + Debug + Send + Sync + 'static {
+    /// The tower this type belongs to.
+    const ROLE: Role;
+
+    /// The text the tower reads, before the instruction is applied.
+    fn content(&self) -> Cow<'_, str>;
+}
+
+/// A search query.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Query(String);
+
+impl Text for Query {
+    const ROLE: Role = Role::Query;
+
+    fn content(&self) -> Cow<'_, str> {
+        Cow::Borrowed(&self.0)
+    }
+}
+
+impl Query {
+    /// A query with this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl<S: Into<String>> From<S> for Query {
+    fn from(text: S) -> Self {
+        Self::new(text)
+    }
+}
+
+/// A document: a text and, in some collections, a title.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Document {
+    title: String,
+    text: String,
+}
+
+impl Text for Document {
+    const ROLE: Role = Role::Document;
+
+    fn content(&self) -> Cow<'_, str> {
+        if self.title.is_empty() {
+            Cow::Borrowed(&self.text)
+        } else {
+            Cow::Owned(format!("{} {}", self.title, self.text).trim().to_owned())
+        }
+    }
+}
+
+impl Document {
+    /// A document with this text and no title.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self::with_title("", text)
+    }
+
+    /// A document whose tower reads `title + " " + text`, trimmed.
+    ///
+    /// # Reference
+    /// BEIR's rule for joining `title` and `text`.
+    pub fn with_title(title: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { title: title.into(), text: text.into() }
+    }
+}
+
+impl<S: Into<String>> From<S> for Document {
+    fn from(text: S) -> Self {
+        Self::new(text)
+    }
+}
+
+/// Where the text goes in an [`Instruction`] template.
+const PLACEHOLDER: &str = "{text}";
+
+/// A prompt template bound to one role.
+///
+/// The template either holds `{text}` once, or is a prefix: `"query: "` means `"query: {text}"`.
+/// One template serves training and inference and is stored with the model.
+///
+/// ```
+/// use care_core::{Instruction, Query};
+/// let ask = Instruction::<Query>::new("Instruct: 检索医学答案\nQuery:")?;
+/// assert_eq!(ask.apply(&Query::new("头痛怎么办")), "Instruct: 检索医学答案\nQuery:头痛怎么办");
+/// # Ok::<(), care_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instruction<T> {
+    before: String,
+    after: String,
+    role: PhantomData<T>,
+}
+
+impl<T> Default for Instruction<T> {
+    /// The empty instruction: the text alone.
+    fn default() -> Self {
+        Self { before: String::new(), after: String::new(), role: PhantomData }
+    }
+}
+
+impl<T: Text> Instruction<T> {
+    /// Parses a template or a prefix.
+    ///
+    /// # Errors
+    /// When `{text}` stands in it more than once.
+    pub fn new(template: &str) -> Result<Self> {
+        let mut parts = template.split(PLACEHOLDER);
+        let before = parts.next().unwrap_or_default().to_owned();
+        let after = parts.next().unwrap_or_default().to_owned();
+        if parts.next().is_some() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("the {} instruction {template:?} holds {PLACEHOLDER} more than once", T::ROLE.as_str()),
+            ));
+        }
+        Ok(Self { before, after, role: PhantomData })
+    }
+
+    /// The template with `{text}` in its place; the empty string when there is no instruction.
+    pub fn template(&self) -> String {
+        if self.before.is_empty() && self.after.is_empty() {
+            String::new()
+        } else {
+            format!("{}{PLACEHOLDER}{}", self.before, self.after)
+        }
+    }
+
+    /// The text as the tower reads it.
+    pub fn apply(&self, text: &T) -> String {
+        let content = text.content();
+        let mut out = String::with_capacity(self.before.len() + content.len() + self.after.len());
+        out.push_str(&self.before);
+        out.push_str(&content);
+        out.push_str(&self.after);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn title_and_text_are_joined_as_beir_does() {
+        assert_eq!(Document::with_title("感冒", "多喝水").content(), "感冒 多喝水");
+        assert_eq!(Document::with_title("感冒", "").content(), "感冒");
+        assert_eq!(Document::new(" 原样 ").content(), " 原样 ");
+    }
+
+    #[test]
+    fn a_template_survives_its_own_text_form() {
+        for template in ["", "query: ", "<s>{text}</s>"] {
+            let one = Instruction::<Document>::new(template).expect("valid");
+            assert_eq!(Instruction::new(&one.template()).expect("valid"), one);
+        }
+        let error = Instruction::<Query>::new("{text} {text}").expect_err("twice");
+        assert_eq!(error.to_string(), "the query instruction \"{text} {text}\" holds {text} more than once");
+    }
+}

@@ -1,0 +1,192 @@
+//! Text to token ids, through Hugging Face's `tokenizers`.
+
+mod characters;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
+
+pub use characters::{TokenizerStyle, character_tokenizer};
+
+use crate::{Error, ErrorKind, Result};
+
+/// A tokenizer with its length limit. Cloning it is cheap: clones share the vocabulary.
+///
+/// Special tokens are those of the `tokenizer.json` post-processor, at both ends; truncation cuts
+/// the text between them, so the terminal token that last-token pooling reads always survives.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<tokenizers::Tokenizer>,
+    pad_id: u32,
+    max_length: usize,
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size())
+            .field("pad_id", &self.pad_id)
+            .field("max_length", &self.max_length)
+            .finish()
+    }
+}
+
+impl Tokenizer {
+    /// Wraps a tokenizer. `pad_id` fills batches; `max_length` counts special tokens too.
+    ///
+    /// # Errors
+    /// When `max_length` leaves no room for text beside the special tokens.
+    pub fn new(mut inner: tokenizers::Tokenizer, pad_id: u32, max_length: usize) -> Result<Self> {
+        inner.with_padding(None);
+        Self { inner: Arc::new(inner), pad_id, max_length: usize::MAX }.with_max_length(max_length)
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// When the file is missing or is no tokenizer, or as [`Tokenizer::new`].
+    pub fn from_file(path: &Path, pad_id: u32, max_length: usize) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        let inner = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("{}: not a tokenizer: {e}", path.display())))?;
+        Self::new(inner, pad_id, max_length)
+    }
+
+    /// The same tokenizer with another limit; the vocabulary is copied once.
+    ///
+    /// # Errors
+    /// When `max_length` leaves no room for text beside the special tokens.
+    pub fn with_max_length(&self, max_length: usize) -> Result<Self> {
+        if max_length == self.max_length {
+            return Ok(self.clone());
+        }
+        let mut inner = (*self.inner).clone();
+        let reserved = inner.get_post_processor().map_or(0, |post| {
+            use tokenizers::PostProcessor;
+            post.added_tokens(false)
+        });
+        if max_length <= reserved {
+            let allowed = format!("at least {}, since the tokenizer adds {reserved} special tokens", reserved + 1);
+            return Err(Error::setting("max_length", max_length, &allowed));
+        }
+        inner
+            .with_truncation(Some(TruncationParams {
+                direction: TruncationDirection::Right,
+                max_length,
+                strategy: TruncationStrategy::LongestFirst,
+                stride: 0,
+            }))
+            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot truncate to {max_length} tokens: {e}")))?;
+        Ok(Self { inner: Arc::new(inner), pad_id: self.pad_id, max_length })
+    }
+
+    /// Token ids of each text, special tokens included, at most [`Tokenizer::max_length`] long.
+    ///
+    /// A text without any token (an empty text under a tokenizer that adds none) becomes one padding
+    /// token, so that every text has a vector.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses a text.
+    pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let encodings = self
+            .inner
+            .encode_batch_fast(texts, true)
+            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot tokenize: {e}")))?;
+        Ok(encodings
+            .iter()
+            .map(|encoding| match encoding.get_ids() {
+                [] => vec![self.pad_id],
+                ids => ids.to_vec(),
+            })
+            .collect())
+    }
+
+    /// The special token that ends every text, if the tokenizer adds one.
+    pub fn terminal_token(&self) -> Option<u32> {
+        let encoding = self.inner.encode_fast("", true).ok()?;
+        encoding.get_ids().last().copied()
+    }
+
+    /// Number of ids the tokenizer can give, added tokens included: one more than the largest.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
+    }
+
+    /// The id that fills batches.
+    pub fn pad_id(&self) -> u32 {
+        self.pad_id
+    }
+
+    /// The most ids a text gets, special tokens included.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// Writes a `tokenizer.json`, without the length limit.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut inner = (*self.inner).clone();
+        let write = |inner: &mut tokenizers::Tokenizer| {
+            inner.with_truncation(None)?;
+            inner.to_string(true)
+        };
+        let json = write(&mut inner)
+            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot write {}: {e}", path.display())))?;
+        std::fs::write(path, json).map_err(|e| Error::io("write", path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokenizer(style: TokenizerStyle, max_length: usize) -> Result<Tokenizer> {
+        character_tokenizer(["头痛怎么办", "发烧 38 度"], 100, style, max_length)
+    }
+
+    #[test]
+    fn truncation_keeps_the_terminal_token() {
+        for style in [TokenizerStyle::Bert, TokenizerStyle::EndOfText] {
+            let long = tokenizer(style, 64).expect("fits");
+            let end = long.terminal_token().expect("both styles end with one");
+            let short = long.with_max_length(4).expect("fits");
+            let ids = short.encode(&["头痛怎么办头痛怎么办"]).expect("encodes");
+            assert_eq!(ids[0].len(), 4);
+            assert_eq!(ids[0][3], end);
+        }
+    }
+
+    #[test]
+    fn a_limit_without_room_for_text_is_refused() {
+        let error = tokenizer(TokenizerStyle::Bert, 0).expect_err("zero");
+        assert_eq!(
+            error.to_string(),
+            "`max_length` is 0, allowed: at least 3, since the tokenizer adds 2 special tokens"
+        );
+    }
+
+    #[test]
+    fn empty_text_whitespace_emoji_and_very_long_text_have_tokens() {
+        let tokenizer = tokenizer(TokenizerStyle::EndOfText, 32).expect("fits");
+        let long = "痛".repeat(100_000);
+        for ids in tokenizer.encode(&["", "  \n", "🤒🤒", &long]).expect("encodes") {
+            assert!((1..=32).contains(&ids.len()));
+        }
+    }
+
+    #[test]
+    fn saving_keeps_ids() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokenizer.json");
+        let one = tokenizer(TokenizerStyle::Bert, 16).expect("fits");
+        one.save(&path).expect("written");
+        let two = Tokenizer::from_file(&path, one.pad_id(), 16).expect("read");
+        let texts = ["头痛38度，怎么办？", ""];
+        assert_eq!(one.encode(&texts).expect("encodes"), two.encode(&texts).expect("encodes"));
+    }
+}

@@ -1,0 +1,265 @@
+//! One side of a retriever: tokenizer, network, pooling, projection, normalisation.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::projection::{LinearProjection, TruncationOrder, normalize_and_truncate};
+use crate::{
+    Document, Embeddings, Encoder, Error, ErrorKind, Instruction, Pooling, Precision, Query, Result, Text, TokenBatch,
+    Tokenizer, length_buckets,
+};
+
+/// How hidden states become an embedding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadConfig {
+    /// Which hidden states make a text's vector.
+    pub pooling: Pooling,
+    /// Width of a learned linear projection after pooling; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<usize>,
+    /// Keep only the first `dim` components; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dim: Option<usize>,
+    /// Order of cutting and normalising.
+    #[serde(default)]
+    pub truncation: TruncationOrder,
+    /// Whether vectors are normalised to length 1; true by default.
+    #[serde(default = "yes")]
+    pub normalize: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl HeadConfig {
+    /// Normalised vectors at the network's full width.
+    pub fn new(pooling: Pooling) -> Self {
+        Self { pooling, projection: None, dim: None, truncation: TruncationOrder::default(), normalize: true }
+    }
+
+    /// The same head with vectors of `dim` components.
+    #[must_use]
+    pub fn with_dim(self, dim: usize) -> Self {
+        Self { dim: Some(dim), ..self }
+    }
+}
+
+/// The trainable part of a tower: an encoder and its head.
+#[derive(Module, Debug)]
+pub struct Network<E: Encoder> {
+    encoder: E,
+    projection: Option<LinearProjection>,
+    #[module(skip)]
+    head: HeadConfig,
+}
+
+impl<E: Encoder> Network<E> {
+    /// Puts a head on an encoder; a projection's weights are zero until they are filled.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dimension`] when a width is 0 or larger than what it is cut from.
+    pub fn new(encoder: E, head: HeadConfig, device: &Device) -> Result<Self> {
+        let hidden = encoder.hidden_size();
+        let width = head.projection.unwrap_or(hidden);
+        let dim = head.dim.unwrap_or(width);
+        if width == 0 || dim == 0 || dim > width {
+            return Err(Error::new(
+                ErrorKind::Dimension,
+                format!("an embedding of {dim} dimensions cannot be cut from the tower's {width}"),
+            ));
+        }
+        let projection = head.projection.map(|outputs| LinearProjection::new(hidden, outputs, device));
+        Ok(Self { encoder, projection, head })
+    }
+
+    /// The network under the head.
+    pub fn encoder(&self) -> &E {
+        &self.encoder
+    }
+
+    /// The head's settings.
+    pub fn head(&self) -> &HeadConfig {
+        &self.head
+    }
+
+    /// The learned projection, if the head has one.
+    pub fn projection(&self) -> Option<&LinearProjection> {
+        self.projection.as_ref()
+    }
+
+    /// Components of an embedding.
+    pub fn embedding_dim(&self) -> usize {
+        self.head.dim.or(self.head.projection).unwrap_or_else(|| self.encoder.hidden_size())
+    }
+
+    /// The same weights under other head settings.
+    ///
+    /// # Errors
+    /// As [`Network::new`]; also when the learned projection would have to change its width.
+    pub fn with_head(self, head: HeadConfig) -> Result<Self> {
+        if head.projection != self.head.projection {
+            return Err(Error::new(ErrorKind::Config, "a learned projection's width cannot be changed after training"));
+        }
+        let width = head.projection.unwrap_or_else(|| self.encoder.hidden_size());
+        if let Some(dim) = head.dim
+            && (dim == 0 || dim > width)
+        {
+            return Err(Error::new(
+                ErrorKind::Dimension,
+                format!("an embedding of {dim} dimensions cannot be cut from the tower's {width}"),
+            ));
+        }
+        Ok(Self { head, ..self })
+    }
+
+    /// The weights in another number format.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        struct Cast(Precision);
+        impl burn::module::ModuleMapper for Cast {
+            fn map_float<const D: usize>(
+                &mut self,
+                param: burn::module::Param<Tensor<D>>,
+            ) -> burn::module::Param<Tensor<D>> {
+                param.map(|weight| weight.cast(self.0.dtype()))
+            }
+        }
+        let encoder = self.encoder.map(&mut Cast(precision));
+        // Pooled states are f32, so the head's own weights stay f32.
+        Self { encoder, ..self }
+    }
+
+    /// Embeddings of a batch. The one forward of training and inference.
+    ///
+    /// # Shapes
+    /// `[batch, seq]` to `[batch, embedding_dim]`, f32.
+    pub fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
+        let pooled = self.head.pooling.forward(self.encoder.forward(batch), batch);
+        let projected = match &self.projection {
+            Some(projection) => projection.forward(pooled),
+            None => pooled,
+        };
+        normalize_and_truncate(projected, self.head.dim, self.head.truncation, self.head.normalize)
+    }
+}
+
+/// One side of a retriever, bound to its role by type: a `Tower<Query, _>` reads no documents.
+#[derive(Debug, Clone)]
+pub struct Tower<T: Text, E: Encoder> {
+    tokenizer: Tokenizer,
+    network: Network<E>,
+    instruction: Instruction<T>,
+}
+
+/// The tower that encodes queries online.
+pub type QueryTower<E> = Tower<Query, E>;
+
+/// The tower that encodes documents offline.
+pub type DocumentTower<E> = Tower<Document, E>;
+
+impl<T: Text, E: Encoder> Tower<T, E> {
+    /// Joins the parts after checking that they fit.
+    ///
+    /// # Errors
+    /// When the tokenizer gives ids that the embedding table lacks, or its length limit exceeds the
+    /// network's positions.
+    pub fn new(tokenizer: Tokenizer, network: Network<E>, instruction: Instruction<T>) -> Result<Self> {
+        let (ids, rows) = (tokenizer.vocab_size(), network.encoder.vocab_size());
+        if ids > rows {
+            return Err(Error::new(
+                ErrorKind::Tokenizer,
+                format!("the {} tower's tokenizer has {ids} ids but the embedding table {rows} rows", T::ROLE.as_str()),
+            ));
+        }
+        let positions = network.encoder.max_positions();
+        if tokenizer.max_length() > positions {
+            return Err(Error::setting(
+                "max_length",
+                tokenizer.max_length(),
+                &format!("at most {positions}, the positions of the {} tower", T::ROLE.as_str()),
+            ));
+        }
+        Ok(Self { tokenizer, network, instruction })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Encoder and head.
+    pub fn network(&self) -> &Network<E> {
+        &self.network
+    }
+
+    /// The prompt template.
+    pub fn instruction(&self) -> &Instruction<T> {
+        &self.instruction
+    }
+
+    /// Components of an embedding.
+    pub fn embedding_dim(&self) -> usize {
+        self.network.embedding_dim()
+    }
+
+    /// The tower with its network replaced by what `change` makes of it: other weights, another
+    /// device, another number format.
+    #[must_use]
+    pub fn map_network(self, change: impl FnOnce(Network<E>) -> Network<E>) -> Self {
+        Self { network: change(self.network), ..self }
+    }
+
+    /// The tower with another prompt template.
+    #[must_use]
+    pub fn with_instruction(self, instruction: Instruction<T>) -> Self {
+        Self { instruction, ..self }
+    }
+
+    /// Token ids of each text, with the instruction applied.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses a text.
+    pub fn tokenize(&self, texts: &[T]) -> Result<Vec<Vec<u32>>> {
+        let texts: Vec<String> = texts.iter().map(|text| self.instruction.apply(text)).collect();
+        self.tokenizer.encode(&texts)
+    }
+
+    /// Pads tokenized texts as this tower's network wants them.
+    ///
+    /// # Panics
+    /// When there is no text, or one without a token.
+    pub fn batch<I: AsRef<[u32]>>(&self, texts: &[I]) -> TokenBatch {
+        TokenBatch::pad(texts, self.tokenizer.pad_id(), self.network.encoder.padding_side())
+    }
+
+    /// Embeddings of texts in their order, computed in length buckets of at most `token_budget` tokens.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses a text, or a vector is not finite (the message names the text's
+    /// index).
+    pub fn embed(&self, texts: &[T], token_budget: usize) -> Result<Embeddings> {
+        let tokens = self.tokenize(texts)?;
+        let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
+        let mut embeddings = Embeddings::zeros(texts.len(), self.embedding_dim());
+        for bucket in length_buckets(&lengths, token_budget) {
+            let rows: Vec<&[u32]> = bucket.iter().map(|&index| tokens[index].as_slice()).collect();
+            let vectors = self.network.forward(&self.batch(&rows)).into_data();
+            let vectors = vectors
+                .as_slice::<f32>()
+                .map_err(|e| Error::new(ErrorKind::Dimension, format!("the tower's output is not f32: {e:?}")))?;
+            for (vector, &index) in vectors.chunks_exact(self.embedding_dim()).zip(&bucket) {
+                if vector.iter().any(|component| !component.is_finite()) {
+                    return Err(Error::new(
+                        ErrorKind::NonFinite,
+                        format!("the vector of {} {index} is not finite", T::ROLE.as_str()),
+                    ));
+                }
+                embeddings.set(index, vector);
+            }
+        }
+        Ok(embeddings)
+    }
+}

@@ -1,0 +1,30 @@
+use std::num::NonZeroUsize;
+
+use super::top;
+
+/// Normalised discounted cumulative gain: how close the ranking comes to the best one possible.
+///
+/// `nDCG@k = DCG@k / ideal DCG@k`, where `DCG@k` is the sum of `gain / log2(rank + 1)` over ranks 1
+/// to k. A gain is the grade, or 0 for a negative grade. The ideal ranking holds all `judged`
+/// documents, best first. 0 if none is relevant.
+///
+/// `ranked` are the grades of the retrieved documents, best first, 0 where unjudged; `judged` are
+/// all grades of the query, in any order.
+///
+/// # Reference
+/// Järvelin and Kekäläinen, *Cumulated gain-based evaluation of IR techniques*, TOIS 2002, with the
+/// discount and the linear gain of trec_eval's `ndcg_cut` and `ndcg`.
+pub fn ndcg(ranked: &[i32], judged: &[i32], cutoff: Option<NonZeroUsize>) -> f64 {
+    let mut ideal = judged.to_vec();
+    ideal.sort_unstable_by(|a, b| b.cmp(a));
+    let best = dcg(top(&ideal, cutoff));
+    if best == 0.0 { 0.0 } else { dcg(top(ranked, cutoff)) / best }
+}
+
+fn dcg(grades: &[i32]) -> f64 {
+    // A fold, since `sum` starts from -0.0, and an empty ranking would score -0.0.
+    grades
+        .iter()
+        .zip(2_u32..)
+        .fold(0.0, |sum, (&grade, rank_plus_one)| sum + f64::from(grade.max(0)) / f64::from(rank_plus_one).log2())
+}

@@ -1,0 +1,128 @@
+//! Which of two equally scored documents ranks first.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The order among documents whose scores are equal as `f32`.
+///
+/// Under every rule but [`InputOrder`](Ties::InputOrder) the order in which documents were added is
+/// irrelevant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ties {
+    /// Document id descending, compared as bytes: `d2` before `d10`. The rule of trec_eval and
+    /// pytrec_eval.
+    #[default]
+    TrecEval,
+    /// The order in which the documents were added to the run. The rule of ranx and of any stable
+    /// sort.
+    InputOrder,
+    /// The lower grade first, so that relevant documents come last: the worst that a tied run can
+    /// score.
+    Pessimistic,
+    /// Document id ascending, compared as bytes: `d10` before `d2`. The rule of
+    /// sentence-transformers.
+    DocIdAscending,
+}
+
+impl Ties {
+    /// Every rule.
+    pub const ALL: [Self; 4] = [Self::TrecEval, Self::InputOrder, Self::Pessimistic, Self::DocIdAscending];
+
+    /// The rule's name in files and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TrecEval => "trec_eval",
+            Self::InputOrder => "input_order",
+            Self::Pessimistic => "pessimistic",
+            Self::DocIdAscending => "doc_id_ascending",
+        }
+    }
+
+    /// Sorts by score descending, equal scores by this rule.
+    pub(crate) fn sort(self, candidates: &mut [Candidate<'_>]) {
+        candidates.sort_unstable_by(|a, b| {
+            // Not `total_cmp`: 0.0 and -0.0 are a tie. A run holds no NaN.
+            b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal).then_with(|| self.break_tie(a, b))
+        });
+    }
+
+    fn break_tie(self, a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
+        match self {
+            Self::TrecEval => b.doc_id.cmp(a.doc_id),
+            Self::InputOrder => a.position.cmp(&b.position),
+            Self::Pessimistic => a.grade.cmp(&b.grade).then_with(|| b.doc_id.cmp(a.doc_id)),
+            Self::DocIdAscending => a.doc_id.cmp(b.doc_id),
+        }
+    }
+}
+
+impl fmt::Display for Ties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Ties {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|ties| ties.name() == name);
+        found.ok_or_else(|| Error::setting("tie rule", name, &Self::ALL))
+    }
+}
+
+/// A retrieved document, with all that a tie rule may look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) doc_id: &'a str,
+    pub(crate) score: f32,
+    /// Its place in the input.
+    pub(crate) position: usize,
+    /// Its grade for the query; 0 if unjudged.
+    pub(crate) grade: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn order(ties: Ties) -> Vec<&'static str> {
+        let candidate = |doc_id, score, position, grade| Candidate { doc_id, score, position, grade };
+        let mut candidates = [
+            candidate("d10", 0.0, 0, 2),
+            candidate("d2", -0.0, 1, 0),
+            candidate("d3", 0.0, 2, -1),
+            candidate("first", 1.0, 3, 0),
+        ];
+        ties.sort(&mut candidates);
+        candidates.map(|candidate| candidate.doc_id).to_vec()
+    }
+
+    #[test]
+    fn each_rule_orders_equal_scores_its_way() {
+        assert_eq!(order(Ties::TrecEval), ["first", "d3", "d2", "d10"]);
+        assert_eq!(order(Ties::InputOrder), ["first", "d10", "d2", "d3"]);
+        assert_eq!(order(Ties::Pessimistic), ["first", "d3", "d2", "d10"]);
+        assert_eq!(order(Ties::DocIdAscending), ["first", "d10", "d2", "d3"]);
+    }
+
+    #[test]
+    fn names_are_the_same_in_serde_and_on_the_command_line() {
+        for ties in Ties::ALL {
+            assert_eq!(serde_json::to_value(ties).unwrap(), ties.name());
+            assert_eq!(ties.name().parse::<Ties>().unwrap(), ties);
+        }
+        let error = "random".parse::<Ties>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown tie rule \"random\"; accepted: trec_eval, input_order, pessimistic, doc_id_ascending"
+        );
+    }
+}

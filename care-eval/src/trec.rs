@@ -1,0 +1,61 @@
+//! TREC files: columns separated by white space.
+//!
+//! Qrels are `qid 0 docno rel`, runs are `qid Q0 docno rank score tag`; the constants and the rank
+//! carry nothing.
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::lines::{columns, parse, writable, write_lines};
+use crate::qrels::Qrels;
+use crate::run::Run;
+use crate::ties::Ties;
+
+/// Writes judgements as `qid 0 docno rel`, in the order of the ids.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be written,
+/// [`ErrorKind::Format`](crate::ErrorKind::Format) if an id is empty or holds white space. The file
+/// is then incomplete.
+pub fn write_trec_qrels(path: impl AsRef<Path>, qrels: &Qrels) -> Result<()> {
+    let line = |(query_id, doc_id, grade)| Ok(format!("{} 0 {} {grade}", word(query_id)?, word(doc_id)?));
+    write_lines(path.as_ref(), qrels.judgements().map(line))
+}
+
+/// Writes a run as `qid Q0 docno rank score tag`, best first.
+///
+/// Equal scores stay in the order in which they were added, so that every tie rule gives the file
+/// the value that it gives the run. Scores are written with as many digits as it takes to read them
+/// back unchanged.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be written,
+/// [`ErrorKind::Format`](crate::ErrorKind::Format) if an id or the tag is empty or holds white
+/// space. The file is then incomplete.
+pub fn write_trec_run(path: impl AsRef<Path>, run: &Run, tag: &str) -> Result<()> {
+    let lines = run.query_ids().flat_map(|query_id| {
+        let ranked = run.ranked(query_id, Ties::InputOrder, |_| 0);
+        ranked.into_iter().zip(1..).map(move |(document, rank)| {
+            let (query_id, doc_id, tag) = (word(query_id)?, word(document.doc_id)?, word(tag)?);
+            Ok(format!("{query_id} Q0 {doc_id} {rank} {} {tag}", document.score))
+        })
+    });
+    write_lines(path.as_ref(), lines)
+}
+
+/// A line of qrels: query, document, grade.
+pub(crate) fn parse_judgement(line: &str) -> Result<(&str, &str, i32)> {
+    let [query_id, _, doc_id, grade] = columns(line.split_ascii_whitespace(), ["qid", "0", "docno", "rel"])?;
+    Ok((query_id, doc_id, parse("rel", grade, "a whole number")?))
+}
+
+/// A line of a run: query, document, score.
+pub(crate) fn parse_scored(line: &str) -> Result<(&str, &str, f32)> {
+    let names = ["qid", "Q0", "docno", "rank", "score", "tag"];
+    let [query_id, _, doc_id, _, score, _] = columns(line.split_ascii_whitespace(), names)?;
+    Ok((query_id, doc_id, parse("score", score, "a number")?))
+}
+
+fn word(id: &str) -> Result<&str> {
+    writable(id, "a TREC file", |character| character.is_ascii_whitespace())
+}

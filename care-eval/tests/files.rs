@@ -1,0 +1,162 @@
+//! Reading and writing TREC, BEIR and JSON files, and what is said when they are wrong.
+#![allow(clippy::unwrap_used)]
+
+use std::error::Error as _;
+use std::fs;
+use std::path::PathBuf;
+
+use care_eval::{
+    Error, ErrorKind, Qrels, Run, read_qrels, read_run, write_beir_qrels, write_trec_qrels, write_trec_run,
+};
+
+/// A path for one test's file; the names are distinct, since tests run side by side.
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn file(name: &str, text: &str) -> PathBuf {
+    fs::write(path(name), text).unwrap();
+    path(name)
+}
+
+/// The kind of an error, and its message without the folder.
+fn describe<T: std::fmt::Debug>(result: Result<T, Error>) -> (ErrorKind, String) {
+    let error = result.unwrap_err();
+    let folder = format!("{}/", env!("CARGO_TARGET_TMPDIR"));
+    (error.kind(), error.to_string().replace(&folder, ""))
+}
+
+fn judgements() -> Qrels {
+    Qrels::from_judgements([("q1", "d1", 2), ("q1", "d2", -1), ("q2", "d1", 0)]).unwrap()
+}
+
+#[test]
+fn qrels_are_read_in_either_format() {
+    let trec = file("qrels.txt", "q1 0 d1 2\r\n\r\nq1\t0  d2 -1\r\nq2 0 d1 0");
+    assert_eq!(read_qrels(trec).unwrap(), judgements());
+    let beir = file("qrels.tsv", "\nquery-id\tcorpus-id\tscore\nq1\td1\t2\n\nq1\td2\t-1\nq2\td1\t0\n");
+    assert_eq!(read_qrels(beir).unwrap(), judgements());
+}
+
+#[test]
+fn qrels_survive_a_round_trip() {
+    write_trec_qrels(path("round.qrels"), &judgements()).unwrap();
+    assert_eq!(fs::read_to_string(path("round.qrels")).unwrap(), "q1 0 d1 2\nq1 0 d2 -1\nq2 0 d1 0\n");
+    assert_eq!(read_qrels(path("round.qrels")).unwrap(), judgements());
+
+    let spaced = Qrels::from_judgements([("what helps?", "d 1", 1)]).unwrap();
+    write_beir_qrels(path("round.tsv"), &spaced).unwrap();
+    assert_eq!(fs::read_to_string(path("round.tsv")).unwrap(), "query-id\tcorpus-id\tscore\nwhat helps?\td 1\t1\n");
+    assert_eq!(read_qrels(path("round.tsv")).unwrap(), spaced);
+}
+
+#[test]
+fn runs_are_read_in_either_format_and_keep_their_order() {
+    let expected = Run::from_scores([("q1", "d9", 0.1), ("q1", "d1", 0.1), ("q2", "d3", -2.5)]).unwrap();
+    let trec = file("run.trec", "q1 Q0 d9 7 0.1 tag\r\nq1 Q0 d1 1 1e-1 tag\r\n\r\nq2 Q0 d3 1 -2.5 tag\r\n");
+    assert_eq!(read_run(trec).unwrap(), expected);
+    let json = file("run.json", r#"{"q1": {"d9": 0.1, "d1": 0.1}, "q2": {"d3": -2.5}}"#);
+    assert_eq!(read_run(json).unwrap(), expected);
+    assert_eq!(expected.get("q1").unwrap(), [("d9", 0.1), ("d1", 0.1)]);
+    assert_eq!(expected.get("q3"), None);
+}
+
+#[test]
+fn runs_survive_a_round_trip() {
+    let run = Run::from_scores([("q1", "d2", 0.1), ("q1", "d3", 1.0 / 3.0), ("q1", "d1", 0.1)]).unwrap();
+    write_trec_run(path("round.trec"), &run, "care").unwrap();
+    assert_eq!(
+        fs::read_to_string(path("round.trec")).unwrap(),
+        "q1 Q0 d3 1 0.33333334 care\nq1 Q0 d2 2 0.1 care\nq1 Q0 d1 3 0.1 care\n"
+    );
+    let read = read_run(path("round.trec")).unwrap();
+    assert_eq!(read.get("q1").unwrap(), [("d3", 1.0 / 3.0), ("d2", 0.1), ("d1", 0.1)]);
+}
+
+#[test]
+fn a_missing_file_is_named_and_the_cause_kept() {
+    for (name, error) in [
+        ("absent.tsv", read_qrels(path("absent.tsv")).unwrap_err()),
+        ("absent.trec", read_run(path("absent.trec")).unwrap_err()),
+        ("absent.json", read_run(path("absent.json")).unwrap_err()),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert_eq!(error.to_string(), format!("cannot open {}", path(name).display()));
+        let cause = error.source().unwrap().downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(cause.kind(), std::io::ErrorKind::NotFound);
+    }
+}
+
+#[test]
+fn text_that_is_not_utf8_is_located() {
+    fs::write(path("latin1"), b"q1 0 d1 1\nq\xe9 0 d1 1\n").unwrap();
+    let message = "latin1:2: cannot read the line".to_owned();
+    assert_eq!(describe(read_qrels(path("latin1"))), (ErrorKind::Io, message));
+}
+
+#[test]
+fn malformed_qrels_are_located() {
+    use ErrorKind::{Duplicate, Format};
+    for (name, text, kind, message) in [
+        ("e1", "q1 0 d1 1\n\nq1 0 d2\n", Format, "e1:3: column \"rel\" is missing; a line is \"qid 0 docno rel\""),
+        ("e2", "q1 0 d1 1 x\n", Format, "e2:1: unexpected column \"x\"; a line is \"qid 0 docno rel\""),
+        ("e3", "q1 0 d1 1.5\n", Format, "e3:1: rel \"1.5\" is not a whole number"),
+        ("e4", "q1 0 d1 1\nq1 0 d1 0\n", Duplicate, "e4:2: document \"d1\" is judged twice for query \"q1\""),
+        (
+            "e5",
+            "query-id\tcorpus-id\tscore\nq1\t\t1\n",
+            Format,
+            "e5:2: column \"corpus-id\" is missing; a line is \"query-id corpus-id score\"",
+        ),
+        ("e6", "query-id\tcorpus-id\tscore\nq1\td1\thigh\n", Format, "e6:2: score \"high\" is not a whole number"),
+    ] {
+        assert_eq!(describe(read_qrels(file(name, text))), (kind, message.to_owned()));
+    }
+}
+
+#[test]
+fn malformed_runs_are_located() {
+    use ErrorKind::{Duplicate, Format, Score};
+    for (name, text, kind, message) in [
+        (
+            "r1",
+            "q Q0 d1 1 0.5 t\nq Q0 d2 2 0.4\n",
+            Format,
+            "r1:2: column \"tag\" is missing; a line is \"qid Q0 docno rank score tag\"",
+        ),
+        ("r2", "q Q0 d1 1 high t\n", Format, "r2:1: score \"high\" is not a number"),
+        ("r3", "q Q0 d1 1 nan t\n", Score, "r3:1: the score of document \"d1\" for query \"q\" is not a number"),
+        ("r4", "q Q0 d1 1 1 t\nq Q0 d1 2 0 t\n", Duplicate, "r4:2: document \"d1\" is retrieved twice for query \"q\""),
+        (
+            "r5.json",
+            "{\"q\": {\n\"d\": \"high\"}}",
+            Format,
+            "r5.json:2: not a run of the form {query_id: {doc_id: score}}",
+        ),
+    ] {
+        assert_eq!(describe(read_run(file(name, text))), (kind, message.to_owned()));
+    }
+
+    let error = read_run(file("r6.json", r#"{"q": {"d": 1, "d": 2}}"#)).unwrap_err();
+    let cause = error.source().unwrap().to_string();
+    assert!(cause.starts_with("document \"d\" is retrieved twice for query \"q\""), "{cause}");
+}
+
+#[test]
+fn ids_that_a_format_cannot_hold_are_refused() {
+    let qrels = Qrels::from_judgements([("q1", "d1", 1), ("q1", "e\t2", 1)]).unwrap();
+    let message = |format| format!("the id \"e\\t2\" has no form in {format}");
+    assert_eq!(
+        describe(write_trec_qrels(path("w1"), &qrels)),
+        (ErrorKind::Format, format!("w1:2: {}", message("a TREC file")))
+    );
+    assert_eq!(
+        describe(write_beir_qrels(path("w2"), &qrels)),
+        (ErrorKind::Format, format!("w2:3: {}", message("a BEIR file")))
+    );
+    let run = Run::from_scores([("q", "d", 1.0)]).unwrap();
+    assert_eq!(
+        describe(write_trec_run(path("w3"), &run, "")),
+        (ErrorKind::Format, "w3:1: the id \"\" has no form in a TREC file".to_owned())
+    );
+}
