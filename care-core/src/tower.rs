@@ -40,6 +40,22 @@ impl HeadConfig {
         Self { pooling, projection: None, dim: None, truncation: TruncationOrder::default(), normalize: true }
     }
 
+    /// Components of an embedding, cut from `hidden_size` or from the projection's width.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dimension`] when a width is 0 or larger than what it is cut from.
+    fn embedding_dim(&self, hidden_size: usize) -> Result<usize> {
+        let width = self.projection.unwrap_or(hidden_size);
+        let dim = self.dim.unwrap_or(width);
+        if width == 0 || dim == 0 || dim > width {
+            return Err(Error::new(
+                ErrorKind::Dimension,
+                format!("an embedding of {dim} dimensions cannot be cut from the tower's {width}"),
+            ));
+        }
+        Ok(dim)
+    }
+
     /// The same head with vectors of `dim` components.
     #[must_use]
     pub fn with_dim(self, dim: usize) -> Self {
@@ -54,6 +70,8 @@ pub struct Network<E: Encoder> {
     projection: Option<LinearProjection>,
     #[module(skip)]
     head: HeadConfig,
+    #[module(skip)]
+    dim: usize,
 }
 
 impl<E: Encoder> Network<E> {
@@ -63,16 +81,9 @@ impl<E: Encoder> Network<E> {
     /// [`ErrorKind::Dimension`] when a width is 0 or larger than what it is cut from.
     pub fn new(encoder: E, head: HeadConfig, device: &Device) -> Result<Self> {
         let hidden = encoder.hidden_size();
-        let width = head.projection.unwrap_or(hidden);
-        let dim = head.dim.unwrap_or(width);
-        if width == 0 || dim == 0 || dim > width {
-            return Err(Error::new(
-                ErrorKind::Dimension,
-                format!("an embedding of {dim} dimensions cannot be cut from the tower's {width}"),
-            ));
-        }
+        let dim = head.embedding_dim(hidden)?;
         let projection = head.projection.map(|outputs| LinearProjection::new(hidden, outputs, device));
-        Ok(Self { encoder, projection, head })
+        Ok(Self { encoder, projection, head, dim })
     }
 
     /// The network under the head.
@@ -92,7 +103,7 @@ impl<E: Encoder> Network<E> {
 
     /// Components of an embedding.
     pub fn embedding_dim(&self) -> usize {
-        self.head.dim.or(self.head.projection).unwrap_or_else(|| self.encoder.hidden_size())
+        self.dim
     }
 
     /// The same weights under other head settings.
@@ -103,16 +114,16 @@ impl<E: Encoder> Network<E> {
         if head.projection != self.head.projection {
             return Err(Error::new(ErrorKind::Config, "a learned projection's width cannot be changed after training"));
         }
-        let width = head.projection.unwrap_or_else(|| self.encoder.hidden_size());
-        if let Some(dim) = head.dim
-            && (dim == 0 || dim > width)
-        {
-            return Err(Error::new(
-                ErrorKind::Dimension,
-                format!("an embedding of {dim} dimensions cannot be cut from the tower's {width}"),
-            ));
-        }
-        Ok(Self { head, ..self })
+        let dim = head.embedding_dim(self.encoder.hidden_size())?;
+        Ok(Self { head, dim, ..self })
+    }
+
+    /// The network with its learned projection, if it has one, replaced by what `change` makes of it.
+    ///
+    /// # Errors
+    /// What `change` returns.
+    pub fn try_map_projection(self, change: impl FnOnce(LinearProjection) -> Result<LinearProjection>) -> Result<Self> {
+        Ok(Self { projection: self.projection.map(change).transpose()?, ..self })
     }
 
     /// The weights in another number format.

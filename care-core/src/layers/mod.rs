@@ -1,11 +1,13 @@
-//! The layer that a tower's head and every network share.
+//! What a tower's head and every network share: the linear layer and how parameters are made and found.
 
 mod linear;
+mod path;
 
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Shape, Tensor};
 
 pub use linear::Linear;
+pub use path::ParameterPath;
 
 /// A weight of this shape that is zero until a checkpoint or a random seed fills it.
 ///

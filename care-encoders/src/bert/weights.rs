@@ -1,0 +1,22 @@
+//! Where each BERT weight stands in a checkpoint.
+
+use crate::pretrained::WeightTable;
+
+pub(crate) const WEIGHTS: WeightTable = WeightTable {
+    prefixes: &["bert."],
+    rows: &[
+        ("embeddings.word", "embeddings.word_embeddings"),
+        ("embeddings.position", "embeddings.position_embeddings"),
+        ("embeddings.token_type", "embeddings.token_type_embeddings"),
+        ("embeddings.norm", "embeddings.LayerNorm"),
+        ("layers.*.attention.query", "encoder.layer.*.attention.self.query"),
+        ("layers.*.attention.key", "encoder.layer.*.attention.self.key"),
+        ("layers.*.attention.value", "encoder.layer.*.attention.self.value"),
+        ("layers.*.attention.output", "encoder.layer.*.attention.output.dense"),
+        ("layers.*.attention_norm", "encoder.layer.*.attention.output.LayerNorm"),
+        ("layers.*.mlp.up", "encoder.layer.*.intermediate.dense"),
+        ("layers.*.mlp.down", "encoder.layer.*.output.dense"),
+        ("layers.*.mlp_norm", "encoder.layer.*.output.LayerNorm"),
+    ],
+    ignored: &["pooler.", "cls.", "embeddings.position_ids"],
+};

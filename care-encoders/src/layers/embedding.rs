@@ -1,0 +1,34 @@
+//! A table of vectors looked up by id.
+
+use burn::module::{Module, Param};
+use burn::tensor::module::embedding;
+use burn::tensor::{Device, Int, Tensor};
+use care_core::layers::parameter;
+
+/// A table `[rows, width]`.
+#[derive(Module, Debug)]
+pub(crate) struct Embedding {
+    weight: Param<Tensor<2>>,
+}
+
+impl Embedding {
+    pub(crate) fn new(rows: usize, width: usize, device: &Device) -> Self {
+        Self { weight: parameter([rows, width], device) }
+    }
+
+    /// # Shapes
+    /// `[batch, seq]` to `[batch, seq, width]`.
+    pub(crate) fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        embedding(self.weight.val(), ids)
+    }
+
+    /// The first row, as `[1, 1, width]`.
+    pub(crate) fn first_row(&self) -> Tensor<3> {
+        self.weight.val().narrow(0, 0, 1).unsqueeze()
+    }
+
+    /// Where the table lives, which is where the network computes.
+    pub(crate) fn device(&self) -> Device {
+        self.weight.device()
+    }
+}

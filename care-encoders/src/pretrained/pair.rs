@@ -1,0 +1,133 @@
+//! A saved pair: two towers in one folder, written whole or not at all.
+//!
+//! The sub-folders are named as sentence-transformers' `Router` names them; `care.json` beside them
+//! holds what makes the parts towers.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use care_core::{DocumentTower, Error, ErrorKind, HeadConfig, QueryTower, Result, Text, Tower};
+use serde::{Deserialize, Serialize};
+
+use super::folder::{create_folder, load_saved_tower, read_json, save_tower, write_json};
+use crate::AnyEncoder;
+
+/// The file that makes a folder a pair; written last.
+const MANIFEST: &str = "care.json";
+/// Raised when a reader of the older form could misread the newer one.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    query: TowerManifest,
+    document: TowerManifest,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TowerManifest {
+    head: HeadConfig,
+    max_length: usize,
+    instruction: String,
+    terminal_token: Option<u32>,
+}
+
+impl TowerManifest {
+    fn of<T: Text>(tower: &Tower<T, AnyEncoder>) -> Self {
+        Self {
+            head: tower.network().head().clone(),
+            max_length: tower.tokenizer().max_length(),
+            instruction: tower.instruction().template(),
+            terminal_token: tower.tokenizer().terminal_token(),
+        }
+    }
+
+    fn load<T: Text>(self, folder: &Path, device: &Device) -> Result<Tower<T, AnyEncoder>> {
+        let tower = load_saved_tower(folder, self.head, self.max_length, &self.instruction, device)?;
+        let found = tower.tokenizer().terminal_token();
+        if found != self.terminal_token {
+            return Err(Error::new(
+                ErrorKind::Tokenizer,
+                format!(
+                    "{}: the {} tower was saved with terminal token {:?} but its tokenizer adds {found:?}",
+                    folder.display(),
+                    T::ROLE.as_str(),
+                    self.terminal_token
+                ),
+            ));
+        }
+        Ok(tower)
+    }
+}
+
+/// Whether a folder holds a saved pair, whole or half written.
+pub(crate) fn is_pair(folder: &Path) -> bool {
+    folder.join(MANIFEST).exists() || folder.join("query_0_Transformer").exists()
+}
+
+/// Writes both towers beside `folder` and moves them there in one step, so that a crash leaves
+/// either the old folder or the new one.
+///
+/// # Errors
+/// When a file cannot be written, or `folder` exists and is not a saved pair.
+pub(crate) fn save_pair(
+    folder: &Path,
+    query: &QueryTower<AnyEncoder>,
+    document: &DocumentTower<AnyEncoder>,
+) -> Result<()> {
+    let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied && !is_pair(folder) {
+        let message = format!("{}: the folder is not empty and holds no saved pair", folder.display());
+        return Err(Error::new(ErrorKind::Io, message));
+    }
+    let partial = sibling(folder, "partial");
+    remove(&partial)?;
+    create_folder(&partial)?;
+    save_tower(&partial, query)?;
+    save_tower(&partial, document)?;
+    let manifest = Manifest { format: FORMAT, query: TowerManifest::of(query), document: TowerManifest::of(document) };
+    write_json(&partial.join(MANIFEST), &manifest)?;
+    let old = sibling(folder, "old");
+    remove(&old)?;
+    let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(|e| Error::io("rename", from, e));
+    if folder.exists() {
+        rename(folder, &old)?;
+    }
+    rename(&partial, folder)?;
+    remove(&old)
+}
+
+/// `<name>.<suffix>` beside `folder`.
+fn sibling(folder: &Path, suffix: &str) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!(".{name}.{suffix}"))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", folder, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a saved pair.
+///
+/// # Errors
+/// When the folder is half written, or as loading each tower.
+pub(crate) fn load_pair(folder: &Path, device: &Device) -> Result<(QueryTower<AnyEncoder>, DocumentTower<AnyEncoder>)> {
+    let path = folder.join(MANIFEST);
+    if !path.exists() {
+        let message = format!("{}: half written: it has a tower but no {MANIFEST}", folder.display());
+        return Err(Error::new(ErrorKind::Format, message));
+    }
+    let manifest: Manifest = read_json(&path)?;
+    if manifest.format != FORMAT {
+        return Err(Error::format(
+            &path,
+            format!("format {} is not {FORMAT}, the one this version reads", manifest.format),
+        ));
+    }
+    Ok((manifest.query.load(folder, device)?, manifest.document.load(folder, device)?))
+}

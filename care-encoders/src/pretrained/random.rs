@@ -1,0 +1,60 @@
+//! Networks with random weights.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+use care_core::Result;
+use care_core::layers::ParameterPath;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+
+use crate::{AnyEncoder, EncoderConfig};
+
+/// A network with random weights: the same for the same configuration and seed, on every device.
+///
+/// Norms are 1, biases 0, everything else is normal with the configuration's `initializer_range`.
+///
+/// # Errors
+/// When the configuration is not one the network can have.
+pub fn random_encoder(config: &EncoderConfig, seed: u64, device: &Device) -> Result<AnyEncoder> {
+    // A configuration built in code has not been checked yet.
+    let config = EncoderConfig::from_json(config.to_json())?;
+    Ok(randomize(config.build(device), seed, config.initializer_range()))
+}
+
+/// Fills a module with random weights.
+pub(crate) fn randomize<M: Module>(module: M, seed: u64, standard_deviation: f64) -> M {
+    let rng = ChaCha8Rng::seed_from_u64(seed);
+    module.map(&mut Randomizer { rng, standard_deviation, path: ParameterPath::default() })
+}
+
+struct Randomizer {
+    rng: ChaCha8Rng,
+    standard_deviation: f64,
+    path: ParameterPath,
+}
+
+impl ModuleMapper for Randomizer {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let shape: [usize; D] = param.lazy_shape().dims();
+        let count = shape.iter().product();
+        let values: Vec<f32> = match (self.path.is_bias(), self.path.is_norm()) {
+            (true, _) => vec![0.0; count],
+            (false, true) => vec![1.0; count],
+            (false, false) => match Normal::new(0.0, self.standard_deviation) {
+                Ok(normal) => (0..count).map(|_| normal.sample(&mut self.rng) as f32).collect(),
+                // A negative or NaN deviation cannot be sampled.
+                Err(_) => vec![0.0; count],
+            },
+        };
+        Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &param.lazy_device()))
+    }
+}
