@@ -223,6 +223,20 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         Self { network: change(self.network), ..self }
     }
 
+    /// [`Tower::map_network`] for a change that can fail.
+    ///
+    /// # Errors
+    /// What `change` returns.
+    pub fn try_map_network(self, change: impl FnOnce(Network<E>) -> Result<Network<E>>) -> Result<Self> {
+        Ok(Self { network: change(self.network)?, ..self })
+    }
+
+    /// Replaces the network in place, as [`Tower::map_network`] does by value.
+    pub fn update_network(&mut self, change: impl FnOnce(Network<E>) -> Network<E>) {
+        // Cloning shares the weights; the copy that stays is dropped with the assignment.
+        self.network = change(self.network.clone());
+    }
+
     /// The tower with another prompt template.
     #[must_use]
     pub fn with_instruction(self, instruction: Instruction<T>) -> Self {

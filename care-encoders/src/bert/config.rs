@@ -27,8 +27,9 @@ pub struct BertConfig {
     /// Added to the variance in layer norms.
     #[serde(default = "default_eps")]
     pub layer_norm_eps: f64,
+    /// The function inside the feed-forward block.
     #[serde(default = "default_activation")]
-    pub(crate) hidden_act: Activation,
+    pub hidden_act: Activation,
     /// Probability of dropping a hidden component in training.
     #[serde(default = "default_dropout")]
     pub hidden_dropout_prob: f64,

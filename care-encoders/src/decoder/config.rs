@@ -34,8 +34,9 @@ pub struct DecoderConfig {
     /// Whether the projections of attention have biases.
     #[serde(default)]
     pub attention_bias: bool,
+    /// The function inside the feed-forward block.
     #[serde(default = "default_activation")]
-    pub(crate) hidden_act: Activation,
+    pub hidden_act: Activation,
     /// Standard deviation of random weights.
     #[serde(default = "default_range")]
     pub initializer_range: f64,

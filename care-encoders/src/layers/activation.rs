@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The function between two linear layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Activation {
+pub enum Activation {
     /// `x Φ(x)` with the exact error function.
     #[serde(rename = "gelu")]
     Gelu,

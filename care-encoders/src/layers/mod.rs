@@ -8,7 +8,7 @@ mod mlp;
 mod norm;
 mod rope;
 
-pub(crate) use activation::Activation;
+pub use activation::Activation;
 pub(crate) use attention::{attend, split_heads};
 pub(crate) use embedding::Embedding;
 pub(crate) use mask::AttentionMask;

@@ -3,9 +3,12 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use care_core::{Encoder, Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Result, Text, Tokenizer, Tower};
-use serde::Serialize;
+use care_core::{
+    Encoder, Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Result, Text, Tokenizer, Tower,
+    TruncationOrder,
+};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
@@ -17,17 +20,26 @@ use crate::{AnyEncoder, EncoderConfig};
 const DEFAULT_MAX_LENGTH: usize = 512;
 
 /// How a bare encoder folder becomes a tower. What is `None` follows the architecture.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct EncoderOptions {
     /// Pooling; by default CLS for BERT and the last token for decoders.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
     /// Components of an embedding; by default all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dim: Option<usize>,
+    /// Order of cutting and normalising; by default cut first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncation: Option<TruncationOrder>,
     /// The longest text in tokens; by default 512, or the network's positions if fewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Template or prefix; by default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
     /// Whether vectors are normalised; by default they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<bool>,
 }
 
@@ -66,6 +78,7 @@ pub(crate) fn tower_of<T: Text>(
     let config = encoder.config();
     let head = HeadConfig {
         dim: options.dim,
+        truncation: options.truncation.unwrap_or_default(),
         normalize: options.normalize.unwrap_or(true),
         ..HeadConfig::new(options.pooling.unwrap_or_else(|| config.default_pooling()))
     };

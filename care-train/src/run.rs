@@ -1,0 +1,151 @@
+//! A whole run from its configuration: stages in order, checkpoints, resume, the saved pair.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use care_core::{Device, Error, ErrorKind, Result};
+use care_encoders::{AsymmetricEncoder, load_tower};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::config::{CheckedTrainConfig, ModelConfig};
+use crate::dataset::{Source, read_source};
+use crate::trainer::{Observer, StageTrainer};
+
+/// How a run ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Every stage is done; the pair is saved in this folder.
+    Finished {
+        /// The trained pair.
+        pair: Box<AsymmetricEncoder>,
+        /// Where it is saved.
+        folder: PathBuf,
+    },
+    /// The observer broke off; the run can be resumed.
+    Interrupted {
+        /// The checkpoint it stands at.
+        checkpoint: PathBuf,
+    },
+}
+
+/// Runs every stage of a configuration and saves the trained pair in `<output>/model`.
+///
+/// All data is read and checked before the first step. With `resume` the run goes on at its newest
+/// checkpoint, and ends with the weights it would have had without the interruption.
+///
+/// # Errors
+/// When data or models cannot be read, when `output` already holds a run and `resume` is not asked
+/// for (or the other way round), when settings or data changed since the checkpoint, or when a file
+/// cannot be written.
+pub fn run(config: &CheckedTrainConfig, resume: bool, observer: &mut Observer<'_>) -> Result<Outcome> {
+    let sources: Vec<Vec<Source>> = config
+        .stages()
+        .iter()
+        .map(|stage| {
+            let sources = stage.data.iter().map(|path| read_source(path)).collect::<Result<Vec<_>>>()?;
+            sources.iter().try_for_each(|source| source.require_negatives(stage.group_size))?;
+            Ok(sources)
+        })
+        .collect::<Result<_>>()?;
+    let checkpoints = Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints);
+    let fingerprint = fingerprint(config, &sources);
+    let start = starting_point(config, &checkpoints, &fingerprint, resume)?;
+
+    let mut pair = load_pair(config)?;
+    if let Some(checkpoint) = &start {
+        pair = restore(pair, checkpoint)?;
+    }
+    let mut trained = (false, false);
+    for (index, stage) in config.stages().iter().enumerate() {
+        trained = (trained.0 | stage.kind.trains_query(), trained.1 | stage.kind.trains_document());
+        let at = start.as_ref().filter(|checkpoint| checkpoint.state.stage >= index);
+        if at.is_some_and(|checkpoint| checkpoint.state.stage > index) {
+            continue;
+        }
+        let mut trainer = StageTrainer::new(pair, stage, index, &sources[index], config.seed)?;
+        if let Some(checkpoint) = at {
+            trainer.resume(checkpoint)?;
+        }
+        while let Some(report) = trainer.step()? {
+            let stop = observer(&report) == ControlFlow::Break(());
+            let due = config.checkpoint_every > 0 && report.step.is_multiple_of(config.checkpoint_every);
+            if stop || due || report.step == report.total_steps {
+                let checkpoint = trainer.checkpoint(&checkpoints, &fingerprint, trained)?;
+                if stop {
+                    return Ok(Outcome::Interrupted { checkpoint });
+                }
+            }
+        }
+        pair = trainer.finish()?;
+    }
+    let folder = config.output.join("model");
+    pair.save(&folder)?;
+    Ok(Outcome::Finished { pair: Box::new(pair), folder })
+}
+
+fn starting_point(
+    config: &CheckedTrainConfig,
+    checkpoints: &Checkpoints,
+    fingerprint: &str,
+    resume: bool,
+) -> Result<Option<Checkpoint>> {
+    let output = config.output.display();
+    match (resume, checkpoints.latest()?) {
+        (false, None) => Ok(None),
+        (true, Some(checkpoint)) if checkpoint.state.fingerprint == fingerprint => Ok(Some(checkpoint)),
+        (true, Some(checkpoint)) => Err(Error::new(
+            ErrorKind::Config,
+            format!("{}: settings or data changed since this checkpoint", checkpoint.folder().display()),
+        )),
+        (true, None) => Err(Error::new(ErrorKind::Config, format!("{output} holds no checkpoint to resume"))),
+        (false, Some(_)) => Err(Error::new(
+            ErrorKind::Config,
+            format!("{output} already holds a run: resume it, or choose another output"),
+        )),
+    }
+}
+
+/// The towers that the configuration starts from.
+fn load_pair(config: &CheckedTrainConfig) -> Result<AsymmetricEncoder> {
+    let device = Device::open(config.device)?;
+    match &config.model {
+        ModelConfig { pair: Some(folder), .. } => AsymmetricEncoder::load(folder, &device),
+        ModelConfig { query: Some(query), document: Some(document), .. } => AsymmetricEncoder::new(
+            load_tower(&query.encoder, &query.options, &device)?,
+            load_tower(&document.encoder, &document.options, &device)?,
+        ),
+        // A checked configuration has one or the other.
+        _ => Err(Error::setting("model", "incomplete", "either `pair`, or both `query` and `document`")),
+    }
+}
+
+fn restore(pair: AsymmetricEncoder, checkpoint: &Checkpoint) -> Result<AsymmetricEncoder> {
+    let (query, document) = pair.into_towers();
+    AsymmetricEncoder::new(
+        query.try_map_network(|network| checkpoint.restore_network("query", network))?,
+        document.try_map_network(|network| checkpoint.restore_network("document", network))?,
+    )
+}
+
+/// A digest of everything that decides the weights a run ends with, but not of where it runs.
+fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(config.seed.to_le_bytes());
+    let mut text = |text: &str| {
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text.as_bytes());
+    };
+    text(&format!("{:?}", config.model));
+    for (stage, sources) in config.stages().iter().zip(sources) {
+        text(&format!("{stage:?}"));
+        for example in sources.iter().flat_map(Source::examples) {
+            text(&example.query);
+            example.positives.iter().for_each(|positive| text(positive));
+            text("");
+            example.negatives.iter().for_each(|negative| text(negative));
+        }
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

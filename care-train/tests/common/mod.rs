@@ -1,0 +1,57 @@
+//! Small towers and texts for tests.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
+
+use care_core::{
+    Device, HeadConfig, Instruction, Pooling, Text, Tokenizer, TokenizerStyle, Tower, character_tokenizer,
+};
+use care_encoders::{
+    AnyEncoder, AsymmetricEncoder, BertConfig, DecoderConfig, EncoderConfig, network_with_head, random_encoder,
+};
+use care_train::TrainingExample;
+
+/// Pairs of a question and its answer that share their subject's characters.
+pub fn examples() -> Vec<TrainingExample> {
+    let subjects = ["头痛", "发烧", "咳嗽", "腹泻", "皮疹", "失眠", "牙疼", "耳鸣", "便秘", "鼻炎", "痛风", "贫血"];
+    let answer = |subject: &str| format!("{subject}的处理：多休息，必要时就医。");
+    subjects
+        .iter()
+        .enumerate()
+        .map(|(index, subject)| TrainingExample {
+            query: format!("{subject}怎么办"),
+            positives: vec![answer(subject)],
+            negatives: vec![answer(subjects[(index + 1) % 12]), answer(subjects[(index + 5) % 12])],
+        })
+        .collect()
+}
+
+fn tower<T: Text>(config: EncoderConfig, tokenizer: Tokenizer, head: HeadConfig, seed: u64) -> Tower<T, AnyEncoder> {
+    let device = Device::Cpu.open().unwrap();
+    let encoder = random_encoder(&config, seed, &device).unwrap();
+    let network = network_with_head(encoder, head, seed, &device).unwrap();
+    Tower::new(tokenizer, network, Instruction::default()).unwrap()
+}
+
+/// A BERT-style query tower and a Qwen3-style document tower of another width.
+pub fn pair(dropout: f64) -> AsymmetricEncoder {
+    let texts: Vec<String> =
+        examples().into_iter().flat_map(|example| [example.query, example.positives[0].clone()]).collect();
+    let tokenizer = |style| character_tokenizer(&texts, 80, style, 24).unwrap();
+    let bert = BertConfig {
+        num_attention_heads: 2,
+        hidden_dropout_prob: dropout,
+        initializer_range: 0.1,
+        ..BertConfig::new(80, 16, 1)
+    };
+    let qwen = DecoderConfig { head_dim: 8, initializer_range: 0.1, ..DecoderConfig::new(80, 24, 1) };
+    AsymmetricEncoder::new(
+        tower(EncoderConfig::Bert(bert), tokenizer(TokenizerStyle::Bert), HeadConfig::new(Pooling::Cls), 1),
+        tower(
+            EncoderConfig::Qwen3(qwen),
+            tokenizer(TokenizerStyle::EndOfText),
+            HeadConfig::new(Pooling::LastToken).with_dim(16),
+            2,
+        ),
+    )
+    .unwrap()
+}

@@ -1,0 +1,114 @@
+//! A run that is broken off and resumed ends with the same weights, to the last bit.
+//!
+//! This file holds one test: dropout draws from a generator that the whole process shares.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use care_train::{CheckedTrainConfig, Outcome, TrainConfig, run};
+
+fn config(folder: &Path, output: &str) -> CheckedTrainConfig {
+    let path = folder.join(format!("{output}.toml"));
+    let text = format!(
+        r#"
+        output = "{output}"
+        seed = 3
+        checkpoint_every = 2
+        [model]
+        pair = "pair"
+        [[stage]]
+        kind = "query-alignment"
+        data = ["align.jsonl"]
+        batch_size = 5
+        learning_rate = 0.003
+        [[stage]]
+        kind = "joint-finetuning"
+        data = ["train.jsonl"]
+        batch_size = 5
+        group_size = 3
+        epochs = 2
+        temperature = 0.05
+        learning_rate = 0.002
+        "#
+    );
+    fs::write(&path, text).unwrap();
+    TrainConfig::from_file(&path).unwrap().check().unwrap()
+}
+
+/// Every file of a saved pair.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.path().is_dir() {
+            let inner = files(&entry.path());
+            found.extend(inner.into_iter().map(|(name, bytes)| (format!("{:?}/{name}", entry.file_name()), bytes)));
+        } else {
+            found.insert(entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn resume_equals_no_interruption() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    common::pair(0.1).save(&folder.join("pair")).unwrap();
+    let (mut align, mut train) = (String::new(), String::new());
+    for example in common::examples() {
+        align += &format!("{}\n", serde_json::json!({"query": example.query, "pos": [example.query], "neg": []}));
+        let row = serde_json::json!({"query": example.query, "pos": example.positives, "neg": example.negatives});
+        train += &format!("{row}\n");
+    }
+    fs::write(folder.join("align.jsonl"), align).unwrap();
+    fs::write(folder.join("train.jsonl"), train).unwrap();
+
+    let mut losses = Vec::new();
+    let straight = config(folder, "straight");
+    let outcome = run(&straight, false, &mut |report| {
+        losses.push(report.loss);
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(outcome.unwrap(), Outcome::Finished { .. }));
+    assert_eq!(losses.len(), 9, "3 steps of alignment and 2 epochs of 3");
+    let expected = files(&folder.join("straight/model"));
+
+    // Broken off at an odd step, at the end of the first stage, in the second epoch of the second.
+    for stop in [1, 3, 4, 8] {
+        let output = format!("stop{stop}");
+        let broken = config(folder, &output);
+        let mut seen = 0;
+        let outcome = run(&broken, false, &mut |_| {
+            seen += 1;
+            if seen == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let Outcome::Interrupted { checkpoint } = outcome.unwrap() else { panic!("it was broken off") };
+        assert!(checkpoint.is_dir());
+        let error = run(&broken, false, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+        assert!(error.ends_with("already holds a run: resume it, or choose another output"), "{error}");
+
+        let mut rest = Vec::new();
+        run(&broken, true, &mut |report| {
+            rest.push(report.loss);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(rest, losses[stop..], "the losses go on where they were");
+        assert!(files(&folder.join(&output).join("model")) == expected, "the weights are the same, bit by bit");
+        assert_eq!(fs::read_dir(folder.join(&output).join("checkpoints")).unwrap().count(), 2, "old ones are pruned");
+    }
+
+    let fresh = config(folder, "fresh");
+    let error = run(&fresh, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    assert!(error.ends_with("holds no checkpoint to resume"), "{error}");
+
+    fs::write(folder.join("align.jsonl"), "{\"query\":\"头痛\",\"pos\":[\"头痛\"]}\n").unwrap();
+    let error = run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    assert!(error.ends_with("settings or data changed since this checkpoint"), "{error}");
+}

@@ -1,0 +1,117 @@
+//! Texts through the model, in groups, so that progress can be shown.
+
+use care_core::{Document, Embedder, Embeddings, Error, ErrorKind, Query, Result, Text};
+
+/// Texts between two reports of progress.
+const GROUP: usize = 1024;
+
+/// How far an evaluation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Texts encoded so far.
+    pub encoded: usize,
+    /// Texts to encode in all.
+    pub total: usize,
+}
+
+/// One evaluation's way through the model.
+pub(super) struct Encoding<'a> {
+    embedder: &'a dyn Embedder,
+    report: &'a mut dyn FnMut(Progress),
+    progress: Progress,
+}
+
+impl<'a> Encoding<'a> {
+    pub(super) fn new(embedder: &'a dyn Embedder, report: &'a mut dyn FnMut(Progress), total: usize) -> Self {
+        let progress = Progress { encoded: 0, total };
+        report(progress);
+        Self { embedder, report, progress }
+    }
+
+    pub(super) fn queries(&mut self, queries: &[Query]) -> Result<Embeddings> {
+        let embedder = self.embedder;
+        self.encode(queries, |group| embedder.embed_queries(group))
+    }
+
+    pub(super) fn documents(&mut self, documents: &[Document]) -> Result<Embeddings> {
+        let embedder = self.embedder;
+        self.encode(documents, |group| embedder.embed_documents(group))
+    }
+
+    fn encode<T: Text>(&mut self, texts: &[T], embed: impl Fn(&[T]) -> Result<Embeddings>) -> Result<Embeddings> {
+        let dim = self.embedder.embedding_dim();
+        let mut embeddings = Embeddings::zeros(0, dim);
+        for group in texts.chunks(GROUP) {
+            let vectors = embed(group)?;
+            if (vectors.len(), vectors.dim()) != (group.len(), dim) {
+                return Err(Error::new(
+                    ErrorKind::Dimension,
+                    format!(
+                        "the model gave {} vectors of {} dimensions for {} texts in the role {}, where {dim} dimensions were due",
+                        vectors.len(),
+                        vectors.dim(),
+                        group.len(),
+                        T::ROLE.as_str(),
+                    ),
+                ));
+            }
+            embeddings.append(&vectors)?;
+            self.progress.encoded += group.len();
+            (self.report)(self.progress);
+        }
+        Ok(embeddings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claims `dim` components and gives one vector of 2 whatever it is asked.
+    struct Wrong {
+        dim: usize,
+    }
+
+    impl Embedder for Wrong {
+        fn embedding_dim(&self) -> usize {
+            self.dim
+        }
+
+        fn embed_queries(&self, _: &[Query]) -> Result<Embeddings> {
+            Ok(Embeddings::zeros(1, 2))
+        }
+
+        fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
+            Ok(Embeddings::zeros(documents.len(), self.dim))
+        }
+    }
+
+    #[test]
+    fn a_model_that_breaks_its_promise_is_named() {
+        let message = |dim, texts: &[&str]| {
+            let queries: Vec<Query> = texts.iter().copied().map(Query::new).collect();
+            let error = Encoding::new(&Wrong { dim }, &mut |_| {}, 0).queries(&queries).expect_err("wrong");
+            assert_eq!(error.kind(), ErrorKind::Dimension);
+            error.to_string()
+        };
+        assert_eq!(
+            message(2, &["a", "b"]),
+            "the model gave 1 vectors of 2 dimensions for 2 texts in the role query, where 2 dimensions were due"
+        );
+        assert_eq!(
+            message(3, &["a"]),
+            "the model gave 1 vectors of 2 dimensions for 1 texts in the role query, where 3 dimensions were due"
+        );
+    }
+
+    #[test]
+    fn progress_moves_by_groups_from_nothing_to_all() {
+        let documents = vec![Document::new("a"); 2 * GROUP + 1];
+        let mut seen = Vec::new();
+        let mut report = |progress: Progress| seen.push((progress.encoded, progress.total));
+        let embeddings =
+            Encoding::new(&Wrong { dim: 1 }, &mut report, documents.len()).documents(&documents).expect("as promised");
+        assert_eq!(embeddings.len(), documents.len());
+        assert_eq!(seen, [(0, 2049), (1024, 2049), (2048, 2049), (2049, 2049)]);
+    }
+}

@@ -1,0 +1,178 @@
+//! Retrieval: the whole corpus is ranked for each query, exactly.
+
+use care_core::{FlatIndex, Result};
+use care_eval::Run;
+
+use super::encode::Encoding;
+use super::outcome::Outcome;
+use crate::error::from_eval;
+use crate::task::RetrievalTask;
+
+/// Documents in a ranking: the deepest cut-off below.
+pub(crate) const DEPTH: usize = 100;
+
+const MEASURES: [&str; 13] = [
+    "ndcg@10",
+    "ndcg@1",
+    "ndcg@3",
+    "ndcg@5",
+    "ndcg@20",
+    "ndcg@100",
+    "map@10",
+    "map@100",
+    "mrr@10",
+    "recall@10",
+    "recall@100",
+    "precision@10",
+    "precision@1",
+];
+
+/// Scores a ranking that is already there, such as [`bm25`](crate::bm25)'s.
+///
+/// Every judged query counts; one that the run does not answer scores 0.
+///
+/// # Errors
+/// None in practice: a [`RetrievalTask`] has judgements.
+pub fn score_run(task: &RetrievalTask, run: Run) -> Result<Outcome> {
+    Outcome::of_run(&MEASURES, task.qrels(), run)
+}
+
+/// The best documents of each query by dot product.
+pub(super) fn rank(task: &RetrievalTask, mut encoding: Encoding<'_>) -> Result<Run> {
+    let queries = encoding.queries(task.queries())?;
+    let documents = encoding.documents(task.documents())?;
+    let found = FlatIndex::new(documents).search(&queries, DEPTH)?;
+    let mut run = Run::new();
+    for (query_id, hits) in task.query_ids().iter().zip(found) {
+        for hit in hits {
+            run.insert(query_id, &task.doc_ids()[hit.index], hit.score).map_err(from_eval)?;
+        }
+    }
+    Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use approx::assert_abs_diff_eq;
+    use care_core::{Document, ErrorKind, Query};
+    use care_eval::{Evaluator, Measure, Qrels};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::{StsMode, evaluate};
+    use crate::task::Task;
+    use crate::testing::{Table, documents, queries};
+
+    fn task(query_ids: &[&str], doc_ids: &[&str], judged: &[(&str, &str, i32)]) -> Task {
+        let qrels = Qrels::from_judgements(judged.iter().copied()).expect("distinct");
+        let task = RetrievalTask::new("t", "test", documents(doc_ids), queries(query_ids), qrels);
+        Task::Retrieval(task.expect("valid"))
+    }
+
+    #[test]
+    fn scores_are_those_worked_out_by_hand() {
+        // The document vectors are the axes, so a query's vector is its scores.
+        let table = Table::new(4)
+            .document("a", [1.0, 0.0, 0.0, 0.0])
+            .document("b", [0.0, 1.0, 0.0, 0.0])
+            .document("c", [0.0, 0.0, 1.0, 0.0])
+            .document("d", [0.0, 0.0, 0.0, 1.0])
+            .query("ranks c a b d", [0.3, 0.2, 0.4, 0.1])
+            .query("ranks d first", [0.1, 0.2, 0.3, 0.4]);
+        let task = task(
+            &["ranks c a b d", "not judged", "ranks d first"],
+            &["a", "b", "c", "d"],
+            &[
+                ("ranks c a b d", "a", 2),
+                ("ranks c a b d", "b", 1),
+                ("ranks d first", "d", 1),
+                ("ranks d first", "gone", 0),
+            ],
+        );
+        // A query that is not judged is not encoded: the table has no vector for it.
+        let outcome = evaluate(&task, &table, StsMode::default(), &mut |_| {}).expect("evaluated");
+
+        let ndcg = (2.0 / 3f64.log2() + 1.0 / 4f64.log2()) / (2.0 + 1.0 / 3f64.log2());
+        let expected = [
+            ("ndcg_at_10", (ndcg + 1.0) / 2.0),
+            ("ndcg_at_1", 0.5),
+            ("map_at_10", ((1.0 / 2.0 + 2.0 / 3.0) / 2.0 + 1.0) / 2.0),
+            ("mrr_at_10", (0.5 + 1.0) / 2.0),
+            ("recall_at_10", 1.0),
+            ("precision_at_10", (0.2 + 0.1) / 2.0),
+            ("precision_at_1", 0.5),
+        ];
+        for (key, value) in expected {
+            assert_abs_diff_eq!(outcome.score(key).expect(key), value, epsilon = 1e-12);
+        }
+        assert_eq!(outcome.main_score(), outcome.score("ndcg_at_10").expect("asked for"));
+        assert_eq!(outcome.embedding_dim, Some(4));
+        let ranked = outcome.run().and_then(|run| run.get("ranks c a b d")).expect("answered");
+        assert_eq!(ranked.iter().map(|(doc_id, _)| *doc_id).collect::<Vec<_>>(), ["c", "a", "b", "d"]);
+    }
+
+    #[test]
+    fn a_query_without_an_answer_scores_zero() {
+        let Task::Retrieval(task) = task(&["p", "q"], &["d"], &[("p", "d", 1), ("q", "d", 1)]) else { unreachable!() };
+        let run = Run::from_scores([("p", "d", 1.0)]).expect("a run");
+        assert_eq!(score_run(&task, run).expect("scored").main_score(), 0.5);
+    }
+
+    #[test]
+    fn a_vector_that_is_not_finite_is_an_error() {
+        let table = Table::new(1).document("d", [f32::NAN]).query("q", [1.0]);
+        let error = evaluate(&task(&["q"], &["d"], &[("q", "d", 1)]), &table, StsMode::default(), &mut |_| {})
+            .expect_err("not a number");
+        assert_eq!(error.kind(), ErrorKind::NonFinite);
+        assert_eq!(error.to_string(), "the score of document \"d\" for query \"q\" is not a number");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn retrieval_equals_care_eval_over_every_score(
+            values in proptest::collection::vec(-3i8..=3, 9..80), grades in proptest::collection::vec(-1i32..3, 8),
+        ) {
+            let (mut table, mut run, mut qrels) = (Table::new(3), Run::new(), Qrels::new());
+            let vector = |row: usize| [0, 1, 2].map(|column| f32::from(values[(3 * row + column) % values.len()]));
+            let doc_ids = ["d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7"];
+            for (row, doc_id) in doc_ids.iter().enumerate() {
+                table = table.document(doc_id, vector(row));
+            }
+            for (row, query_id) in ["p", "q"].iter().enumerate() {
+                let query = vector(row + 11);
+                table = table.query(query_id, query);
+                for (column, doc_id) in doc_ids.iter().enumerate() {
+                    let score = query.iter().zip(vector(column)).map(|(a, b)| a * b).sum::<f32>();
+                    run.insert(query_id, doc_id, score).expect("distinct");
+                    qrels.insert(query_id, doc_id, grades[(row + column) % grades.len()]).expect("distinct");
+                }
+            }
+            let task = RetrievalTask::new("t", "test", documents(&doc_ids), queries(&["p", "q"]), qrels.clone());
+            let task = Task::Retrieval(task.expect("valid"));
+            let outcome = evaluate(&task, &table, StsMode::default(), &mut |_| {}).expect("evaluated");
+            let measures: Vec<Measure> = MEASURES.iter().map(|name| name.parse().expect("known")).collect();
+            let expected = Evaluator::new(measures).evaluate(&qrels, &run).expect("judged");
+            for ((_, value), (_, expected)) in outcome.scores.iter().zip(expected.measures.iter()) {
+                prop_assert_eq!(*value, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn no_measure_looks_below_the_ranking() {
+        let cutoffs = MEASURES.map(|name| name.parse::<Measure>().expect("known").cutoff().expect("cut off").get());
+        assert_eq!(cutoffs.into_iter().max(), Some(DEPTH));
+    }
+
+    #[test]
+    fn texts_of_the_two_roles_go_to_their_own_tower() {
+        let table = Table::new(1).document("same", [1.0]).query("same", [2.0]);
+        let qrels = Qrels::from_judgements([("q", "d", 1)]).expect("distinct");
+        let corpus = vec![("d".to_owned(), Document::new("same"))];
+        let task = RetrievalTask::new("t", "test", corpus, vec![("q".to_owned(), Query::new("same"))], qrels);
+        let outcome = evaluate(&Task::Retrieval(task.expect("valid")), &table, StsMode::default(), &mut |_| {})
+            .expect("evaluated");
+        assert_eq!(outcome.run().and_then(|run| run.get("q")), Some(vec![("d", 2.0)]));
+    }
+}

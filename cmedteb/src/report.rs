@@ -1,0 +1,193 @@
+//! The file that an evaluation leaves behind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use care_core::{Error, Result};
+use care_eval::{Missing, Ties};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::protocol::{Evidence, Outcome, StsMode};
+use crate::task::Task;
+
+/// A task's scores in the form of mteb's result files, with our own object `care` beside theirs.
+///
+/// # Reference
+/// mteb's `TaskResult`. DIFFERENCE: `mteb_version` is null, because mteb was not run;
+/// `dataset_revision` is [`Task::fingerprint`] and not a commit; date and emissions are left out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    dataset_revision: String,
+    task_name: String,
+    mteb_version: Option<String>,
+    scores: BTreeMap<String, [Scores; 1]>,
+    evaluation_time: Option<f64>,
+    care: Care,
+}
+
+/// The scores of one split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Scores {
+    main_score: f64,
+    #[serde(flatten, serialize_with = "as_map")]
+    scores: Vec<(String, f64)>,
+    hf_subset: &'static str,
+    languages: [&'static str; 1],
+}
+
+/// What is needed to read the numbers and to get them again.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+struct Care {
+    version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding_dim: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ties: Option<Ties>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<Missing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sts_mode: Option<StsMode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent_judged: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped_rows: Option<usize>,
+    settings: Value,
+}
+
+impl Report {
+    /// Reports an outcome; `settings` is what the caller wants to remember of the model.
+    pub fn new(task: &Task, outcome: &Outcome, settings: Value) -> Self {
+        let scores = Scores {
+            main_score: outcome.main_score(),
+            scores: outcome.scores.clone(),
+            hf_subset: "default",
+            languages: ["cmn-Hans"],
+        };
+        let (ties, missing, sts_mode) = match &outcome.evidence {
+            Evidence::Ranking { evaluation, .. } => (Some(evaluation.ties), Some(evaluation.missing), None),
+            Evidence::Similarity { mode, .. } => (None, None, Some(*mode)),
+        };
+        let (absent_judged, dropped_rows) = match task {
+            Task::Retrieval(task) => (Some(task.absent_judged()), None),
+            Task::Reranking(task) => (None, Some(task.dropped())),
+            Task::Sts(_) => (None, None),
+        };
+        Self {
+            dataset_revision: task.fingerprint(),
+            task_name: task.name().to_owned(),
+            mteb_version: None,
+            scores: BTreeMap::from([(task.split().to_owned(), [scores])]),
+            evaluation_time: outcome.seconds,
+            care: Care {
+                version: env!("CARGO_PKG_VERSION"),
+                embedding_dim: outcome.embedding_dim,
+                ties,
+                missing,
+                sts_mode,
+                absent_judged,
+                dropped_rows,
+                settings,
+            },
+        }
+    }
+
+    /// The file's content.
+    ///
+    /// # Panics
+    /// Never: a report is numbers and names, which JSON can hold.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report is JSON")
+    }
+
+    /// Writes `<task name>.json` into a folder, which is created if need be, and returns its path.
+    /// The file appears whole or not at all, and replaces an older one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](care_core::ErrorKind::Io) when the folder or the file cannot be written.
+    pub fn write(&self, folder: impl AsRef<Path>) -> Result<PathBuf> {
+        let folder = folder.as_ref();
+        fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
+        let path = folder.join(format!("{}.json", self.task_name));
+        let unfinished = folder.join(format!(".{}.json.{}", self.task_name, std::process::id()));
+        fs::write(&unfinished, self.to_json())
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .map_err(|e| Error::io("write", &path, e))?;
+        Ok(path)
+    }
+}
+
+fn as_map<S: Serializer>(scores: &[(String, f64)], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(scores.iter().map(|(key, value)| (key, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::protocol::evaluate;
+    use crate::task::{RerankingTask, StsTask};
+    use crate::testing::{Table, pair, row};
+
+    fn reported(task: &Task, model: &Table) -> Value {
+        let outcome = evaluate(task, model, StsMode::default(), &mut |_| {}).expect("evaluated");
+        let report = Report::new(task, &outcome, json!({"model": "toy"}));
+        let mut value: Value = serde_json::from_str(&report.to_json()).expect("JSON");
+        assert!(value["evaluation_time"].take().as_f64().expect("seconds") >= 0.0);
+        value
+    }
+
+    #[test]
+    fn a_report_has_the_form_of_mtebs() {
+        let table = Table::new(1).query("q", [1.0]).document("a", [2.0]).document("b", [1.0]);
+        let rows = vec![row("q", &["a"], &["b"]), row("q", &["a"], &[])];
+        let task = Task::Reranking(RerankingTask::new("toy", "test", rows).expect("valid"));
+        let expected = json!({
+            "dataset_revision": task.fingerprint(),
+            "task_name": "toy",
+            "mteb_version": null,
+            "scores": {"test": [{
+                "main_score": 1.0, "map_at_10": 1.0, "map_at_1000": 1.0, "mrr_at_10": 1.0, "ndcg_at_10": 1.0,
+                "hf_subset": "default", "languages": ["cmn-Hans"],
+            }]},
+            "evaluation_time": null,
+            "care": {
+                "version": env!("CARGO_PKG_VERSION"), "embedding_dim": 1, "ties": "trec_eval", "missing": "zero",
+                "dropped_rows": 1, "settings": {"model": "toy"},
+            },
+        });
+        assert_eq!(reported(&task, &table), expected);
+    }
+
+    #[test]
+    fn an_sts_report_names_its_mode_and_no_rule_for_ties() {
+        let table = Table::new(2).query("a", [1.0, 0.0]).query("b", [0.0, 1.0]);
+        let pairs = vec![pair("a", "a", 5.0), pair("a", "b", 0.0)];
+        let report = reported(&Task::Sts(StsTask::new("toy", "test", pairs).expect("valid")), &table);
+        let scores = &report["scores"]["test"][0];
+        for key in ["main_score", "cosine_spearman", "cosine_pearson"] {
+            approx::assert_abs_diff_eq!(scores[key].as_f64().expect(key), 1.0, epsilon = 1e-12);
+        }
+        assert_eq!(report["care"]["sts_mode"], "query-query");
+        assert_eq!(report["care"].get("ties"), None);
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let task =
+            Task::Sts(StsTask::new("toy", "test", vec![pair("a", "a", 5.0), pair("a", "b", 0.0)]).expect("valid"));
+        let table = Table::new(2).query("a", [1.0, 0.0]).query("b", [0.0, 1.0]);
+        let outcome = evaluate(&task, &table, StsMode::default(), &mut |_| {}).expect("evaluated");
+        let results = folder.path().join("results/model");
+        for settings in [json!(1), json!(2)] {
+            let report = Report::new(&task, &outcome, settings);
+            let path = report.write(&results).expect("written");
+            assert_eq!(path, results.join("toy.json"));
+            assert_eq!(fs::read_to_string(&path).expect("a file"), report.to_json());
+        }
+        assert_eq!(fs::read_dir(&results).expect("a folder").count(), 1);
+    }
+}

@@ -1,0 +1,62 @@
+//! What a model is tested on: data that have been checked, each kind with its own type.
+
+mod reranking;
+mod retrieval;
+mod sts;
+
+pub use reranking::{RerankingList, RerankingRow, RerankingTask};
+pub use retrieval::RetrievalTask;
+pub use sts::{StsPair, StsTask};
+
+use crate::fingerprint::Fingerprint;
+
+/// A data set with the protocol that it is for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Task {
+    /// Rank a corpus for each query.
+    Retrieval(RetrievalTask),
+    /// Rank each query's own candidates.
+    Reranking(RerankingTask),
+    /// Tell how similar two sentences are.
+    Sts(StsTask),
+}
+
+impl Task {
+    /// The name in tables and of the report's file.
+    pub fn name(&self) -> &str {
+        match self {
+            Task::Retrieval(task) => task.name(),
+            Task::Reranking(task) => task.name(),
+            Task::Sts(task) => task.name(),
+        }
+    }
+
+    /// The split that the data are, such as `test`.
+    pub fn split(&self) -> &str {
+        match self {
+            Task::Retrieval(task) => task.split(),
+            Task::Reranking(task) => task.split(),
+            Task::Sts(task) => task.split(),
+        }
+    }
+
+    /// The retrieval data, if this is such a task.
+    pub fn as_retrieval(&self) -> Option<&RetrievalTask> {
+        match self {
+            Task::Retrieval(task) => Some(task),
+            Task::Reranking(_) | Task::Sts(_) => None,
+        }
+    }
+
+    /// A short name for the content (ids, texts and judgements, not the task's name): equal data have
+    /// equal fingerprints on every platform.
+    pub fn fingerprint(&self) -> String {
+        let mut fingerprint = Fingerprint::new();
+        match self {
+            Task::Retrieval(task) => task.add_to(&mut fingerprint),
+            Task::Reranking(task) => task.add_to(&mut fingerprint),
+            Task::Sts(task) => task.add_to(&mut fingerprint),
+        }
+        fingerprint.finish()
+    }
+}
