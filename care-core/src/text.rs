@@ -100,6 +100,16 @@ impl Document {
     pub fn with_title(title: impl Into<String>, text: impl Into<String>) -> Self {
         Self { title: title.into(), text: text.into() }
     }
+
+    /// The title; empty when there is none.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The text without the title.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 impl<S: Into<String>> From<S> for Document {

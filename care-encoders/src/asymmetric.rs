@@ -8,7 +8,7 @@ use care_core::{
 };
 
 use crate::AnyEncoder;
-use crate::pretrained::{EncoderOptions, is_pair, load_encoder, load_pair, save_pair, tower_of};
+use crate::pretrained::{EncoderOptions, is_pair, load_encoder, load_pair, open_tower, save_pair, tower_of};
 
 /// Tokens that one forward pass computes at most, padding included, unless one text is longer.
 pub const DEFAULT_TOKEN_BUDGET: usize = 4096;
@@ -51,26 +51,19 @@ impl AsymmetricEncoder {
         Self::new(query, document)
     }
 
-    /// Loads a single encoder folder that serves both roles, each with its own options. The weights
-    /// are in memory once.
+    /// Loads a saved pair, or a single encoder folder that serves both roles with its weights in
+    /// memory once. Options that are set replace the saved settings.
     ///
     /// # Errors
-    /// As [`load_tower`](crate::load_tower).
-    pub fn load_symmetric(
-        folder: &Path,
-        query: &EncoderOptions,
-        document: &EncoderOptions,
-        device: &Device,
-    ) -> Result<Self> {
+    /// As [`open_tower`](crate::open_tower), and when the vectors differ in width.
+    pub fn open(folder: &Path, query: &EncoderOptions, document: &EncoderOptions, device: &Device) -> Result<Self> {
+        if is_pair(folder) {
+            return Self::new(open_tower(folder, query, device)?, open_tower(folder, document, device)?);
+        }
         let encoder = load_encoder(folder, device)?;
         let document = tower_of::<Document>(encoder.clone(), folder, document, device)?;
         let query = tower_of::<Query>(encoder, folder, query, device)?;
         Self::new(query, document)
-    }
-
-    /// Whether a folder holds a saved pair rather than a single encoder.
-    pub fn is_pair(folder: &Path) -> bool {
-        is_pair(folder)
     }
 
     /// Writes both towers as one folder that [`AsymmetricEncoder::load`] reads. A crash leaves either

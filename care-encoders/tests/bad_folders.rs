@@ -182,7 +182,7 @@ fn a_half_written_pair_and_a_foreign_folder_are_refused() {
     let (place, folder) = copy();
     let device = Device::Cpu.open().unwrap();
     let options = EncoderOptions::default();
-    let pair = AsymmetricEncoder::load_symmetric(&folder, &options, &options, &device).unwrap();
+    let pair = AsymmetricEncoder::open(&folder, &options, &options, &device).unwrap();
     let error = pair.save(&folder).unwrap_err().to_string();
     assert!(error.ends_with("model: the folder is not empty and holds no saved pair"), "{error}");
     assert!(folder.join("config.json").exists(), "what was there stays");
@@ -202,7 +202,7 @@ fn a_pair_whose_tokenizer_ends_texts_otherwise_is_refused() {
     let device = Device::Cpu.open().unwrap();
     let options = EncoderOptions::default();
     let target = place.path().join("pair");
-    AsymmetricEncoder::load_symmetric(&folder, &options, &options, &device).unwrap().save(&target).unwrap();
+    AsymmetricEncoder::open(&folder, &options, &options, &device).unwrap().save(&target).unwrap();
     let manifest = target.join("care.json");
     let text = fs::read_to_string(&manifest).unwrap().replace("\"terminal_token\": 3", "\"terminal_token\": 4");
     fs::write(&manifest, text).unwrap();

@@ -183,7 +183,7 @@ fn half_precision_stays_close_to_full() {
     let device = Device::Cpu.open().unwrap();
     let options = EncoderOptions { max_length: Some(40), ..Default::default() };
     for name in ["bert", "qwen3"] {
-        let pair = AsymmetricEncoder::load_symmetric(&folder(name), &options, &options, &device).unwrap();
+        let pair = AsymmetricEncoder::open(&folder(name), &options, &options, &device).unwrap();
         let texts = ["高血压患者能吃党参吗？".into(), "发烧三天".into()];
         let full = pair.embed_queries(&texts).unwrap();
         for precision in [care_core::Precision::Bf16, care_core::Precision::F16] {

@@ -10,6 +10,7 @@ use care_core::{DocumentTower, Error, ErrorKind, Network, QueryTower, Result};
 use care_encoders::{AnyEncoder, AsymmetricEncoder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 
 use crate::batcher::Batcher;
 use crate::checkpoint::{Checkpoint, Checkpoints};
@@ -20,7 +21,7 @@ use crate::optim::{NamedGradients, Optimizer, clip_by_global_norm, collect_gradi
 use crate::stage::StageKind;
 
 /// What one step did.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct StepReport {
     /// Index of the stage in its run.

@@ -19,7 +19,8 @@ use crate::{AnyEncoder, EncoderConfig};
 /// Texts are cut here when nothing else is said: the paper's limit.
 const DEFAULT_MAX_LENGTH: usize = 512;
 
-/// How a bare encoder folder becomes a tower. What is `None` follows the architecture.
+/// How an encoder becomes a tower. What is `None` follows the saved tower, or for a bare encoder
+/// folder the architecture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EncoderOptions {
@@ -76,16 +77,33 @@ pub(crate) fn tower_of<T: Text>(
     device: &Device,
 ) -> Result<Tower<T, AnyEncoder>> {
     let config = encoder.config();
-    let head = HeadConfig {
-        dim: options.dim,
-        truncation: options.truncation.unwrap_or_default(),
-        normalize: options.normalize.unwrap_or(true),
-        ..HeadConfig::new(options.pooling.unwrap_or_else(|| config.default_pooling()))
-    };
-    let max_length = options.max_length.unwrap_or_else(|| DEFAULT_MAX_LENGTH.min(config.max_positions()));
+    let max_length = DEFAULT_MAX_LENGTH.min(config.max_positions());
     let tokenizer = load_tokenizer(folder, &config, max_length)?;
-    let instruction = Instruction::new(options.instruction.as_deref().unwrap_or_default())?;
-    Tower::new(tokenizer, Network::new(encoder, head, device)?, instruction)
+    let network = Network::new(encoder, HeadConfig::new(config.default_pooling()), device)?;
+    options.apply(Tower::new(tokenizer, network, Instruction::default())?)
+}
+
+impl EncoderOptions {
+    /// The tower with every option that is set in place of its own setting.
+    ///
+    /// # Errors
+    /// When an option is out of range for this tower.
+    pub(crate) fn apply<T: Text>(&self, tower: Tower<T, AnyEncoder>) -> Result<Tower<T, AnyEncoder>> {
+        let old = tower.network().head().clone();
+        let head = HeadConfig {
+            pooling: self.pooling.unwrap_or(old.pooling),
+            projection: old.projection,
+            dim: self.dim.or(old.dim),
+            truncation: self.truncation.unwrap_or(old.truncation),
+            normalize: self.normalize.unwrap_or(old.normalize),
+        };
+        let tokenizer = tower.tokenizer().with_max_length(self.max_length.unwrap_or(tower.tokenizer().max_length()))?;
+        let instruction = match &self.instruction {
+            Some(template) => Instruction::new(template)?,
+            None => tower.instruction().clone(),
+        };
+        Tower::new(tokenizer, tower.network().clone().with_head(head)?, instruction)
+    }
 }
 
 fn load_tokenizer(folder: &Path, config: &EncoderConfig, max_length: usize) -> Result<Tokenizer> {

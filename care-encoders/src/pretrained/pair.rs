@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use care_core::{DocumentTower, Error, ErrorKind, HeadConfig, QueryTower, Result, Text, Tower};
+use care_core::{DocumentTower, Error, ErrorKind, HeadConfig, QueryTower, Result, Role, Text, Tower};
 use serde::{Deserialize, Serialize};
 
-use super::folder::{create_folder, load_saved_tower, read_json, save_tower, write_json};
+use super::folder::{EncoderOptions, create_folder, load_saved_tower, load_tower, read_json, save_tower, write_json};
 use crate::AnyEncoder;
 
 /// The file that makes a folder a pair; written last.
@@ -117,6 +117,28 @@ fn remove(folder: &Path) -> Result<()> {
 /// # Errors
 /// When the folder is half written, or as loading each tower.
 pub(crate) fn load_pair(folder: &Path, device: &Device) -> Result<(QueryTower<AnyEncoder>, DocumentTower<AnyEncoder>)> {
+    let Manifest { query, document, .. } = read_manifest(folder)?;
+    Ok((query.load(folder, device)?, document.load(folder, device)?))
+}
+
+/// Loads the tower of one role: that of a saved pair, or a single encoder folder, which serves either
+/// role. Options that are set replace the saved settings.
+///
+/// # Errors
+/// When the folder is missing or half written, or as [`load_tower`](crate::load_tower).
+pub fn open_tower<T: Text>(folder: &Path, options: &EncoderOptions, device: &Device) -> Result<Tower<T, AnyEncoder>> {
+    if !is_pair(folder) {
+        return load_tower(folder, options, device);
+    }
+    let Manifest { query, document, .. } = read_manifest(folder)?;
+    let manifest = match T::ROLE {
+        Role::Query => query,
+        Role::Document => document,
+    };
+    options.apply(manifest.load(folder, device)?)
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest> {
     let path = folder.join(MANIFEST);
     if !path.exists() {
         let message = format!("{}: half written: it has a tower but no {MANIFEST}", folder.display());
@@ -124,10 +146,8 @@ pub(crate) fn load_pair(folder: &Path, device: &Device) -> Result<(QueryTower<An
     }
     let manifest: Manifest = read_json(&path)?;
     if manifest.format != FORMAT {
-        return Err(Error::format(
-            &path,
-            format!("format {} is not {FORMAT}, the one this version reads", manifest.format),
-        ));
+        let problem = format!("format {} is not {FORMAT}, the one this version reads", manifest.format);
+        return Err(Error::format(&path, problem));
     }
-    Ok((manifest.query.load(folder, device)?, manifest.document.load(folder, device)?))
+    Ok(manifest)
 }

@@ -1,0 +1,18 @@
+//! `care demo-data`
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// An empty or new folder
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    cmedteb::mini::write_to(&args.output)?;
+    eprintln!("wrote the demonstration set to {} (not medical advice)", args.output.display());
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! `care eval`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cmedteb::{Report, StsMode, Task};
+use serde_json::json;
+
+use crate::model::{InstructionArgs, ModelArgs, open};
+use crate::progress::bar;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    instructions: InstructionArgs,
+    /// Names of built-in tasks, or folders with tasks of your own
+    #[arg(long = "task", value_name = "NAME|FOLDER", required = true, num_args = 1..)]
+    tasks: Vec<String>,
+    /// Folder for a result file a task, and for the ranking of retrieval tasks
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Which towers read the two sentences of STS: query-query, query-document or document-document
+    #[arg(long, default_value = "query-query")]
+    sts: StsMode,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
+    let mut tasks: Vec<Task> = Vec::new();
+    for name in &args.tasks {
+        if Path::new(name).is_dir() {
+            tasks.extend(cmedteb::load(name)?);
+        } else {
+            tasks.push(cmedteb::find(name)?);
+        }
+    }
+    let pair = open(&args.model, &args.instructions)?;
+    let settings = json!({
+        "model": args.model.model,
+        "precision": args.model.precision,
+        "query": tower_settings(pair.query()),
+        "document": tower_settings(pair.document()),
+    });
+    let mut out = std::io::stdout().lock();
+    for task in &tasks {
+        let progress = bar(task.name(), 0);
+        let outcome = cmedteb::evaluate(task, &pair, args.sts, &mut |now| {
+            progress.set_length(now.total as u64);
+            progress.set_position(now.encoded as u64);
+        })?;
+        progress.finish_and_clear();
+        let file = Report::new(task, &outcome, settings.clone()).write(&args.output)?;
+        if let Some(run) = outcome.run() {
+            care_eval::write_trec_run(file.with_extension("trec"), run, "care")?;
+        }
+        for (measure, score) in &outcome.scores {
+            writeln!(out, "{}\t{measure}\t{score:.4}", task.name())?;
+        }
+    }
+    Ok(())
+}
+
+fn tower_settings<T: care_core::Text>(tower: &care_core::Tower<T, care_encoders::AnyEncoder>) -> serde_json::Value {
+    json!({
+        "head": tower.network().head(),
+        "max_length": tower.tokenizer().max_length(),
+        "instruction": tower.instruction().template(),
+    })
+}

@@ -1,0 +1,8 @@
+//! One file a command.
+
+pub(crate) mod demo_data;
+pub(crate) mod embed;
+pub(crate) mod eval;
+pub(crate) mod metrics;
+pub(crate) mod search;
+pub(crate) mod train;

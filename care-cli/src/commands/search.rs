@@ -1,0 +1,98 @@
+//! `care search`
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use care_core::{Document, Embedder, Embeddings, FlatIndex, Query, read_jsonl};
+use care_encoders::AsymmetricEncoder;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{InstructionArgs, ModelArgs, open};
+use crate::progress::bar;
+
+/// Documents between two movements of the progress bar.
+const CHUNK: usize = 1024;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    instructions: InstructionArgs,
+    /// Documents: rows with `_id`, `text` and optionally `title`
+    #[arg(long, value_name = "FILE.jsonl")]
+    corpus: PathBuf,
+    /// Documents a query
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    top_k: u32,
+    /// One query; without it, one a line from stdin
+    #[arg(long, value_name = "TEXT")]
+    query: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    _id: String,
+    #[serde(default)]
+    title: String,
+    text: String,
+}
+
+/// What is printed for a query, one line of JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    query: &'a str,
+    hits: Vec<Found<'a>>,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    rank: usize,
+    score: f32,
+    _id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    title: &'a str,
+    text: &'a str,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let (ids, documents): (Vec<String>, Vec<Document>) = read_jsonl::<Row>(&args.corpus)?
+        .into_iter()
+        .map(|(_, row)| (row._id, Document::with_title(row.title, row.text)))
+        .unzip();
+    if documents.is_empty() {
+        bail!("{}: the corpus is empty", args.corpus.display());
+    }
+    let pair = open(&args.model, &args.instructions)?;
+    let index = FlatIndex::new(embed(&pair, &documents)?);
+    let answer = |query: &str| -> Result<()> {
+        let found = index.search(&pair.embed_queries(&[Query::new(query)])?, args.top_k as usize)?;
+        let hits = found.iter().flatten().zip(1..).map(|(hit, rank)| Found {
+            rank,
+            score: hit.score,
+            _id: &ids[hit.index],
+            title: documents[hit.index].title(),
+            text: documents[hit.index].text(),
+        });
+        let mut out = std::io::stdout().lock();
+        serde_json::to_writer(&mut out, &Answer { query, hits: hits.collect() })?;
+        writeln!(out)?;
+        Ok(out.flush()?)
+    };
+    match &args.query {
+        Some(query) => answer(query),
+        None => std::io::stdin().lock().lines().try_for_each(|line| answer(&line?)),
+    }
+}
+
+fn embed(pair: &AsymmetricEncoder, documents: &[Document]) -> Result<Embeddings> {
+    let progress = bar("embedding the corpus", documents.len());
+    let mut embeddings = Embeddings::zeros(0, pair.embedding_dim());
+    for chunk in documents.chunks(CHUNK) {
+        embeddings.append(&pair.embed_documents(chunk)?)?;
+        progress.set_position(embeddings.len() as u64);
+    }
+    progress.finish_and_clear();
+    Ok(embeddings)
+}

@@ -1,0 +1,67 @@
+//! `care`: embed, train, evaluate and search with asymmetric text retrievers.
+//!
+//! Data goes to stdout or to files, progress and messages to stderr. The exit status is 0, 1 when the
+//! work failed, or 2 when the command line is wrong.
+
+mod commands;
+mod model;
+mod progress;
+mod texts;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "care", version, about = "Asymmetric text retrieval: a small query tower, a large document tower")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Turn texts into vectors
+    Embed(commands::embed::Args),
+    /// Train a pair of towers from a TOML configuration
+    Train(commands::train::Args),
+    /// Test a model on benchmark tasks
+    Eval(commands::eval::Args),
+    /// Compute retrieval measures from judgements and a run
+    Metrics(commands::metrics::Args),
+    /// Search a collection by exact similarity
+    Search(commands::search::Args),
+    /// Write the built-in demonstration data set as files
+    DemoData(commands::demo_data::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Embed(args) => commands::embed::run(args),
+        Command::Train(args) => commands::train::run(args),
+        Command::Eval(args) => commands::eval::run(args),
+        Command::Metrics(args) => commands::metrics::run(args),
+        Command::Search(args) => commands::search::run(args),
+        Command::DemoData(args) => commands::demo_data::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", describe(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The error and its causes, without those that only repeat what was said.
+fn describe(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message += &format!(": {cause}");
+        }
+    }
+    message
+}

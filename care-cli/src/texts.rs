@@ -1,0 +1,111 @@
+//! Reading texts and writing vectors.
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use care_core::{Document, Embeddings, Query, Role, Text, read_jsonl};
+use ndarray_npy::WriteNpyExt;
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+/// One JSONL row of texts to embed: `text` or `query`, and a document's `title`.
+#[derive(Deserialize)]
+struct Row {
+    text: Option<String>,
+    query: Option<String>,
+    #[serde(default)]
+    title: String,
+}
+
+/// Texts of a role; their type says which.
+pub(crate) trait FromRow: Text {
+    fn from_row(title: String, text: String) -> Self;
+}
+
+impl FromRow for Query {
+    fn from_row(_title: String, text: String) -> Self {
+        Query::new(text)
+    }
+}
+
+impl FromRow for Document {
+    fn from_row(title: String, text: String) -> Self {
+        Document::with_title(title, text)
+    }
+}
+
+/// The kinds of file that hold texts.
+fn is_jsonl(path: &Path) -> Result<bool> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("jsonl") => Ok(true),
+        Some("txt") => Ok(false),
+        _ => bail!("{}: texts are read from .txt or .jsonl files", path.display()),
+    }
+}
+
+/// Reads `.txt`, one text a line, or `.jsonl`.
+pub(crate) fn read<T: FromRow>(path: &Path) -> Result<Vec<T>> {
+    if !is_jsonl(path)? {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        return Ok(text.lines().map(|line| T::from_row(String::new(), line.to_owned())).collect());
+    }
+    read_jsonl::<Row>(path)?
+        .into_iter()
+        .map(|(line, row)| match row.text.or(row.query) {
+            Some(text) => Ok(T::from_row(row.title, text)),
+            None => bail!("{}:{line}: missing field `text` (or `query`)", path.display()),
+        })
+        .collect()
+}
+
+/// A file of vectors that is either written whole or not there.
+pub(crate) struct VectorFile {
+    path: PathBuf,
+    npy: bool,
+    partial: NamedTempFile,
+}
+
+#[derive(Serialize)]
+struct VectorRow<'a> {
+    text: &'a str,
+    embedding: Vec<f32>,
+}
+
+impl VectorFile {
+    /// Opens the file before any work is done, so that a wrong path costs nothing.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let npy = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("npy") => true,
+            Some("jsonl") => false,
+            _ => bail!("{}: vectors are written to .npy or .jsonl files", path.display()),
+        };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            bail!("cannot write {}: there is no folder {}", path.display(), folder.display());
+        }
+        let partial = NamedTempFile::new_in(folder).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), npy, partial })
+    }
+
+    /// Writes the vectors, in order, and puts the file in its place.
+    pub(crate) fn write<T: Text>(mut self, texts: &[T], embeddings: &Embeddings, role: Role) -> Result<()> {
+        let failed = || format!("cannot write {}", self.path.display());
+        let mut out = BufWriter::new(self.partial.as_file_mut());
+        if self.npy {
+            embeddings.as_array().write_npy(&mut out).with_context(failed)?;
+        } else {
+            for (index, text) in texts.iter().enumerate() {
+                let row = VectorRow { text: &text.content(), embedding: embeddings.row(index).to_vec() };
+                serde_json::to_writer(&mut out, &row).with_context(failed)?;
+                out.write_all(b"\n").with_context(failed)?;
+            }
+        }
+        out.flush().with_context(failed)?;
+        drop(out);
+        self.partial.persist(&self.path).with_context(failed)?;
+        eprintln!("{} {} vectors of {} dimensions", embeddings.len(), role.as_str(), embeddings.dim());
+        Ok(())
+    }
+}

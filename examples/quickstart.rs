@@ -1,0 +1,230 @@
+//! From text to a trained, evaluated, searchable asymmetric retriever, in one program:
+//!
+//! ```text
+//! cargo run --release --example quickstart
+//! ```
+//!
+//! It needs no file and no network: the data set is built into `cmedteb`, and both towers start from
+//! random weights. So its scores say that the method works, not how good a pretrained model would be.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use care_core::{
+    Device, Embedder, FlatIndex, HeadConfig, Instruction, Pooling, TokenizerStyle, Tower, character_tokenizer,
+};
+use care_encoders::{AsymmetricEncoder, BertConfig, DecoderConfig, EncoderConfig, network_with_head, random_encoder};
+use care_train::{Source, StageConfig, StageKind, TrainingExample, train_stage};
+use clap::Parser;
+use cmedteb::{Outcome, StsMode, Task, mini};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Width of the shared vector space.
+const DIM: usize = 128;
+const SEED: u64 = 42;
+
+#[derive(Parser)]
+struct Args {
+    /// cpu, wgpu or cuda:0; GPUs need the Cargo feature of the same name.
+    #[arg(long, default_value = "cpu")]
+    device: Device,
+    /// Where the trained pair is saved; a temporary folder by default.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let started = Instant::now();
+    let task = cmedteb::find(&std::env::var("TASK").unwrap_or("mini-retrieval".into()))?;
+    let mut table = Vec::new();
+    table.push(("BM25 (character bigrams)", bm25(&task)?));
+
+    let pair = untrained(args.device)?;
+    table.push(("two towers, untrained", evaluate(&task, &pair)?));
+
+    // A real document tower is a pretrained language model. Ours starts from nothing, so it first
+    // learns by itself which texts belong together: the stand-in for that pretraining.
+    let pair = train(
+        pair,
+        "document tower",
+        Source::new("pairs", pairs())?,
+        StageConfig {
+            epochs: e("E0", 12),
+            learning_rate: 2e-3,
+            temperature: 0.05,
+            ..StageConfig::new(StageKind::SymmetricDocument)
+        },
+    )?;
+    table.push(("document tower in both roles", evaluate(&task, &symmetric(&pair)?)?));
+
+    // Stage 1: the document tower is frozen and teaches the query tower on texts without labels.
+    let pair = train(
+        pair,
+        "stage 1: query alignment",
+        Source::new("texts", texts())?,
+        StageConfig {
+            epochs: e("E1", 6),
+            batch_size: 64,
+            learning_rate: 2e-3,
+            temperature: 0.1,
+            ..StageConfig::new(StageKind::QueryAlignment)
+        },
+    )?;
+    table.push(("after stage 1", evaluate(&task, &pair)?));
+
+    // Stage 2: both towers learn from questions, answers and near misses.
+    let pair = train(
+        pair,
+        "stage 2: joint fine-tuning",
+        Source::new("questions", questions())?,
+        StageConfig {
+            epochs: e("E2", 4),
+            group_size: 3,
+            learning_rate: e("LR2", 50) as f64 * 1e-5,
+            temperature: 0.05,
+            ..StageConfig::new(StageKind::JointFinetuning)
+        },
+    )?;
+    table.push(("after both stages", evaluate(&task, &pair)?));
+
+    println!("\n{} test questions against {} documents, {} s", 80, mini::corpus().len(), started.elapsed().as_secs());
+    println!("{:30} {:>8} {:>8} {:>11}", "", "nDCG@10", "MRR@10", "recall@100");
+    for (name, outcome) in &table {
+        let score = |key| outcome.score(key).unwrap_or(f64::NAN);
+        println!("{name:30} {:8.4} {:8.4} {:11.4}", score("ndcg_at_10"), score("mrr_at_10"), score("recall_at_100"));
+    }
+
+    // Save the pair, load it again, and ask.
+    let temporary = tempfile::tempdir()?;
+    let folder = args.output.unwrap_or_else(|| temporary.path().join("model"));
+    pair.save(&folder)?;
+    ask(
+        &AsymmetricEncoder::load(&folder, &args.device.open()?)?,
+        ["血压高的人吃饭要注意什么", "孩子发烧到39度怎么办", "晚上总是睡不着"],
+    )
+}
+
+/// A small BERT for queries and a wider Qwen3-style decoder for documents, with random weights.
+fn untrained(device: Device) -> Result<AsymmetricEncoder> {
+    let device = device.open()?;
+    let known = || texts().into_iter().map(|example| example.query);
+
+    let tokenizer = character_tokenizer(known(), 3000, TokenizerStyle::Bert, 96)?;
+    let config = BertConfig {
+        num_attention_heads: 4,
+        intermediate_size: 256,
+        initializer_range: 0.05,
+        ..BertConfig::new(3000, DIM, 2)
+    };
+    let encoder = random_encoder(&EncoderConfig::Bert(config), SEED, &device)?;
+    let network = network_with_head(encoder, HeadConfig::new(Pooling::Mean), SEED, &device)?;
+    let query = Tower::new(tokenizer, network, Instruction::default())?;
+
+    let tokenizer = character_tokenizer(known(), 3000, TokenizerStyle::EndOfText, 96)?;
+    let config = DecoderConfig {
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 48,
+        intermediate_size: 384,
+        initializer_range: 0.05,
+        ..DecoderConfig::new(3000, 192, 2)
+    };
+    let encoder = random_encoder(&EncoderConfig::Qwen3(config), SEED, &device)?;
+    let network = network_with_head(encoder, HeadConfig::new(Pooling::Mean).with_dim(DIM), SEED, &device)?;
+    let document = Tower::new(tokenizer, network, Instruction::default())?;
+
+    Ok(AsymmetricEncoder::new(query, document)?)
+}
+
+/// The document tower reads queries too: accurate, and slow where queries are typed.
+fn symmetric(pair: &AsymmetricEncoder) -> Result<AsymmetricEncoder> {
+    let document = pair.document().clone();
+    let query = Tower::new(document.tokenizer().clone(), document.network().clone(), Instruction::default())?;
+    Ok(AsymmetricEncoder::new(query, document)?)
+}
+
+/// Training questions with their answers and near misses.
+fn questions() -> Vec<TrainingExample> {
+    mini::training_examples()
+        .into_iter()
+        .map(|row| TrainingExample { query: row.query, positives: row.positives, negatives: row.negatives })
+        .collect()
+}
+
+/// Training questions with their answers, and titles with their texts.
+fn pairs() -> Vec<TrainingExample> {
+    let titles =
+        mini::corpus().iter().map(|(_, document)| (document.title().to_owned(), vec![document.text().to_owned()]));
+    let asked = questions().into_iter().map(|row| (row.query, row.positives));
+    asked.chain(titles).map(|(query, positives)| TrainingExample { query, positives, negatives: vec![] }).collect()
+}
+
+/// Texts without labels: training questions, documents and their sentences. Each is its own positive.
+fn texts() -> Vec<TrainingExample> {
+    let whole = mini::alignment_texts();
+    let sentences = whole.iter().flat_map(|text| text.split_inclusive(['。', '；', '？'])).map(str::to_owned);
+    let mut texts: Vec<String> =
+        sentences.chain(whole.iter().cloned()).filter(|text| text.chars().count() > 4).collect();
+    texts.sort();
+    texts.dedup();
+    texts
+        .into_iter()
+        .map(|text| TrainingExample { query: text.clone(), positives: vec![text], negatives: vec![] })
+        .collect()
+}
+
+fn train(pair: AsymmetricEncoder, name: &'static str, source: Source, stage: StageConfig) -> Result<AsymmetricEncoder> {
+    let bar = progress(name);
+    let pair = train_stage(pair, &stage.check()?, &[source], SEED, &mut |report| {
+        bar.set_length(report.total_steps as u64);
+        bar.set_position(report.step as u64);
+        bar.set_message(format!("loss {:.3}", report.loss));
+        ControlFlow::Continue(())
+    })?;
+    bar.finish();
+    Ok(pair)
+}
+
+fn evaluate(task: &Task, pair: &AsymmetricEncoder) -> Result<Outcome> {
+    let bar = progress("evaluating");
+    let outcome = cmedteb::evaluate(task, pair, StsMode::default(), &mut |progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.encoded as u64);
+    })?;
+    bar.finish_and_clear();
+    Ok(outcome)
+}
+
+fn bm25(task: &Task) -> Result<Outcome> {
+    let task = task.as_retrieval().expect("mini-retrieval is a retrieval task");
+    Ok(cmedteb::score_run(task, cmedteb::bm25(task)?)?)
+}
+
+fn ask(pair: &AsymmetricEncoder, questions: [&str; 3]) -> Result<()> {
+    let (ids, documents): (Vec<_>, Vec<_>) = mini::corpus().iter().cloned().unzip();
+    let index = FlatIndex::new(pair.embed_documents(&documents)?);
+    let found = index.search(&pair.embed_queries(&questions.map(Into::into))?, 2)?;
+    println!("\nThe saved pair, loaded again, answers (a demonstration, not medical advice):");
+    for (question, hits) in questions.iter().zip(found) {
+        println!("{question}");
+        for hit in hits {
+            let text = care_core::Text::content(&documents[hit.index]).chars().take(40).collect::<String>();
+            println!("  {:.3}  {}  {text}", hit.score, ids[hit.index]);
+        }
+    }
+    Ok(())
+}
+
+fn progress(name: &'static str) -> ProgressBar {
+    let style = "{prefix:28} {wide_bar} {pos}/{len} {msg} {eta}";
+    let bar = ProgressBar::new(0).with_prefix(name);
+    bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+    bar
+}
+
+fn e(n: &str, d: usize) -> usize {
+    std::env::var(n).ok().map(|v| v.parse().unwrap()).unwrap_or(d)
+}
