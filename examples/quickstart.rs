@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     let pair = train(
         pair,
         "document tower",
-        Source::new("pairs", pairs())?,
+        vec![Source::new("questions", rows(mini::training_examples()))?],
         StageConfig {
             epochs: e("E0", 12),
             learning_rate: 2e-3,
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     let pair = train(
         pair,
         "stage 1: query alignment",
-        Source::new("texts", texts())?,
+        vec![Source::new("texts", texts())?],
         StageConfig {
             epochs: e("E1", 6),
             batch_size: 64,
@@ -79,7 +79,10 @@ fn main() -> Result<()> {
     let pair = train(
         pair,
         "stage 2: joint fine-tuning",
-        Source::new("questions", questions())?,
+        vec![
+            Source::new("questions", rows(mini::training_examples()))?,
+            Source::new("titles", rows(mini::title_examples()))?,
+        ],
         StageConfig {
             epochs: e("E2", 4),
             group_size: 3,
@@ -146,20 +149,12 @@ fn symmetric(pair: &AsymmetricEncoder) -> Result<AsymmetricEncoder> {
     Ok(AsymmetricEncoder::new(query, document)?)
 }
 
-/// Training questions with their answers and near misses.
-fn questions() -> Vec<TrainingExample> {
-    mini::training_examples()
+/// The built-in rows as the trainer's: question, answers, near misses.
+fn rows(examples: Vec<mini::TrainingExample>) -> Vec<TrainingExample> {
+    examples
         .into_iter()
         .map(|row| TrainingExample { query: row.query, positives: row.positives, negatives: row.negatives })
         .collect()
-}
-
-/// Training questions with their answers, and titles with their texts.
-fn pairs() -> Vec<TrainingExample> {
-    let titles =
-        mini::corpus().iter().map(|(_, document)| (document.title().to_owned(), vec![document.text().to_owned()]));
-    let asked = questions().into_iter().map(|row| (row.query, row.positives));
-    asked.chain(titles).map(|(query, positives)| TrainingExample { query, positives, negatives: vec![] }).collect()
 }
 
 /// Texts without labels: training questions, documents and their sentences. Each is its own positive.
@@ -176,9 +171,14 @@ fn texts() -> Vec<TrainingExample> {
         .collect()
 }
 
-fn train(pair: AsymmetricEncoder, name: &'static str, source: Source, stage: StageConfig) -> Result<AsymmetricEncoder> {
+fn train(
+    pair: AsymmetricEncoder,
+    name: &'static str,
+    sources: Vec<Source>,
+    stage: StageConfig,
+) -> Result<AsymmetricEncoder> {
     let bar = progress(name);
-    let pair = train_stage(pair, &stage.check()?, &[source], SEED, &mut |report| {
+    let pair = train_stage(pair, &stage.check()?, &sources, SEED, &mut |report| {
         bar.set_length(report.total_steps as u64);
         bar.set_position(report.step as u64);
         bar.set_message(format!("loss {:.3}", report.loss));

@@ -266,6 +266,20 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// When the tokenizer refuses a text, or a vector is not finite (the message names the text's
     /// index).
     pub fn embed(&self, texts: &[T], token_budget: usize) -> Result<Embeddings> {
+        self.embed_with_progress(texts, token_budget, &mut |_| {})
+    }
+
+    /// [`Tower::embed`] that says after every bucket how many texts are done.
+    ///
+    /// # Errors
+    /// As [`Tower::embed`].
+    pub fn embed_with_progress(
+        &self,
+        texts: &[T],
+        token_budget: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Embeddings> {
+        let mut done = 0;
         let tokens = self.tokenize(texts)?;
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
         let mut embeddings = Embeddings::zeros(texts.len(), self.embedding_dim());
@@ -284,6 +298,8 @@ impl<T: Text, E: Encoder> Tower<T, E> {
                 }
                 embeddings.set(index, vector);
             }
+            done += bucket.len();
+            progress(done);
         }
         Ok(embeddings)
     }

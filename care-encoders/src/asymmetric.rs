@@ -66,6 +66,11 @@ impl AsymmetricEncoder {
         Self::new(query, document)
     }
 
+    /// Whether a folder holds a saved pair, whole or half written, rather than a single encoder.
+    pub fn is_pair(folder: &Path) -> bool {
+        is_pair(folder)
+    }
+
     /// Writes both towers as one folder that [`AsymmetricEncoder::load`] reads. A crash leaves either
     /// the old folder or the new one.
     ///

@@ -3,16 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use care_core::{Document, Embeddings, Error, Query};
+use care_core::{Document, Error, Query};
 use care_encoders::open_tower;
 use clap::ValueEnum;
 
 use crate::model::ModelArgs;
 use crate::progress::bar;
 use crate::texts::{self, FromRow, VectorFile};
-
-/// Texts between two movements of the progress bar; length buckets form within them.
-const CHUNK: usize = 1024;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -55,11 +52,8 @@ fn embed<T: FromRow>(args: &Args) -> Result<()> {
     let tower = open_tower::<T>(&args.model.model, &options, &args.model.device()?)?
         .map_network(|network| network.with_precision(args.model.precision));
     let progress = bar("embedding", texts.len());
-    let mut embeddings = Embeddings::zeros(0, tower.embedding_dim());
-    for chunk in texts.chunks(CHUNK) {
-        embeddings.append(&tower.embed(chunk, args.model.batch_tokens)?)?;
-        progress.set_position(embeddings.len() as u64);
-    }
+    let embeddings =
+        tower.embed_with_progress(&texts, args.model.batch_tokens, &mut |done| progress.set_position(done as u64))?;
     progress.finish_and_clear();
     output.write(&texts, &embeddings, T::ROLE)
 }

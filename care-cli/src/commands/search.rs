@@ -4,15 +4,11 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use care_core::{Document, Embedder, Embeddings, FlatIndex, Query, read_jsonl};
-use care_encoders::AsymmetricEncoder;
+use care_core::{Document, Embedder, FlatIndex, Query, read_jsonl};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{InstructionArgs, ModelArgs, open};
 use crate::progress::bar;
-
-/// Documents between two movements of the progress bar.
-const CHUNK: usize = 1024;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -65,7 +61,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         bail!("{}: the corpus is empty", args.corpus.display());
     }
     let pair = open(&args.model, &args.instructions)?;
-    let index = FlatIndex::new(embed(&pair, &documents)?);
+    let progress = bar("embedding the corpus", documents.len());
+    let vectors = pair.document().embed_with_progress(&documents, args.model.batch_tokens, &mut |done| {
+        progress.set_position(done as u64);
+    })?;
+    progress.finish_and_clear();
+    let index = FlatIndex::new(vectors);
     let answer = |query: &str| -> Result<()> {
         let found = index.search(&pair.embed_queries(&[Query::new(query)])?, args.top_k as usize)?;
         let hits = found.iter().flatten().zip(1..).map(|(hit, rank)| Found {
@@ -84,15 +85,4 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Some(query) => answer(query),
         None => std::io::stdin().lock().lines().try_for_each(|line| answer(&line?)),
     }
-}
-
-fn embed(pair: &AsymmetricEncoder, documents: &[Document]) -> Result<Embeddings> {
-    let progress = bar("embedding the corpus", documents.len());
-    let mut embeddings = Embeddings::zeros(0, pair.embedding_dim());
-    for chunk in documents.chunks(CHUNK) {
-        embeddings.append(&pair.embed_documents(chunk)?)?;
-        progress.set_position(embeddings.len() as u64);
-    }
-    progress.finish_and_clear();
-    Ok(embeddings)
 }

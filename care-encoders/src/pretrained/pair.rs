@@ -77,6 +77,10 @@ pub(crate) fn save_pair(
     query: &QueryTower<AnyEncoder>,
     document: &DocumentTower<AnyEncoder>,
 ) -> Result<()> {
+    if folder.file_name().is_none() {
+        let message = format!("{}: a pair is saved under a name of its own", folder.display());
+        return Err(Error::new(ErrorKind::Config, message));
+    }
     let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if occupied && !is_pair(folder) {
         let message = format!("{}: the folder is not empty and holds no saved pair", folder.display());

@@ -6,7 +6,10 @@ use std::path::Path;
 use care_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use super::{CORPUS, QUERIES, README, STS, Split, TrainingExample, alignment_texts, reranking_rows, training_examples};
+use super::{
+    CORPUS, QUERIES, README, STS, Split, TrainingExample, alignment_texts, reranking_rows, title_examples,
+    training_examples,
+};
 
 /// Writes the set into a new or empty folder: a BEIR folder that [`load`](crate::load) reads, and
 /// what the trainer reads.
@@ -16,6 +19,7 @@ use super::{CORPUS, QUERIES, README, STS, Split, TrainingExample, alignment_text
 /// | `corpus.jsonl`, `queries.jsonl`, `qrels/*.tsv` | BEIR |
 /// | `reranking.jsonl`, `sts.jsonl` | mteb's older forms |
 /// | `train.jsonl` | FlagEmbedding rows of the training split, for the second stage |
+/// | `titles.jsonl` | the same form with titles as queries, a second source for the second stage |
 /// | `align.jsonl` | the same form with a text as its own positive, for the first stage: training queries and every document, never a query of another split |
 ///
 /// # Errors
@@ -39,6 +43,7 @@ pub fn write_to(folder: impl AsRef<Path>) -> Result<()> {
     }
     write_rows(&folder.join("reranking.jsonl"), &reranking_rows())?;
     write_rows(&folder.join("train.jsonl"), &training_examples())?;
+    write_rows(&folder.join("titles.jsonl"), &title_examples())?;
     let unlabelled = |text: String| TrainingExample { positives: vec![text.clone()], query: text, negatives: vec![] };
     write_rows(&folder.join("align.jsonl"), &alignment_texts().into_iter().map(unlabelled).collect::<Vec<_>>())
 }
@@ -98,6 +103,7 @@ mod tests {
             rows.into_iter().map(|(_, row)| row).collect()
         };
         assert_eq!(rows("train.jsonl"), training_examples());
+        assert_eq!(rows("titles.jsonl"), title_examples());
         let align = rows("align.jsonl");
         assert_eq!(align.len(), 752);
         assert!(align.iter().all(|row| row.positives == [row.query.clone()] && row.negatives.is_empty()));

@@ -109,6 +109,22 @@ pub fn training_examples() -> Vec<TrainingExample> {
     examples(Split::Train)
 }
 
+/// Titles as queries, for more rows to train with: the text under a title is its positive, the texts
+/// of the other documents on the same subject are its hard negatives.
+pub fn title_examples() -> Vec<TrainingExample> {
+    let rows = || corpus().iter().zip(&DATA.subjects).map(|((_, document), subject)| (document, subject));
+    rows()
+        .map(|(document, subject)| TrainingExample {
+            query: document.title().to_owned(),
+            positives: vec![document.text().to_owned()],
+            negatives: rows()
+                .filter(|&(other, its)| its == subject && other != document)
+                .map(|(other, _)| other.text().to_owned())
+                .collect(),
+        })
+        .collect()
+}
+
 /// Text without labels for the first stage: the training queries and every document.
 pub fn alignment_texts() -> Vec<String> {
     let queries = queries(Split::Train).into_iter().map(|(_, query)| query.content().into_owned());
@@ -133,15 +149,29 @@ fn examples(split: Split) -> Vec<TrainingExample> {
 
 struct Data {
     corpus: Vec<(String, Document)>,
+    /// Of each document.
+    subjects: Vec<Subject>,
     queries: Vec<(String, Query)>,
     qrels: [Qrels; 4],
     sts: Vec<StsPair>,
 }
 
+/// What a document is about.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Subject {
+    department: String,
+    topic: String,
+}
+
 impl Data {
     fn parse() -> Self {
+        #[derive(Deserialize)]
+        struct Row {
+            metadata: Subject,
+        }
         Self {
             corpus: lines::<CorpusRow>(CORPUS).map(Into::into).collect(),
+            subjects: lines(CORPUS).map(|row: Row| row.metadata).collect(),
             queries: lines::<QueryRow>(QUERIES).map(Into::into).collect(),
             qrels: Split::ALL.map(|split| judgements(split.tsv())),
             sts: lines(STS).collect(),
@@ -176,8 +206,10 @@ mod tests {
         assert_eq!(Split::ALL.map(|split| qrels(split).len()), [320, 48, 80, 64]);
         assert_eq!(DATA.queries.len(), 512);
         assert_eq!(sts_pairs().len(), 160);
-        let department = |row: serde_json::Value| row["metadata"]["department"].as_str().map(str::to_owned);
-        assert_eq!(lines(CORPUS).filter_map(department).collect::<HashSet<_>>().len(), 16);
+        let departments = DATA.subjects.iter().map(|subject| &subject.department);
+        assert_eq!(departments.collect::<HashSet<_>>().len(), 16);
+        let subjects = DATA.subjects.iter().map(|subject| (&subject.department, &subject.topic));
+        assert_eq!(subjects.collect::<HashSet<_>>().len(), 96);
     }
 
     #[test]
@@ -208,6 +240,17 @@ mod tests {
         let texts = alignment_texts();
         assert_eq!(texts.len(), 320 + 432);
         assert!(texts.iter().all(|text| !held_out.contains(text)));
+    }
+
+    #[test]
+    fn a_title_is_answered_by_its_own_text_and_not_by_its_neighbours() {
+        let examples = title_examples();
+        assert_eq!(examples.len(), 432);
+        for (example, (doc_id, document)) in examples.iter().zip(corpus()) {
+            assert_eq!((example.query.as_str(), example.positives[0].as_str()), (document.title(), document.text()));
+            assert!((3..=4).contains(&example.negatives.len()), "{doc_id}");
+            assert!(!example.negatives.contains(&example.positives[0]), "{doc_id}");
+        }
     }
 
     #[test]

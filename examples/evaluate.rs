@@ -1,0 +1,32 @@
+//! Test a model on the built-in tasks, or on a folder of your own.
+//!
+//! ```text
+//! cargo run --release --example evaluate -- MODEL_DIR [TASK_FOLDER]
+//! ```
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use care_core::Device;
+use care_encoders::{AsymmetricEncoder, EncoderOptions};
+use cmedteb::{StsMode, evaluate, find, load, names};
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = PathBuf::from(arguments.next().context("usage: evaluate MODEL_DIR [TASK_FOLDER]")?);
+    let tasks = match arguments.next() {
+        // BEIR retrieval, reranking.jsonl and sts.jsonl are found in the folder.
+        Some(own) => load(own)?,
+        None => names().map(find).collect::<Result<_, _>>()?,
+    };
+
+    let options = EncoderOptions::default();
+    let model = AsymmetricEncoder::open(&folder, &options, &options, &Device::Cpu.open()?)?;
+    for task in &tasks {
+        // The benchmark sees the model as a `&dyn Embedder`: implement that trait to test anything else.
+        let outcome = evaluate(task, &model, StsMode::default(), &mut |_| {})?;
+        let (measure, score) = &outcome.scores[0];
+        println!("{:24} {measure:16} {score:.4}", task.name());
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Train a pair in two stages from a configuration, with checkpoints that a second run goes on from.
+//!
+//! ```text
+//! cargo run --release --example train -- runs/demo
+//! ```
+//!
+//! This is what `care train` does, with towers of random weights to start from, so that it needs no
+//! download. With pretrained towers, put their folders in the `[model]` table (see docs/formats.md).
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use care_core::{Device, HeadConfig, Instruction, Pooling, TokenizerStyle, Tower, character_tokenizer};
+use care_encoders::{AsymmetricEncoder, BertConfig, DecoderConfig, EncoderConfig, network_with_head, random_encoder};
+use care_train::{Outcome, TrainConfig, run};
+
+fn main() -> Result<()> {
+    let output = PathBuf::from(std::env::args().nth(1).context("usage: train OUTPUT_DIR")?);
+    let resume = output.join("run/checkpoints").exists();
+    if !resume {
+        // Data as files, in FlagEmbedding's format, and the towers to start from.
+        cmedteb::mini::write_to(output.join("data"))?;
+        towers()?.save(&output.join("start"))?;
+    }
+
+    // The same text in a file would be read by `care train --config FILE`.
+    let config: TrainConfig = format!(
+        r#"
+        output = {run:?}
+        checkpoint_every = 20
+
+        [model]
+        pair = {start:?}
+
+        [[stage]]
+        kind = "query-alignment"      # the document tower is frozen and teaches the query tower
+        data = [{align:?}]
+        batch_size = 32
+        learning_rate = 2e-3
+
+        [[stage]]
+        kind = "joint-finetuning"     # both towers learn, with hard negatives
+        data = [{train:?}]
+        batch_size = 32
+        group_size = 2
+        temperature = 0.05
+        learning_rate = 5e-4
+        "#,
+        run = output.join("run"),
+        start = output.join("start"),
+        align = output.join("data/align.jsonl"),
+        train = output.join("data/train.jsonl"),
+    )
+    .parse()?;
+
+    let outcome = run(&config.check()?, resume, &mut |report| {
+        eprintln!("stage {} step {}/{} loss {:.4}", report.stage + 1, report.step, report.total_steps, report.loss);
+        // Break here, or kill the program: started again, it goes on at the newest checkpoint and ends
+        // with the weights it would have had.
+        ControlFlow::Continue(())
+    })?;
+    if let Outcome::Finished { folder, .. } = outcome {
+        println!("trained pair: {}", Path::new(&folder).display());
+    }
+    Ok(())
+}
+
+fn towers() -> Result<AsymmetricEncoder> {
+    let device = Device::Cpu.open()?;
+    let texts = cmedteb::mini::alignment_texts();
+    let tokenizer = |style| character_tokenizer(&texts, 3000, style, 96);
+
+    let bert = random_encoder(&EncoderConfig::Bert(BertConfig::new(3000, 128, 2)), 1, &device)?;
+    let network = network_with_head(bert, HeadConfig::new(Pooling::Mean), 1, &device)?;
+    let query = Tower::new(tokenizer(TokenizerStyle::Bert)?, network, Instruction::default())?;
+
+    let qwen = random_encoder(&EncoderConfig::Qwen3(DecoderConfig::new(3000, 192, 2)), 2, &device)?;
+    let network = network_with_head(qwen, HeadConfig::new(Pooling::LastToken).with_dim(128), 2, &device)?;
+    let document = Tower::new(tokenizer(TokenizerStyle::EndOfText)?, network, Instruction::default())?;
+    Ok(AsymmetricEncoder::new(query, document)?)
+}
