@@ -157,6 +157,7 @@ fn parse<T: serde::de::DeserializeOwned>(json: Value) -> Result<T> {
 }
 
 /// An encoder of any architecture of the registry.
+#[allow(clippy::large_enum_variant, reason = "there is one a tower; weights are behind pointers")]
 #[derive(Module, Debug)]
 #[non_exhaustive]
 pub enum AnyEncoder {

@@ -62,6 +62,7 @@ fn check(name: &str, pad: u32) {
                 let unpadded = vectors(&expected["unpadded"][format!("{key}{suffix}")]);
                 let size = unpadded.iter().flatten().fold(1.0f32, |most, value| most.max(value.abs()));
                 let off = difference(&alone, &unpadded);
+                eprintln!("{name:8} {case:5} {key:5} {} unpadded {off:.1e}", if normalize { "unit" } else { "raw " });
                 assert!(off <= TOLERANCE * size, "{name} {case} {key}{suffix} unpadded: {off}");
                 for (padding, side) in [("right", PaddingSide::Right), ("left", PaddingSide::Left)] {
                     let together = forward(&network, &texts, pad, side);
@@ -70,6 +71,7 @@ fn check(name: &str, pad: u32) {
                     // BERT has no golden left-padded values: it must still equal the unpadded ones, above.
                     if normalize && !expected[padding].is_null() {
                         let off = difference(&together, &vectors(&expected[padding][key]));
+                        eprintln!("{name:8} {case:5} {key:5} unit {padding:8} {off:.1e}");
                         assert!(off <= TOLERANCE, "{name} {case} {key} {padding}: {off}");
                     }
                 }

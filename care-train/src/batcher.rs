@@ -25,8 +25,14 @@ pub(crate) struct Batcher<'a> {
     batch_size: usize,
     group_size: usize,
     seed: u64,
-    /// The epoch at hand and its batches: source and rows.
-    plan: Option<(usize, Vec<(usize, Vec<usize>)>)>,
+    plan: Option<Plan>,
+}
+
+/// The batches of one epoch: the source and the rows of each.
+#[derive(Debug)]
+struct Plan {
+    epoch: usize,
+    batches: Vec<(usize, Vec<usize>)>,
 }
 
 impl<'a> Batcher<'a> {
@@ -42,11 +48,11 @@ impl<'a> Batcher<'a> {
     /// The texts of a step, counted from 0 over all epochs.
     pub(crate) fn batch(&mut self, step: usize) -> TrainBatch {
         let (epoch, place) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
-        let batches = match self.plan.take() {
-            Some((planned, batches)) if planned == epoch => batches,
+        let plan = match self.plan.take() {
+            Some(plan) if plan.epoch == epoch => plan,
             _ => self.shuffle(epoch),
         };
-        let (source, rows) = &batches[place];
+        let (source, rows) = &plan.batches[place];
         let examples = self.sources[*source].examples();
         let mut rng = self.rng(epoch, 1 + place as u64);
         let mut batch = TrainBatch { queries: Vec::new(), documents: Vec::new() };
@@ -54,11 +60,11 @@ impl<'a> Batcher<'a> {
             batch.queries.push(examples[row].query.clone());
             batch.documents.extend(self.group(&examples[row], &mut rng));
         }
-        self.plan = Some((epoch, batches));
+        self.plan = Some(plan);
         batch
     }
 
-    fn shuffle(&self, epoch: usize) -> Vec<(usize, Vec<usize>)> {
+    fn shuffle(&self, epoch: usize) -> Plan {
         let mut rng = self.rng(epoch, 0);
         let mut batches: Vec<(usize, Vec<usize>)> = Vec::new();
         for (index, source) in self.sources.iter().enumerate() {
@@ -67,7 +73,7 @@ impl<'a> Batcher<'a> {
             batches.extend(order.chunks(self.batch_size).map(|chunk| (index, chunk.to_vec())));
         }
         batches.shuffle(&mut rng);
-        batches
+        Plan { epoch, batches }
     }
 
     /// A positive and `group_size - 1` negatives; negatives repeat when there are too few.
