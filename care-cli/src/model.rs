@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use care_core::{Device, Pooling, Precision};
 use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, EncoderOptions};
 use clap::Args;
@@ -51,7 +51,11 @@ impl ModelArgs {
 
     /// The device, opened.
     pub(crate) fn device(&self) -> Result<burn::tensor::Device> {
-        Ok(self.device.open()?)
+        let device = self.device.open()?;
+        if !device.supports_dtype(self.precision.dtype()) {
+            bail!("device `{}` does not compute in {}", self.device, self.precision.as_str());
+        }
+        Ok(device)
     }
 }
 

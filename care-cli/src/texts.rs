@@ -15,8 +15,7 @@ use tempfile::NamedTempFile;
 struct Row {
     text: Option<String>,
     query: Option<String>,
-    #[serde(default)]
-    title: String,
+    title: Option<String>,
 }
 
 /// Texts of a role; their type says which.
@@ -54,7 +53,7 @@ pub(crate) fn read<T: FromRow>(path: &Path) -> Result<Vec<T>> {
     read_jsonl::<Row>(path)?
         .into_iter()
         .map(|(line, row)| match row.text.or(row.query) {
-            Some(text) => Ok(T::from_row(row.title, text)),
+            Some(text) => Ok(T::from_row(row.title.unwrap_or_default(), text)),
             None => bail!("{}:{line}: missing field `text` (or `query`)", path.display()),
         })
         .collect()
@@ -85,7 +84,14 @@ impl VectorFile {
         if !folder.is_dir() {
             bail!("cannot write {}: there is no folder {}", path.display(), folder.display());
         }
-        let partial = NamedTempFile::new_in(folder).with_context(|| format!("cannot write {}", path.display()))?;
+        if path.is_dir() {
+            bail!("cannot write {}: it is a folder", path.display());
+        }
+        let mut builder = tempfile::Builder::new();
+        // A temporary file is private by default; this one becomes an ordinary file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let partial = builder.tempfile_in(folder).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self { path: path.to_owned(), npy, partial })
     }
 

@@ -1,7 +1,7 @@
 //! JSON Lines with errors that name the file and the line.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -17,11 +17,16 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>> {
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let mut rows = Vec::new();
     for (number, line) in (1..).zip(BufReader::new(file).lines()) {
-        let line = line.map_err(|e| Error::line(path, number, "not valid UTF-8 text").with_source(e))?;
+        let line = line.map_err(|e| match e.kind() {
+            ErrorKind::InvalidData => Error::line(path, number, "not valid UTF-8 text"),
+            _ => Error::io("read", path, e),
+        })?;
+        // A byte-order mark is no part of the first row.
+        let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { &line };
         if line.trim().is_empty() {
             continue;
         }
-        let row = serde_json::from_str(&line).map_err(|e| Error::line(path, number, describe(&e)))?;
+        let row = serde_json::from_str(line).map_err(|e| Error::line(path, number, describe(&e)))?;
         rows.push((number, row));
     }
     Ok(rows)
@@ -56,7 +61,7 @@ mod tests {
 
     #[test]
     fn blank_lines_are_skipped_and_bad_ones_named() {
-        let rows = read("{\"pos\":[\"a\"]}\n\n{\"pos\":[]}\r\n").expect("good");
+        let rows = read("\u{feff}{\"pos\":[\"a\"]}\n\n{\"pos\":[]}\r\n").expect("good");
         assert_eq!(rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 3]);
         assert_eq!(
             read("{\"pos\":[]}\n{\"pos\":\"a\"}\n").expect_err("a string"),

@@ -185,6 +185,11 @@ impl<T: Text, E: Encoder> Tower<T, E> {
                 format!("the {} tower's tokenizer has {ids} ids but the embedding table {rows} rows", T::ROLE.as_str()),
             ));
         }
+        if tokenizer.pad_id() as usize >= rows {
+            let (role, pad) = (T::ROLE.as_str(), tokenizer.pad_id());
+            let message = format!("the {role} tower's padding id is {pad} but the embedding table has {rows} rows");
+            return Err(Error::new(ErrorKind::Tokenizer, message));
+        }
         let positions = network.encoder.max_positions();
         if tokenizer.max_length() > positions {
             return Err(Error::setting(

@@ -8,7 +8,9 @@ use care_core::{
 };
 
 use crate::AnyEncoder;
-use crate::pretrained::{EncoderOptions, is_pair, load_encoder, load_pair, open_tower, save_pair, tower_of};
+use crate::pretrained::{
+    EncoderOptions, check_target, is_pair, load_encoder, load_pair, open_tower, save_pair, tower_of,
+};
 
 /// Tokens that one forward pass computes at most, padding included, unless one text is longer.
 pub const DEFAULT_TOKEN_BUDGET: usize = 4096;
@@ -71,8 +73,16 @@ impl AsymmetricEncoder {
         is_pair(folder)
     }
 
-    /// Writes both towers as one folder that [`AsymmetricEncoder::load`] reads. A crash leaves either
-    /// the old folder or the new one.
+    /// Refuses a folder that [`AsymmetricEncoder::save`] would refuse, before any work is done.
+    ///
+    /// # Errors
+    /// When the folder holds something else than a saved pair.
+    pub fn check_target(folder: &Path) -> Result<()> {
+        check_target(folder)
+    }
+
+    /// Writes both towers as one folder that [`AsymmetricEncoder::load`] reads. It is written beside
+    /// its place and moved there, so a crash while writing leaves the old folder as it was.
     ///
     /// # Errors
     /// When a file cannot be written, or the folder holds something else.

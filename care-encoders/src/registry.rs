@@ -26,7 +26,7 @@ const ARCHITECTURES: [Architecture; 2] = [
         model_type: "bert",
         class: "BertModel",
         parse: |config| {
-            let config: BertConfig = parse(config)?;
+            let config: BertConfig = parse_fields(config)?;
             config.check()?;
             Ok(EncoderConfig::Bert(config))
         },
@@ -38,7 +38,7 @@ const ARCHITECTURES: [Architecture; 2] = [
         class: "Qwen3Model",
         parse: |mut config| {
             DecoderConfig::normalize(&mut config)?;
-            let config: DecoderConfig = parse(config)?;
+            let config: DecoderConfig = parse_fields(config)?;
             config.check()?;
             Ok(EncoderConfig::Qwen3(config))
         },
@@ -147,7 +147,7 @@ impl EncoderConfig {
 }
 
 /// Reads the fields a configuration has; a wrong type names its field.
-fn parse<T: serde::de::DeserializeOwned>(json: Value) -> Result<T> {
+pub(crate) fn parse_fields<T: serde::de::DeserializeOwned>(json: Value) -> Result<T> {
     serde_path_to_error::deserialize(json).map_err(|e| {
         let field = e.path().to_string();
         let problem = e.into_inner();

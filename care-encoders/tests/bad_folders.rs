@@ -178,14 +178,26 @@ fn a_tokenizer_with_more_ids_than_the_embedding_table_is_refused() {
 }
 
 #[test]
+fn a_padding_id_outside_the_embedding_table_is_refused() {
+    let (_place, folder) = copy();
+    edit_config(&folder, |c| c["pad_token_id"] = json!(200));
+    assert_eq!(
+        tower_refusal(&folder, EncoderOptions::default()),
+        "the query tower's padding id is 200 but the embedding table has 200 rows"
+    );
+}
+
+#[test]
 fn a_half_written_pair_and_a_foreign_folder_are_refused() {
     let (place, folder) = copy();
     let device = Device::Cpu.open().unwrap();
     let options = EncoderOptions::default();
     let pair = AsymmetricEncoder::open(&folder, &options, &options, &device).unwrap();
     let error = pair.save(&folder).unwrap_err().to_string();
-    assert!(error.ends_with("model: the folder is not empty and holds no saved pair"), "{error}");
+    assert!(error.ends_with("which is no part of a saved pair"), "{error}");
     assert!(folder.join("config.json").exists(), "what was there stays");
+    let error = AsymmetricEncoder::load(&folder, &device).unwrap_err().to_string();
+    assert!(error.ends_with("model: no saved pair; a single encoder is read as one tower at a time"), "{error}");
 
     let target = place.path().join("pair");
     pair.save(&target).unwrap();

@@ -10,6 +10,7 @@ use care_core::layers::ParameterPath;
 use care_core::{Error, ErrorKind, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::optim::Optimizer;
 
@@ -77,8 +78,8 @@ impl Checkpoints {
         networks: &[(&str, &M)],
         optimizer: &Optimizer,
     ) -> Result<PathBuf> {
-        let target = self.folder.join(format!("stage-{stage}-step-{step:08}"));
-        let partial = self.folder.join(format!(".stage-{stage}-step-{step:08}.partial"));
+        let target = self.folder.join(format!("stage-{stage:04}-step-{step:08}"));
+        let partial = self.folder.join(format!(".stage-{stage:04}-step-{step:08}.partial"));
         let make = |folder: &Path| fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e));
         remove(&partial)?;
         make(&partial)?;
@@ -128,11 +129,12 @@ impl Checkpoint {
     fn open(folder: PathBuf) -> Result<Self> {
         let path = folder.join(STATE);
         let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let state: State = serde_json::from_slice(&bytes).map_err(|e| Error::format(&path, e))?;
-        if state.format != FORMAT {
-            let problem = format!("format {} is not {FORMAT}, the one this version reads", state.format);
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(&path, e))?;
+        if json["format"] != FORMAT {
+            let problem = format!("format {} is not {FORMAT}, the one this version reads", json["format"]);
             return Err(Error::format(&path, problem));
         }
+        let state = serde_json::from_value(json).map_err(|e| Error::format(&path, e))?;
         Ok(Self { folder, state })
     }
 

@@ -33,7 +33,7 @@ use crate::stage::StageKind;
 pub struct TrainConfig {
     /// Folder for checkpoints, the log and the trained pair (`<output>/model`).
     pub output: PathBuf,
-    /// Decides batches, negatives, dropout and new weights. Default 42.
+    /// Decides batches, negatives and dropout. Default 42.
     #[serde(default = "default_seed")]
     pub seed: u64,
     /// `cpu`, `wgpu` or `cuda:0`. Default `cpu`.

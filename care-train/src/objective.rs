@@ -38,8 +38,8 @@ pub(crate) fn losses(
 ///
 /// # Reference
 /// CARE stage 1: InfoNCE of student queries against teacher documents, and MSE over queries and
-/// documents alike. A text that stands in the batch twice, as a query and as its own positive, is
-/// encoded once and counted twice.
+/// documents alike. DIFFERENCE: a text that stands in the batch twice, as a query and as its own
+/// positive, is encoded once and counted twice; under dropout the published code would draw two masks.
 fn alignment(
     stage: &StageConfig,
     query: &QueryTower<AnyEncoder>,

@@ -1,14 +1,16 @@
 //! A whole run from its configuration: stages in order, checkpoints, resume, the saved pair.
 
+use std::fs;
+use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use care_core::{Device, Error, ErrorKind, Result};
 use care_encoders::{AsymmetricEncoder, load_tower};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::config::{CheckedTrainConfig, ModelConfig};
+use crate::config::{CheckedTrainConfig, ModelConfig, StageConfig};
 use crate::dataset::{Source, read_source};
 use crate::trainer::{Observer, StageTrainer};
 
@@ -50,10 +52,11 @@ pub fn run(config: &CheckedTrainConfig, resume: bool, observer: &mut Observer<'_
         })
         .collect::<Result<_>>()?;
     let checkpoints = Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints);
-    let fingerprint = fingerprint(config, &sources);
+    AsymmetricEncoder::check_target(&config.output.join("model"))?;
+    let mut pair = load_pair(config)?;
+    let fingerprint = fingerprint(config, &sources)?;
     let start = starting_point(config, &checkpoints, &fingerprint, resume)?;
 
-    let mut pair = load_pair(config)?;
     if let Some(checkpoint) = &start {
         pair = restore(pair, checkpoint)?;
     }
@@ -129,23 +132,63 @@ fn restore(pair: AsymmetricEncoder, checkpoint: &Checkpoint) -> Result<Asymmetri
     )
 }
 
-/// A digest of everything that decides the weights a run ends with, but not of where it runs.
-fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> String {
+/// A digest of everything that decides the weights a run ends with: settings, texts and the towers it
+/// starts from, but not where files lie.
+///
+/// # Errors
+/// When a file of a starting tower cannot be read.
+fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> Result<String> {
     let mut digest = Sha256::new();
     digest.update(config.seed.to_le_bytes());
-    let mut text = |text: &str| {
-        digest.update((text.len() as u64).to_le_bytes());
-        digest.update(text.as_bytes());
-    };
-    text(&format!("{:?}", config.model));
+    if let Some(pair) = &config.model.pair {
+        digest_folder(&mut digest, pair)?;
+    }
+    for tower in [&config.model.query, &config.model.document].into_iter().flatten() {
+        digest_folder(&mut digest, &tower.encoder)?;
+        digest_text(&mut digest, &format!("{:?}", tower.options));
+    }
     for (stage, sources) in config.stages().iter().zip(sources) {
-        text(&format!("{stage:?}"));
-        for example in sources.iter().flat_map(Source::examples) {
-            text(&example.query);
-            example.positives.iter().for_each(|positive| text(positive));
-            text("");
-            example.negatives.iter().for_each(|negative| text(negative));
+        let settings = StageConfig { data: Vec::new(), ..(**stage).clone() };
+        digest_text(&mut digest, &format!("{settings:?}"));
+        for source in sources {
+            digest.update(source.examples().len().to_le_bytes());
+            for example in source.examples() {
+                digest_text(&mut digest, &example.query);
+                for texts in [&example.positives, &example.negatives] {
+                    digest.update(texts.len().to_le_bytes());
+                    texts.iter().for_each(|text| digest_text(&mut digest, text));
+                }
+            }
         }
     }
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn digest_text(digest: &mut Sha256, text: &str) {
+    digest.update(text.len().to_le_bytes());
+    digest.update(text.as_bytes());
+}
+
+/// Names and contents of a model folder's files, in order of their names.
+fn digest_folder(digest: &mut Sha256, folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        digest_text(digest, &path.file_name().unwrap_or_default().to_string_lossy());
+        if path.is_dir() {
+            digest_folder(digest, &path)?;
+            continue;
+        }
+        let failed = |e| Error::io("read", &path, e);
+        let mut file = fs::File::open(&path).map_err(failed)?;
+        let mut block = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut block).map_err(failed)? {
+                0 => break,
+                count => digest.update(&block[..count]),
+            }
+        }
+    }
+    Ok(())
 }

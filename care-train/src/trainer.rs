@@ -143,20 +143,12 @@ impl<'a> StageTrainer<'a> {
         let gradients = total.backward();
         let number = |loss: Tensor<1>| f64::from(loss.into_scalar::<f32>());
         let (loss, info_nce, mse) = (number(total), info_nce.map(number), mse.map(number));
-        if !loss.is_finite() {
-            return Err(Error::new(
-                ErrorKind::NonFinite,
-                format!(
-                    "the loss is {loss} at step {} of stage {}: lower the learning rate",
-                    self.step + 1,
-                    self.index
-                ),
-            ));
-        }
+        self.require_finite("loss", loss)?;
         let mut named = NamedGradients::new();
         collect_gradients(self.query.network(), "query", &gradients, &mut named);
         collect_gradients(self.document.network(), "document", &gradients, &mut named);
         let gradient_norm = clip_by_global_norm(&mut named, self.stage.max_grad_norm);
+        self.require_finite("length of the gradients", gradient_norm)?;
 
         let warmup = (self.stage.warmup_ratio * self.total_steps as f64).ceil() as usize;
         let learning_rate = self.stage.learning_rate * self.stage.schedule.factor(self.step, warmup, self.total_steps);
@@ -176,6 +168,16 @@ impl<'a> StageTrainer<'a> {
             gradient_norm,
             tokens_per_second: tokens as f64 / started.elapsed().as_secs_f64(),
         }))
+    }
+
+    /// Stops before a number that is not finite reaches the weights.
+    fn require_finite(&self, what: &str, value: f64) -> Result<()> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        let (step, stage) = (self.step + 1, self.index);
+        let message = format!("the {what} is {value} at step {step} of stage {stage}: lower the learning rate");
+        Err(Error::new(ErrorKind::NonFinite, message))
     }
 
     /// Writes where the stage stands: the networks that `trained` stages have changed, and the

@@ -104,9 +104,36 @@ fn resume_equals_no_interruption() {
         assert_eq!(fs::read_dir(folder.join(&output).join("checkpoints")).unwrap().count(), 2, "old ones are pruned");
     }
 
+    // A kill leaves steps that no checkpoint has, and perhaps half a checkpoint: the one before counts.
+    let killed = config(folder, "killed");
+    let mut seen = 0;
+    let outcome = run(&killed, false, &mut |_| {
+        seen += 1;
+        if seen == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let Outcome::Interrupted { checkpoint } = outcome.unwrap() else { panic!("it was broken off") };
+    fs::remove_file(checkpoint.join("state.json")).unwrap();
+    fs::rename(&checkpoint, folder.join("killed/checkpoints/.stage-0001-step-00000003.partial")).unwrap();
+    run(&killed, true, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(files(&folder.join("killed/model")) == expected, "the weights are the same after a kill");
+
     let fresh = config(folder, "fresh");
     let error = run(&fresh, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
     assert!(error.ends_with("holds no checkpoint to resume"), "{error}");
+
+    // The run may move; its data and its starting towers may not change.
+    let moved = folder.join("moved");
+    fs::rename(folder.join("straight"), &moved).unwrap();
+    let text = fs::read_to_string(folder.join("straight.toml")).unwrap().replace("\"straight\"", "\"moved\"");
+    fs::write(folder.join("moved.toml"), text).unwrap();
+    let straight = TrainConfig::from_file(&folder.join("moved.toml")).unwrap().check().unwrap();
+    run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap();
+    fs::rename(folder.join("pair"), folder.join("before")).unwrap();
+    common::pair(0.2).save(&folder.join("pair")).unwrap();
+    let error = run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    assert!(error.ends_with("settings or data changed since this checkpoint"), "{error}");
+    fs::remove_dir_all(folder.join("pair")).unwrap();
+    fs::rename(folder.join("before"), folder.join("pair")).unwrap();
 
     fs::write(folder.join("align.jsonl"), "{\"query\":\"头痛\",\"pos\":[\"头痛\"]}\n").unwrap();
     let error = run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cmedteb::{Report, StsMode, Task};
 use serde_json::json;
 
@@ -28,7 +28,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
     let mut tasks: Vec<Task> = Vec::new();
     for name in &args.tasks {
         if Path::new(name).is_dir() {
@@ -37,6 +36,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
             tasks.push(cmedteb::find(name)?);
         }
     }
+    let mut names: Vec<&str> = tasks.iter().map(Task::name).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("two tasks are named {}: their results would overwrite each other", twice[0]);
+    }
+    std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
     let pair = open(&args.model, &args.instructions)?;
     let settings = json!({
         "model": args.model.model,
@@ -53,11 +58,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
         })?;
         progress.finish_and_clear();
         let file = Report::new(task, &outcome, settings.clone()).write(&args.output)?;
-        if let Some(run) = outcome.run() {
-            care_eval::write_trec_run(file.with_extension("trec"), run, "care")?;
-        }
         for (measure, score) in &outcome.scores {
             writeln!(out, "{}\t{measure}\t{score:.4}", task.name())?;
+        }
+        if let Some(run) = outcome.run() {
+            // TREC files separate by spaces, so an id that holds one cannot be written; scores can.
+            let path = file.with_extension("trec");
+            if let Err(error) = care_eval::write_trec_run(&path, run, "care") {
+                eprintln!("warning: no ranking is kept in {}: {error}", path.display());
+                let _ = std::fs::remove_file(path);
+            }
         }
     }
     Ok(())

@@ -30,8 +30,7 @@ pub(crate) struct Args {
 #[derive(Deserialize)]
 struct Row {
     _id: String,
-    #[serde(default)]
-    title: String,
+    title: Option<String>,
     text: String,
 }
 
@@ -55,7 +54,7 @@ struct Found<'a> {
 pub(crate) fn run(args: Args) -> Result<()> {
     let (ids, documents): (Vec<String>, Vec<Document>) = read_jsonl::<Row>(&args.corpus)?
         .into_iter()
-        .map(|(_, row)| (row._id, Document::with_title(row.title, row.text)))
+        .map(|(_, row)| (row._id, Document::with_title(row.title.unwrap_or_default(), row.text)))
         .unzip();
     if documents.is_empty() {
         bail!("{}: the corpus is empty", args.corpus.display());

@@ -87,10 +87,13 @@ impl FlatIndex {
     fn search_block(&self, queries: ArrayView2<'_, f32>, start: usize, k: usize) -> Vec<Vec<Hit>> {
         let end = (start + BLOCK).min(self.len());
         let scores = queries.dot(&self.documents.as_array().slice_axis(Axis(0), (start..end).into()).t());
+        // Adding 0 makes -0 equal to 0, which a total order would tell apart.
         scores
             .rows()
             .into_iter()
-            .map(|row| best(row.iter().zip(start..).map(|(&score, index)| Hit { index, score }).collect(), k))
+            .map(|row| {
+                best(row.iter().zip(start..).map(|(&score, index)| Hit { index, score: score + 0.0 }).collect(), k)
+            })
             .collect()
     }
 }
@@ -138,6 +141,22 @@ mod tests {
                 all.truncate(k);
                 prop_assert_eq!(hits, &all);
             }
+        }
+    }
+
+    #[test]
+    fn results_do_not_depend_on_how_queries_are_grouped() {
+        let matrix = |rows: usize, salt: usize| -> Embeddings {
+            Array2::from_shape_fn((rows, 96), |(row, column)| {
+                ((row * 7919 + column * 104_729 + salt) % 9973) as f32 / 997.0 - 5.0
+            })
+            .into()
+        };
+        let (index, queries) = (FlatIndex::new(matrix(5000, 1)), matrix(70, 2));
+        let together = index.search(&queries, 20).expect("same width");
+        for (row, hits) in together.iter().enumerate() {
+            let one = Embeddings::from(queries.as_array().slice_axis(Axis(0), (row..row + 1).into()).to_owned());
+            assert_eq!(&index.search(&one, 20).expect("same width")[0], hits);
         }
     }
 

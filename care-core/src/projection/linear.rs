@@ -20,7 +20,6 @@ impl LinearProjection {
     /// # Shapes
     /// `[batch, hidden]` to `[batch, outputs]`.
     pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {
-        // Pooled states are f32; the weights may be narrower.
         self.linear.forward(pooled)
     }
 }

@@ -64,7 +64,9 @@ pub fn character_tokenizer<S: AsRef<str>>(
     let mut tokens: Vec<String> = specials.iter().map(|&token| token.to_owned()).collect();
     for (character, _) in characters {
         tokens.push(character.to_string());
-        if character.is_ascii_alphanumeric() {
+        // Punctuation and Chinese characters never continue a word.
+        let alone = character.is_ascii_punctuation() || ('\u{2e80}'..='\u{9fff}').contains(&character);
+        if !alone {
             tokens.push(format!("##{character}"));
         }
     }

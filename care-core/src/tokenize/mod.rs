@@ -106,8 +106,9 @@ impl Tokenizer {
 
     /// The special token that ends every text, if the tokenizer adds one.
     pub fn terminal_token(&self) -> Option<u32> {
-        let encoding = self.inner.encode_fast("", true).ok()?;
-        encoding.get_ids().last().copied()
+        let last = |text| self.inner.encode_fast(text, true).ok()?.get_ids().last().copied();
+        // A token that only begins texts would be the last of an empty one.
+        last("").filter(|&token| last("1") == Some(token))
     }
 
     /// Number of ids the tokenizer can give, added tokens included: one more than the largest.
@@ -177,6 +178,15 @@ mod tests {
         for ids in tokenizer.encode(&["", "  \n", "🤒🤒", &long]).expect("encodes") {
             assert!((1..=32).contains(&ids.len()));
         }
+    }
+
+    #[test]
+    fn a_unit_does_not_hide_the_number_before_it() {
+        let tokenizer = character_tokenizer(["体温38.5℃"], 100, TokenizerStyle::EndOfText, 32).expect("fits");
+        let ids = tokenizer.encode(&["5℃", "8℃", "未"]).expect("encodes");
+        let unknown = ids[2][0];
+        assert!(ids[..2].iter().flatten().all(|&id| id != unknown), "{ids:?}");
+        assert_ne!(ids[0], ids[1]);
     }
 
     #[test]

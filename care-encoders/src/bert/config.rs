@@ -89,6 +89,9 @@ impl BertConfig {
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
+        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
+            return Err(Error::setting("initializer_range", self.initializer_range, "at least 0"));
+        }
         for (field, value) in sizes {
             if value == 0 {
                 return Err(Error::setting(field, value, "at least 1"));

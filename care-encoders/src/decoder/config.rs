@@ -62,7 +62,7 @@ impl DecoderConfig {
     /// A configuration with Qwen3's usual proportions: 64 components a head, two query heads to a
     /// key/value head, a feed-forward block three times as wide, 512 positions.
     pub fn new(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> Self {
-        let heads = (hidden_size / 64).max(2);
+        let heads = (hidden_size / 128).max(1) * 2;
         Self {
             vocab_size,
             hidden_size,
@@ -115,6 +115,9 @@ impl DecoderConfig {
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
+        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
+            return Err(Error::setting("initializer_range", self.initializer_range, "at least 0"));
+        }
         for (field, value) in sizes {
             if value == 0 {
                 return Err(Error::setting(field, value, "at least 1"));

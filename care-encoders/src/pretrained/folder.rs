@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::checkpoint::Checkpoint;
 use super::random::randomize;
 use super::weights::{PROJECTION, fill_from, write_weights};
+use crate::registry::parse_fields;
 use crate::{AnyEncoder, EncoderConfig};
 
 /// Texts are cut here when nothing else is said: the paper's limit.
@@ -181,6 +182,5 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, e))?;
-    serde_path_to_error::deserialize(value)
-        .map_err(|e| Error::format(path, format!("field `{}`: {}", e.path(), e.inner())))
+    parse_fields(value).map_err(|e| Error::format(path, e))
 }

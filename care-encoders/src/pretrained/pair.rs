@@ -62,44 +62,65 @@ impl TowerManifest {
     }
 }
 
-/// Whether a folder holds a saved pair, whole or half written.
-pub(crate) fn is_pair(folder: &Path) -> bool {
-    folder.join(MANIFEST).exists() || folder.join("query_0_Transformer").exists()
+/// The folders that one role's parts are in.
+fn parts(role: Role) -> [String; 2] {
+    ["0_Transformer", "2_Dense"].map(|part| format!("{}_{part}", role.as_str()))
 }
 
-/// Writes both towers beside `folder` and moves them there in one step, so that a crash leaves
-/// either the old folder or the new one.
+/// Whether a folder holds a saved pair, whole or half written.
+pub(crate) fn is_pair(folder: &Path) -> bool {
+    let tower = |role| folder.join(&parts(role)[0]).exists();
+    folder.join(MANIFEST).exists() || tower(Role::Query) || tower(Role::Document)
+}
+
+/// Refuses a target that replacing would cost files of others.
 ///
 /// # Errors
-/// When a file cannot be written, or `folder` exists and is not a saved pair.
+/// When the folder holds anything that is no part of a saved pair, or has no name of its own.
+pub(crate) fn check_target(folder: &Path) -> Result<()> {
+    if folder.file_name().is_none() {
+        let message = format!("{}: a pair is saved under a name of its own", folder.display());
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    let ours = [parts(Role::Query), parts(Role::Document)].concat();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name != MANIFEST && !ours.iter().any(|part| name == part.as_str()) {
+            let message = format!("{}: the folder holds {name:?}, which is no part of a saved pair", folder.display());
+            return Err(Error::new(ErrorKind::Io, message));
+        }
+    }
+    Ok(())
+}
+
+/// Writes both towers beside `folder` and moves them there, so that a crash while writing leaves the
+/// old folder as it was. One between the two moves leaves it as `.<name>.old`.
+///
+/// # Errors
+/// When a file cannot be written, or `folder` holds something else than a saved pair.
 pub(crate) fn save_pair(
     folder: &Path,
     query: &QueryTower<AnyEncoder>,
     document: &DocumentTower<AnyEncoder>,
 ) -> Result<()> {
-    if folder.file_name().is_none() {
-        let message = format!("{}: a pair is saved under a name of its own", folder.display());
-        return Err(Error::new(ErrorKind::Config, message));
-    }
-    let occupied = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied && !is_pair(folder) {
-        let message = format!("{}: the folder is not empty and holds no saved pair", folder.display());
-        return Err(Error::new(ErrorKind::Io, message));
-    }
-    let partial = sibling(folder, "partial");
+    check_target(folder)?;
+    let (partial, old) = (sibling(folder, "partial"), sibling(folder, "old"));
     remove(&partial)?;
     create_folder(&partial)?;
     save_tower(&partial, query)?;
     save_tower(&partial, document)?;
     let manifest = Manifest { format: FORMAT, query: TowerManifest::of(query), document: TowerManifest::of(document) };
     write_json(&partial.join(MANIFEST), &manifest)?;
-    let old = sibling(folder, "old");
-    remove(&old)?;
     let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(|e| Error::io("rename", from, e));
-    if folder.exists() {
-        rename(folder, &old)?;
+    if !folder.exists() {
+        return rename(&partial, folder);
     }
-    rename(&partial, folder)?;
+    remove(&old)?;
+    rename(folder, &old)?;
+    if let Err(error) = rename(&partial, folder) {
+        rename(&old, folder)?;
+        return Err(error);
+    }
     remove(&old)
 }
 
@@ -143,15 +164,18 @@ pub fn open_tower<T: Text>(folder: &Path, options: &EncoderOptions, device: &Dev
 }
 
 fn read_manifest(folder: &Path) -> Result<Manifest> {
+    let refuse = |problem: String| Err(Error::new(ErrorKind::Format, format!("{}: {problem}", folder.display())));
     let path = folder.join(MANIFEST);
-    if !path.exists() {
-        let message = format!("{}: half written: it has a tower but no {MANIFEST}", folder.display());
-        return Err(Error::new(ErrorKind::Format, message));
+    if !is_pair(folder) {
+        return refuse("no saved pair; a single encoder is read as one tower at a time".into());
     }
-    let manifest: Manifest = read_json(&path)?;
-    if manifest.format != FORMAT {
-        let problem = format!("format {} is not {FORMAT}, the one this version reads", manifest.format);
+    if !path.exists() {
+        return refuse(format!("half written: it has a tower but no {MANIFEST}"));
+    }
+    let json: serde_json::Value = read_json(&path)?;
+    if json["format"] != FORMAT {
+        let problem = format!("format {} is not {FORMAT}, the one this version reads", json["format"]);
         return Err(Error::format(&path, problem));
     }
-    Ok(manifest)
+    read_json(&path)
 }

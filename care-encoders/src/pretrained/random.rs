@@ -51,7 +51,7 @@ impl ModuleMapper for Randomizer {
             (false, true) => vec![1.0; count],
             (false, false) => match Normal::new(0.0, self.standard_deviation) {
                 Ok(normal) => (0..count).map(|_| normal.sample(&mut self.rng) as f32).collect(),
-                // A negative or NaN deviation cannot be sampled.
+                // Configurations are checked: the deviation is finite.
                 Err(_) => vec![0.0; count],
             },
         };

@@ -179,8 +179,12 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 /// # Errors
 /// When the file cannot be written.
 pub(crate) fn write_weights(path: &Path, table: &WeightTable, module: &impl Module) -> Result<()> {
-    let mut collector = Collector { table, path: ParameterPath::default(), tensors: BTreeMap::new() };
+    let mut collector = Collector { table, path: ParameterPath::default(), tensors: BTreeMap::new(), unnamed: None };
     module.visit(&mut collector);
+    if let Some(parameter) = collector.unnamed {
+        let message = format!("no checkpoint name is known for `{parameter}`");
+        return Err(Error::new(ErrorKind::Checkpoint, message));
+    }
     // transformers refuses a safetensors file whose metadata does not name its framework.
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize_to_file(collector.tensors, Some(metadata), path)
@@ -192,6 +196,8 @@ struct Collector<'a> {
     table: &'a WeightTable,
     path: ParameterPath,
     tensors: BTreeMap<String, HostTensor>,
+    /// A parameter that the table does not name.
+    unnamed: Option<String>,
 }
 
 impl ModuleVisitor for Collector<'_> {
@@ -204,8 +210,10 @@ impl ModuleVisitor for Collector<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        // Every parameter stands in the table: loading an architecture's checkpoint proves it.
-        let Some(name) = self.table.name(&self.path) else { return };
+        let Some(name) = self.table.name(&self.path) else {
+            self.unnamed.get_or_insert_with(|| self.path.join());
+            return;
+        };
         let tensor = param.val();
         let tensor = if self.path.is_linear_weight() { tensor.swap_dims(0, D - 1) } else { tensor };
         self.tensors.insert(name, HostTensor(tensor.into_data()));

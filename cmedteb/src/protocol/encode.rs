@@ -42,7 +42,12 @@ impl<'a> Encoding<'a> {
         let dim = self.embedder.embedding_dim();
         let mut embeddings = Embeddings::zeros(0, dim);
         for group in texts.chunks(GROUP) {
-            let vectors = embed(group)?;
+            let first = embeddings.len();
+            let vectors = embed(group).map_err(|e| {
+                // The model counts from the group's first text.
+                let (role, last) = (T::ROLE.as_str(), first + group.len() - 1);
+                Error::new(e.kind(), format!("{role} {first} to {last} of the task: {e}")).with_source(e)
+            })?;
             if (vectors.len(), vectors.dim()) != (group.len(), dim) {
                 return Err(Error::new(
                     ErrorKind::Dimension,
