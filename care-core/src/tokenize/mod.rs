@@ -19,6 +19,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
+    vocab_size: usize,
     pad_id: u32,
     max_length: usize,
 }
@@ -26,7 +27,7 @@ pub struct Tokenizer {
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer")
-            .field("vocab_size", &self.vocab_size())
+            .field("vocab_size", &self.vocab_size)
             .field("pad_id", &self.pad_id)
             .field("max_length", &self.max_length)
             .finish()
@@ -40,7 +41,8 @@ impl Tokenizer {
     /// When `max_length` leaves no room for text beside the special tokens.
     pub fn new(mut inner: tokenizers::Tokenizer, pad_id: u32, max_length: usize) -> Result<Self> {
         inner.with_padding(None);
-        Self { inner: Arc::new(inner), pad_id, max_length: usize::MAX }.with_max_length(max_length)
+        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
+        Self { inner: Arc::new(inner), vocab_size, pad_id, max_length: usize::MAX }.with_max_length(max_length)
     }
 
     /// Reads a `tokenizer.json`.
@@ -79,7 +81,7 @@ impl Tokenizer {
                 stride: 0,
             }))
             .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot truncate to {max_length} tokens: {e}")))?;
-        Ok(Self { inner: Arc::new(inner), pad_id: self.pad_id, max_length })
+        Ok(Self { inner: Arc::new(inner), max_length, ..*self })
     }
 
     /// Token ids of each text, special tokens included, at most [`Tokenizer::max_length`] long.
@@ -113,7 +115,7 @@ impl Tokenizer {
 
     /// Number of ids the tokenizer can give, added tokens included: one more than the largest.
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
+        self.vocab_size
     }
 
     /// The id that fills batches.
