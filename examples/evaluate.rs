@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use care_core::Device;
 use care_encoders::{AsymmetricEncoder, EncoderOptions};
-use cmedteb::{StsMode, evaluate, find, load, names};
+use cmedteb::{StsMode, bm25, evaluate, find, load, names, score_run};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -27,6 +27,11 @@ fn main() -> Result<()> {
         let outcome = evaluate(task, &model, StsMode::default(), &mut |_| {})?;
         let (measure, score) = &outcome.scores[0];
         println!("{:24} {measure:16} {score:.4}", task.name());
+        // What a search engine without a network gets on the same task.
+        if let Some(retrieval) = task.as_retrieval() {
+            let baseline = score_run(retrieval, bm25(retrieval)?)?;
+            println!("{:24} {measure:16} {:.4}", "  BM25", baseline.main_score());
+        }
     }
     Ok(())
 }

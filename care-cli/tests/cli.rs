@@ -363,6 +363,80 @@ fn eval_writes_a_report_and_a_ranking_a_task() {
     place.refuses(&format!("eval --model {} --output results", tiny("bert")), "--task");
 }
 
+#[test]
+fn every_command_with_a_model_refuses_one_that_is_not_whole() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    place.file("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛\"}\n");
+    fs::create_dir_all(place.path("half/document_0_Transformer")).unwrap();
+    fs::create_dir(place.path("empty")).unwrap();
+    for (command, rest) in [
+        ("embed", "--role query --input texts.txt --output out.npy"),
+        ("eval", "--task mini-sts --output results"),
+        ("search", "--corpus corpus.jsonl --query x"),
+    ] {
+        place.fails(&format!("{command} --model nowhere {rest}"), "nowhere: no such model folder");
+        place.fails(&format!("{command} --model half {rest}"), "half: half written: it has a tower but no care.json");
+        place.fails(
+            &format!("{command} --model empty {rest}"),
+            "cannot read empty/config.json: No such file or directory (os error 2)",
+        );
+    }
+    let config =
+        "output = \"out\"\n[model]\npair = \"half\"\n[[stage]]\nkind = \"query-alignment\"\ndata = [\"a.jsonl\"]\n";
+    place.file("train.toml", config);
+    place.file("a.jsonl", "{\"query\":\"a\",\"pos\":[\"a\"]}\n");
+    place.fails("train --config train.toml", "half: half written: it has a tower but no care.json");
+}
+
+#[test]
+fn eval_names_the_line_of_a_bad_task_file() {
+    let place = Place::new();
+    let corpus = "{\"_id\":\"a\",\"text\":\"头痛多休息\"}\n{\"_id\":\"b\",\"text\":\"发烧三天\"}\n";
+    let refused = |file: &str, content: &str, message: &str| {
+        let _ = fs::remove_dir_all(place.path("own"));
+        place.file("own/corpus.jsonl", corpus);
+        place.file("own/queries.jsonl", "{\"_id\":\"q\",\"text\":\"发烧\"}\n");
+        place.file("own/qrels.tsv", "query-id\tcorpus-id\tscore\nq\tb\t1\n");
+        place.file(&format!("own/{file}"), content);
+        place.fails(&format!("eval --model {} --task own --output results", tiny("bert")), message);
+        assert!(!place.path("results").exists());
+    };
+    refused("corpus.jsonl", "{\"_id\":\"a\"}\n", "own/corpus.jsonl:1: missing field `text` (column 11)");
+    refused("corpus.jsonl", &format!("{corpus}{{\"_id\":"), "own/corpus.jsonl:3: EOF while parsing a value (column 7)");
+    refused(
+        "corpus.jsonl",
+        &format!("{corpus}{{\"_id\":\"a\",\"text\":\"x\"}}"),
+        "own/corpus.jsonl:3: the `_id` \"a\" is already on line 1",
+    );
+    refused("queries.jsonl", "{\"text\":\"发烧\"}\n", "own/queries.jsonl:1: missing field `_id` (column 17)");
+    refused(
+        "qrels.tsv",
+        "query-id\tcorpus-id\tscore\nq\tb\tgood\n",
+        "own/qrels.tsv:2: score \"good\" is not a whole number",
+    );
+    refused(
+        "reranking.jsonl",
+        "{\"query\":\"q\",\"positive\":\"a\",\"negative\":[\"b\"]}\n",
+        "own/reranking.jsonl:1: invalid type: string \"a\", expected a sequence (column 27)",
+    );
+    refused(
+        "sts.jsonl",
+        "{\"sentence1\":\"a\",\"score\":1}\n",
+        "own/sts.jsonl:1: missing field `sentence2` (column 29)",
+    );
+    let base = format!("eval --model {} --output results", tiny("bert"));
+    place.fails(
+        &format!("{base} --task mini-sts mini-sts"),
+        "two tasks are named mini-sts: their results would overwrite each other",
+    );
+    place.fails(
+        &format!("{base} --task mini"),
+        "`task` is \"mini\", allowed: mini-retrieval, mini-retrieval-dev, mini-reranking, mini-sts",
+    );
+    place.refuses(&format!("{base} --task mini-sts --sts both"), "both");
+}
+
 /// A configuration over the two tiny checkpoints and a few rows.
 fn training(place: &Place) -> String {
     let rows: Vec<(String, String)> = "头痛 发烧 咳嗽 失眠 便秘 鼻炎"

@@ -146,6 +146,22 @@ impl EncoderConfig {
     }
 }
 
+/// Refuses sizes of 0, by the names of their fields.
+pub(crate) fn require_sizes(sizes: &[(&str, usize)]) -> Result<()> {
+    match sizes.iter().find(|(_, size)| *size == 0) {
+        Some((field, size)) => Err(Error::setting(field, size, "at least 1")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a standard deviation that cannot be drawn with.
+pub(crate) fn require_deviation(initializer_range: f64) -> Result<()> {
+    if initializer_range >= 0.0 && initializer_range.is_finite() {
+        return Ok(());
+    }
+    Err(Error::setting("initializer_range", initializer_range, "at least 0"))
+}
+
 /// Reads the fields a configuration has; a wrong type names its field.
 pub(crate) fn parse_fields<T: serde::de::DeserializeOwned>(json: Value) -> Result<T> {
     serde_path_to_error::deserialize(json).map_err(|e| {

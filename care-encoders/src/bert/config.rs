@@ -4,6 +4,7 @@ use care_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::Activation;
+use crate::registry::{require_deviation, require_sizes};
 
 /// A BERT configuration, by the names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,14 +90,8 @@ impl BertConfig {
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            return Err(Error::setting("initializer_range", self.initializer_range, "at least 0"));
-        }
-        for (field, value) in sizes {
-            if value == 0 {
-                return Err(Error::setting(field, value, "at least 1"));
-            }
-        }
+        require_sizes(&sizes)?;
+        require_deviation(self.initializer_range)?;
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             let allowed = format!("a multiple of num_attention_heads ({})", self.num_attention_heads);
             return Err(Error::setting("hidden_size", self.hidden_size, &allowed));

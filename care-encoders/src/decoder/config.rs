@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::layers::Activation;
+use crate::registry::{require_deviation, require_sizes};
 
 /// A Qwen3 configuration, by the names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,14 +116,8 @@ impl DecoderConfig {
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
         ];
-        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            return Err(Error::setting("initializer_range", self.initializer_range, "at least 0"));
-        }
-        for (field, value) in sizes {
-            if value == 0 {
-                return Err(Error::setting(field, value, "at least 1"));
-            }
-        }
+        require_sizes(&sizes)?;
+        require_deviation(self.initializer_range)?;
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             return Err(Error::setting("head_dim", self.head_dim, "an even number above 0"));
         }
