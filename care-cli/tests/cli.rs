@@ -423,7 +423,7 @@ fn eval_names_the_line_of_a_bad_task_file() {
     refused(
         "sts.jsonl",
         "{\"sentence1\":\"a\",\"score\":1}\n",
-        "own/sts.jsonl:1: missing field `sentence2` (column 29)",
+        "own/sts.jsonl:1: missing field `sentence2` (column 27)",
     );
     let base = format!("eval --model {} --output results", tiny("bert"));
     place.fails(
