@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use assert_cmd::Command;
 use ndarray::Array2;
@@ -269,6 +271,24 @@ fn search_answers_a_query_or_every_line_of_stdin() {
         "cannot open none.jsonl: No such file or directory (os error 2)",
     );
     place.refuses(&format!("{base} --query x --top-k 0"), "0 is not in 1..");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let place = Place::new();
+    place.file("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛\"}\n");
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("care"))
+        .current_dir(place.0.path())
+        .args(["search", "--model", &tiny("bert"), "--corpus", "corpus.jsonl"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    child.stdin.take().unwrap().write_all("头痛\n发烧\n".as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
 }
 
 #[test]

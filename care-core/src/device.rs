@@ -104,7 +104,8 @@ impl From<Device> for String {
 
 /// The number format of a network's weights and activations.
 ///
-/// Norms, softmax, rotary tables and the final pooling stay in f32 whatever is chosen here.
+/// Norms, rotary tables, the final pooling and the head stay in f32 whatever is chosen here. Attention is
+/// burn's: on the CPU it computes in f32 too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

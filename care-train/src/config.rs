@@ -109,7 +109,7 @@ pub struct StageConfig {
     /// Largest learning rate, above 0. Default 1e-4.
     #[serde(default = "default_learning_rate")]
     pub learning_rate: f64,
-    /// Share of the steps over which the learning rate rises from 0, from 0 to 1. Default 0.05.
+    /// Share of the steps over which the learning rate rises to its largest, from 0 to 1. Default 0.05.
     #[serde(default = "default_warmup")]
     pub warmup_ratio: f64,
     /// How the learning rate falls after warmup: `linear`, `cosine` or `constant`. Default `linear`.

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Names of built-in tasks, or folders with tasks of your own
     #[arg(long = "task", value_name = "NAME|FOLDER", required = true, num_args = 1..)]
     tasks: Vec<String>,
-    /// Folder for a result file a task, and for the ranking of retrieval tasks
+    /// Folder for a result file a task, and for the rankings of retrieval and reranking tasks
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Which towers read the two sentences of STS: query-query, query-document or document-document
