@@ -1,0 +1,128 @@
+//! `care eval` and the tasks it reads.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{Place, TEXTS, tiny};
+
+#[test]
+fn eval_writes_a_report_and_a_ranking_a_task() {
+    let place = Place::new();
+    let base = format!("eval --model {} --max-length 48 --pooling mean --output results --task", tiny("bert"));
+    let (status, stdout, stderr) = place.care(&format!("{base} mini-sts mini-reranking"));
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.lines().any(|line| line.starts_with("mini-sts\tcosine_spearman\t")), "{stdout}");
+    assert!(stdout.lines().any(|line| line.starts_with("mini-reranking\tmap_at_10\t")), "{stdout}");
+    let report: Value = serde_json::from_slice(&fs::read(place.path("results/mini-sts.json")).unwrap()).unwrap();
+    assert_eq!(report["task_name"], "mini-sts");
+    assert_eq!(report["care"]["settings"]["query"]["max_length"], 48);
+
+    // A folder of one's own: written by `demo-data`, cut down, and evaluated with both rankings equal.
+    let folder = place.path("own");
+    place.file("own/corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛多休息\"}\n{\"_id\":\"b\",\"text\":\"发烧三天\"}\n");
+    place.file("own/queries.jsonl", "{\"_id\":\"q\",\"text\":\"发烧三天\"}\n");
+    place.file("own/qrels/test.tsv", "query-id\tcorpus-id\tscore\nq\tb\t1\n");
+    let (status, stdout, stderr) = place.care(&format!("{base} own"));
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.contains("own\tndcg_at_10\t1.0000"), "{stdout}");
+    let (status, stdout, _) =
+        place.care("metrics --qrels own/qrels/test.tsv --run results/own.trec --measures ndcg@10,mrr@10");
+    assert_eq!(status, 0);
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["measures"], json!({"ndcg@10": 1.0, "mrr@10": 1.0}));
+
+    place.file("own/qrels/test.tsv", "query-id\tcorpus-id\tscore\nq\tb\t1\nz\tb\t1\n");
+    place.fails(&format!("{base} own"), "own: task own: query \"z\" is judged but is not among the queries");
+    place.file("own/corpus.jsonl", "");
+    place.fails(&format!("{base} own"), "own: task own: there are no documents");
+    fs::remove_dir_all(folder).unwrap();
+    let (status, _, stderr) = place.care(&format!("{base} own"));
+    assert!(status == 1 && stderr.contains("own") && stderr.contains("mini-retrieval"), "{stderr}");
+    place.refuses(&format!("eval --model {} --output results", tiny("bert")), "--task");
+}
+
+#[test]
+fn every_command_with_a_model_refuses_one_that_is_not_whole() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    place.file("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛\"}\n");
+    fs::create_dir_all(place.path("half/document_0_Transformer")).unwrap();
+    fs::create_dir(place.path("empty")).unwrap();
+    for (command, rest) in [
+        ("embed", "--role query --input texts.txt --output out.npy"),
+        ("eval", "--task mini-sts --output results"),
+        ("search", "--corpus corpus.jsonl --query x"),
+    ] {
+        place.fails(&format!("{command} --model nowhere {rest}"), "nowhere: no such model folder");
+        place.fails(&format!("{command} --model half {rest}"), "half: half written: it has a tower but no care.json");
+        place.fails(
+            &format!("{command} --model empty {rest}"),
+            "cannot read empty/config.json: No such file or directory (os error 2)",
+        );
+    }
+    let config =
+        "output = \"out\"\n[model]\npair = \"half\"\n[[stage]]\nkind = \"query-alignment\"\ndata = [\"a.jsonl\"]\n";
+    place.file("train.toml", config);
+    place.file("a.jsonl", "{\"query\":\"a\",\"pos\":[\"a\"]}\n");
+    place.fails("train --config train.toml", "half: half written: it has a tower but no care.json");
+}
+
+#[test]
+fn eval_names_the_line_of_a_bad_task_file() {
+    let place = Place::new();
+    let corpus = "{\"_id\":\"a\",\"text\":\"头痛多休息\"}\n{\"_id\":\"b\",\"text\":\"发烧三天\"}\n";
+    let refused = |file: &str, content: &str, message: &str| {
+        let _ = fs::remove_dir_all(place.path("own"));
+        place.file("own/corpus.jsonl", corpus);
+        place.file("own/queries.jsonl", "{\"_id\":\"q\",\"text\":\"发烧\"}\n");
+        place.file("own/qrels.tsv", "query-id\tcorpus-id\tscore\nq\tb\t1\n");
+        place.file(&format!("own/{file}"), content);
+        place.fails(&format!("eval --model {} --task own --output results", tiny("bert")), message);
+        assert!(!place.path("results").exists());
+    };
+    refused("corpus.jsonl", "{\"_id\":\"a\"}\n", "own/corpus.jsonl:1: missing field `text` (column 11)");
+    refused("corpus.jsonl", &format!("{corpus}{{\"_id\":"), "own/corpus.jsonl:3: EOF while parsing a value (column 7)");
+    refused(
+        "corpus.jsonl",
+        &format!("{corpus}{{\"_id\":\"a\",\"text\":\"x\"}}"),
+        "own/corpus.jsonl:3: the `_id` \"a\" is already on line 1",
+    );
+    refused("queries.jsonl", "{\"text\":\"发烧\"}\n", "own/queries.jsonl:1: missing field `_id` (column 17)");
+    refused(
+        "qrels.tsv",
+        "query-id\tcorpus-id\tscore\nq\tb\tgood\n",
+        "own/qrels.tsv:2: score \"good\" is not a whole number",
+    );
+    refused(
+        "reranking.jsonl",
+        "{\"query\":\"q\",\"positive\":\"a\",\"negative\":[\"b\"]}\n",
+        "own/reranking.jsonl:1: invalid type: string \"a\", expected a sequence (column 27)",
+    );
+    refused(
+        "sts.jsonl",
+        "{\"sentence1\":\"a\",\"score\":1}\n",
+        "own/sts.jsonl:1: missing field `sentence2` (column 27)",
+    );
+    let base = format!("eval --model {} --output results", tiny("bert"));
+    place.fails(
+        &format!("{base} --task mini-sts mini-sts"),
+        "two tasks are named mini-sts: their results would overwrite each other",
+    );
+    place.fails(
+        &format!("{base} --task mini"),
+        "`task` is \"mini\", allowed: mini-retrieval, mini-retrieval-dev, mini-reranking, mini-sts",
+    );
+    place.refuses(&format!("{base} --task mini-sts --sts both"), "both");
+}
+
+#[test]
+fn demo_data_is_a_folder_that_eval_takes() {
+    let place = Place::new();
+    let (status, stdout, stderr) = place.care("demo-data --output demo");
+    assert_eq!((status, stdout.as_str()), (0, ""));
+    assert!(stderr.contains("not medical advice"), "{stderr}");
+    let lines = |name: &str| fs::read_to_string(place.path("demo").join(name)).unwrap().lines().count();
+    assert_eq!((lines("corpus.jsonl"), lines("train.jsonl"), lines("sts.jsonl")), (432, 320, 160));
+    let (status, _, stderr) = place.care("demo-data --output demo");
+    assert!(status == 1 && stderr.contains("demo"), "{stderr}");
+}

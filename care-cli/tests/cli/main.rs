@@ -1,0 +1,81 @@
+//! Every command, and every bad input with its message and exit status.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod embed;
+mod eval;
+mod metrics;
+mod search;
+mod train;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use ndarray::Array2;
+
+/// A folder to work in.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Runs `care` here: exit status, stdout and stderr. A `~` in the line is a space within an argument.
+    fn care(&self, line: &str) -> (i32, String, String) {
+        self.care_with(line, "")
+    }
+
+    fn care_with(&self, line: &str, input: &str) -> (i32, String, String) {
+        let arguments = line.split_whitespace().map(|part| part.replace('~', " "));
+        let output = Command::cargo_bin("care")
+            .unwrap()
+            .current_dir(self.0.path())
+            .args(arguments)
+            .write_stdin(input)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// Runs `care` and expects it to fail in its work.
+    fn fails(&self, line: &str, message: &str) {
+        let (status, stdout, stderr) = self.care(line);
+        assert_eq!(
+            (status, stderr.trim_end(), stdout.as_str()),
+            (1, format!("error: {message}").as_str(), ""),
+            "{line}"
+        );
+    }
+
+    /// Runs `care` and expects its command line to be refused.
+    fn refuses(&self, line: &str, message: &str) {
+        let (status, stdout, stderr) = self.care(line);
+        assert_eq!((status, stdout.as_str()), (2, ""), "{line}: {stderr}");
+        assert!(stderr.contains(message), "{line}: {stderr}");
+    }
+}
+
+/// The folder of a tiny checkpoint.
+fn tiny(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../care-encoders/tests/data").join(name).display().to_string()
+}
+
+fn read_npy(path: &Path) -> Array2<f32> {
+    ndarray_npy::read_npy(path).unwrap()
+}
+
+const TEXTS: &str = "高血压患者能吃党参吗？\n\n头痛发烧三天\n";

@@ -1,0 +1,64 @@
+//! `care search`
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use super::{Place, tiny};
+
+#[test]
+fn search_answers_a_query_or_every_line_of_stdin() {
+    let place = Place::new();
+    place.file(
+        "corpus.jsonl",
+        "{\"_id\":\"a\",\"title\":\"头痛\",\"text\":\"头痛多休息\"}\n{\"_id\":\"b\",\"text\":\"发烧三天\"}\n{\"_id\":\"c\",\"text\":\"孩子咳嗽\"}\n",
+    );
+    let base = format!("search --model {} --pooling mean --corpus corpus.jsonl", tiny("bert"));
+    let (status, stdout, stderr) = place.care(&format!("{base} --query 发烧三天 --top-k 2"));
+    assert_eq!(status, 0, "{stderr}");
+    let answer: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(answer["query"], "发烧三天");
+    let hits = answer["hits"].as_array().unwrap();
+    assert_eq!(hits.len(), 2);
+    assert_eq!((&hits[0]["_id"], &hits[0]["rank"], &hits[0]["text"]), (&json!("b"), &json!(1), &json!("发烧三天")));
+    assert!((hits[0]["score"].as_f64().unwrap() - 1.0).abs() < 1e-5);
+
+    let (status, stdout, _) = place.care_with(&base, "发烧三天\n孩子咳嗽\n");
+    assert_eq!(status, 0);
+    let best: Vec<Value> =
+        stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["hits"][0]["_id"].clone()).collect();
+    assert_eq!(best, [json!("b"), json!("c")]);
+
+    place.file("empty.jsonl", "\n");
+    place.file("bad.jsonl", "{\"_id\":\"a\",\"text\":\"x\"}\n{\"_id\":\"a\"}\n");
+    let bert = tiny("bert");
+    place.fails(&format!("search --model {bert} --corpus empty.jsonl --query x"), "empty.jsonl: the corpus is empty");
+    place.fails(
+        &format!("search --model {bert} --corpus bad.jsonl --query x"),
+        "bad.jsonl:2: missing field `text` (column 11)",
+    );
+    place.fails(
+        &format!("search --model {bert} --corpus none.jsonl --query x"),
+        "cannot open none.jsonl: No such file or directory (os error 2)",
+    );
+    place.refuses(&format!("{base} --query x --top-k 0"), "0 is not in 1..");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let place = Place::new();
+    place.file("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛\"}\n");
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("care"))
+        .current_dir(place.0.path())
+        .args(["search", "--model", &tiny("bert"), "--corpus", "corpus.jsonl"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    child.stdin.take().unwrap().write_all("头痛\n发烧\n".as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+}

@@ -1,0 +1,97 @@
+//! `care train`
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{Place, TEXTS, read_npy, tiny};
+
+/// A configuration over the two tiny checkpoints and a few rows.
+fn training(place: &Place) -> String {
+    let rows: Vec<(String, String)> = "头痛 发烧 咳嗽 失眠 便秘 鼻炎"
+        .split(' ')
+        .map(|subject| (format!("{subject}怎么办"), format!("{subject}多休息")))
+        .collect();
+    let lines =
+        |row: &dyn Fn(&(String, String)) -> Value| rows.iter().map(|r| format!("{}\n", row(r))).collect::<String>();
+    place.file("align.jsonl", &lines(&|(query, _)| json!({"query": query, "pos": [query], "neg": []})));
+    place.file("train.jsonl", &lines(&|(query, text)| json!({"query": query, "pos": [text], "neg": ["别的病"]})));
+    format!(
+        "output = \"out\"\n\
+         [model.query]\nencoder = {:?}\noptions = {{ max_length = 24 }}\n\
+         [model.document]\nencoder = {:?}\noptions = {{ max_length = 48 }}\n\
+         [[stage]]\nkind = \"query-alignment\"\ndata = [\"align.jsonl\"]\nbatch_size = 3\n\
+         [[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 3\ngroup_size = 2\n",
+        tiny("bert"),
+        tiny("qwen3")
+    )
+}
+
+#[test]
+fn train_runs_both_stages_and_its_pair_embeds() {
+    let place = Place::new();
+    let config = training(&place);
+    place.file("train.toml", &config);
+    let (status, stdout, stderr) = place.care("train --config train.toml");
+    assert_eq!((status, stdout.as_str()), (0, ""), "{stderr}");
+    assert!(stderr.contains("the trained pair is in out/model"), "{stderr}");
+    let log = fs::read_to_string(place.path("out/log.jsonl")).unwrap();
+    let steps: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(steps.len(), 4);
+    assert!(steps.iter().all(|step| step["loss"].as_f64().unwrap().is_finite()));
+    assert_eq!(steps[3]["kind"], "joint-finetuning");
+
+    place.file("texts.txt", TEXTS);
+    for role in ["query", "document"] {
+        let (status, _, stderr) =
+            place.care(&format!("embed --model out/model --role {role} --input texts.txt --output {role}.npy"));
+        assert_eq!((status, stderr.as_str()), (0, format!("3 {role} vectors of 64 dimensions\n").as_str()));
+    }
+    assert_ne!(read_npy(&place.path("query.npy")), read_npy(&place.path("document.npy")));
+    place.fails("train --config train.toml", "out already holds a run: resume it, or choose another output");
+    let (status, _, stderr) = place.care("train --config train.toml --resume");
+    assert_eq!(status, 0, "{stderr}");
+}
+
+#[test]
+fn bad_training_input_is_refused_before_the_first_step() {
+    let place = Place::new();
+    let good = training(&place);
+    place.fails("train --config none.toml", "cannot read none.toml: No such file or directory (os error 2)");
+    let refused = |from: &str, to: &str, message: &str| {
+        assert!(good.contains(from));
+        place.file("train.toml", &good.replace(from, to));
+        place.fails("train --config train.toml", message);
+        assert!(!place.path("out").exists(), "nothing was begun");
+    };
+    refused("group_size = 2", "group_size = 2\ntemperature = 0.0", "stage[1]: `temperature` is 0, allowed: above 0");
+    refused(
+        "max_length = 24",
+        "max_length = 0",
+        "`max_length` is 0, allowed: at least 3, since the tokenizer adds 2 special tokens",
+    );
+    refused(
+        "max_length = 24",
+        "max_length = 24, dim = 99",
+        "an embedding of 99 dimensions cannot be cut from the tower's 64",
+    );
+    refused(
+        "max_length = 24",
+        "max_length = 24, dim = 32",
+        "the query tower gives 32 dimensions and the document tower 64: set `dim` of the wider one",
+    );
+    refused("train.jsonl", "none.jsonl", "cannot open none.jsonl: No such file or directory (os error 2)");
+    place.file("bad.jsonl", "{\"query\":\"a\",\"pos\":[\"b\"],\"neg\":[\"c\"]}\n{\"query\":\"a\",\"pos\":\"b\"}\n");
+    refused("train.jsonl", "bad.jsonl", "bad.jsonl:2: invalid type: string \"b\", expected a sequence (column 22)");
+    refused(
+        "train.jsonl",
+        "align.jsonl",
+        "align.jsonl:1: `neg` is empty, but a group of 2 needs hard negatives; set `group_size = 1` to use in-batch negatives only",
+    );
+    place.file("train.toml", &good.replace("batch_size = 3", "batchsize = 3"));
+    let (status, _, stderr) = place.care("train --config train.toml");
+    assert!(status == 1 && stderr.contains("train.toml: ") && stderr.contains("unknown field `batchsize`"), "{stderr}");
+    place.file("train.toml", &good);
+    place.fails("train --config train.toml --resume", "out holds no checkpoint to resume");
+    place.refuses("train", "--config");
+}
