@@ -21,31 +21,33 @@ struct Architecture {
     weights: &'static WeightTable,
 }
 
-const ARCHITECTURES: [Architecture; 2] = [
-    Architecture {
-        model_type: "bert",
-        class: "BertModel",
-        parse: |config| {
-            let config: BertConfig = parse_fields(config)?;
-            config.check()?;
-            Ok(EncoderConfig::Bert(config))
-        },
-        pooling: Pooling::Cls,
-        weights: &bert::WEIGHTS,
+static BERT: Architecture = Architecture {
+    model_type: "bert",
+    class: "BertModel",
+    parse: |config| {
+        let config: BertConfig = parse_fields(config)?;
+        config.check()?;
+        Ok(EncoderConfig::Bert(config))
     },
-    Architecture {
-        model_type: "qwen3",
-        class: "Qwen3Model",
-        parse: |mut config| {
-            DecoderConfig::normalize(&mut config)?;
-            let config: DecoderConfig = parse_fields(config)?;
-            config.check()?;
-            Ok(EncoderConfig::Qwen3(config))
-        },
-        pooling: Pooling::LastToken,
-        weights: &decoder::WEIGHTS,
+    pooling: Pooling::Cls,
+    weights: &bert::WEIGHTS,
+};
+
+static QWEN3: Architecture = Architecture {
+    model_type: "qwen3",
+    class: "Qwen3Model",
+    parse: |mut config| {
+        DecoderConfig::normalize(&mut config)?;
+        let config: DecoderConfig = parse_fields(config)?;
+        config.check()?;
+        Ok(EncoderConfig::Qwen3(config))
     },
-];
+    pooling: Pooling::LastToken,
+    weights: &decoder::WEIGHTS,
+};
+
+/// Every architecture that a `config.json` can ask for.
+static ARCHITECTURES: &[&Architecture] = &[&BERT, &QWEN3];
 
 /// The configuration of any architecture of the registry.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,8 +142,8 @@ impl EncoderConfig {
 
     fn row(&self) -> &'static Architecture {
         match self {
-            EncoderConfig::Bert(_) => &ARCHITECTURES[0],
-            EncoderConfig::Qwen3(_) => &ARCHITECTURES[1],
+            EncoderConfig::Bert(_) => &BERT,
+            EncoderConfig::Qwen3(_) => &QWEN3,
         }
     }
 }

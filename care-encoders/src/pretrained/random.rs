@@ -58,3 +58,27 @@ impl ModuleMapper for Randomizer {
         Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &param.lazy_device()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use care_core::{Encoder, PaddingSide, TokenBatch};
+
+    use super::*;
+    use crate::{BertConfig, DecoderConfig};
+
+    #[test]
+    fn the_seed_decides_the_weights() {
+        let device = care_core::Device::Cpu.open().expect("cpu");
+        let bert = EncoderConfig::Bert(BertConfig::new(30, 64, 1));
+        let qwen = EncoderConfig::Qwen3(DecoderConfig::new(30, 64, 1));
+        for config in [bert, qwen] {
+            let states = |seed| {
+                let encoder = random_encoder(&config, seed, &device).expect("a valid configuration");
+                let batch = TokenBatch::pad(&[vec![5, 6, 7]], 0, PaddingSide::Right);
+                encoder.forward(&batch).into_data().try_to_vec::<f32>().expect("f32")
+            };
+            assert_eq!(states(1), states(1));
+            assert_ne!(states(1), states(2));
+        }
+    }
+}
