@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::FloatDType;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{DType, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, ErrorKind, Result};
@@ -49,6 +50,27 @@ impl Device {
                 ErrorKind::Device,
                 format!("device `{other}` is not compiled in: build with the Cargo feature `{}`", other.feature()),
             )),
+        }
+    }
+
+    /// The number format that networks are best run in here: bf16 on CUDA, else f32.
+    pub fn default_precision(self) -> Precision {
+        match self {
+            Device::Cuda(_) => Precision::Bf16,
+            Device::Cpu | Device::Wgpu => Precision::F32,
+        }
+    }
+
+    /// The devices that this build has backends for; of CUDA the first.
+    pub fn compiled() -> Vec<Self> {
+        [Device::Cpu, Device::Wgpu, Device::Cuda(0)].into_iter().filter(|device| device.is_compiled()).collect()
+    }
+
+    fn is_compiled(self) -> bool {
+        match self {
+            Device::Cpu => cfg!(feature = "cpu"),
+            Device::Wgpu => cfg!(feature = "wgpu"),
+            Device::Cuda(_) => cfg!(feature = "cuda"),
         }
     }
 
@@ -119,6 +141,25 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// The format of a network's weights, by the first of them; f32 without one.
+    pub fn of(network: &impl Module) -> Self {
+        struct First(Option<DType>);
+        impl ModuleVisitor for First {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if self.0.is_none() {
+                    self.0 = Some(param.val().dtype());
+                }
+            }
+        }
+        let mut first = First(None);
+        network.visit(&mut first);
+        match first.0 {
+            Some(DType::BF16) => Precision::Bf16,
+            Some(DType::F16) => Precision::F16,
+            _ => Precision::F32,
+        }
+    }
+
     /// burn's name for it.
     pub fn dtype(self) -> FloatDType {
         match self {

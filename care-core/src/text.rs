@@ -173,6 +173,11 @@ impl<T: Text> Instruction<T> {
         }
     }
 
+    /// What stands before the text, if nothing stands after it.
+    pub fn prefix(&self) -> Option<&str> {
+        self.after.is_empty().then_some(self.before.as_str())
+    }
+
     /// The text as the tower reads it.
     pub fn apply(&self, text: &T) -> String {
         let content = text.content();

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::projection::{LinearProjection, TruncationOrder, normalize_and_truncate};
+use crate::projection::{LinearProjection, ProjectionConfig, TruncationOrder, normalize_and_truncate};
 use crate::{
     Document, Embeddings, Encoder, Error, ErrorKind, Instruction, Pooling, Precision, Query, Result, Text, TokenBatch,
     Tokenizer, length_buckets,
@@ -16,9 +16,9 @@ use crate::{
 pub struct HeadConfig {
     /// Which hidden states make a text's vector.
     pub pooling: Pooling,
-    /// Width of a learned linear projection after pooling; none by default.
+    /// A learned linear projection after pooling; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub projection: Option<usize>,
+    pub projection: Option<ProjectionConfig>,
     /// Keep only the first `dim` components; all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dim: Option<usize>,
@@ -45,7 +45,7 @@ impl HeadConfig {
     /// # Errors
     /// [`ErrorKind::Dimension`] when a width is 0 or larger than what it is cut from.
     fn embedding_dim(&self, hidden_size: usize) -> Result<usize> {
-        let width = self.projection.unwrap_or(hidden_size);
+        let width = self.projection.as_ref().map_or(hidden_size, |projection| projection.outputs);
         let dim = self.dim.unwrap_or(width);
         if width == 0 || dim == 0 || dim > width {
             return Err(Error::new(
@@ -82,7 +82,7 @@ impl<E: Encoder> Network<E> {
     pub fn new(encoder: E, head: HeadConfig, device: &Device) -> Result<Self> {
         let hidden = encoder.hidden_size();
         let dim = head.embedding_dim(hidden)?;
-        let projection = head.projection.map(|outputs| LinearProjection::new(hidden, outputs, device));
+        let projection = head.projection.as_ref().map(|config| LinearProjection::new(hidden, config, device));
         Ok(Self { encoder, projection, head, dim })
     }
 
@@ -99,6 +99,11 @@ impl<E: Encoder> Network<E> {
     /// The learned projection, if the head has one.
     pub fn projection(&self) -> Option<&LinearProjection> {
         self.projection.as_ref()
+    }
+
+    /// Width of a hidden state.
+    pub fn hidden_size(&self) -> usize {
+        self.encoder.hidden_size()
     }
 
     /// Components of an embedding.
@@ -154,6 +159,31 @@ impl<E: Encoder> Network<E> {
             None => pooled,
         };
         normalize_and_truncate(projected, self.head.dim, self.head.truncation, self.head.normalize)
+    }
+}
+
+/// How far an embedding of many texts is, and what it has cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct EmbedProgress {
+    /// Texts that have their vector.
+    pub texts: usize,
+    /// Tokens of these texts.
+    pub tokens: usize,
+    /// Positions that were computed only to fill batches.
+    pub padding: usize,
+}
+
+impl EmbedProgress {
+    /// The part of all computed positions that was padding, from 0 to below 1.
+    pub fn padding_ratio(&self) -> f64 {
+        self.padding as f64 / (self.tokens + self.padding).max(1) as f64
+    }
+
+    fn add(&mut self, batch: &TokenBatch) {
+        self.texts += batch.batch_size();
+        self.tokens += batch.token_count();
+        self.padding += batch.batch_size() * batch.seq_len() - batch.token_count();
     }
 }
 
@@ -274,7 +304,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         self.embed_with_progress(texts, token_budget, &mut |_| {})
     }
 
-    /// [`Tower::embed`] that says after every bucket how many texts are done.
+    /// [`Tower::embed`] that says after every bucket how far it is.
     ///
     /// # Errors
     /// As [`Tower::embed`].
@@ -282,15 +312,16 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         &self,
         texts: &[T],
         token_budget: usize,
-        progress: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(&EmbedProgress),
     ) -> Result<Embeddings> {
-        let mut done = 0;
+        let mut done = EmbedProgress::default();
         let tokens = self.tokenize(texts)?;
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
         let mut embeddings = Embeddings::zeros(texts.len(), self.embedding_dim());
         for bucket in length_buckets(&lengths, token_budget) {
             let rows: Vec<&[u32]> = bucket.iter().map(|&index| tokens[index].as_slice()).collect();
-            let vectors = self.network.forward(&self.batch(&rows)).into_data();
+            let batch = self.batch(&rows);
+            let vectors = self.network.forward(&batch).into_data();
             let vectors = vectors
                 .as_slice::<f32>()
                 .map_err(|e| Error::new(ErrorKind::Dimension, format!("the tower's output is not f32: {e:?}")))?;
@@ -303,8 +334,8 @@ impl<T: Text, E: Encoder> Tower<T, E> {
                 }
                 embeddings.set(index, vector);
             }
-            done += bucket.len();
-            progress(done);
+            done.add(&batch);
+            progress(&done);
         }
         Ok(embeddings)
     }

@@ -6,11 +6,10 @@ use burn::tensor::Device;
 use care_core::{
     Document, DocumentTower, Embedder, Embeddings, Error, ErrorKind, Precision, Query, QueryTower, Result,
 };
+use serde_json::Value;
 
 use crate::AnyEncoder;
-use crate::pretrained::{
-    EncoderOptions, check_target, is_pair, load_encoder, load_pair, open_tower, save_pair, tower_of,
-};
+use crate::pretrained::{EncoderOptions, check_target, provenance, read_layout, save_pair};
 
 /// Tokens that one forward pass computes at most, padding included, unless one text is longer.
 pub const DEFAULT_TOKEN_BUDGET: usize = 4096;
@@ -21,6 +20,7 @@ pub struct AsymmetricEncoder {
     query: QueryTower<AnyEncoder>,
     document: DocumentTower<AnyEncoder>,
     token_budget: usize,
+    provenance: Value,
 }
 
 impl AsymmetricEncoder {
@@ -38,39 +38,44 @@ impl AsymmetricEncoder {
                 ),
             ));
         }
-        Ok(Self { query, document, token_budget: DEFAULT_TOKEN_BUDGET })
+        Ok(Self { query, document, token_budget: DEFAULT_TOKEN_BUDGET, provenance: Value::Null })
     }
 
-    /// Loads a saved pair.
+    /// Loads both towers of a folder with its own settings.
     ///
     /// # Errors
-    /// When the folder is missing, half written, or one of its towers does not load.
+    /// As [`load_tower`](crate::load_tower), and when the vectors differ in width.
     pub fn load(folder: &Path, device: &Device) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(Error::new(ErrorKind::Io, format!("{}: no such model folder", folder.display())));
-        }
-        let (query, document) = load_pair(folder, device)?;
-        Self::new(query, document)
+        let options = EncoderOptions::default();
+        Self::open(folder, &options, &options, device)
     }
 
-    /// Loads a saved pair, or a single encoder folder that serves both roles with its weights in
-    /// memory once. Options that are set replace the saved settings.
+    /// Loads both towers of a folder in any layout that [`load_tower`](crate::load_tower) reads. A network
+    /// that serves both roles is in memory once. Options that are set replace what the folder says.
     ///
     /// # Errors
-    /// As [`open_tower`](crate::open_tower), and when the vectors differ in width.
+    /// As [`load_tower`](crate::load_tower), and when the vectors differ in width.
     pub fn open(folder: &Path, query: &EncoderOptions, document: &EncoderOptions, device: &Device) -> Result<Self> {
-        if is_pair(folder) {
-            return Self::new(open_tower(folder, query, device)?, open_tower(folder, document, device)?);
-        }
-        let encoder = load_encoder(folder, device)?;
-        let document = tower_of::<Document>(encoder.clone(), folder, document, device)?;
-        let query = tower_of::<Query>(encoder, folder, query, device)?;
-        Self::new(query, document)
+        let recipes = read_layout(folder)?;
+        let query_encoder = recipes.query.load_encoder(query, device)?;
+        let document_encoder = match recipes.query.shares_encoder(query, &recipes.document, document) {
+            true => query_encoder.clone(),
+            false => recipes.document.load_encoder(document, device)?,
+        };
+        let pair = Self::new(
+            recipes.query.tower(query_encoder, query, device)?,
+            recipes.document.tower(document_encoder, document, device)?,
+        )?;
+        Ok(Self { provenance: provenance(folder)?, ..pair })
     }
 
-    /// Whether a folder holds a saved pair, whole or half written, rather than a single encoder.
-    pub fn is_pair(folder: &Path) -> bool {
-        is_pair(folder)
+    /// Whether a folder holds two towers, rather than one encoder for both roles.
+    ///
+    /// # Errors
+    /// When the folder is missing, half written or no model, or one of its files is broken.
+    pub fn is_pair(folder: &Path) -> Result<bool> {
+        let recipes = read_layout(folder)?;
+        Ok(recipes.query.transformer != recipes.document.transformer)
     }
 
     /// Refuses a folder that [`AsymmetricEncoder::save`] would refuse, before any work is done.
@@ -81,13 +86,17 @@ impl AsymmetricEncoder {
         check_target(folder)
     }
 
-    /// Writes both towers as one folder that [`AsymmetricEncoder::load`] reads. It is written beside
-    /// its place and moved there, so a crash while writing leaves the old folder as it was.
+    /// Writes both towers as one folder that [`AsymmetricEncoder::load`] reads, and sentence-transformers too:
+    /// a `Router` model. Low-rank additions are merged. The folder is written beside its place and moved
+    /// there, so a crash while writing leaves the old one as it was.
+    ///
+    /// sentence-transformers has prefixes, no templates: for it, an instruction with text after `{text}` is
+    /// left out.
     ///
     /// # Errors
     /// When a file cannot be written, or the folder holds something else.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        save_pair(folder, &self.query, &self.document)
+        save_pair(folder, &self.query, &self.document, &self.provenance)
     }
 
     /// The same towers with at most this many tokens in a forward pass.
@@ -107,8 +116,19 @@ impl AsymmetricEncoder {
         Self {
             query: self.query.map_network(|network| network.with_precision(precision)),
             document: self.document.map_network(|network| network.with_precision(precision)),
-            token_budget: self.token_budget,
+            ..self
         }
+    }
+
+    /// The same towers with a note of where their weights come from, which is saved with them.
+    #[must_use]
+    pub fn with_provenance(self, provenance: Value) -> Self {
+        Self { provenance, ..self }
+    }
+
+    /// Where the weights come from, as it was noted; null if it was not.
+    pub fn provenance(&self) -> &Value {
+        &self.provenance
     }
 
     /// The query tower.

@@ -3,13 +3,18 @@
 mod asymmetric;
 mod bert;
 mod decoder;
+mod gte;
 mod layers;
 mod pretrained;
 mod registry;
 
 pub use asymmetric::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET};
-pub use bert::{Bert, BertConfig};
-pub use decoder::{Decoder, DecoderConfig};
-pub use layers::Activation;
-pub use pretrained::{EncoderOptions, load_encoder, load_tower, network_with_head, open_tower, random_encoder};
+pub use bert::{Bert, BertConfig, BertFamily};
+pub use decoder::{Decoder, DecoderConfig, DecoderFamily};
+pub use gte::{Gte, GteConfig};
+pub use layers::{Activation, RopeParameters, RopeScaling};
+pub use pretrained::{
+    EncoderOptions, LoraConfig, load_encoder, load_tower, network_with_head, random_encoder, read_lora_config,
+    save_tower,
+};
 pub use registry::{AnyEncoder, EncoderConfig};

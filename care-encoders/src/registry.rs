@@ -1,62 +1,176 @@
-//! Which network a `config.json` asks for: one row an architecture.
+//! Which network a `config.json` asks for: one row a `model_type`.
 
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use care_core::layers::Linear;
 use care_core::{Encoder, Error, ErrorKind, PaddingSide, Pooling, Result, TokenBatch};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::bert::{self, Bert, BertConfig};
 use crate::decoder::{self, Decoder, DecoderConfig};
+use crate::gte::{self, Gte, GteConfig};
+use crate::layers::LinearLayers;
 use crate::pretrained::WeightTable;
 
-/// An architecture: its `model_type`, how its configuration is read, and the pooling its family is
-/// used with when nothing else is said.
-struct Architecture {
+/// One `model_type`: how its configuration is read, where its weights stand, and the pooling it is used
+/// with when nothing else is said.
+pub(crate) struct Architecture {
     model_type: &'static str,
+    /// The class of transformers that reads what is written under this name.
     class: &'static str,
     parse: fn(Value) -> Result<EncoderConfig>,
     pooling: Pooling,
-    weights: &'static WeightTable,
+    pub(crate) weights: &'static WeightTable,
 }
 
-static BERT: Architecture = Architecture {
-    model_type: "bert",
-    class: "BertModel",
-    parse: |config| {
-        let config: BertConfig = parse_fields(config)?;
-        config.check()?;
-        Ok(EncoderConfig::Bert(config))
+/// Every `model_type` that is read. `new` is not written: it becomes `gte`.
+static ARCHITECTURES: &[Architecture] = &[
+    Architecture {
+        model_type: "bert",
+        class: "BertModel",
+        parse: parse_bert,
+        pooling: Pooling::Cls,
+        weights: &bert::BERT,
     },
-    pooling: Pooling::Cls,
-    weights: &bert::WEIGHTS,
-};
-
-static QWEN3: Architecture = Architecture {
-    model_type: "qwen3",
-    class: "Qwen3Model",
-    parse: |mut config| {
-        DecoderConfig::normalize(&mut config)?;
-        let config: DecoderConfig = parse_fields(config)?;
-        config.check()?;
-        Ok(EncoderConfig::Qwen3(config))
+    Architecture {
+        model_type: "roberta",
+        class: "RobertaModel",
+        parse: parse_bert,
+        pooling: Pooling::Cls,
+        weights: &bert::ROBERTA,
     },
-    pooling: Pooling::LastToken,
-    weights: &decoder::WEIGHTS,
-};
+    Architecture {
+        model_type: "xlm-roberta",
+        class: "XLMRobertaModel",
+        parse: parse_bert,
+        pooling: Pooling::Cls,
+        weights: &bert::ROBERTA,
+    },
+    Architecture {
+        model_type: "gte",
+        class: "GteModel",
+        parse: |config| parse(config, GteConfig::normalize).map(EncoderConfig::Gte),
+        pooling: Pooling::Cls,
+        weights: &gte::NATIVE,
+    },
+    Architecture {
+        model_type: "new",
+        class: "NewModel",
+        parse: |config| {
+            let config: GteConfig = parse(config, GteConfig::normalize_new)?;
+            Ok(EncoderConfig::Gte(config.in_native_form()))
+        },
+        pooling: Pooling::Cls,
+        weights: &gte::NEW,
+    },
+    Architecture {
+        model_type: "qwen2",
+        class: "Qwen2Model",
+        parse: parse_decoder,
+        pooling: Pooling::LastToken,
+        weights: &decoder::WEIGHTS,
+    },
+    Architecture {
+        model_type: "qwen3",
+        class: "Qwen3Model",
+        parse: parse_decoder,
+        pooling: Pooling::LastToken,
+        weights: &decoder::WEIGHTS,
+    },
+    Architecture {
+        model_type: "llama",
+        class: "LlamaModel",
+        parse: parse_decoder,
+        pooling: Pooling::LastToken,
+        weights: &decoder::WEIGHTS,
+    },
+];
 
-/// Every architecture that a `config.json` can ask for.
-static ARCHITECTURES: &[&Architecture] = &[&BERT, &QWEN3];
+fn parse_bert(config: Value) -> Result<EncoderConfig> {
+    parse(config, BertConfig::normalize).map(EncoderConfig::Bert)
+}
+
+fn parse_decoder(config: Value) -> Result<EncoderConfig> {
+    parse(config, DecoderConfig::normalize).map(EncoderConfig::Decoder)
+}
+
+/// Brings a configuration into the form that its struct has, reads it and checks it.
+fn parse<C: Settings + DeserializeOwned>(mut json: Value, normalize: fn(&mut Value) -> Result<()>) -> Result<C> {
+    normalize(&mut json)?;
+    let config: C = parse_fields(json)?;
+    config.check()?;
+    Ok(config)
+}
+
+impl Architecture {
+    /// The row of a `config.json`.
+    ///
+    /// # Errors
+    /// When its `model_type` is not in the table.
+    fn of(json: &Value) -> Result<&'static Self> {
+        let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        Self::named(model_type).ok_or_else(|| {
+            let known: Vec<&str> = ARCHITECTURES.iter().map(|row| row.model_type).collect();
+            Error::setting("model_type", format!("{model_type:?}"), &known.join(", "))
+        })
+    }
+
+    fn named(model_type: &str) -> Option<&'static Self> {
+        ARCHITECTURES.iter().find(|row| row.model_type == model_type)
+    }
+
+    /// Reads a `config.json`: the configuration, and where its checkpoint's weights stand.
+    ///
+    /// # Errors
+    /// As [`EncoderConfig::from_file`].
+    pub(crate) fn read(path: &Path) -> Result<(EncoderConfig, &'static Self)> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, e))?;
+        let row = Self::of(&json).map_err(|e| Error::format(path, e))?;
+        Ok(((row.parse)(json).map_err(|e| Error::format(path, e))?, row))
+    }
+}
+
+/// What the configuration of every architecture answers.
+pub(crate) trait Settings {
+    /// The `model_type` it is written under.
+    fn model_type(&self) -> &'static str;
+
+    /// Refuses values that the network cannot have.
+    fn check(&self) -> Result<()>;
+
+    /// Width of a hidden state.
+    fn hidden_size(&self) -> usize;
+
+    /// The longest text the network has positions for.
+    fn max_positions(&self) -> usize;
+
+    /// The padding token, where the configuration names one.
+    fn pad_token_id(&self) -> Option<u32>;
+
+    /// Standard deviation of random weights.
+    fn initializer_range(&self) -> f64;
+
+    /// The fields of its `config.json`.
+    fn to_json(&self) -> serde_json::Result<Value>;
+
+    /// The network, with weights of zero.
+    fn build(&self, device: &Device) -> AnyEncoder;
+}
 
 /// The configuration of any architecture of the registry.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum EncoderConfig {
-    /// `model_type: bert`.
+    /// `model_type: bert`, `roberta` or `xlm-roberta`.
     Bert(BertConfig),
-    /// `model_type: qwen3`.
-    Qwen3(DecoderConfig),
+    /// `model_type: gte` or `new`.
+    Gte(GteConfig),
+    /// `model_type: qwen2`, `qwen3` or `llama`.
+    Decoder(DecoderConfig),
 }
 
 impl EncoderConfig {
@@ -66,9 +180,7 @@ impl EncoderConfig {
     /// When the file is missing, its `model_type` is not in the registry, a field has the wrong type
     /// or a value the network cannot have.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, e))?;
-        Self::from_json(json).map_err(|e| Error::format(path, e))
+        Ok(Architecture::read(path)?.0)
     }
 
     /// Reads a `config.json` that is already parsed.
@@ -76,75 +188,40 @@ impl EncoderConfig {
     /// # Errors
     /// As [`EncoderConfig::from_file`].
     pub fn from_json(json: Value) -> Result<Self> {
-        let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
-        let row = ARCHITECTURES.iter().find(|row| row.model_type == model_type).ok_or_else(|| {
-            let known: Vec<&str> = ARCHITECTURES.iter().map(|row| row.model_type).collect();
-            Error::setting("model_type", format!("{model_type:?}"), &known.join(", "))
-        })?;
-        (row.parse)(json)
+        (Architecture::of(&json)?.parse)(json)
     }
 
     /// The `config.json` of this configuration.
     pub fn to_json(&self) -> Value {
-        let fields = match self {
-            EncoderConfig::Bert(config) => serde_json::to_value(config),
-            EncoderConfig::Qwen3(config) => serde_json::to_value(config),
-        };
         // Plain numbers and names: serialisation cannot fail.
-        let mut fields = fields.unwrap_or_default();
-        fields["model_type"] = self.row().model_type.into();
-        fields["architectures"] = vec![self.row().class].into();
+        let mut fields = self.settings().to_json().unwrap_or_default();
+        fields["model_type"] = self.settings().model_type().into();
+        fields["architectures"] = self.architecture().map(|row| row.class).into_iter().collect::<Vec<_>>().into();
         fields
     }
 
-    /// The pooling this family is used with when nothing else is said: CLS for BERT, the last token
-    /// for decoders.
+    /// The pooling this family is used with when nothing else is said: the last token for decoders, else CLS.
     pub fn default_pooling(&self) -> Pooling {
-        self.row().pooling
-    }
-
-    /// The padding token, where the configuration names one.
-    pub(crate) fn pad_token_id(&self) -> Option<u32> {
-        match self {
-            EncoderConfig::Bert(config) => config.pad_token_id,
-            EncoderConfig::Qwen3(config) => config.pad_token_id,
-        }
+        self.architecture().map_or(Pooling::Cls, |row| row.pooling)
     }
 
     /// The longest text the network has positions for.
     pub fn max_positions(&self) -> usize {
+        self.settings().max_positions()
+    }
+
+    /// What every configuration answers.
+    pub(crate) fn settings(&self) -> &dyn Settings {
         match self {
-            EncoderConfig::Bert(config) => config.max_position_embeddings,
-            EncoderConfig::Qwen3(config) => config.max_position_embeddings,
+            EncoderConfig::Bert(config) => config,
+            EncoderConfig::Gte(config) => config,
+            EncoderConfig::Decoder(config) => config,
         }
     }
 
-    /// Standard deviation of random weights.
-    pub(crate) fn initializer_range(&self) -> f64 {
-        match self {
-            EncoderConfig::Bert(config) => config.initializer_range,
-            EncoderConfig::Qwen3(config) => config.initializer_range,
-        }
-    }
-
-    /// The network, with weights of zero.
-    pub(crate) fn build(&self, device: &Device) -> AnyEncoder {
-        match self {
-            EncoderConfig::Bert(config) => AnyEncoder::Bert(Bert::new(config, device)),
-            EncoderConfig::Qwen3(config) => AnyEncoder::Qwen3(Decoder::new(config, device)),
-        }
-    }
-
-    /// Where the weights stand in a checkpoint.
-    pub(crate) fn weights(&self) -> &'static WeightTable {
-        self.row().weights
-    }
-
-    fn row(&self) -> &'static Architecture {
-        match self {
-            EncoderConfig::Bert(_) => &BERT,
-            EncoderConfig::Qwen3(_) => &QWEN3,
-        }
+    /// The row this configuration is written under.
+    pub(crate) fn architecture(&self) -> Option<&'static Architecture> {
+        Architecture::named(self.settings().model_type())
     }
 }
 
@@ -157,15 +234,23 @@ pub(crate) fn require_sizes(sizes: &[(&str, usize)]) -> Result<()> {
 }
 
 /// Refuses a standard deviation that cannot be drawn with.
-pub(crate) fn require_deviation(initializer_range: f64) -> Result<()> {
+pub(crate) fn require_range(initializer_range: f64) -> Result<()> {
     if initializer_range >= 0.0 && initializer_range.is_finite() {
         return Ok(());
     }
     Err(Error::setting("initializer_range", initializer_range, "at least 0"))
 }
 
+/// Refuses a probability that leaves nothing.
+pub(crate) fn require_dropout(probability: f64) -> Result<()> {
+    if (0.0..1.0).contains(&probability) {
+        return Ok(());
+    }
+    Err(Error::setting("hidden_dropout_prob", probability, "0 to below 1"))
+}
+
 /// Reads the fields a configuration has; a wrong type names its field.
-pub(crate) fn parse_fields<T: serde::de::DeserializeOwned>(json: Value) -> Result<T> {
+pub(crate) fn parse_fields<T: DeserializeOwned>(json: Value) -> Result<T> {
     serde_path_to_error::deserialize(json).map_err(|e| {
         let field = e.path().to_string();
         let problem = e.into_inner();
@@ -179,10 +264,23 @@ pub(crate) fn parse_fields<T: serde::de::DeserializeOwned>(json: Value) -> Resul
 #[derive(Module, Debug)]
 #[non_exhaustive]
 pub enum AnyEncoder {
-    /// `model_type: bert`.
+    /// BERT, RoBERTa or XLM-RoBERTa.
     Bert(Bert),
-    /// `model_type: qwen3`.
-    Qwen3(Decoder),
+    /// GTE.
+    Gte(Gte),
+    /// Qwen2, Qwen3 or Llama.
+    Decoder(Decoder),
+}
+
+/// The same expression for whichever network there is.
+macro_rules! with_network {
+    ($encoder:expr, $model:ident => $body:expr) => {
+        match $encoder {
+            AnyEncoder::Bert($model) => $body,
+            AnyEncoder::Gte($model) => $body,
+            AnyEncoder::Decoder($model) => $body,
+        }
+    };
 }
 
 impl AnyEncoder {
@@ -190,44 +288,36 @@ impl AnyEncoder {
     pub fn config(&self) -> EncoderConfig {
         match self {
             AnyEncoder::Bert(model) => EncoderConfig::Bert(model.config().clone()),
-            AnyEncoder::Qwen3(model) => EncoderConfig::Qwen3(model.config().clone()),
+            AnyEncoder::Gte(model) => EncoderConfig::Gte(model.config().clone()),
+            AnyEncoder::Decoder(model) => EncoderConfig::Decoder(model.config().clone()),
         }
+    }
+}
+
+impl LinearLayers for AnyEncoder {
+    fn linears(&mut self) -> Vec<(String, &mut Linear)> {
+        with_network!(self, model => model.linears())
     }
 }
 
 impl Encoder for AnyEncoder {
     fn hidden_size(&self) -> usize {
-        match self {
-            AnyEncoder::Bert(model) => model.hidden_size(),
-            AnyEncoder::Qwen3(model) => model.hidden_size(),
-        }
+        with_network!(self, model => model.hidden_size())
     }
 
     fn vocab_size(&self) -> usize {
-        match self {
-            AnyEncoder::Bert(model) => model.vocab_size(),
-            AnyEncoder::Qwen3(model) => model.vocab_size(),
-        }
+        with_network!(self, model => model.vocab_size())
     }
 
     fn max_positions(&self) -> usize {
-        match self {
-            AnyEncoder::Bert(model) => model.max_positions(),
-            AnyEncoder::Qwen3(model) => model.max_positions(),
-        }
+        with_network!(self, model => model.max_positions())
     }
 
     fn padding_side(&self) -> PaddingSide {
-        match self {
-            AnyEncoder::Bert(model) => model.padding_side(),
-            AnyEncoder::Qwen3(model) => model.padding_side(),
-        }
+        with_network!(self, model => model.padding_side())
     }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
-        match self {
-            AnyEncoder::Bert(model) => model.forward(batch),
-            AnyEncoder::Qwen3(model) => model.forward(batch),
-        }
+        with_network!(self, model => model.forward(batch))
     }
 }

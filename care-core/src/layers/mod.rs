@@ -1,12 +1,14 @@
 //! What a tower's head and every network share: the linear layer and how parameters are made and found.
 
 mod linear;
+mod lora;
 mod path;
 
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Shape, Tensor};
 
 pub use linear::Linear;
+pub use lora::Lora;
 pub use path::ParameterPath;
 
 /// A weight of this shape that is zero until a checkpoint or a random seed fills it.

@@ -2,24 +2,68 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::layers::Linear;
 
-/// A learned projection, sentence-transformers' `Dense` without an activation.
+/// What a learned projection looks like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectionConfig {
+    /// Width of its output.
+    pub outputs: usize,
+    /// Whether a bias is added; true by default.
+    #[serde(default = "yes")]
+    pub bias: bool,
+    /// The function after it; none by default.
+    #[serde(default)]
+    pub activation: ProjectionActivation,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ProjectionConfig {
+    /// A projection to this width, with a bias and without an activation.
+    pub fn new(outputs: usize) -> Self {
+        Self { outputs, bias: true, activation: ProjectionActivation::Identity }
+    }
+}
+
+/// The function after a learned projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProjectionActivation {
+    /// None.
+    #[default]
+    Identity,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+/// A learned projection, sentence-transformers' `Dense`.
 #[derive(Module, Debug)]
 pub struct LinearProjection {
     linear: Linear,
+    #[module(skip)]
+    activation: ProjectionActivation,
 }
 
 impl LinearProjection {
     /// A projection whose weights are zero until they are filled.
-    pub fn new(hidden_size: usize, outputs: usize, device: &Device) -> Self {
-        Self { linear: Linear::new(hidden_size, outputs, true, device) }
+    pub fn new(hidden_size: usize, config: &ProjectionConfig, device: &Device) -> Self {
+        let linear = Linear::new(hidden_size, config.outputs, config.bias, device);
+        Self { linear, activation: config.activation }
     }
 
     /// # Shapes
     /// `[batch, hidden]` to `[batch, outputs]`.
     pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {
-        self.linear.forward(pooled)
+        let projected = self.linear.forward(pooled);
+        match self.activation {
+            ProjectionActivation::Identity => projected,
+            ProjectionActivation::Tanh => projected.tanh(),
+        }
     }
 }

@@ -3,6 +3,6 @@
 mod linear;
 mod truncate;
 
-pub use linear::LinearProjection;
+pub use linear::{LinearProjection, ProjectionActivation, ProjectionConfig};
 pub use truncate::TruncationOrder;
 pub(crate) use truncate::normalize_and_truncate;

@@ -113,6 +113,16 @@ impl Tokenizer {
         last("").filter(|&token| last("1") == Some(token))
     }
 
+    /// The id of a token, given as it stands in the vocabulary.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token of an id, as it stands in the vocabulary.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// Number of ids the tokenizer can give, added tokens included: one more than the largest.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size

@@ -1,14 +1,34 @@
-//! The fields of a BERT `config.json` that decide what the network computes.
+//! The fields of a BERT or RoBERTa `config.json` that decide what the network computes.
 
-use care_core::{Error, Result};
+use burn::tensor::Device;
+use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::Bert;
+use crate::AnyEncoder;
 use crate::layers::Activation;
-use crate::registry::{require_deviation, require_sizes};
+use crate::registry::{Settings, require_dropout, require_range, require_sizes};
 
-/// A BERT configuration, by the names of Hugging Face's `config.json`.
+/// Which of the networks that differ only in their positions and in the names of their files this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BertFamily {
+    /// BERT: positions count from 0.
+    #[serde(rename = "bert")]
+    Bert,
+    /// RoBERTa: positions count from the padding id plus 1.
+    #[serde(rename = "roberta")]
+    Roberta,
+    /// XLM-RoBERTa (multilingual-e5, bge-m3): positions as in RoBERTa.
+    #[serde(rename = "xlm-roberta")]
+    XlmRoberta,
+}
+
+/// A BERT, RoBERTa or XLM-RoBERTa configuration, by the names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BertConfig {
+    /// Which network of the family.
+    pub model_type: BertFamily,
     /// Rows of the token embedding table.
     pub vocab_size: usize,
     /// Width of a hidden state.
@@ -19,7 +39,7 @@ pub struct BertConfig {
     pub num_attention_heads: usize,
     /// Width inside the feed-forward block.
     pub intermediate_size: usize,
-    /// Rows of the position table: the longest text.
+    /// Rows of the position table. The longest text has as many tokens, less the first position.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,
     /// Rows of the token-type table; every token has type 0.
@@ -37,7 +57,7 @@ pub struct BertConfig {
     /// Standard deviation of random weights.
     #[serde(default = "default_range")]
     pub initializer_range: f64,
-    /// The padding token.
+    /// The padding token; 0 for BERT and 1 for the RoBERTas by default.
     #[serde(default)]
     pub pad_token_id: Option<u32>,
 }
@@ -62,10 +82,11 @@ fn default_range() -> f64 {
 }
 
 impl BertConfig {
-    /// A configuration with BERT's usual proportions: 64 components a head, a feed-forward block
-    /// four times as wide, 512 positions, no dropout.
+    /// A BERT with its usual proportions: 64 components a head, a feed-forward block four times as
+    /// wide, 512 positions, no dropout.
     pub fn new(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> Self {
         Self {
+            model_type: BertFamily::Bert,
             vocab_size,
             hidden_size,
             num_hidden_layers,
@@ -81,24 +102,81 @@ impl BertConfig {
         }
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
-        let sizes = [
+    /// Refuses what the network does not compute.
+    pub(crate) fn normalize(config: &mut Value) -> Result<()> {
+        if let Some(kind) = config.get("position_embedding_type")
+            && !kind.is_null()
+            && kind != "absolute"
+        {
+            return Err(Error::new(ErrorKind::Config, format!("`position_embedding_type` {kind} is not supported")));
+        }
+        if config.get("is_decoder") == Some(&Value::Bool(true)) {
+            return Err(Error::new(ErrorKind::Config, "a decoder of the BERT family (`is_decoder`) is not supported"));
+        }
+        Ok(())
+    }
+
+    /// The row of the position table that a text's first token gets.
+    pub(crate) fn first_position(&self) -> usize {
+        match self.model_type {
+            BertFamily::Bert => 0,
+            BertFamily::Roberta | BertFamily::XlmRoberta => self.pad_token_id.unwrap_or(1) as usize + 1,
+        }
+    }
+}
+
+impl Settings for BertConfig {
+    fn model_type(&self) -> &'static str {
+        match self.model_type {
+            BertFamily::Bert => "bert",
+            BertFamily::Roberta => "roberta",
+            BertFamily::XlmRoberta => "xlm-roberta",
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        require_sizes(&[
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("num_hidden_layers", self.num_hidden_layers),
             ("num_attention_heads", self.num_attention_heads),
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
-        ];
-        require_sizes(&sizes)?;
-        require_deviation(self.initializer_range)?;
+        ])?;
+        require_range(self.initializer_range)?;
+        require_dropout(self.hidden_dropout_prob)?;
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             let allowed = format!("a multiple of num_attention_heads ({})", self.num_attention_heads);
             return Err(Error::setting("hidden_size", self.hidden_size, &allowed));
         }
-        if !(0.0..1.0).contains(&self.hidden_dropout_prob) {
-            return Err(Error::setting("hidden_dropout_prob", self.hidden_dropout_prob, "0 to below 1"));
+        if self.max_position_embeddings <= self.first_position() {
+            let allowed = format!("above {}, the row of the first position", self.first_position());
+            return Err(Error::setting("max_position_embeddings", self.max_position_embeddings, &allowed));
         }
         Ok(())
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn max_positions(&self) -> usize {
+        self.max_position_embeddings - self.first_position()
+    }
+
+    fn pad_token_id(&self) -> Option<u32> {
+        self.pad_token_id
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_range
+    }
+
+    fn to_json(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self)
+    }
+
+    fn build(&self, device: &Device) -> AnyEncoder {
+        AnyEncoder::Bert(Bert::new(self, device))
     }
 }

@@ -1,15 +1,32 @@
 //! The fields of a decoder's `config.json` that decide what the network computes.
 
+use burn::tensor::Device;
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::layers::Activation;
-use crate::registry::{require_deviation, require_sizes};
+use super::Decoder;
+use crate::AnyEncoder;
+use crate::layers::{Activation, RopeParameters};
+use crate::registry::{Settings, require_range, require_sizes};
 
-/// A Qwen3 configuration, by the names of Hugging Face's `config.json`.
+/// Which decoder this is. They differ in their biases and in the norms of their heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecoderFamily {
+    /// Qwen2: biases on queries, keys and values.
+    Qwen2,
+    /// Qwen3: norms on the heads of queries and keys.
+    Qwen3,
+    /// Llama: neither.
+    Llama,
+}
+
+/// A decoder's configuration, by the names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DecoderConfig {
+    /// Which decoder.
+    pub model_type: DecoderFamily,
     /// Rows of the token embedding table.
     pub vocab_size: usize,
     /// Width of a hidden state.
@@ -18,9 +35,10 @@ pub struct DecoderConfig {
     pub num_hidden_layers: usize,
     /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Number of key and value heads; divides `num_attention_heads`.
+    /// Number of key and value heads; divides `num_attention_heads`. By default as many.
     pub num_key_value_heads: usize,
-    /// Components of a head, whatever `hidden_size / num_attention_heads` is.
+    /// Components of a head, whatever `hidden_size / num_attention_heads` is. By default that, but 128 for
+    /// Qwen3.
     pub head_dim: usize,
     /// Width inside the feed-forward block.
     pub intermediate_size: usize,
@@ -29,12 +47,17 @@ pub struct DecoderConfig {
     /// Added to the mean square in norms.
     #[serde(default = "default_eps")]
     pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
-    #[serde(default = "default_theta")]
-    pub rope_theta: f64,
-    /// Whether the projections of attention have biases.
+    /// The rotary settings, in either spelling.
+    pub rope_parameters: RopeParameters,
+    /// Whether a position sees only those before it. gte-Qwen2 sets it to false.
+    #[serde(default = "yes")]
+    pub is_causal: bool,
+    /// Whether the projections of attention have biases. Qwen2 has its own rule.
     #[serde(default)]
     pub attention_bias: bool,
+    /// Whether the layers of the feed-forward block have biases. Only Llama reads it.
+    #[serde(default)]
+    pub mlp_bias: bool,
     /// The function inside the feed-forward block.
     #[serde(default = "default_activation")]
     pub hidden_act: Activation,
@@ -46,11 +69,14 @@ pub struct DecoderConfig {
     pub pad_token_id: Option<u32>,
 }
 
+/// Base of the rotary frequencies where a configuration has none.
+const DEFAULT_THETA: f64 = 10_000.0;
+
 fn default_eps() -> f64 {
     1e-6
 }
-fn default_theta() -> f64 {
-    1e6
+fn yes() -> bool {
+    true
 }
 fn default_activation() -> Activation {
     Activation::Silu
@@ -65,6 +91,7 @@ impl DecoderConfig {
     pub fn new(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> Self {
         let heads = (hidden_size / 128).max(1) * 2;
         Self {
+            model_type: DecoderFamily::Qwen3,
             vocab_size,
             hidden_size,
             num_hidden_layers,
@@ -74,40 +101,75 @@ impl DecoderConfig {
             intermediate_size: 3 * hidden_size,
             max_position_embeddings: 512,
             rms_norm_eps: default_eps(),
-            rope_theta: default_theta(),
+            rope_parameters: RopeParameters::new(1e6),
+            is_causal: true,
             attention_bias: false,
+            mlp_bias: false,
             hidden_act: default_activation(),
             initializer_range: default_range(),
             pad_token_id: Some(0),
         }
     }
 
-    /// Brings both spellings of the rotary settings into the older one, and refuses what the
-    /// network does not compute.
-    ///
-    /// # Reference
-    /// transformers 5 writes `rope_parameters: {rope_type, rope_theta}` where earlier versions wrote
-    /// `rope_theta` and `rope_scaling`.
+    /// Fills in what follows from other fields, and refuses what the network does not compute.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
-        let refuse = |what: String| Err(Error::new(ErrorKind::Config, what));
-        if let Some(theta) = config.pointer("/rope_parameters/rope_theta").cloned() {
-            config["rope_theta"] = theta;
-        }
-        for pointer in ["/rope_parameters/rope_type", "/rope_scaling/rope_type", "/rope_scaling/type"] {
-            if let Some(kind) = config.pointer(pointer)
-                && kind != "default"
-            {
-                return refuse(format!("rotary scaling {kind} is not supported"));
+        RopeParameters::normalize(config, DEFAULT_THETA);
+        let number = |config: &Value, field: &str| config.get(field).and_then(Value::as_u64).filter(|&n| n > 0);
+        let (width, heads) = (number(config, "hidden_size"), number(config, "num_attention_heads"));
+        let is_null = |config: &Value, field: &str| config.get(field).is_none_or(Value::is_null);
+        if let (Some(width), Some(heads)) = (width, heads) {
+            if is_null(config, "head_dim") {
+                let qwen3 = config.get("model_type").is_some_and(|kind| kind == "qwen3");
+                config["head_dim"] = if qwen3 { 128 } else { width / heads }.into();
+            }
+            if is_null(config, "num_key_value_heads") {
+                config["num_key_value_heads"] = heads.into();
             }
         }
-        if config.get("use_sliding_window") == Some(&Value::Bool(true)) {
-            return refuse("sliding-window attention (`use_sliding_window`) is not supported".into());
+        let slides = config.get("use_sliding_window") == Some(&Value::Bool(true))
+            && number(config, "max_window_layers") < number(config, "num_hidden_layers");
+        if slides {
+            let message = "sliding-window attention (`use_sliding_window`) is not supported";
+            return Err(Error::new(ErrorKind::Config, message));
         }
         Ok(())
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
-        let sizes = [
+    /// Whether queries, keys and values have biases.
+    pub(crate) fn attention_input_bias(&self) -> bool {
+        self.model_type == DecoderFamily::Qwen2 || self.attention_bias
+    }
+
+    /// Whether the output of attention has a bias.
+    pub(crate) fn attention_output_bias(&self) -> bool {
+        self.model_type != DecoderFamily::Qwen2 && self.attention_bias
+    }
+
+    /// Whether the heads of queries and keys are normed.
+    pub(crate) fn norms_heads(&self) -> bool {
+        self.model_type == DecoderFamily::Qwen3
+    }
+
+    /// Number of weights, biases and norms not counted.
+    pub(crate) fn parameter_count(&self) -> u64 {
+        let [width, head_dim] = [self.hidden_size, self.head_dim].map(|size| size as u64);
+        let heads = 2 * (self.num_attention_heads + self.num_key_value_heads) as u64;
+        let layer = width * (heads * head_dim + 3 * self.intermediate_size as u64);
+        self.vocab_size as u64 * width + self.num_hidden_layers as u64 * layer
+    }
+}
+
+impl Settings for DecoderConfig {
+    fn model_type(&self) -> &'static str {
+        match self.model_type {
+            DecoderFamily::Qwen2 => "qwen2",
+            DecoderFamily::Qwen3 => "qwen3",
+            DecoderFamily::Llama => "llama",
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        require_sizes(&[
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("num_hidden_layers", self.num_hidden_layers),
@@ -115,9 +177,9 @@ impl DecoderConfig {
             ("num_key_value_heads", self.num_key_value_heads),
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
-        ];
-        require_sizes(&sizes)?;
-        require_deviation(self.initializer_range)?;
+        ])?;
+        require_range(self.initializer_range)?;
+        self.rope_parameters.check()?;
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             return Err(Error::setting("head_dim", self.head_dim, "an even number above 0"));
         }
@@ -125,6 +187,37 @@ impl DecoderConfig {
             let allowed = format!("a multiple of num_key_value_heads ({})", self.num_key_value_heads);
             return Err(Error::setting("num_attention_heads", self.num_attention_heads, &allowed));
         }
+        if self.mlp_bias && self.model_type != DecoderFamily::Llama {
+            return Err(Error::setting("mlp_bias", self.mlp_bias, "false, except for llama"));
+        }
         Ok(())
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn max_positions(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn pad_token_id(&self) -> Option<u32> {
+        self.pad_token_id
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_range
+    }
+
+    fn to_json(&self) -> serde_json::Result<Value> {
+        let mut fields = serde_json::to_value(self)?;
+        RopeParameters::denormalize(&mut fields);
+        // Our networks have no language-model head; transformers may add one that reads the embeddings.
+        fields["tie_word_embeddings"] = true.into();
+        Ok(fields)
+    }
+
+    fn build(&self, device: &Device) -> AnyEncoder {
+        AnyEncoder::Decoder(Decoder::new(self, device))
     }
 }

@@ -1,9 +1,9 @@
-//! Qwen3: a pre-norm decoder with rotary positions and grouped key/value heads.
+//! Qwen2, Qwen3 and Llama: pre-norm decoders with rotary positions and grouped key/value heads.
 
 mod config;
 mod model;
 mod weights;
 
-pub use config::DecoderConfig;
+pub use config::{DecoderConfig, DecoderFamily};
 pub use model::Decoder;
 pub(crate) use weights::WEIGHTS;

@@ -1,4 +1,4 @@
-//! The Qwen3 network.
+//! The network of the decoders.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -6,13 +6,17 @@ use care_core::layers::Linear;
 use care_core::{Encoder, TokenBatch};
 
 use super::DecoderConfig;
-use crate::layers::{AttentionMask, Embedding, GatedMlp, RmsNorm, RotaryTable, attend, split_heads};
+use crate::layers::{
+    AttentionMask, AttentionShape, Embedding, FeedForward, GatedBias, GatedMlp, LinearLayers, RmsNorm, RotaryTable,
+    SelfAttention, layer_linears,
+};
 
-/// A Qwen3 decoder without its language-model head.
+/// A Qwen2, Qwen3 or Llama decoder without its language-model head.
 ///
 /// # Reference
-/// Qwen3 technical report, arXiv 2505.09388; Hugging Face's `Qwen3Model`: RMS norm over the head
-/// dimension of queries and keys before the rotation.
+/// Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388) and Llama (arXiv 2407.21783); Hugging Face's
+/// `Qwen2Model`, `Qwen3Model` and `LlamaModel`. Qwen3 norms queries and keys over the head dimension before
+/// the rotation.
 #[derive(Module, Debug)]
 pub struct Decoder {
     tokens: Embedding,
@@ -30,42 +34,29 @@ struct Layer {
     mlp: GatedMlp,
 }
 
-#[derive(Module, Debug)]
-struct SelfAttention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    query_norm: RmsNorm,
-    key_norm: RmsNorm,
-    #[module(skip)]
-    heads: usize,
-    #[module(skip)]
-    kv_heads: usize,
-}
-
 impl Decoder {
     /// A network whose weights are zero until a checkpoint or a seed fills them.
     pub(crate) fn new(config: &DecoderConfig, device: &Device) -> Self {
         let width = config.hidden_size;
         let norm = |width| RmsNorm::new(width, config.rms_norm_eps, device);
-        let linear = |inputs, outputs| Linear::new(inputs, outputs, config.attention_bias, device);
-        let query_width = config.num_attention_heads * config.head_dim;
-        let key_width = config.num_key_value_heads * config.head_dim;
+        let shape = AttentionShape {
+            width,
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+            input_bias: config.attention_input_bias(),
+            output_bias: config.attention_output_bias(),
+        };
+        let attention = || match config.norms_heads() {
+            true => SelfAttention::new(shape, device).with_head_norms(|| norm(config.head_dim)),
+            false => SelfAttention::new(shape, device),
+        };
+        let bias = GatedBias { inner: config.mlp_bias, down: config.mlp_bias };
         let layer = |_| Layer {
             attention_norm: norm(width),
-            attention: SelfAttention {
-                query: linear(width, query_width),
-                key: linear(width, key_width),
-                value: linear(width, key_width),
-                output: linear(query_width, width),
-                query_norm: norm(config.head_dim),
-                key_norm: norm(config.head_dim),
-                heads: config.num_attention_heads,
-                kv_heads: config.num_key_value_heads,
-            },
+            attention: attention(),
             mlp_norm: norm(width),
-            mlp: GatedMlp::new(width, config.intermediate_size, config.hidden_act, device),
+            mlp: GatedMlp::new(width, config.intermediate_size, bias, config.hidden_act, device),
         };
         Self {
             tokens: Embedding::new(config.vocab_size, width, device),
@@ -81,23 +72,18 @@ impl Decoder {
     }
 }
 
-impl Layer {
-    fn forward(&self, input: Tensor<3>, rotary: &RotaryTable, mask: &AttentionMask) -> Tensor<3> {
-        let attended = self.attention.forward(self.attention_norm.forward(input.clone()), rotary, mask);
-        let middle = input + attended;
-        let fed = self.mlp.forward(self.mlp_norm.forward(middle.clone()));
-        middle + fed
+impl LinearLayers for Decoder {
+    fn linears(&mut self) -> Vec<(String, &mut Linear)> {
+        layer_linears(&mut self.layers, |layer| layer.attention.linears().into_iter().chain(layer.mlp.linears()))
     }
 }
 
-impl SelfAttention {
+impl Layer {
     fn forward(&self, input: Tensor<3>, rotary: &RotaryTable, mask: &AttentionMask) -> Tensor<3> {
-        let query = split_heads(self.query.forward(input.clone()), self.heads);
-        let key = split_heads(self.key.forward(input.clone()), self.kv_heads);
-        let value = split_heads(self.value.forward(input), self.kv_heads);
-        let query = rotary.rotate(self.query_norm.forward(query));
-        let key = rotary.rotate(self.key_norm.forward(key));
-        self.output.forward(attend(query, key, value, mask))
+        let attended = self.attention.forward(self.attention_norm.forward(input.clone()), Some(rotary), mask);
+        let middle = input + attended;
+        let fed = self.mlp.forward(self.mlp_norm.forward(middle.clone()));
+        middle + fed
     }
 }
 
@@ -116,8 +102,8 @@ impl Encoder for Decoder {
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         let device = self.tokens.device();
-        let mask = AttentionMask::new(batch, true, &device);
-        let rotary = RotaryTable::new(batch.seq_len(), self.config.head_dim, self.config.rope_theta, &device);
+        let mask = AttentionMask::new(batch, self.config.is_causal, &device);
+        let rotary = RotaryTable::new(batch.seq_len(), self.config.head_dim, &self.config.rope_parameters, &device);
         let embedded = self.tokens.forward(batch.input_ids(&device));
         let states = self.layers.iter().fold(embedded, |states, layer| layer.forward(states, &rotary, &mask));
         self.norm.forward(states)

@@ -19,5 +19,6 @@ pub(crate) const WEIGHTS: WeightTable = WeightTable {
         ("layers.*.mlp.down", "layers.*.mlp.down_proj"),
         ("norm", "norm"),
     ],
-    ignored: &["lm_head."],
+    packed: &[],
+    ignored: &["lm_head.", "score.", "*.rotary_emb.inv_freq"],
 };

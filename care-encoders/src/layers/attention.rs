@@ -1,6 +1,6 @@
 //! Scaled dot-product attention, with grouped key/value heads.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 
@@ -15,7 +15,8 @@ pub(crate) fn split_heads(states: Tensor<3>, heads: usize) -> Tensor<4> {
 
 /// Attention of each position over those its mask allows, scaled by `1/sqrt(head_dim)`.
 ///
-/// With fewer key/value heads than query heads, each serves a group of consecutive query heads.
+/// With fewer key/value heads than query heads, each serves a group of consecutive query heads. Scores and
+/// their softmax are f32 whatever the states' number format.
 ///
 /// # Shapes
 /// `query [batch, heads, seq, head_dim]`, `key` and `value [batch, kv_heads, seq, head_dim]` to
@@ -23,12 +24,11 @@ pub(crate) fn split_heads(states: Tensor<3>, heads: usize) -> Tensor<4> {
 pub(crate) fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: &AttentionMask) -> Tensor<3> {
     let [batch, heads, seq, head_dim] = query.dims();
     let options = AttentionModuleOptions { is_causal: mask.is_causal(), ..Default::default() };
-    let (key, value) = (repeat_heads(key, heads), repeat_heads(value, heads));
-    attention(query, key, value, mask.hidden(heads), None, options).swap_dims(1, 2).reshape([
-        batch,
-        seq,
-        heads * head_dim,
-    ])
+    let dtype = query.dtype();
+    let wide = |states: Tensor<4>| states.cast(FloatDType::F32);
+    let (key, value) = (repeat_heads(wide(key), heads), repeat_heads(wide(value), heads));
+    let attended = attention(wide(query), key, value, mask.hidden(heads), None, options).cast(dtype);
+    attended.swap_dims(1, 2).reshape([batch, seq, heads * head_dim])
 }
 
 fn repeat_heads(states: Tensor<4>, heads: usize) -> Tensor<4> {

@@ -1,10 +1,20 @@
 //! The two feed-forward blocks.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 use care_core::layers::Linear;
 
 use super::Activation;
+
+/// What stands between the attentions of a network.
+pub(crate) trait FeedForward: Module + ModuleDisplay {
+    /// # Shapes
+    /// `[batch, seq, width]`, unchanged.
+    fn forward(&self, input: Tensor<3>) -> Tensor<3>;
+
+    /// The linear layers with their module paths in a layer.
+    fn linears(&mut self) -> Vec<(&'static str, &mut Linear)>;
+}
 
 /// `down(act(up(x)))`, as in BERT.
 #[derive(Module, Debug)]
@@ -19,13 +29,19 @@ impl Mlp {
     pub(crate) fn new(width: usize, inner: usize, activation: Activation, device: &Device) -> Self {
         Self { up: Linear::new(width, inner, true, device), down: Linear::new(inner, width, true, device), activation }
     }
+}
 
-    pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
+impl FeedForward for Mlp {
+    fn forward(&self, input: Tensor<3>) -> Tensor<3> {
         self.down.forward(self.activation.forward(self.up.forward(input)))
+    }
+
+    fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
+        vec![("mlp.up", &mut self.up), ("mlp.down", &mut self.down)]
     }
 }
 
-/// `down(act(gate(x)) * up(x))`, as in Qwen and Llama.
+/// `down(act(gate(x)) * up(x))`, as in Qwen, Llama and GTE.
 #[derive(Module, Debug)]
 pub(crate) struct GatedMlp {
     gate: Linear,
@@ -35,14 +51,29 @@ pub(crate) struct GatedMlp {
     activation: Activation,
 }
 
-impl GatedMlp {
-    pub(crate) fn new(width: usize, inner: usize, activation: Activation, device: &Device) -> Self {
-        let linear = |inputs, outputs| Linear::new(inputs, outputs, false, device);
-        Self { gate: linear(width, inner), up: linear(width, inner), down: linear(inner, width), activation }
-    }
+/// Which of the layers of a [`GatedMlp`] have a bias.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GatedBias {
+    /// Those into the block.
+    pub(crate) inner: bool,
+    /// The one out of it.
+    pub(crate) down: bool,
+}
 
-    pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
+impl GatedMlp {
+    pub(crate) fn new(width: usize, inner: usize, bias: GatedBias, activation: Activation, device: &Device) -> Self {
+        let into = || Linear::new(width, inner, bias.inner, device);
+        Self { gate: into(), up: into(), down: Linear::new(inner, width, bias.down, device), activation }
+    }
+}
+
+impl FeedForward for GatedMlp {
+    fn forward(&self, input: Tensor<3>) -> Tensor<3> {
         let gate = self.activation.forward(self.gate.forward(input.clone()));
         self.down.forward(gate * self.up.forward(input))
+    }
+
+    fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
+        vec![("mlp.gate", &mut self.gate), ("mlp.up", &mut self.up), ("mlp.down", &mut self.down)]
     }
 }

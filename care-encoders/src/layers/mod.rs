@@ -1,17 +1,25 @@
-//! Blocks that several networks share, each written once. The linear layer is `care_core::layers::Linear`.
+//! Blocks that several networks share, each written once. The linear layer and its low-rank addition are
+//! `care_core::layers::{Linear, Lora}`.
 
 mod activation;
 mod attention;
 mod embedding;
+mod linears;
 mod mask;
 mod mlp;
 mod norm;
+mod post_norm;
 mod rope;
+mod self_attention;
 
 pub use activation::Activation;
 pub(crate) use attention::{attend, split_heads};
 pub(crate) use embedding::Embedding;
+pub(crate) use linears::{LinearLayers, layer_linears};
 pub(crate) use mask::AttentionMask;
-pub(crate) use mlp::{GatedMlp, Mlp};
+pub(crate) use mlp::{FeedForward, GatedBias, GatedMlp, Mlp};
 pub(crate) use norm::{LayerNorm, RmsNorm};
+pub(crate) use post_norm::{PostNormBlock, PostNormShape, TextEmbeddings};
 pub(crate) use rope::RotaryTable;
+pub use rope::{RopeParameters, RopeScaling};
+pub(crate) use self_attention::{AttentionShape, SelfAttention};

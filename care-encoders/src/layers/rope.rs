@@ -1,6 +1,132 @@
 //! Rotary position embeddings in the half-split ("rotate half") pairing.
 
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use std::f64::consts::TAU;
+
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use care_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// The rotary settings of a `config.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RopeParameters {
+    /// Base of the frequencies.
+    pub rope_theta: f64,
+    /// How the frequencies are stretched for longer texts.
+    #[serde(flatten)]
+    pub scaling: RopeScaling,
+}
+
+/// How rotary frequencies are stretched, by the names of `rope_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rope_type", rename_all = "lowercase")]
+pub enum RopeScaling {
+    /// Not at all.
+    Default,
+    /// All divided by `factor`.
+    Linear {
+        /// By how much.
+        factor: f64,
+    },
+    /// GTE's mixture: base times `factor`, all divided by `factor^(2 / head_dim)`.
+    Ntk {
+        /// By how much.
+        factor: f64,
+    },
+    /// Llama 3's: long wavelengths divided by `factor`, short ones kept, a ramp between.
+    Llama3 {
+        /// By how much.
+        factor: f64,
+        /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are divided.
+        low_freq_factor: f64,
+        /// Wavelengths below `original_max_position_embeddings / high_freq_factor` are kept.
+        high_freq_factor: f64,
+        /// Positions of the model before it was stretched.
+        original_max_position_embeddings: usize,
+    },
+}
+
+impl RopeParameters {
+    /// Frequencies with this base, not stretched.
+    pub fn new(rope_theta: f64) -> Self {
+        Self { rope_theta, scaling: RopeScaling::Default }
+    }
+
+    /// Brings the rotary settings of a `config.json` into the newer of their two spellings.
+    ///
+    /// # Reference
+    /// transformers 5 writes `rope_parameters: {rope_type, rope_theta, ..}` where earlier versions wrote
+    /// `rope_theta` and `rope_scaling: {type, ..}`.
+    pub(crate) fn normalize(config: &mut Value, default_theta: f64) {
+        let mut settings = Map::from_iter([("rope_type".to_owned(), "default".into())]);
+        settings.insert("rope_theta".into(), default_theta.into());
+        if let Some(theta) = config.get("rope_theta").filter(|theta| !theta.is_null()) {
+            settings.insert("rope_theta".into(), theta.clone());
+        }
+        for spelling in ["rope_scaling", "rope_parameters"] {
+            for (name, value) in config.get(spelling).and_then(Value::as_object).into_iter().flatten() {
+                let name = if name == "type" { "rope_type" } else { name };
+                settings.insert(name.to_owned(), value.clone());
+            }
+        }
+        config["rope_parameters"] = settings.into();
+    }
+
+    /// Replaces `rope_parameters` by the older spelling, which every version of transformers reads.
+    pub(crate) fn denormalize(config: &mut Value) {
+        let Some(settings) = config.as_object_mut().and_then(|config| config.remove("rope_parameters")) else { return };
+        config["rope_theta"] = settings["rope_theta"].clone();
+        config["rope_scaling"] = match settings {
+            Value::Object(mut settings) if settings["rope_type"] != "default" => {
+                settings.remove("rope_theta");
+                settings.into()
+            }
+            _ => json!(null),
+        };
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let positive = |field: &str, value: f64| {
+            let fine = value > 0.0 && value.is_finite();
+            if fine { Ok(()) } else { Err(Error::setting(field, value, "a number above 0")) }
+        };
+        positive("rope_theta", self.rope_theta)?;
+        match self.scaling {
+            RopeScaling::Default => Ok(()),
+            RopeScaling::Linear { factor } | RopeScaling::Ntk { factor } => positive("factor", factor),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
+                positive("factor", factor)?;
+                positive("low_freq_factor", low_freq_factor)?;
+                if high_freq_factor > low_freq_factor {
+                    return Ok(());
+                }
+                Err(Error::setting("high_freq_factor", high_freq_factor, "a number above low_freq_factor"))
+            }
+        }
+    }
+
+    /// Radians a position for each pair of components.
+    fn frequencies(&self, head_dim: usize) -> Vec<f64> {
+        let width = head_dim as f64;
+        let plain = |theta: f64| (0..head_dim / 2).map(move |i| theta.powf(-2.0 * i as f64 / width));
+        match self.scaling {
+            RopeScaling::Default => plain(self.rope_theta).collect(),
+            RopeScaling::Linear { factor } => plain(self.rope_theta).map(|frequency| frequency / factor).collect(),
+            RopeScaling::Ntk { factor } => {
+                plain(self.rope_theta * factor).map(|frequency| frequency / factor.powf(2.0 / width)).collect()
+            }
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+                let stretch = |frequency: f64| {
+                    let turns = original_max_position_embeddings as f64 * frequency / TAU;
+                    let kept = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                    let kept = kept.clamp(0.0, 1.0);
+                    kept * frequency + (1.0 - kept) * frequency / factor
+                };
+                plain(self.rope_theta).map(stretch).collect()
+            }
+        }
+    }
+}
 
 /// Cosines and sines of one forward pass, `[1, 1, seq, head_dim]`, in f32.
 pub(crate) struct RotaryTable {
@@ -9,13 +135,12 @@ pub(crate) struct RotaryTable {
 }
 
 impl RotaryTable {
-    /// Angles `position * theta^(-2i/head_dim)` for pair `i` of components `i` and `i + head_dim/2`.
+    /// Angles `position * frequency(i)` for pair `i` of components `i` and `i + head_dim/2`.
     ///
     /// Positions count from the start of the row. With left padding a text's positions are shifted
     /// by the padding, which attention cannot see, since it reads only their differences.
-    pub(crate) fn new(seq: usize, head_dim: usize, theta: f64, device: &Device) -> Self {
-        let half = head_dim / 2;
-        let frequencies: Vec<f64> = (0..half).map(|i| theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
+    pub(crate) fn new(seq: usize, head_dim: usize, rope: &RopeParameters, device: &Device) -> Self {
+        let frequencies = rope.frequencies(head_dim);
         let table = |function: fn(f64) -> f64| {
             let values: Vec<f32> = (0..seq)
                 .flat_map(|position| {
@@ -23,7 +148,8 @@ impl RotaryTable {
                     frequencies.iter().map(angle).chain(frequencies.iter().map(angle))
                 })
                 .collect();
-            Tensor::from_data(TensorData::new(values, [1, 1, seq, head_dim]), device)
+            let data = TensorData::new(values, [1, 1, seq, head_dim]);
+            Tensor::from_data(data, (device, DType::F32))
         };
         Self { cos: table(f64::cos), sin: table(f64::sin) }
     }
@@ -40,5 +166,38 @@ impl RotaryTable {
         let second = states.clone().narrow(3, half, half);
         let turned = Tensor::cat(vec![second.neg(), first], 3);
         (states * self.cos.clone() + turned * self.sin.clone()).cast(dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_are_read_and_the_older_one_is_written() {
+        for config in [
+            json!({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}}),
+            json!({"rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}}),
+        ] {
+            let mut config = config;
+            RopeParameters::normalize(&mut config, 1e4);
+            let rope: RopeParameters = serde_json::from_value(config["rope_parameters"].clone()).expect("read");
+            assert_eq!(rope, RopeParameters { rope_theta: 5e5, scaling: RopeScaling::Linear { factor: 4.0 } });
+            let mut written = json!({ "rope_parameters": rope });
+            RopeParameters::denormalize(&mut written);
+            let older = json!({"rope_theta": 5e5, "rope_scaling": {"rope_type": "linear", "factor": 4.0}});
+            assert_eq!(written, older);
+        }
+        let mut bare = json!({ "rope_scaling": null });
+        RopeParameters::normalize(&mut bare, 1e4);
+        assert_eq!(bare["rope_parameters"], json!({"rope_type": "default", "rope_theta": 1e4}));
+    }
+
+    #[test]
+    fn gtes_mixture_is_a_linear_one_with_another_base() {
+        let ntk = RopeParameters { rope_theta: 2e4, scaling: RopeScaling::Ntk { factor: 8.0 } };
+        let factor = 8f64.powf(2.0 / 64.0);
+        let linear = RopeParameters { rope_theta: 1.6e5, scaling: RopeScaling::Linear { factor } };
+        assert_eq!(ntk.frequencies(64), linear.frequencies(64));
     }
 }

@@ -1,24 +1,32 @@
 //! Reading safetensors: one file, or shards with an index.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use care_core::{Error, ErrorKind, Result};
+use burn::tensor::TensorData;
+use care_core::{Error, ErrorKind, Precision, Result};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
-use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+pub(crate) const SINGLE: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// The largest header that is read; safetensors itself allows no more.
 const MAX_HEADER: u64 = 100_000_000;
+/// Bytes that are read at a time.
+const CHUNK: usize = 1 << 20;
 
 /// The tensors of a model folder: names, shapes and where their bytes are. Values are read one
 /// tensor at a time, so memory never holds a whole file.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
-    folder: PathBuf,
+    path: PathBuf,
     tensors: BTreeMap<String, Location>,
 }
 
@@ -33,48 +41,72 @@ struct Location {
 
 #[derive(Deserialize)]
 struct Index {
+    #[serde(deserialize_with = "unique_names")]
     weight_map: BTreeMap<String, String>,
 }
 
+/// A map in which no name may come twice.
+fn unique_names<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+    struct Unique;
+    impl<'de> Visitor<'de> for Unique {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of tensor names to file names")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((tensor, file)) = entries.next_entry::<String, String>()? {
+                if map.contains_key(&tensor) {
+                    return Err(serde::de::Error::custom(format!("tensor `{tensor}` comes twice")));
+                }
+                map.insert(tensor, file);
+            }
+            Ok(map)
+        }
+    }
+    deserializer.deserialize_map(Unique)
+}
+
 impl Checkpoint {
-    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    /// Opens `model.safetensors` of a folder, or the shards that `model.safetensors.index.json` names.
     ///
     /// # Errors
     /// When neither is there, a shard is missing or cut off, or the index and the shards disagree.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
-        let single = folder.join("model.safetensors");
-        let index = folder.join("model.safetensors.index.json");
-        let mut tensors = BTreeMap::new();
-        if single.exists() {
-            read_header(&single, &mut tensors)?;
+        let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
+        let tensors = if single.exists() {
+            read_header(&single)?
         } else if index.exists() {
-            let text = std::fs::read(&index).map_err(|e| Error::io("read", &index, e))?;
-            let parsed: Index = serde_json::from_slice(&text).map_err(|e| Error::format(&index, e))?;
-            let mut files: Vec<&String> = parsed.weight_map.values().collect();
-            files.sort_unstable();
-            files.dedup();
-            for file in files {
-                read_header(&folder.join(file), &mut tensors)?;
-            }
-            for (tensor, file) in &parsed.weight_map {
-                if !tensors.contains_key(tensor) {
-                    return Err(Error::format(&index, format!("tensor `{tensor}` is not in {file}")));
-                }
-            }
+            read_shards(folder, &index)?
         } else {
-            let hint = if folder.join("pytorch_model.bin").exists() {
-                "; pytorch_model.bin is not read: convert it with safetensors' convert.py"
+            let hint = if folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists()
+            {
+                "; pytorch_model.bin is not read: convert it in Python with \
+                 AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
             } else {
                 ""
             };
-            let looked = "no model.safetensors and no model.safetensors.index.json";
+            let looked = format!("no {SINGLE} and no {INDEX}");
             return Err(Error::new(ErrorKind::Io, format!("{}: {looked}{hint}", folder.display())));
-        }
-        Ok(Self { folder: folder.to_owned(), tensors })
+        };
+        Ok(Self { path: folder.to_owned(), tensors })
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Opens one safetensors file.
+    ///
+    /// # Errors
+    /// When it is missing, cut off or no safetensors file.
+    pub(crate) fn open_file(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), tensors: read_header(path)? })
+    }
+
+    /// The folder or file, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
@@ -85,40 +117,171 @@ impl Checkpoint {
         self.tensors.get(name).map(|location| location.shape.as_slice())
     }
 
-    /// The values of one tensor, as f32.
+    /// The values of one tensor, or of one of `of` equal parts of its rows, in a number format of our choice.
+    /// A matrix comes transposed if it is asked for.
     ///
     /// # Errors
     /// When the tensor is absent, of an integer type, or holds a value that is not finite.
-    pub(crate) fn read(&self, name: &str) -> Result<Vec<f32>> {
+    pub(crate) fn read(
+        &self,
+        name: &str,
+        (part, of): (usize, usize),
+        transposed: bool,
+        precision: Precision,
+    ) -> Result<TensorData> {
         let location = self
             .tensors
             .get(name)
             .ok_or_else(|| Error::new(ErrorKind::Checkpoint, format!("tensor `{name}` is missing")))?;
-        let path = &location.file;
-        let mut bytes = vec![0; location.bytes];
-        File::open(path)
-            .and_then(|mut file| {
-                file.seek(SeekFrom::Start(location.offset))?;
-                file.read_exact(&mut bytes)
-            })
-            .map_err(|e| Error::io("read", path, e))?;
-        let values: Vec<f32> = match location.dtype {
-            Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-            Dtype::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-            other => return Err(Error::format(path, format!("tensor `{name}` is {other:?}, not F32, F16 or BF16"))),
-        };
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(Error::new(
-                ErrorKind::NonFinite,
-                format!("{}: tensor `{name}` holds a value that is not finite", path.display()),
-            ));
+        let mut shape = location.shape.clone();
+        if let Some(rows) = shape.first_mut() {
+            *rows /= of;
         }
+        let data = match precision {
+            Precision::F32 => location.part::<f32>(name, part, of).map(|values| host(values, shape, transposed)),
+            Precision::Bf16 => location.part::<bf16>(name, part, of).map(|values| host(values, shape, transposed)),
+            Precision::F16 => location.part::<f16>(name, part, of).map(|values| host(values, shape, transposed)),
+        };
+        data.map_err(|problem| match problem {
+            Problem::Unreadable(e) => Error::io("read", &location.file, e),
+            Problem::Other(kind, problem) => {
+                Error::new(kind, format!("{}: tensor `{name}` {problem}", location.file.display()))
+            }
+        })
+    }
+}
+
+/// Why a tensor could not be read.
+enum Problem {
+    Unreadable(std::io::Error),
+    Other(ErrorKind, String),
+}
+
+impl From<std::io::Error> for Problem {
+    fn from(error: std::io::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+/// A number format that weights are kept in.
+trait Value: burn::tensor::Element + Copy + Default {
+    fn narrow(value: f32) -> Self;
+    fn is_finite(self) -> bool;
+}
+
+macro_rules! value {
+    ($type:ty, $narrow:expr) => {
+        impl Value for $type {
+            fn narrow(value: f32) -> Self {
+                $narrow(value)
+            }
+
+            fn is_finite(self) -> bool {
+                <$type>::is_finite(self)
+            }
+        }
+    };
+}
+
+value!(f32, |value| value);
+value!(bf16, bf16::from_f32);
+value!(f16, f16::from_f32);
+
+impl Location {
+    /// Part `part` of `of` equal ones, converted while it is read.
+    fn part<T: Value>(&self, name: &str, part: usize, of: usize) -> std::result::Result<Vec<T>, Problem> {
+        let widen: fn(&[u8]) -> f32 = match self.dtype {
+            Dtype::F32 => |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            Dtype::F16 => |b| f16::from_le_bytes([b[0], b[1]]).to_f32(),
+            Dtype::BF16 => |b| bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+            other => {
+                let problem = format!("is {other:?}, not F32, F16 or BF16");
+                return Err(Problem::Other(ErrorKind::Format, problem));
+            }
+        };
+        let size = if self.dtype == Dtype::F32 { 4 } else { 2 };
+        let bytes = self.bytes / of;
+        let mut file = File::open(&self.file)?;
+        file.seek(SeekFrom::Start(self.offset + (part * bytes) as u64))?;
+        let mut values = Vec::with_capacity(bytes / size);
+        let mut chunk = vec![0; CHUNK.min(bytes)];
+        let mut left = bytes;
+        while left > 0 {
+            let now = left.min(CHUNK);
+            file.read_exact(&mut chunk[..now])?;
+            for wide in chunk[..now].chunks_exact(size).map(widen) {
+                let value = T::narrow(wide);
+                if !value.is_finite() {
+                    let problem = match wide.is_finite() {
+                        true => format!("holds {wide}, which {:?} cannot", T::dtype()),
+                        false => "holds a value that is not finite".to_owned(),
+                    };
+                    return Err(Problem::Other(ErrorKind::NonFinite, problem));
+                }
+                values.push(value);
+            }
+            left -= now;
+        }
+        debug_assert_eq!(values.len() * size, bytes, "{name}");
         Ok(values)
     }
 }
 
-fn read_header(path: &Path, tensors: &mut BTreeMap<String, Location>) -> Result<()> {
+/// Values with their shape, `[columns, rows]` if a matrix is transposed.
+fn host<T: Value>(values: Vec<T>, mut shape: Vec<usize>, transposed: bool) -> TensorData {
+    let values = match (transposed, shape.as_slice()) {
+        (true, &[rows, columns]) => transpose(&values, rows, columns),
+        _ => values,
+    };
+    if transposed {
+        shape.reverse();
+    }
+    TensorData::new(values, shape)
+}
+
+/// A row-major `[rows, columns]` matrix as `[columns, rows]`, in tiles that stay in the cache.
+fn transpose<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
+    const TILE: usize = 32;
+    let mut out = vec![T::default(); values.len()];
+    for row in (0..rows).step_by(TILE) {
+        for column in (0..columns).step_by(TILE) {
+            for r in row..(row + TILE).min(rows) {
+                for c in column..(column + TILE).min(columns) {
+                    out[c * rows + r] = values[r * columns + c];
+                }
+            }
+        }
+    }
+    out
+}
+
+/// The tensors of all shards, each of which must be in the shard that the index names.
+fn read_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Location>> {
+    let text = std::fs::read(index).map_err(|e| Error::io("read", index, e))?;
+    let parsed: Index = serde_json::from_slice(&text).map_err(|e| Error::format(index, e))?;
+    let mut files: Vec<&String> = parsed.weight_map.values().collect();
+    files.sort_unstable();
+    files.dedup();
+    let mut tensors = BTreeMap::new();
+    for file in files {
+        if Path::new(file).file_name().is_none_or(|name| name != file.as_str()) {
+            return Err(Error::format(index, format!("{file:?} is not the name of a file in the same folder")));
+        }
+        let path = folder.join(file);
+        for (name, location) in read_header(&path)? {
+            if parsed.weight_map.get(&name).is_some_and(|named| named != file) || tensors.contains_key(&name) {
+                return Err(Error::format(&path, format!("tensor `{name}` is in another shard too")));
+            }
+            tensors.insert(name, location);
+        }
+    }
+    match parsed.weight_map.iter().find(|(tensor, _)| !tensors.contains_key(*tensor)) {
+        Some((tensor, file)) => Err(Error::format(index, format!("tensor `{tensor}` is not in {file}"))),
+        None => Ok(tensors),
+    }
+}
+
+fn read_header(path: &Path) -> Result<BTreeMap<String, Location>> {
     let damaged = |problem: String| Error::format(path, format!("not a complete safetensors file: {problem}"));
     let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let length = file.metadata().map_err(|e| Error::io("read", path, e))?.len();
@@ -136,7 +299,7 @@ fn read_header(path: &Path, tensors: &mut BTreeMap<String, Location>) -> Result<
     if end != length {
         return Err(damaged(format!("{length} bytes where {end} are announced")));
     }
-    for (name, info) in metadata.tensors() {
+    let located = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
         let (first, last) = info.data_offsets;
         let location = Location {
             file: path.to_owned(),
@@ -145,9 +308,20 @@ fn read_header(path: &Path, tensors: &mut BTreeMap<String, Location>) -> Result<
             offset: start + first as u64,
             bytes: last - first,
         };
-        if tensors.insert(name.clone(), location).is_some() {
-            return Err(Error::format(path, format!("tensor `{name}` is in another shard too")));
-        }
+        (name, location)
+    };
+    Ok(metadata.tensors().into_iter().map(located).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposing_twice_gives_the_matrix_back() {
+        let values: Vec<f32> = (0..70 * 45).map(|i| i as f32).collect();
+        let turned = transpose(&values, 70, 45);
+        assert_eq!(turned[3 * 70 + 64], values[64 * 45 + 3]);
+        assert_eq!(transpose(&turned, 45, 70), values);
     }
-    Ok(())
 }

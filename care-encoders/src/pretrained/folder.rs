@@ -3,171 +3,133 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use care_core::{
-    Encoder, Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Result, Text, Tokenizer, Tower,
-    TruncationOrder,
-};
+use care_core::{Encoder, Error, ErrorKind, Precision, Result, Tokenizer};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::checkpoint::Checkpoint;
-use super::random::randomize;
-use super::weights::{PROJECTION, fill_from, write_weights};
-use crate::registry::parse_fields;
-use crate::{AnyEncoder, EncoderConfig};
+use super::checkpoint::{Checkpoint, SINGLE};
+use super::weights::{fill_from, write_weights};
+use crate::registry::{Architecture, parse_fields};
+use crate::{AnyEncoder, EncoderConfig, EncoderOptions};
 
-/// Texts are cut here when nothing else is said: the paper's limit.
-const DEFAULT_MAX_LENGTH: usize = 512;
+pub(crate) const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
-/// How an encoder becomes a tower. What is `None` follows the saved tower, or for a bare encoder
-/// folder the architecture.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EncoderOptions {
-    /// Pooling; by default CLS for BERT and the last token for decoders.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pooling: Option<Pooling>,
-    /// Components of an embedding; by default all of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dim: Option<usize>,
-    /// Order of cutting and normalising; by default cut first.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub truncation: Option<TruncationOrder>,
-    /// The longest text in tokens; by default 512, or the network's positions if fewer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_length: Option<usize>,
-    /// Template or prefix; by default none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instruction: Option<String>,
-    /// Whether vectors are normalised; by default they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub normalize: Option<bool>,
-}
+/// Decoders with more weights than this overflow f16 in their hidden states.
+const LARGEST_F16_DECODER: u64 = 1_000_000_000;
 
-/// Loads the network of a Hugging Face folder.
+/// Loads the network of a Hugging Face folder. Of the options only those on number formats matter.
 ///
 /// # Errors
-/// When a file is missing or broken, the architecture is unknown, or a tensor is missing, surplus or
-/// of another shape.
-pub fn load_encoder(folder: &Path, device: &Device) -> Result<AnyEncoder> {
-    if !folder.is_dir() {
-        return Err(Error::new(ErrorKind::Io, format!("{}: no such model folder", folder.display())));
-    }
-    let config = EncoderConfig::from_file(&folder.join("config.json"))?;
+/// When a file is missing or broken, the architecture is unknown, a tensor is missing, surplus, of
+/// another shape or not finite, or f16 is asked for where it overflows.
+pub fn load_encoder(folder: &Path, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
+    require_folder(folder)?;
+    let (config, row) = Architecture::read(&folder.join(CONFIG))?;
     let checkpoint = Checkpoint::open(folder)?;
-    fill_from(&checkpoint, config.weights(), config.build(device))
-}
-
-/// Loads a Hugging Face folder as a tower of either role.
-///
-/// # Errors
-/// As [`load_encoder`], and when the tokenizer does not fit the network or an option is out of range.
-pub fn load_tower<T: Text>(folder: &Path, options: &EncoderOptions, device: &Device) -> Result<Tower<T, AnyEncoder>> {
-    tower_of(load_encoder(folder, device)?, folder, options, device)
-}
-
-/// The tower of a network whose weights are loaded; the tokenizer comes from `folder`.
-///
-/// # Errors
-/// As [`load_tower`].
-pub(crate) fn tower_of<T: Text>(
-    encoder: AnyEncoder,
-    folder: &Path,
-    options: &EncoderOptions,
-    device: &Device,
-) -> Result<Tower<T, AnyEncoder>> {
-    let config = encoder.config();
-    let max_length = DEFAULT_MAX_LENGTH.min(config.max_positions());
-    let tokenizer = load_tokenizer(folder, &config, max_length)?;
-    let network = Network::new(encoder, HeadConfig::new(config.default_pooling()), device)?;
-    options.apply(Tower::new(tokenizer, network, Instruction::default())?)
-}
-
-impl EncoderOptions {
-    /// The tower with every option that is set in place of its own setting.
-    ///
-    /// # Errors
-    /// When an option is out of range for this tower.
-    pub(crate) fn apply<T: Text>(&self, tower: Tower<T, AnyEncoder>) -> Result<Tower<T, AnyEncoder>> {
-        let old = tower.network().head().clone();
-        let head = HeadConfig {
-            pooling: self.pooling.unwrap_or(old.pooling),
-            projection: old.projection,
-            dim: self.dim.or(old.dim),
-            truncation: self.truncation.unwrap_or(old.truncation),
-            normalize: self.normalize.unwrap_or(old.normalize),
-        };
-        let tokenizer = tower.tokenizer().with_max_length(self.max_length.unwrap_or(tower.tokenizer().max_length()))?;
-        let instruction = match &self.instruction {
-            Some(template) => Instruction::new(template)?,
-            None => tower.instruction().clone(),
-        };
-        Tower::new(tokenizer, tower.network().clone().with_head(head)?, instruction)
+    let precision = options.precision.unwrap_or_default();
+    if let EncoderConfig::Decoder(decoder) = &config
+        && precision == Precision::F16
+        && decoder.parameter_count() > LARGEST_F16_DECODER
+        && !options.force_f16
+    {
+        let billions = decoder.parameter_count() as f64 / 1e9;
+        let message = format!(
+            "{}: a decoder of {billions:.1} billion weights overflows f16: use bf16, or force f16",
+            folder.display()
+        );
+        return Err(Error::new(ErrorKind::Config, message));
     }
+    fill_from(&checkpoint, row.weights, precision, config.settings().build(device))
 }
 
-fn load_tokenizer(folder: &Path, config: &EncoderConfig, max_length: usize) -> Result<Tokenizer> {
-    Tokenizer::from_file(&folder.join("tokenizer.json"), config.pad_token_id().unwrap_or(0), max_length)
-}
-
-/// Saves a tower's parts: `<role>_0_Transformer`, and `<role>_2_Dense` for a learned projection.
+/// Writes a network as a Hugging Face folder without a tokenizer, which transformers loads.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(crate) fn save_tower<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) -> Result<()> {
-    let transformer = folder.join(format!("{}_0_Transformer", T::ROLE.as_str()));
-    create_folder(&transformer)?;
-    let encoder = tower.network().encoder();
+pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
     let config = encoder.config();
-    write_json(&transformer.join("config.json"), &config.to_json())?;
-    write_weights(&transformer.join("model.safetensors"), config.weights(), encoder)?;
-    tower.tokenizer().save(&transformer.join("tokenizer.json"))?;
-    if let (Some(projection), Some(width)) = (tower.network().projection(), tower.network().head().projection) {
-        let dense = folder.join(format!("{}_2_Dense", T::ROLE.as_str()));
-        create_folder(&dense)?;
-        let identity = "torch.nn.modules.linear.Identity";
-        let config = json!({"in_features": encoder.hidden_size(), "out_features": width, "bias": true, "activation_function": identity});
-        write_json(&dense.join("config.json"), &config)?;
-        write_weights(&dense.join("model.safetensors"), &PROJECTION, projection)?;
+    let Some(row) = config.architecture() else {
+        return Err(Error::new(ErrorKind::Config, "the architecture has no form to be saved in"));
+    };
+    create_folder(folder)?;
+    let mut json = config.to_json();
+    json["torch_dtype"] = match Precision::of(encoder) {
+        Precision::F32 => "float32",
+        Precision::Bf16 => "bfloat16",
+        Precision::F16 => "float16",
     }
-    Ok(())
+    .into();
+    write_json(&folder.join(CONFIG), &json)?;
+    write_weights(&folder.join(SINGLE), row.weights, encoder)
 }
 
-/// What [`save_tower`] wrote, put together again.
+/// Reads the tokenizer of a folder, and checks that it is the one its settings speak of.
 ///
 /// # Errors
-/// As [`load_tower`].
-pub(crate) fn load_saved_tower<T: Text>(
-    folder: &Path,
-    head: HeadConfig,
-    max_length: usize,
-    instruction: &str,
-    device: &Device,
-) -> Result<Tower<T, AnyEncoder>> {
-    let transformer = folder.join(format!("{}_0_Transformer", T::ROLE.as_str()));
-    let encoder = load_encoder(&transformer, device)?;
-    let tokenizer = load_tokenizer(&transformer, &encoder.config(), max_length)?;
-    let mut network = Network::new(encoder, head, device)?;
-    if network.projection().is_some() {
-        let checkpoint = Checkpoint::open(&folder.join(format!("{}_2_Dense", T::ROLE.as_str())))?;
-        network = network.try_map_projection(|projection| fill_from(&checkpoint, &PROJECTION, projection))?;
+/// When it is missing or broken, or lacks a special token that `tokenizer_config.json` names.
+pub(crate) fn load_tokenizer(folder: &Path, config: &EncoderConfig, max_length: usize) -> Result<Tokenizer> {
+    let path = folder.join(TOKENIZER);
+    let pad = config.settings().pad_token_id().unwrap_or(0);
+    let tokenizer = Tokenizer::from_file(&path, pad, max_length.min(config.max_positions()))?;
+    for (role, token) in special_tokens(folder)? {
+        if tokenizer.token_to_id(&token).is_none() {
+            let message = format!(
+                "{}: has no token {token:?}, which {TOKENIZER_CONFIG} names as {role}: the tokenizer is of another model",
+                path.display()
+            );
+            return Err(Error::new(ErrorKind::Tokenizer, message));
+        }
     }
-    Tower::new(tokenizer, network, Instruction::new(instruction)?)
+    Ok(tokenizer)
 }
 
-/// A network with a head; a learned projection gets random weights from `seed`.
+/// The special tokens that `tokenizer_config.json` names, by their roles; none without the file.
+fn special_tokens(folder: &Path) -> Result<Vec<(String, String)>> {
+    let path = folder.join(TOKENIZER_CONFIG);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let settings: Map<String, Value> = read_json(&path)?;
+    let roles = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+    let named = roles.iter().filter_map(|role| {
+        let token = settings.get(*role)?;
+        // A token is written as its text, or as an object with its text and how it is matched.
+        let text = token.as_str().or_else(|| token.get("content")?.as_str())?;
+        Some(((*role).to_owned(), text.to_owned()))
+    });
+    Ok(named.collect())
+}
+
+/// Writes a tokenizer so that transformers reads `tokenizer.json` as it is.
 ///
 /// # Errors
-/// As [`Network::new`].
-pub fn network_with_head(
-    encoder: AnyEncoder,
-    head: HeadConfig,
-    seed: u64,
-    device: &Device,
-) -> Result<Network<AnyEncoder>> {
-    let deviation = (encoder.hidden_size() as f64).sqrt().recip();
-    Network::new(encoder, head, device)?.try_map_projection(|projection| Ok(randomize(projection, seed, deviation)))
+/// When a file cannot be written.
+pub(crate) fn write_tokenizer(folder: &Path, tokenizer: &Tokenizer, encoder: &AnyEncoder) -> Result<()> {
+    tokenizer.save(&folder.join(TOKENIZER))?;
+    let mut settings = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": tokenizer.max_length(),
+        "padding_side": match encoder.padding_side() {
+            care_core::PaddingSide::Right => "right",
+            care_core::PaddingSide::Left => "left",
+        },
+        "clean_up_tokenization_spaces": false,
+    });
+    if let Some(pad) = tokenizer.id_to_token(tokenizer.pad_id()) {
+        settings["pad_token"] = pad.into();
+    }
+    write_json(&folder.join(TOKENIZER_CONFIG), &settings)
+}
+
+/// Refuses a path that is no folder.
+pub(crate) fn require_folder(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Io, format!("{}: no such model folder", folder.display())))
 }
 
 pub(crate) fn create_folder(folder: &Path) -> Result<()> {

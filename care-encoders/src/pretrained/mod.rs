@@ -1,14 +1,23 @@
 //! Networks from files and seeds, and back into files.
 
+mod adapter;
 mod checkpoint;
 mod folder;
+mod layout;
+mod options;
 mod pair;
 mod random;
+mod recipe;
+mod sentence_transformers;
+mod table;
 mod weights;
 
-pub(crate) use folder::tower_of;
-pub use folder::{EncoderOptions, load_encoder, load_tower, network_with_head};
-pub use pair::open_tower;
-pub(crate) use pair::{check_target, is_pair, load_pair, save_pair};
-pub use random::random_encoder;
-pub(crate) use weights::WeightTable;
+pub use adapter::{LoraConfig, read_lora_config};
+pub use folder::load_encoder;
+pub(crate) use layout::read as read_layout;
+pub use options::EncoderOptions;
+pub use pair::load_tower;
+pub(crate) use pair::{check_target, provenance, save_pair};
+pub use random::{network_with_head, random_encoder};
+pub use sentence_transformers::save_tower;
+pub(crate) use table::{Packed, WeightTable};

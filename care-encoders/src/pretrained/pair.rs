@@ -1,21 +1,27 @@
 //! A saved pair: two towers in one folder, written whole or not at all.
 //!
-//! The sub-folders are named as sentence-transformers' `Router` names them; `care.json` beside them
-//! holds what makes the parts towers.
+//! It is a `Router` model of sentence-transformers; `care.json` beside its files holds what those cannot
+//! say.
 
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use care_core::{DocumentTower, Error, ErrorKind, HeadConfig, QueryTower, Result, Role, Text, Tower};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::folder::{EncoderOptions, create_folder, load_saved_tower, load_tower, read_json, save_tower, write_json};
-use crate::AnyEncoder;
+use super::folder::{create_folder, read_json, write_json};
+use super::layout;
+use super::recipe::{PairRecipe, Recipe};
+use super::sentence_transformers::{
+    ROUTER_FILES, projection_folder, transformer_folder, write_route, write_router,
+};
+use crate::{AnyEncoder, EncoderOptions};
 
-/// The file that makes a folder a pair; written last.
-const MANIFEST: &str = "care.json";
+/// Our own file of a pair.
+pub(crate) const MANIFEST: &str = "care.json";
 /// Raised when a reader of the older form could misread the newer one.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +29,9 @@ struct Manifest {
     format: u32,
     query: TowerManifest,
     document: TowerManifest,
+    /// Where the weights come from, in whatever form its writer has.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    provenance: Value,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,33 +53,44 @@ impl TowerManifest {
         }
     }
 
-    fn load<T: Text>(self, folder: &Path, device: &Device) -> Result<Tower<T, AnyEncoder>> {
-        let tower = load_saved_tower(folder, self.head, self.max_length, &self.instruction, device)?;
-        let found = tower.tokenizer().terminal_token();
-        if found != self.terminal_token {
-            return Err(Error::new(
-                ErrorKind::Tokenizer,
-                format!(
-                    "{}: the {} tower was saved with terminal token {:?} but its tokenizer adds {found:?}",
-                    folder.display(),
-                    T::ROLE.as_str(),
-                    self.terminal_token
-                ),
-            ));
+    fn recipe(self, folder: &Path, role: Role) -> Recipe {
+        Recipe {
+            transformer: folder.join(transformer_folder(role)),
+            dense: self.head.projection.as_ref().map(|_| folder.join(projection_folder(role))),
+            adapter: None,
+            head: Some(self.head),
+            max_length: Some(self.max_length),
+            instruction: self.instruction,
+            terminal_token: Some(self.terminal_token),
         }
-        Ok(tower)
     }
 }
 
-/// The folders that one role's parts are in.
-fn parts(role: Role) -> [String; 2] {
-    ["0_Transformer", "2_Dense"].map(|part| format!("{}_{part}", role.as_str()))
+/// Reads what a saved pair says about its towers.
+///
+/// # Errors
+/// When `care.json` is broken or of another version.
+pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
+    let Manifest { query, document, .. } = manifest(folder)?;
+    Ok(PairRecipe { query: query.recipe(folder, Role::Query), document: document.recipe(folder, Role::Document) })
 }
 
-/// Whether a folder holds a saved pair, whole or half written.
-pub(crate) fn is_pair(folder: &Path) -> bool {
-    let tower = |role| folder.join(&parts(role)[0]).exists();
-    folder.join(MANIFEST).exists() || tower(Role::Query) || tower(Role::Document)
+/// Where the weights of a saved pair come from; null for other folders and where nothing was noted.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn provenance(folder: &Path) -> Result<Value> {
+    if folder.join(MANIFEST).exists() { Ok(manifest(folder)?.provenance) } else { Ok(Value::Null) }
+}
+
+fn manifest(folder: &Path) -> Result<Manifest> {
+    let path = folder.join(MANIFEST);
+    let json: Value = read_json(&path)?;
+    if json["format"] != FORMAT {
+        let problem = format!("format {} is not {FORMAT}, the one this version reads", json["format"]);
+        return Err(Error::format(&path, problem));
+    }
+    read_json(&path)
 }
 
 /// Refuses a target that replacing would cost files of others.
@@ -82,10 +102,13 @@ pub(crate) fn check_target(folder: &Path) -> Result<()> {
         let message = format!("{}: a pair is saved under a name of its own", folder.display());
         return Err(Error::new(ErrorKind::Config, message));
     }
-    let ours = [parts(Role::Query), parts(Role::Document)].concat();
+    let ours = |name: &str| {
+        let route = |role: Role| name.strip_prefix(role.as_str()).is_some_and(|rest| rest.starts_with('_'));
+        name == MANIFEST || ROUTER_FILES.contains(&name) || route(Role::Query) || route(Role::Document)
+    };
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name != MANIFEST && !ours.iter().any(|part| name == part.as_str()) {
+        if !name.to_str().is_some_and(ours) {
             let message = format!("{}: the folder holds {name:?}, which is no part of a saved pair", folder.display());
             return Err(Error::new(ErrorKind::Io, message));
         }
@@ -102,15 +125,17 @@ pub(crate) fn save_pair(
     folder: &Path,
     query: &QueryTower<AnyEncoder>,
     document: &DocumentTower<AnyEncoder>,
+    provenance: &Value,
 ) -> Result<()> {
     check_target(folder)?;
     let (partial, old) = (sibling(folder, "partial"), sibling(folder, "old"));
     remove(&partial)?;
     create_folder(&partial)?;
-    save_tower(&partial, query)?;
-    save_tower(&partial, document)?;
-    let manifest = Manifest { format: FORMAT, query: TowerManifest::of(query), document: TowerManifest::of(document) };
+    let routes = [write_route(&partial, query)?, write_route(&partial, document)?];
+    let (query, document) = (TowerManifest::of(query), TowerManifest::of(document));
+    let manifest = Manifest { format: FORMAT, query, document, provenance: provenance.clone() };
     write_json(&partial.join(MANIFEST), &manifest)?;
+    write_router(&partial, &routes)?;
     let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(|e| Error::io("rename", from, e));
     if !folder.exists() {
         return rename(&partial, folder);
@@ -137,45 +162,14 @@ fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// Reads a saved pair.
+/// Loads the tower of one role from a folder in any layout: a saved pair, a model of sentence-transformers,
+/// the published CARE layout, a PEFT adapter, or a Hugging Face folder, which serves either role. Options
+/// that are set replace what the folder says.
 ///
 /// # Errors
-/// When the folder is half written, or as loading each tower.
-pub(crate) fn load_pair(folder: &Path, device: &Device) -> Result<(QueryTower<AnyEncoder>, DocumentTower<AnyEncoder>)> {
-    let Manifest { query, document, .. } = read_manifest(folder)?;
-    Ok((query.load(folder, device)?, document.load(folder, device)?))
-}
-
-/// Loads the tower of one role: that of a saved pair, or a single encoder folder, which serves either
-/// role. Options that are set replace the saved settings.
-///
-/// # Errors
-/// When the folder is missing or half written, or as [`load_tower`](crate::load_tower).
-pub fn open_tower<T: Text>(folder: &Path, options: &EncoderOptions, device: &Device) -> Result<Tower<T, AnyEncoder>> {
-    if !is_pair(folder) {
-        return load_tower(folder, options, device);
-    }
-    let Manifest { query, document, .. } = read_manifest(folder)?;
-    let manifest = match T::ROLE {
-        Role::Query => query,
-        Role::Document => document,
-    };
-    options.apply(manifest.load(folder, device)?)
-}
-
-fn read_manifest(folder: &Path) -> Result<Manifest> {
-    let refuse = |problem: String| Err(Error::new(ErrorKind::Format, format!("{}: {problem}", folder.display())));
-    let path = folder.join(MANIFEST);
-    if !is_pair(folder) {
-        return refuse("no saved pair; a single encoder is read as one tower at a time".into());
-    }
-    if !path.exists() {
-        return refuse(format!("half written: it has a tower but no {MANIFEST}"));
-    }
-    let json: serde_json::Value = read_json(&path)?;
-    if json["format"] != FORMAT {
-        let problem = format!("format {} is not {FORMAT}, the one this version reads", json["format"]);
-        return Err(Error::format(&path, problem));
-    }
-    read_json(&path)
+/// When the folder is missing, half written or none of these; a file is broken; the architecture is unknown;
+/// a tensor is missing, surplus or of another shape; the tokenizer does not fit; an option is out of range.
+pub fn load_tower<T: Text>(folder: &Path, options: &EncoderOptions, device: &Device) -> Result<Tower<T, AnyEncoder>> {
+    let recipe = layout::read(folder)?.of::<T>();
+    recipe.tower(recipe.load_encoder(options, device)?, options, device)
 }

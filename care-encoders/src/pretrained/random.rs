@@ -2,8 +2,8 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use care_core::Result;
 use care_core::layers::ParameterPath;
+use care_core::{Encoder, HeadConfig, Network, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
@@ -19,7 +19,21 @@ use crate::{AnyEncoder, EncoderConfig};
 pub fn random_encoder(config: &EncoderConfig, seed: u64, device: &Device) -> Result<AnyEncoder> {
     // A configuration built in code has not been checked yet.
     let config = EncoderConfig::from_json(config.to_json())?;
-    Ok(randomize(config.build(device), seed, config.initializer_range()))
+    Ok(randomize(config.settings().build(device), seed, config.settings().initializer_range()))
+}
+
+/// A network with a head; a learned projection gets random weights from `seed`.
+///
+/// # Errors
+/// As [`Network::new`].
+pub fn network_with_head(
+    encoder: AnyEncoder,
+    head: HeadConfig,
+    seed: u64,
+    device: &Device,
+) -> Result<Network<AnyEncoder>> {
+    let deviation = (encoder.hidden_size() as f64).sqrt().recip();
+    Network::new(encoder, head, device)?.try_map_projection(|projection| Ok(randomize(projection, seed, deviation)))
 }
 
 /// Fills a module with random weights.
@@ -61,17 +75,18 @@ impl ModuleMapper for Randomizer {
 
 #[cfg(test)]
 mod tests {
-    use care_core::{Encoder, PaddingSide, TokenBatch};
+    use care_core::{PaddingSide, TokenBatch};
 
     use super::*;
-    use crate::{BertConfig, DecoderConfig};
+    use crate::{BertConfig, DecoderConfig, GteConfig};
 
     #[test]
     fn the_seed_decides_the_weights() {
         let device = care_core::Device::Cpu.open().expect("cpu");
         let bert = EncoderConfig::Bert(BertConfig::new(30, 64, 1));
-        let qwen = EncoderConfig::Qwen3(DecoderConfig::new(30, 64, 1));
-        for config in [bert, qwen] {
+        let gte = EncoderConfig::Gte(GteConfig::new(30, 64, 1));
+        let qwen = EncoderConfig::Decoder(DecoderConfig::new(30, 64, 1));
+        for config in [bert, gte, qwen] {
             let states = |seed| {
                 let encoder = random_encoder(&config, seed, &device).expect("a valid configuration");
                 let batch = TokenBatch::pad(&[vec![5, 6, 7]], 0, PaddingSide::Right);

@@ -1,0 +1,199 @@
+//! The fields of a GTE `config.json` that decide what the network computes.
+
+use burn::tensor::Device;
+use care_core::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Gte;
+use crate::AnyEncoder;
+use crate::layers::{Activation, RopeParameters, RopeScaling};
+use crate::registry::{Settings, require_dropout, require_range, require_sizes};
+
+/// A GTE configuration, by the names of Hugging Face's `config.json` for `model_type: gte`.
+///
+/// The authors' form, `model_type: new`, is the same network under other names. It is read, and saved as
+/// `gte`, which transformers loads without code from elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GteConfig {
+    /// Rows of the token embedding table.
+    pub vocab_size: usize,
+    /// Width of a hidden state.
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub num_hidden_layers: usize,
+    /// Number of attention heads; divides `hidden_size` into an even number of components.
+    pub num_attention_heads: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// The longest text.
+    #[serde(default = "default_positions")]
+    pub max_position_embeddings: usize,
+    /// Rows of the token-type table; every token has type 0. With 0 rows there are no types.
+    #[serde(default = "default_types")]
+    pub type_vocab_size: usize,
+    /// Added to the variance in layer norms.
+    #[serde(default = "default_eps")]
+    pub layer_norm_eps: f64,
+    /// The function inside the feed-forward block.
+    #[serde(default = "default_activation")]
+    pub hidden_act: Activation,
+    /// Probability of dropping a hidden component in training.
+    #[serde(default = "default_dropout")]
+    pub hidden_dropout_prob: f64,
+    /// Standard deviation of random weights.
+    #[serde(default = "default_range")]
+    pub initializer_range: f64,
+    /// The rotary settings, in either spelling.
+    pub rope_parameters: RopeParameters,
+    /// The padding token; 1 by default.
+    #[serde(default = "default_pad")]
+    pub pad_token_id: Option<u32>,
+}
+
+/// Base of the rotary frequencies where a `gte` configuration has none.
+const NATIVE_THETA: f64 = 160_000.0;
+/// Base of the rotary frequencies where a `new` configuration has none.
+const NEW_THETA: f64 = 10_000.0;
+
+fn default_positions() -> usize {
+    8192
+}
+fn default_types() -> usize {
+    1
+}
+fn default_eps() -> f64 {
+    1e-12
+}
+fn default_activation() -> Activation {
+    Activation::Gelu
+}
+fn default_dropout() -> f64 {
+    0.1
+}
+fn default_range() -> f64 {
+    0.02
+}
+fn default_pad() -> Option<u32> {
+    Some(1)
+}
+
+impl GteConfig {
+    /// A GTE with its usual proportions: 64 components a head, a feed-forward block four times as wide,
+    /// 8,192 positions, no dropout.
+    pub fn new(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> Self {
+        Self {
+            vocab_size,
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads: (hidden_size / 64).max(1),
+            intermediate_size: 4 * hidden_size,
+            max_position_embeddings: default_positions(),
+            type_vocab_size: default_types(),
+            layer_norm_eps: default_eps(),
+            hidden_act: default_activation(),
+            hidden_dropout_prob: 0.0,
+            initializer_range: default_range(),
+            rope_parameters: RopeParameters::new(NATIVE_THETA),
+            pad_token_id: default_pad(),
+        }
+    }
+
+    pub(crate) fn normalize(config: &mut Value) -> Result<()> {
+        RopeParameters::normalize(config, NATIVE_THETA);
+        Ok(())
+    }
+
+    /// Brings a `config.json` of the authors' form into Hugging Face's, and refuses what the network does
+    /// not compute.
+    pub(crate) fn normalize_new(config: &mut Value) -> Result<()> {
+        let supported = [
+            ("position_embedding_type", Value::from("rope")),
+            ("layer_norm_type", "layer_norm".into()),
+            ("logn_attention_scale", false.into()),
+        ];
+        for (field, value) in supported {
+            if let Some(found) = config.get(field)
+                && !found.is_null()
+                && *found != value
+            {
+                return Err(Error::new(ErrorKind::Config, format!("`{field}` {found} is not supported")));
+            }
+        }
+        if config.pointer("/rope_scaling/mixed_b").is_some_and(|mixed| !mixed.is_null()) {
+            return Err(Error::new(ErrorKind::Config, "rotary scaling with `mixed_b` is not supported"));
+        }
+        RopeParameters::normalize(config, NEW_THETA);
+        Ok(())
+    }
+
+    /// The rotary settings that `gte` has a name for.
+    ///
+    /// # Reference
+    /// The authors' mixture of NTK scaling with a factor `f` multiplies the base by `f` and divides every
+    /// frequency by `f^(2 / head_dim)`, which is a linear scaling with another base.
+    pub(crate) fn in_native_form(mut self) -> Self {
+        if let RopeScaling::Ntk { factor } = self.rope_parameters.scaling {
+            self.rope_parameters = RopeParameters {
+                rope_theta: self.rope_parameters.rope_theta * factor,
+                scaling: RopeScaling::Linear { factor: factor.powf(2.0 / self.head_dim() as f64) },
+            };
+        }
+        self
+    }
+
+    pub(crate) fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_attention_heads.max(1)
+    }
+}
+
+impl Settings for GteConfig {
+    fn model_type(&self) -> &'static str {
+        "gte"
+    }
+
+    fn check(&self) -> Result<()> {
+        require_sizes(&[
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ])?;
+        require_range(self.initializer_range)?;
+        require_dropout(self.hidden_dropout_prob)?;
+        self.rope_parameters.check()?;
+        if !self.hidden_size.is_multiple_of(2 * self.num_attention_heads) {
+            let allowed = format!("a multiple of twice num_attention_heads ({})", self.num_attention_heads);
+            return Err(Error::setting("hidden_size", self.hidden_size, &allowed));
+        }
+        Ok(())
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
+    fn max_positions(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn pad_token_id(&self) -> Option<u32> {
+        self.pad_token_id
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_range
+    }
+
+    fn to_json(&self) -> serde_json::Result<Value> {
+        let mut fields = serde_json::to_value(self)?;
+        RopeParameters::denormalize(&mut fields);
+        Ok(fields)
+    }
+
+    fn build(&self, device: &Device) -> AnyEncoder {
+        AnyEncoder::Gte(Gte::new(self, device))
+    }
+}

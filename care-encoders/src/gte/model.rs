@@ -1,0 +1,80 @@
+//! The GTE network.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use care_core::layers::Linear;
+use care_core::{Encoder, TokenBatch};
+
+use super::GteConfig;
+use crate::layers::{
+    AttentionMask, GatedBias, GatedMlp, LinearLayers, PostNormBlock, PostNormShape, RotaryTable, TextEmbeddings,
+    layer_linears,
+};
+
+/// GTE without a pooler: the query tower of the paper.
+///
+/// # Reference
+/// Zhang et al. 2024, arXiv 2407.19669; Hugging Face's `GteModel`, and `NewModel` of the authors'
+/// `new-impl`. DIFFERENCE: in training, hidden states are dropped out but attention weights are not.
+#[derive(Module, Debug)]
+pub struct Gte {
+    embeddings: TextEmbeddings,
+    layers: Vec<PostNormBlock<GatedMlp>>,
+    #[module(skip)]
+    config: GteConfig,
+}
+
+impl Gte {
+    /// A network whose weights are zero until a checkpoint or a seed fills them.
+    pub(crate) fn new(config: &GteConfig, device: &Device) -> Self {
+        let shape = PostNormShape {
+            vocab: config.vocab_size,
+            width: config.hidden_size,
+            positions: 0,
+            types: config.type_vocab_size,
+            heads: config.num_attention_heads,
+            eps: config.layer_norm_eps,
+            dropout: config.hidden_dropout_prob,
+        };
+        let bias = GatedBias { inner: false, down: true };
+        let mlp = || GatedMlp::new(config.hidden_size, config.intermediate_size, bias, config.hidden_act, device);
+        Self {
+            embeddings: TextEmbeddings::new(&shape, device),
+            layers: (0..config.num_hidden_layers).map(|_| PostNormBlock::new(&shape, mlp(), device)).collect(),
+            config: config.clone(),
+        }
+    }
+
+    /// The configuration the network was built from.
+    pub fn config(&self) -> &GteConfig {
+        &self.config
+    }
+}
+
+impl LinearLayers for Gte {
+    fn linears(&mut self) -> Vec<(String, &mut Linear)> {
+        layer_linears(&mut self.layers, PostNormBlock::linears)
+    }
+}
+
+impl Encoder for Gte {
+    fn hidden_size(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn max_positions(&self) -> usize {
+        self.config.max_position_embeddings
+    }
+
+    fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
+        let device = self.embeddings.device();
+        let mask = AttentionMask::new(batch, false, &device);
+        let rotary = RotaryTable::new(batch.seq_len(), self.config.head_dim(), &self.config.rope_parameters, &device);
+        let embedded = self.embeddings.forward(batch, 0);
+        self.layers.iter().fold(embedded, |states, layer| layer.forward(states, Some(&rotary), &mask))
+    }
+}

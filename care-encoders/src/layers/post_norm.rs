@@ -1,0 +1,112 @@
+//! What BERT and GTE are made of: embeddings with a norm, and blocks with a norm after each sum.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Tensor};
+use care_core::TokenBatch;
+use care_core::layers::Linear;
+
+use super::{AttentionMask, AttentionShape, Embedding, FeedForward, LayerNorm, RotaryTable, SelfAttention};
+
+/// The sum of a token's vectors, normed.
+#[derive(Module, Debug)]
+pub(crate) struct TextEmbeddings {
+    word: Embedding,
+    position: Option<Embedding>,
+    token_type: Option<Embedding>,
+    norm: LayerNorm,
+    dropout: Dropout,
+}
+
+/// The sizes of a [`TextEmbeddings`] and of the blocks over it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PostNormShape {
+    pub(crate) vocab: usize,
+    pub(crate) width: usize,
+    /// Rows of the position table; 0 for none.
+    pub(crate) positions: usize,
+    /// Rows of the token-type table; 0 for none.
+    pub(crate) types: usize,
+    pub(crate) heads: usize,
+    pub(crate) eps: f64,
+    pub(crate) dropout: f64,
+}
+
+impl PostNormShape {
+    fn norm(&self, device: &Device) -> LayerNorm {
+        LayerNorm::new(self.width, self.eps, device)
+    }
+
+    fn dropout(&self) -> Dropout {
+        DropoutConfig::new(self.dropout).init()
+    }
+}
+
+impl TextEmbeddings {
+    pub(crate) fn new(shape: &PostNormShape, device: &Device) -> Self {
+        let table = |rows: usize| (rows > 0).then(|| Embedding::new(rows, shape.width, device));
+        Self {
+            word: Embedding::new(shape.vocab, shape.width, device),
+            position: table(shape.positions),
+            token_type: table(shape.types),
+            norm: shape.norm(device),
+            dropout: shape.dropout(),
+        }
+    }
+
+    /// Where the network computes.
+    pub(crate) fn device(&self) -> Device {
+        self.word.device()
+    }
+
+    /// The first token of a text gets the row `first_position` of the position table. Every token has type 0.
+    ///
+    /// # Shapes
+    /// `[batch, seq]` to `[batch, seq, width]`.
+    pub(crate) fn forward(&self, batch: &TokenBatch, first_position: usize) -> Tensor<3> {
+        let device = self.device();
+        let mut sum = self.word.forward(batch.input_ids(&device));
+        if let Some(positions) = &self.position {
+            sum = sum + positions.forward(batch.position_ids(&device) + first_position as i64);
+        }
+        if let Some(types) = &self.token_type {
+            sum = sum + types.first_row();
+        }
+        self.dropout.forward(self.norm.forward(sum))
+    }
+}
+
+/// Attention and a feed-forward block, each added to its input and normed.
+#[derive(Module, Debug)]
+pub(crate) struct PostNormBlock<F: FeedForward> {
+    attention: SelfAttention,
+    attention_norm: LayerNorm,
+    mlp: F,
+    mlp_norm: LayerNorm,
+    dropout: Dropout,
+}
+
+impl<F: FeedForward> PostNormBlock<F> {
+    pub(crate) fn new(shape: &PostNormShape, mlp: F, device: &Device) -> Self {
+        Self {
+            attention: SelfAttention::new(AttentionShape::even(shape.width, shape.heads), device),
+            attention_norm: shape.norm(device),
+            mlp,
+            mlp_norm: shape.norm(device),
+            dropout: shape.dropout(),
+        }
+    }
+
+    pub(crate) fn linears(&mut self) -> impl Iterator<Item = (&'static str, &mut Linear)> {
+        self.attention.linears().into_iter().chain(self.mlp.linears())
+    }
+
+    /// # Shapes
+    /// `[batch, seq, width]`, unchanged.
+    pub(crate) fn forward(&self, input: Tensor<3>, rotary: Option<&RotaryTable>, mask: &AttentionMask) -> Tensor<3> {
+        let attended = self.dropout.forward(self.attention.forward(input.clone(), rotary, mask));
+        let middle = self.attention_norm.forward(input + attended);
+        let fed = self.dropout.forward(self.mlp.forward(middle.clone()));
+        self.mlp_norm.forward(middle + fed)
+    }
+}

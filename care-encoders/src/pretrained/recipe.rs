@@ -1,0 +1,176 @@
+//! What a folder says about one tower, whatever its layout.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use care_core::{
+    Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Result, Role, Text, Tower, TruncationOrder,
+};
+
+use super::checkpoint::Checkpoint;
+use super::folder::{CONFIG, load_encoder, load_tokenizer};
+use super::table::PROJECTION;
+use super::weights::fill_from;
+use crate::{AnyEncoder, EncoderConfig, EncoderOptions};
+
+/// Texts are cut here when nothing else is said: the paper's limit.
+const DEFAULT_MAX_LENGTH: usize = 512;
+
+/// Where a tower's parts are, and how they make a tower.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Recipe {
+    /// The Hugging Face folder of network and tokenizer.
+    pub(crate) transformer: PathBuf,
+    /// The folder of the learned projection's weights, if the head has one.
+    pub(crate) dense: Option<PathBuf>,
+    /// A PEFT adapter of the network.
+    pub(crate) adapter: Option<PathBuf>,
+    /// The head; that of the architecture without one.
+    pub(crate) head: Option<HeadConfig>,
+    /// The longest text in tokens.
+    pub(crate) max_length: Option<usize>,
+    /// Template or prefix.
+    pub(crate) instruction: String,
+    /// The special token that ends every text, where it was noted.
+    pub(crate) terminal_token: Option<Option<u32>>,
+}
+
+impl Recipe {
+    /// A Hugging Face folder and nothing else.
+    pub(crate) fn bare(transformer: &Path) -> Self {
+        Self {
+            transformer: transformer.to_owned(),
+            dense: None,
+            adapter: None,
+            head: None,
+            max_length: None,
+            instruction: String::new(),
+            terminal_token: None,
+        }
+    }
+
+    /// The configuration of the network.
+    ///
+    /// # Errors
+    /// As [`EncoderConfig::from_file`].
+    pub(crate) fn config(&self) -> Result<EncoderConfig> {
+        EncoderConfig::from_file(&self.transformer.join(CONFIG))
+    }
+
+    /// Loads the network, with its adapter merged.
+    ///
+    /// # Errors
+    /// As [`load_encoder`], and when the adapter does not fit.
+    pub(crate) fn load_encoder(&self, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
+        let encoder = load_encoder(&self.transformer, options, device)?;
+        match self.adapter(options) {
+            Some(adapter) => Ok(encoder.with_adapter(adapter)?.merge_lora()),
+            None => Ok(encoder),
+        }
+    }
+
+    fn adapter<'a>(&'a self, options: &'a EncoderOptions) -> Option<&'a PathBuf> {
+        options.adapter.as_ref().or(self.adapter.as_ref())
+    }
+
+    /// Whether two towers run the same network, so that its weights need to be in memory only once.
+    pub(crate) fn shares_encoder(
+        &self,
+        options: &EncoderOptions,
+        other: &Self,
+        other_options: &EncoderOptions,
+    ) -> bool {
+        self.transformer == other.transformer
+            && self.adapter(options) == other.adapter(other_options)
+            && options.precision == other_options.precision
+    }
+
+    /// The tower of a network whose weights are loaded. Options that are set replace what the folder says.
+    ///
+    /// # Errors
+    /// When the tokenizer or the projection does not fit, or an option is out of range.
+    pub(crate) fn tower<T: Text>(
+        &self,
+        encoder: AnyEncoder,
+        options: &EncoderOptions,
+        device: &Device,
+    ) -> Result<Tower<T, AnyEncoder>> {
+        let config = encoder.config();
+        let saved = self.head.clone().unwrap_or_else(|| HeadConfig::new(config.default_pooling()));
+        let head = HeadConfig {
+            pooling: options.pooling.unwrap_or(saved.pooling),
+            projection: saved.projection,
+            dim: options.dim.or(saved.dim),
+            truncation: options.truncation.unwrap_or(saved.truncation),
+            normalize: options.normalize.unwrap_or(saved.normalize),
+        };
+        let default = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(config.max_positions());
+        let tokenizer = load_tokenizer(&self.transformer, &config, default)?
+            .with_max_length(options.max_length.unwrap_or(default))?;
+        let mut network = Network::new(encoder, head, device)?;
+        if let Some(dense) = &self.dense {
+            let checkpoint = Checkpoint::open(dense)?;
+            network = network
+                .try_map_projection(|projection| fill_from(&checkpoint, &PROJECTION, Default::default(), projection))?;
+        }
+        let instruction = Instruction::new(options.instruction.as_ref().unwrap_or(&self.instruction))?;
+        let tower = Tower::new(tokenizer, network, instruction)?;
+        self.check_terminal_token(&tower)?;
+        Ok(tower)
+    }
+
+    fn check_terminal_token<T: Text>(&self, tower: &Tower<T, AnyEncoder>) -> Result<()> {
+        let found = tower.tokenizer().terminal_token();
+        match self.terminal_token {
+            Some(saved) if saved != found => {
+                let (folder, role) = (self.transformer.display(), T::ROLE.as_str());
+                Err(Error::new(
+                    ErrorKind::Tokenizer,
+                    format!(
+                        "{folder}: the {role} tower was saved with terminal token {saved:?} but its tokenizer adds {found:?}"
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The two towers of one folder.
+#[derive(Debug, Clone)]
+pub(crate) struct PairRecipe {
+    pub(crate) query: Recipe,
+    pub(crate) document: Recipe,
+}
+
+impl PairRecipe {
+    /// One encoder in both roles.
+    pub(crate) fn same(recipe: Recipe) -> Self {
+        Self { query: recipe.clone(), document: recipe }
+    }
+
+    /// The recipe of a role.
+    pub(crate) fn of<T: Text>(self) -> Recipe {
+        match T::ROLE {
+            Role::Query => self.query,
+            Role::Document => self.document,
+        }
+    }
+
+    /// Two encoders as the published CARE code uses them: CLS for queries, the last token for documents,
+    /// vectors normalised and then cut to the query tower's width.
+    ///
+    /// # Errors
+    /// When one of the two folders has no readable configuration.
+    pub(crate) fn published(mut query: Recipe, mut document: Recipe) -> Result<Self> {
+        let narrow = query.config()?.settings().hidden_size();
+        let wide = document.config()?.settings().hidden_size();
+        let head = |pooling| {
+            let truncation = TruncationOrder::NormalizeThenTruncate;
+            HeadConfig { truncation, dim: (wide > narrow).then_some(narrow), ..HeadConfig::new(pooling) }
+        };
+        query.head = Some(head(Pooling::Cls));
+        document.head = Some(head(Pooling::LastToken));
+        Ok(Self { query, document })
+    }
+}
