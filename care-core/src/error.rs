@@ -24,6 +24,9 @@ pub enum ErrorKind {
     Dimension,
     /// A vector holds NaN or an infinity.
     NonFinite,
+    /// The Hugging Face hub and its cache do not give what was asked for: no network, no permission, no
+    /// such repository, or a file that is not what it should be.
+    Hub,
 }
 
 /// An error with its kind, its message and, where there is one, its cause.

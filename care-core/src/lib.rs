@@ -6,6 +6,8 @@ mod embedder;
 mod embeddings;
 mod encoder;
 mod error;
+#[cfg(feature = "hub")]
+mod hub;
 mod index;
 mod jsonl;
 pub mod layers;
@@ -22,6 +24,8 @@ pub use embedder::Embedder;
 pub use embeddings::Embeddings;
 pub use encoder::Encoder;
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "hub")]
+pub use hub::{Download, Hub, HubConfig, RepoId, RepoKind, Snapshot};
 pub use index::{FlatIndex, Hit};
 pub use jsonl::read_jsonl;
 pub use normalize::l2_normalize;

@@ -1,0 +1,198 @@
+//! A repository's folder in the cache that Hugging Face programs share.
+//!
+//! ```text
+//! models--org--name/
+//!   refs/main                    the commit that the branch was at
+//!   blobs/<etag>                 contents, by their hash
+//!   snapshots/<commit>/<file>    links to the contents
+//!   care/<commit>.json           every file of the commit; only this library writes and reads it
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use hf_hub::{Cache, Repo, RepoType};
+use serde::{Deserialize, Serialize};
+
+use super::Snapshot;
+use super::repo::{RepoId, RepoKind, is_commit};
+use crate::{Error, Result};
+
+/// The files of one commit, as the hub listed them.
+#[derive(Serialize, Deserialize)]
+struct Listing {
+    files: Vec<String>,
+}
+
+/// What the cache has of a revision.
+pub(super) enum Cached {
+    /// Every file that is needed.
+    Usable(Snapshot),
+    /// Not that; the sentence says why.
+    Unusable(String),
+}
+
+/// One repository's part of the cache.
+pub(super) struct RepoCache {
+    cache: Cache,
+    kind: RepoKind,
+    id: RepoId,
+    folder: PathBuf,
+}
+
+impl RepoCache {
+    pub(super) fn new(cache: &Path, kind: RepoKind, id: &RepoId) -> Self {
+        let cache = Cache::new(cache.to_path_buf());
+        let mut this = Self { cache, kind, id: id.clone(), folder: PathBuf::new() };
+        this.folder = this.cache.path().join(this.repo(id.revision_or_main()).folder_name());
+        this
+    }
+
+    /// The repository at a revision, in hf-hub's terms.
+    pub(super) fn repo(&self, revision: &str) -> Repo {
+        let kind = match self.kind {
+            RepoKind::Model => RepoType::Model,
+            RepoKind::Dataset => RepoType::Dataset,
+        };
+        Repo::with_revision(self.id.name().to_string(), kind, revision.to_string())
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit)
+    }
+
+    pub(super) fn blob(&self, etag: &str) -> PathBuf {
+        self.folder.join("blobs").join(etag)
+    }
+
+    /// What is there of the revision. Where the commit's files are known, they decide; where another
+    /// program filled the folder, `lacking` does.
+    pub(super) fn look_up(
+        &self,
+        wanted: &dyn Fn(&str) -> bool,
+        lacking: &dyn Fn(&Path) -> Option<String>,
+    ) -> Result<Cached> {
+        let cache = self.cache.path().display();
+        let Some(commit) = self.commit()?.filter(|commit| self.snapshot(commit).is_dir()) else {
+            return Ok(Cached::Unusable(format!("it is not in the cache {cache}")));
+        };
+        let folder = self.snapshot(&commit);
+        let lacks = match self.listing(&commit)? {
+            Some(files) => files.into_iter().filter(|file| wanted(file)).find(|file| !folder.join(file).is_file()),
+            None => lacking(&folder),
+        };
+        Ok(match lacks {
+            Some(file) => Cached::Unusable(format!("the cache {cache} has commit {commit} without {file}")),
+            None => Cached::Usable(Snapshot { folder, commit }),
+        })
+    }
+
+    /// Notes the commit that the revision is at, and the commit's files.
+    pub(super) fn record(&self, commit: &str, files: &[String]) -> Result<()> {
+        let listing = Listing { files: files.to_vec() };
+        let text = serde_json::to_string(&listing)
+            .map_err(|e| Error::format(&self.listing_path(commit), "cannot be written").with_source(e))?;
+        write(&self.listing_path(commit), &text)?;
+        let revision = self.id.revision_or_main();
+        if is_commit(revision) { Ok(()) } else { write(&self.ref_path(revision), commit) }
+    }
+
+    /// Makes a content that is in the cache the commit's file.
+    pub(super) fn link(&self, etag: &str, commit: &str, file: &str) -> Result<PathBuf> {
+        let pointer = self.snapshot(commit).join(file);
+        create_parent(&pointer)?;
+        link_or_copy(&self.blob(etag), etag, file, &pointer).map_err(|e| Error::io("write", &pointer, e))?;
+        Ok(pointer)
+    }
+
+    /// Removes a link to a content that is gone, which would be in the way of a new one.
+    pub(super) fn unlink_dangling(&self, commit: &str, file: &str) -> Result<()> {
+        let pointer = self.snapshot(commit).join(file);
+        if pointer.exists() { Ok(()) } else { remove(&pointer) }
+    }
+
+    /// Removes a content and the commit's file that shows it.
+    pub(super) fn discard(&self, etag: &str, commit: &str, file: &str) -> Result<()> {
+        remove(&self.snapshot(commit).join(file))?;
+        remove(&self.blob(etag))
+    }
+
+    /// Removes the ref that hf-hub writes for a commit; the Python library writes none.
+    pub(super) fn remove_commit_ref(&self, commit: &str) -> Result<()> {
+        remove(&self.ref_path(commit))
+    }
+
+    /// The commit of the revision, as far as the cache knows.
+    fn commit(&self) -> Result<Option<String>> {
+        let revision = self.id.revision_or_main();
+        if is_commit(revision) {
+            return Ok(Some(revision.to_string()));
+        }
+        let commit = read(&self.ref_path(revision))?;
+        Ok(commit.map(|commit| commit.trim().to_string()).filter(|commit| is_commit(commit)))
+    }
+
+    fn listing(&self, commit: &str) -> Result<Option<Vec<String>>> {
+        let path = self.listing_path(commit);
+        let Some(text) = read(&path)? else {
+            return Ok(None);
+        };
+        let listing: Listing = serde_json::from_str(&text)
+            .map_err(|e| Error::format(&path, "no list of a commit's files; remove it").with_source(e))?;
+        Ok(Some(listing.files))
+    }
+
+    fn ref_path(&self, revision: &str) -> PathBuf {
+        self.folder.join("refs").join(revision)
+    }
+
+    fn listing_path(&self, commit: &str) -> PathBuf {
+        self.folder.join("care").join(format!("{commit}.json"))
+    }
+}
+
+/// The content of a file, `None` where there is none.
+fn read(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(_) if !path.is_file() => Ok(None),
+        Err(e) => Err(Error::io("read", path, e)),
+    }
+}
+
+/// Writes beside the file's place and renames, so that no reader sees half of it.
+fn write(path: &Path, text: &str) -> Result<()> {
+    create_parent(path)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|e| Error::io("write", path, e))
+}
+
+fn create_parent(path: &Path) -> Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    std::fs::create_dir_all(parent).map_err(|e| Error::io("create folder", parent, e))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// A relative link, as the Python library makes it, so that the cache can be moved.
+#[cfg(unix)]
+fn link_or_copy(_blob: &Path, etag: &str, file: &str, pointer: &Path) -> std::io::Result<()> {
+    let up = "../".repeat(file.split('/').count() + 1);
+    std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), pointer)
+}
+
+#[cfg(not(unix))]
+fn link_or_copy(blob: &Path, _etag: &str, _file: &str, pointer: &Path) -> std::io::Result<()> {
+    std::fs::copy(blob, pointer).map(|_| ())
+}

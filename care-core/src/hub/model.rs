@@ -1,0 +1,205 @@
+//! Which files of a repository a model consists of, and whether a folder has them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// Folders with the same weights in formats of other programs.
+const OTHER_FORMATS: [&str; 4] = ["onnx", "openvino", "original", "coreml"];
+/// Any of these says what a folder's model is.
+const ENTRIES: [&str; 3] = ["config.json", "modules.json", "router_config.json"];
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Whether a model repository's file is downloaded: JSON and safetensors, in the root and in the folders
+/// of a model's parts.
+pub(super) fn is_model_file(file: &str) -> bool {
+    let mut folders: Vec<&str> = file.split('/').collect();
+    let name = folders.pop().unwrap_or_default();
+    (name.ends_with(".json") || name.ends_with(".safetensors"))
+        && !folders.iter().any(|folder| OTHER_FORMATS.contains(folder))
+}
+
+/// The first file that a model's folder lacks, as far as the folder itself tells.
+///
+/// Asked of folders whose full list of files is not known: those that another program downloaded.
+pub(super) fn lacking_file(folder: &Path) -> Option<String> {
+    let mut files = BTreeSet::new();
+    list_files(folder, "", &mut files);
+    if !files.iter().any(|file| ENTRIES.contains(&split(file).1)) {
+        return Some(ENTRIES[0].to_string());
+    }
+    let named = files.iter().flat_map(|file| files_named_by(folder, file, &files)).find(|file| !files.contains(file));
+    named.or_else(|| lacking_part(folder, &files))
+}
+
+/// The files beside `file` that have to be there because `file` says so.
+fn files_named_by(folder: &Path, file: &str, files: &BTreeSet<String>) -> Vec<String> {
+    let (beside, name) = split(file);
+    let required: Vec<String> = if name == "config.json" {
+        let config = read_json(&folder.join(file));
+        let has = |field| config.get(field).is_some();
+        let weights = if files.contains(&format!("{beside}{INDEX}")) { INDEX } else { WEIGHTS };
+        match (has("model_type"), has("in_features")) {
+            (true, _) => vec![weights.into(), "tokenizer.json".into()],
+            (_, true) => vec![weights.into()],
+            _ => Vec::new(),
+        }
+    } else if name.ends_with(".safetensors.index.json") {
+        let index = read_json(&folder.join(file));
+        let shards = index.get("weight_map").and_then(Value::as_object);
+        let shards: BTreeSet<&str> =
+            shards.into_iter().flat_map(|map| map.values()).filter_map(Value::as_str).collect();
+        shards.into_iter().map(str::to_string).collect()
+    } else {
+        Vec::new()
+    };
+    required.into_iter().map(|name| format!("{beside}{name}")).collect()
+}
+
+/// The configuration of the first part that `modules.json` or `router_config.json` names and that has no
+/// file at all.
+fn lacking_part(folder: &Path, files: &BTreeSet<String>) -> Option<String> {
+    let parts = files.iter().flat_map(|file| {
+        let (beside, name) = split(file);
+        let parts = match name {
+            "modules.json" => modules(&read_json(&folder.join(file))),
+            "router_config.json" => router_parts(&read_json(&folder.join(file))),
+            _ => Vec::new(),
+        };
+        parts.into_iter().map(move |part| format!("{beside}{part}/"))
+    });
+    let mut parts = parts.filter(|part| !files.iter().any(|file| file.starts_with(part.as_str())));
+    parts.next().map(|part| format!("{part}config.json"))
+}
+
+/// Paths of the modules that have files. The root's path is empty.
+fn modules(json: &Value) -> Vec<String> {
+    let modules = json.as_array().into_iter().flatten();
+    let modules = modules.filter_map(|module| Some((module.get("path")?.as_str()?, module.get("type")?.as_str()?)));
+    modules.filter(|(path, kind)| !path.is_empty() && has_files(kind)).map(|(path, _)| path.to_string()).collect()
+}
+
+fn router_parts(json: &Value) -> Vec<String> {
+    let types = json.get("types").and_then(Value::as_object);
+    let types = types.into_iter().flatten().filter_map(|(path, kind)| Some((path, kind.as_str()?)));
+    types.filter(|(_, kind)| has_files(kind)).map(|(path, _)| path.clone()).collect()
+}
+
+/// Normalising has no settings, so its folder is empty, and git keeps no empty folder.
+fn has_files(module_type: &str) -> bool {
+    module_type.rsplit('.').next() != Some("Normalize")
+}
+
+/// The folder with its final slash, empty for the root, and the name.
+fn split(file: &str) -> (&str, &str) {
+    file.split_at(file.rfind('/').map_or(0, |slash| slash + 1))
+}
+
+/// What cannot be read is left to the loader, whose message is better.
+fn read_json(path: &Path) -> Value {
+    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// Every file below a folder, by its path with slashes. A link to nothing is no file.
+fn list_files(folder: &Path, beside: &str, files: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = format!("{beside}{}", entry.file_name().to_string_lossy());
+        let path = entry.path();
+        if path.is_file() {
+            files.insert(name);
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            list_files(&path, &format!("{name}/"), files);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_and_safetensors_are_wanted_outside_of_other_formats() {
+        for file in [
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "1_Pooling/config.json",
+            "2_Dense/model.safetensors",
+            "query_0_Transformer/tokenizer.json",
+        ] {
+            assert!(is_model_file(file), "{file}");
+        }
+        for file in [
+            "pytorch_model.bin",
+            "README.md",
+            "model.gguf",
+            "tf_model.h5",
+            "flax_model.msgpack",
+            "onnx/config.json",
+            "onnx/model.onnx",
+            "openvino/a/config.json",
+            "original/params.json",
+            "coreml/model.safetensors",
+        ] {
+            assert!(!is_model_file(file), "{file}");
+        }
+    }
+
+    /// The first file that a folder of these files lacks.
+    fn lacking(files: &[(&str, &str)]) -> Option<String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, content) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(path, content).expect("written");
+        }
+        lacking_file(folder.path())
+    }
+
+    #[test]
+    fn a_network_needs_its_weights_and_its_tokenizer() {
+        let config = ("config.json", r#"{"model_type": "bert"}"#);
+        let (weights, tokenizer) = (("model.safetensors", ""), ("tokenizer.json", "{}"));
+        assert_eq!(lacking(&[weights, tokenizer]).as_deref(), Some("config.json"));
+        assert_eq!(lacking(&[config, tokenizer]).as_deref(), Some("model.safetensors"));
+        assert_eq!(lacking(&[config, weights]).as_deref(), Some("tokenizer.json"));
+        assert_eq!(lacking(&[config, weights, tokenizer]), None);
+        let part = ("query_0_Transformer/config.json", r#"{"model_type": "bert"}"#);
+        assert_eq!(lacking(&[part]).as_deref(), Some("query_0_Transformer/model.safetensors"));
+    }
+
+    #[test]
+    fn an_index_needs_every_shard() {
+        let index = r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+        let mut files = vec![
+            ("config.json", r#"{"model_type": "qwen3"}"#),
+            ("tokenizer.json", "{}"),
+            ("model.safetensors.index.json", index),
+            ("model-1.safetensors", ""),
+        ];
+        assert_eq!(lacking(&files).as_deref(), Some("model-2.safetensors"));
+        files.push(("model-2.safetensors", ""));
+        assert_eq!(lacking(&files), None);
+    }
+
+    #[test]
+    fn named_modules_need_their_folders_unless_they_have_no_settings() {
+        let modules = r#"[
+            {"path": "", "type": "sentence_transformers.models.Transformer"},
+            {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+            {"path": "2_Dense", "type": "sentence_transformers.models.Dense"},
+            {"path": "3_Normalize", "type": "sentence_transformers.models.Normalize"}
+        ]"#;
+        let mut files = vec![("modules.json", modules), ("1_Pooling/config.json", "{}")];
+        assert_eq!(lacking(&files).as_deref(), Some("2_Dense/config.json"));
+        files.push(("2_Dense/config.json", r#"{"in_features": 4}"#));
+        assert_eq!(lacking(&files).as_deref(), Some("2_Dense/model.safetensors"));
+        files.push(("2_Dense/model.safetensors", ""));
+        assert_eq!(lacking(&files), None);
+
+        let router = r#"{"types": {"query_0_Transformer": "a.Transformer", "query_1_Normalize": "a.Normalize"}}"#;
+        assert_eq!(lacking(&[("router_config.json", router)]).as_deref(), Some("query_0_Transformer/config.json"));
+    }
+}
