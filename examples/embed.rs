@@ -19,7 +19,7 @@ fn main() -> Result<()> {
 
     // For a saved pair the defaults are right: everything is stored with it. A bare encoder does not
     // say how it was trained to be used; these are the settings of the e5 family.
-    let (query, document) = if AsymmetricEncoder::is_pair(&folder) {
+    let (query, document) = if AsymmetricEncoder::is_pair(&folder)? {
         (EncoderOptions::default(), EncoderOptions::default())
     } else {
         let e5 = |prefix: &str| EncoderOptions {

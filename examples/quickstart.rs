@@ -142,7 +142,7 @@ fn untrained(device: Device) -> Result<AsymmetricEncoder> {
         initializer_range: 0.05,
         ..DecoderConfig::new(3000, 192, 2)
     };
-    let encoder = random_encoder(&EncoderConfig::Qwen3(config), SEED, &device)?;
+    let encoder = random_encoder(&EncoderConfig::Decoder(config), SEED, &device)?;
     let network = network_with_head(encoder, HeadConfig::new(Pooling::Mean).with_dim(DIM), SEED, &device)?;
     let document = Tower::new(tokenizer, network, Instruction::default())?;
 

@@ -75,7 +75,7 @@ fn towers() -> Result<AsymmetricEncoder> {
     let network = network_with_head(bert, HeadConfig::new(Pooling::Mean), 1, &device)?;
     let query = Tower::new(tokenizer(TokenizerStyle::Bert)?, network, Instruction::default())?;
 
-    let qwen = random_encoder(&EncoderConfig::Qwen3(DecoderConfig::new(3000, 192, 2)), 2, &device)?;
+    let qwen = random_encoder(&EncoderConfig::Decoder(DecoderConfig::new(3000, 192, 2)), 2, &device)?;
     let network = network_with_head(qwen, HeadConfig::new(Pooling::LastToken).with_dim(128), 2, &device)?;
     let document = Tower::new(tokenizer(TokenizerStyle::EndOfText)?, network, Instruction::default())?;
     Ok(AsymmetricEncoder::new(query, document)?)

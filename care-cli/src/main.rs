@@ -31,6 +31,8 @@ enum Command {
     Metrics(commands::metrics::Args),
     /// Search a collection by exact similarity
     Search(commands::search::Args),
+    /// Save a model of any layout as a pair, which sentence-transformers loads too
+    Convert(commands::convert::Args),
     /// Write the built-in demonstration data set as files
     DemoData(commands::demo_data::Args),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(args),
         Command::Metrics(args) => commands::metrics::run(args),
         Command::Search(args) => commands::search::run(args),
+        Command::Convert(args) => commands::convert::run(args),
         Command::DemoData(args) => commands::demo_data::run(args),
     };
     match result {

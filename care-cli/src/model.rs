@@ -1,18 +1,22 @@
 //! The options that say which model, how it reads texts and where it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use care_core::{Device, Pooling, Precision};
+use anyhow::{Context, Result, bail};
+use care_core::{Device, Hub, Pooling, Precision, RepoId};
 use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, EncoderOptions};
 use clap::Args;
+use serde_json::{Value, json};
+
+use crate::progress::download_bar;
 
 /// Options of every command that runs a model.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
-    /// A saved pair, or a single encoder folder that then serves both roles
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
+    /// A folder in any layout (saved pair, sentence-transformers, published CARE, PEFT adapter, Hugging Face;
+    /// a single encoder serves both roles), or ORG/NAME[@REVISION] of the Hugging Face hub
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    model: String,
     /// Which hidden states make a vector: cls, mean or last-token; by default as saved, else by architecture
     #[arg(long)]
     pooling: Option<Pooling>,
@@ -25,55 +29,113 @@ pub(crate) struct ModelArgs {
     /// Tokens in one forward pass at most, padding included
     #[arg(long, value_name = "N", default_value_t = DEFAULT_TOKEN_BUDGET)]
     pub(crate) batch_tokens: usize,
+    /// Scale vectors to length 1, whatever the model says
+    #[arg(long, conflicts_with = "no_normalize")]
+    normalize: bool,
     /// Leave vectors at their length
     #[arg(long)]
     no_normalize: bool,
     /// cpu, wgpu or cuda:0
     #[arg(long, default_value = "cpu")]
     device: Device,
-    /// Number format of weights and activations: f32, bf16 or f16
-    #[arg(long, default_value = "f32")]
-    pub(crate) precision: Precision,
+    /// Number format of weights and activations: f32, bf16 or f16; by default bf16 on CUDA, else f32
+    #[arg(long)]
+    precision: Option<Precision>,
+    /// Take f16 for a decoder of more than a billion weights, where it may overflow
+    #[arg(long)]
+    force_f16: bool,
+}
+
+/// A model that lies on this machine.
+pub(crate) struct Located {
+    pub(crate) folder: PathBuf,
+    /// Which model this is, for reports: as it was given, and the commit of a hub's repository.
+    pub(crate) source: Value,
 }
 
 impl ModelArgs {
     /// How one role's tower reads texts.
-    pub(crate) fn options(&self, instruction: Option<&String>) -> EncoderOptions {
+    pub(crate) fn options(&self, instruction: Option<&String>, adapter: Option<&PathBuf>) -> EncoderOptions {
         EncoderOptions {
             pooling: self.pooling,
             dim: self.dim,
             truncation: None,
             max_length: self.max_length,
             instruction: instruction.cloned(),
-            normalize: self.no_normalize.then_some(false),
+            normalize: if self.normalize { Some(true) } else { self.no_normalize.then_some(false) },
+            precision: Some(self.precision()),
+            force_f16: self.force_f16,
+            adapter: adapter.cloned(),
         }
+    }
+
+    /// The number format, which the device decides if nothing is said.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision.unwrap_or(self.device.default_precision())
     }
 
     /// The device, opened.
     pub(crate) fn device(&self) -> Result<burn::tensor::Device> {
         let device = self.device.open()?;
-        if !device.supports_dtype(self.precision.dtype()) {
-            bail!("device `{}` does not compute in {}", self.device, self.precision.as_str());
+        if !device.supports_dtype(self.precision().dtype()) {
+            bail!("device `{}` does not compute in {}", self.device, self.precision().as_str());
         }
         Ok(device)
     }
+
+    /// The folder of the model.
+    pub(crate) fn locate(&self) -> Result<Located> {
+        locate(&self.model)
+    }
 }
 
-/// Instructions of both roles.
+/// The folder of a model. What is on this machine is never looked for elsewhere.
+pub(crate) fn locate(model: &str) -> Result<Located> {
+    let folder = Path::new(model);
+    if folder.exists() || !model.contains('/') || model.starts_with(['.', '/', '~']) {
+        return Ok(Located { folder: folder.to_owned(), source: json!({ "model": model }) });
+    }
+    let found = || {
+        let id: RepoId = model.parse()?;
+        let mut bar = None;
+        Hub::from_env()?.model(&id, &mut |download| download_bar(&mut bar, &download))
+    };
+    let snapshot =
+        found().with_context(|| format!("there is no folder {model}, and as a hub's model it has failed"))?;
+    Ok(Located { folder: snapshot.folder, source: json!({ "model": model, "commit": snapshot.commit }) })
+}
+
+/// Instructions and adapters of both roles.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct InstructionArgs {
+pub(crate) struct RoleArgs {
     /// Template with `{text}`, or prefix, for queries; by default as saved
     #[arg(long, value_name = "TEXT")]
     query_instruction: Option<String>,
     /// Template with `{text}`, or prefix, for documents; by default as saved
     #[arg(long, value_name = "TEXT")]
     document_instruction: Option<String>,
+    /// PEFT adapter of the query tower
+    #[arg(long, value_name = "DIR")]
+    query_adapter: Option<PathBuf>,
+    /// PEFT adapter of the document tower
+    #[arg(long, value_name = "DIR")]
+    document_adapter: Option<PathBuf>,
 }
 
-/// Loads both towers.
-pub(crate) fn open(model: &ModelArgs, instructions: &InstructionArgs) -> Result<AsymmetricEncoder> {
-    let query = model.options(instructions.query_instruction.as_ref());
-    let document = model.options(instructions.document_instruction.as_ref());
-    let pair = AsymmetricEncoder::open(&model.model, &query, &document, &model.device()?)?;
-    Ok(pair.with_precision(model.precision).with_token_budget(model.batch_tokens)?)
+impl RoleArgs {
+    /// How the query tower and the document tower read texts.
+    pub(crate) fn options(&self, model: &ModelArgs) -> [EncoderOptions; 2] {
+        [
+            model.options(self.query_instruction.as_ref(), self.query_adapter.as_ref()),
+            model.options(self.document_instruction.as_ref(), self.document_adapter.as_ref()),
+        ]
+    }
+}
+
+/// Loads both towers; says where they came from.
+pub(crate) fn open(model: &ModelArgs, roles: &RoleArgs) -> Result<(AsymmetricEncoder, Value)> {
+    let [query, document] = roles.options(model);
+    let located = model.locate()?;
+    let pair = AsymmetricEncoder::open(&located.folder, &query, &document, &model.device()?)?;
+    Ok((pair.with_token_budget(model.batch_tokens)?, located.source))
 }

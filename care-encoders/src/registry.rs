@@ -54,7 +54,7 @@ static ARCHITECTURES: &[Architecture] = &[
         class: "GteModel",
         parse: |config| parse(config, GteConfig::normalize).map(EncoderConfig::Gte),
         pooling: Pooling::Cls,
-        weights: &gte::NATIVE,
+        weights: &gte::WEIGHTS,
     },
     Architecture {
         model_type: "new",
@@ -64,7 +64,7 @@ static ARCHITECTURES: &[Architecture] = &[
             Ok(EncoderConfig::Gte(config.in_native_form()))
         },
         pooling: Pooling::Cls,
-        weights: &gte::NEW,
+        weights: &gte::WEIGHTS,
     },
     Architecture {
         model_type: "qwen2",

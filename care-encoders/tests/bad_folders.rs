@@ -2,23 +2,19 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use care_core::{Device, ErrorKind, Query};
+use care_core::{Device, ErrorKind, Precision, Query};
 use care_encoders::{AsymmetricEncoder, EncoderOptions, load_encoder, load_tower};
+use common::{edit_json, fixture};
 use serde_json::{Value, json};
 
 /// A copy of the tiny BERT, to be spoiled.
 fn copy() -> (tempfile::TempDir, PathBuf) {
-    let place = tempfile::tempdir().unwrap();
-    let folder = place.path().join("model");
-    fs::create_dir(&folder).unwrap();
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/bert")).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
-    }
-    (place, folder)
+    common::copy("bert")
 }
 
 /// Length of a safetensors file's header.
@@ -27,15 +23,12 @@ fn header(bytes: &[u8]) -> usize {
 }
 
 fn edit_config(folder: &Path, change: impl FnOnce(&mut Value)) {
-    let path = folder.join("config.json");
-    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    change(&mut config);
-    fs::write(path, config.to_string()).unwrap();
+    edit_json(&folder.join("config.json"), change);
 }
 
 /// The message of loading `folder`, with its path written as `M`.
 fn refusal(folder: &Path) -> (ErrorKind, String) {
-    let error = load_encoder(folder, &Device::Cpu.open().unwrap()).unwrap_err();
+    let error = load_encoder(folder, &EncoderOptions::default(), &Device::Cpu.open().unwrap()).unwrap_err();
     (error.kind(), error.to_string().replace(&folder.display().to_string(), "M"))
 }
 
@@ -50,7 +43,8 @@ fn missing_files_are_named() {
     assert_eq!(refusal(&folder.join("nowhere")), (ErrorKind::Io, "M: no such model folder".into()));
     fs::rename(folder.join("model.safetensors"), folder.join("pytorch_model.bin")).unwrap();
     let message = "M: no model.safetensors and no model.safetensors.index.json; \
-                   pytorch_model.bin is not read: convert it with safetensors' convert.py";
+                   pytorch_model.bin is not read: convert it in Python with \
+                   AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)";
     assert_eq!(refusal(&folder), (ErrorKind::Io, message.into()));
     fs::remove_file(folder.join("config.json")).unwrap();
     assert_eq!(refusal(&folder), (ErrorKind::Io, "cannot read M/config.json".into()));
@@ -61,7 +55,7 @@ fn configurations_name_the_field() {
     for (change, message) in [
         (
             (|c| c["model_type"] = json!("t5")) as fn(&mut Value),
-            "M/config.json: `model_type` is \"t5\", allowed: bert, qwen3",
+            "M/config.json: `model_type` is \"t5\", allowed: bert, roberta, xlm-roberta, gte, new, qwen2, qwen3, llama",
         ),
         (
             |c| c["hidden_size"] = json!("64"),
@@ -71,6 +65,10 @@ fn configurations_name_the_field() {
         (
             |c| c["num_attention_heads"] = json!(5),
             "M/config.json: `hidden_size` is 64, allowed: a multiple of num_attention_heads (5)",
+        ),
+        (
+            |c| c["position_embedding_type"] = json!("relative_key"),
+            "M/config.json: `position_embedding_type` \"relative_key\" is not supported",
         ),
         (
             |c| c["hidden_act"] = json!("mish"),
@@ -167,10 +165,15 @@ fn options_outside_their_range_are_refused() {
 }
 
 #[test]
-fn a_tokenizer_with_more_ids_than_the_embedding_table_is_refused() {
+fn a_tokenizer_of_another_model_is_refused() {
     let (_place, folder) = copy();
-    let qwen = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/qwen3/tokenizer.json");
-    fs::copy(qwen, folder.join("tokenizer.json")).unwrap();
+    fs::copy(fixture("qwen3/tokenizer.json"), folder.join("tokenizer.json")).unwrap();
+    assert_eq!(
+        tower_refusal(&folder, EncoderOptions::default()),
+        "M/tokenizer.json: has no token \"[UNK]\", which tokenizer_config.json names as unk_token: \
+         the tokenizer is of another model"
+    );
+    fs::remove_file(folder.join("tokenizer_config.json")).unwrap();
     assert_eq!(
         tower_refusal(&folder, EncoderOptions::default()),
         "the query tower's tokenizer has 320 ids but the embedding table 200 rows"
@@ -196,15 +199,14 @@ fn a_half_written_pair_and_a_foreign_folder_are_refused() {
     let error = pair.save(&folder).unwrap_err().to_string();
     assert!(error.ends_with("which is no part of a saved pair"), "{error}");
     assert!(folder.join("config.json").exists(), "what was there stays");
-    let error = AsymmetricEncoder::load(&folder, &device).unwrap_err().to_string();
-    assert!(error.ends_with("model: no saved pair; a single encoder is read as one tower at a time"), "{error}");
-
     let target = place.path().join("pair");
     pair.save(&target).unwrap();
     let load = || AsymmetricEncoder::load(&target, &device).unwrap_err().to_string();
     fs::remove_file(target.join("document_0_Transformer/model.safetensors")).unwrap();
     assert!(load().contains("document_0_Transformer: no model.safetensors"), "{}", load());
-    fs::remove_file(target.join("care.json")).unwrap();
+    for file in ["care.json", "modules.json"] {
+        fs::remove_file(target.join(file)).unwrap();
+    }
     assert!(load().ends_with("pair: half written: it has a tower but no care.json"), "{}", load());
 }
 
@@ -223,4 +225,161 @@ fn a_pair_whose_tokenizer_ends_texts_otherwise_is_refused() {
         error.ends_with("the query tower was saved with terminal token Some(4) but its tokenizer adds Some(3)"),
         "{error}"
     );
+}
+
+#[test]
+fn settings_of_decoders_and_gte_that_are_not_computed_are_refused() {
+    for (name, change, message) in [
+        (
+            "qwen3",
+            (|c| c["rope_scaling"] = json!({"type": "yarn", "factor": 4.0})) as fn(&mut Value),
+            "M/config.json: field `rope_parameters`: unknown variant `yarn`, expected one of `default`, `linear`, `ntk`, `llama3`",
+        ),
+        (
+            "qwen2",
+            |c| {
+                c["use_sliding_window"] = json!(true);
+                c["max_window_layers"] = json!(1);
+            },
+            "M/config.json: sliding-window attention (`use_sliding_window`) is not supported",
+        ),
+        ("qwen3", |c| c["head_dim"] = json!(31), "M/config.json: `head_dim` is 31, allowed: an even number above 0"),
+        (
+            "gte_new",
+            |c| c["layer_norm_type"] = json!("rms_norm"),
+            "M/config.json: `layer_norm_type` \"rms_norm\" is not supported",
+        ),
+        (
+            "roberta",
+            |c| c["max_position_embeddings"] = json!(2),
+            "M/config.json: `max_position_embeddings` is 2, allowed: above 2, the row of the first position",
+        ),
+        (
+            "llama_bias",
+            |c| c["rope_scaling"]["high_freq_factor"] = json!(0.5),
+            "M/config.json: `high_freq_factor` is 0.5, allowed: a number above low_freq_factor",
+        ),
+    ] {
+        let (_place, folder) = common::copy(name);
+        edit_config(&folder, change);
+        assert_eq!(refusal(&folder).1, message, "{name}");
+    }
+}
+
+#[test]
+fn an_index_that_names_a_tensor_twice_or_reaches_outside_is_refused() {
+    let (_place, folder) = common::copy("qwen3_sharded");
+    let index = folder.join("model.safetensors.index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    let twice = text.replacen("\"norm.weight\"", "\"embed_tokens.weight\"", 1);
+    fs::write(&index, twice).unwrap();
+    let (kind, message) = refusal(&folder);
+    assert_eq!(kind, ErrorKind::Format);
+    let expected = "M/model.safetensors.index.json: tensor `embed_tokens.weight` comes twice at line ";
+    assert!(message.starts_with(expected), "{message}");
+
+    fs::write(&index, text.replace("model-00002", "../model-00002")).unwrap();
+    let (_, message) = refusal(&folder);
+    assert!(message.ends_with("is not the name of a file in the same folder"), "{message}");
+
+    // The index names another shard than the one the tensor is in.
+    let moved = text.replacen("model-00001-of-00004", "model-00002-of-00004", 1);
+    fs::write(&index, moved).unwrap();
+    assert!(refusal(&folder).1.contains("is in another shard too"), "{}", refusal(&folder).1);
+}
+
+#[test]
+fn f16_is_refused_for_a_large_decoder_unless_it_is_forced() {
+    let (_place, folder) = common::copy("qwen3");
+    edit_config(&folder, |c| c["vocab_size"] = json!(20_000_000));
+    let load = |force_f16| {
+        let options = EncoderOptions { precision: Some(Precision::F16), force_f16, ..Default::default() };
+        load_encoder(&folder, &options, &common::cpu()).unwrap_err().to_string()
+    };
+    let refused = load(false).replace(&folder.display().to_string(), "M");
+    assert_eq!(refused, "M: a decoder of 1.3 billion weights overflows f16: use bf16, or force f16");
+    assert!(load(true).contains("has shape [320, 64], expected [20000000, 64]"));
+}
+
+#[test]
+fn a_vector_that_is_not_finite_names_its_text() {
+    let (_place, folder) = copy();
+    let tower = load_tower::<Query>(&folder, &EncoderOptions::default(), &common::cpu()).unwrap();
+    // Weights that are finite but whose products are not.
+    let tower = tower.map_network(|network| {
+        struct Huge;
+        impl burn::module::ModuleMapper for Huge {
+            fn map_float<const D: usize>(
+                &mut self,
+                param: burn::module::Param<burn::tensor::Tensor<D>>,
+            ) -> burn::module::Param<burn::tensor::Tensor<D>> {
+                param.map(|weight| weight * 1e30)
+            }
+        }
+        burn::module::Module::map(network, &mut Huge)
+    });
+    let error = tower.embed(&["头痛".into(), "发烧".into()], 1).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NonFinite);
+    assert_eq!(error.to_string(), "the vector of query 0 is not finite");
+}
+
+#[test]
+fn modules_that_towers_do_not_have_are_refused() {
+    let modules = |rows: &[(&str, &str)]| {
+        let rows = rows.iter().enumerate().map(|(idx, (class, path))| {
+            json!({"idx": idx, "name": idx.to_string(), "path": path, "type": format!("sentence_transformers.models.{class}")})
+        });
+        Value::from(rows.collect::<Vec<_>>()).to_string()
+    };
+    let write = |folder: &Path, name: &str, value: Value| {
+        fs::create_dir_all(folder.join(name)).unwrap();
+        fs::write(folder.join(name).join("config.json"), value.to_string()).unwrap();
+    };
+    let mean = json!({"word_embedding_dimension": 64, "pooling_mode_mean_tokens": true});
+    for (rows, pooling, dense, message) in [
+        (
+            vec![("StaticEmbedding", "")],
+            mean.clone(),
+            json!({}),
+            "M: the first module is a StaticEmbedding, not a Transformer",
+        ),
+        (vec![("Transformer", "")], mean.clone(), json!({}), "M: the chain of modules has no Pooling"),
+        (vec![], mean.clone(), json!({}), "M: modules.json names no module"),
+        (
+            vec![("Transformer", ""), ("Pooling", "p"), ("LSTM", "l")],
+            mean.clone(),
+            json!({}),
+            "M: a module LSTM at this place of the chain is not supported",
+        ),
+        (
+            vec![("Transformer", ""), ("Pooling", "p")],
+            json!({"pooling_mode": "max"}),
+            json!({}),
+            "M/p/config.json: pooling [\"max\"] is not supported, only cls, mean or lasttoken",
+        ),
+        (
+            vec![("Transformer", ""), ("Pooling", "p")],
+            json!({"pooling_mode": "cls", "include_prompt": false}),
+            json!({}),
+            "M/p/config.json: `include_prompt` false is not supported",
+        ),
+        (
+            vec![("Transformer", ""), ("Pooling", "p"), ("Dense", "d")],
+            mean.clone(),
+            json!({"out_features": 8, "activation_function": "torch.nn.modules.activation.GELU"}),
+            "M/d/config.json: `activation_function` torch.nn.modules.activation.GELU is not supported, only torch.nn.modules.linear.Identity or torch.nn.modules.activation.Tanh",
+        ),
+        (
+            vec![("Transformer", ""), ("Pooling", "p"), ("Dense", "d")],
+            mean.clone(),
+            json!({"out_features": 8}),
+            "M/d: no model.safetensors and no model.safetensors.index.json",
+        ),
+    ] {
+        let (_place, folder) = copy();
+        fs::write(folder.join("modules.json"), modules(&rows)).unwrap();
+        write(&folder, "p", pooling);
+        write(&folder, "d", dense);
+        assert_eq!(tower_refusal(&folder, EncoderOptions::default()), message);
+    }
 }

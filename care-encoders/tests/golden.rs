@@ -1,25 +1,19 @@
-//! Parity with transformers on tiny checkpoints; `tests/data/make_reference.py` made the values.
-//! The differences it prints are the table of `docs/parity.md`.
+//! Parity with transformers on tiny checkpoints, on every backend that is compiled in;
+//! `tests/data/make_reference.py` made the values. The lines it prints are the table of `docs/parity.md`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::path::{Path, PathBuf};
+mod common;
 
-use care_core::{
-    Device, Document, Embedder, HeadConfig, Instruction, Network, PaddingSide, Pooling, TokenBatch, Tokenizer, Tower,
-};
-use care_encoders::{AnyEncoder, AsymmetricEncoder, EncoderOptions, load_encoder, load_tower};
+use care_core::{Device, Document, HeadConfig, Network, PaddingSide, Pooling, Precision, TokenBatch};
+use care_encoders::{AnyEncoder, EncoderOptions, load_encoder, load_tower};
+use common::{cosine, difference, fixture, rows};
 use serde_json::Value;
 
-const TOLERANCE: f32 = 1e-5;
 const POOLINGS: [(&str, Pooling); 3] = [("cls", Pooling::Cls), ("mean", Pooling::Mean), ("last", Pooling::LastToken)];
 
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
-}
-
 fn golden(name: &str) -> Value {
-    let text = std::fs::read_to_string(folder("golden.json")).unwrap();
+    let text = std::fs::read_to_string(fixture("golden.json")).unwrap();
     serde_json::from_str::<Value>(&text).unwrap()[name].clone()
 }
 
@@ -31,10 +25,12 @@ fn vectors(value: &Value) -> Vec<Vec<f32>> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-fn network(name: &str, pooling: Pooling, normalize: bool) -> Network<AnyEncoder> {
-    let device = Device::Cpu.open().unwrap();
-    let head = HeadConfig { normalize, ..HeadConfig::new(pooling) };
-    Network::new(load_encoder(&folder(name), &device).unwrap(), head, &device).unwrap()
+/// The largest difference that a backend may have in f32.
+fn tolerance(device: Device) -> f32 {
+    match device {
+        Device::Cpu => 1e-5,
+        Device::Wgpu | Device::Cuda(_) => 1e-4,
+    }
 }
 
 fn forward(network: &Network<AnyEncoder>, texts: &[Vec<u32>], pad: u32, side: PaddingSide) -> Vec<Vec<f32>> {
@@ -42,158 +38,129 @@ fn forward(network: &Network<AnyEncoder>, texts: &[Vec<u32>], pad: u32, side: Pa
     data.as_slice::<f32>().unwrap().chunks(network.embedding_dim()).map(<[f32]>::to_vec).collect()
 }
 
-fn difference(left: &[Vec<f32>], right: &[Vec<f32>]) -> f32 {
-    assert_eq!(left.len(), right.len());
-    let pairs = left.iter().flatten().zip(right.iter().flatten());
-    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-}
-
+/// The vectors of one checkpoint under every pooling, alone and in batches padded on either side.
 fn check(name: &str, pad: u32) {
     let golden = golden(name);
-    for case in ["ids", "text"] {
-        let expected = &golden[case];
-        let texts = ids(expected);
+    for device in Device::compiled() {
+        let opened = device.open().unwrap();
+        let encoder = load_encoder(&fixture(name), &EncoderOptions::default(), &opened).unwrap();
+        let (mut unpadded, mut padded) = (0f32, 0f32);
         for (key, pooling) in POOLINGS {
             for (suffix, normalize) in [("", true), ("_raw", false)] {
-                let network = network(name, pooling, normalize);
-                let alone: Vec<Vec<f32>> = texts
-                    .iter()
-                    .flat_map(|text| forward(&network, std::slice::from_ref(text), pad, PaddingSide::Right))
-                    .collect();
-                let unpadded = vectors(&expected["unpadded"][format!("{key}{suffix}")]);
-                let off = difference(&alone, &unpadded);
-                eprintln!("{name:8} {case:5} {key:5} {} unpadded {off:.1e}", if normalize { "unit" } else { "raw " });
-                assert!(off <= TOLERANCE, "{name} {case} {key}{suffix} unpadded: {off}");
-                for (padding, side) in [("right", PaddingSide::Right), ("left", PaddingSide::Left)] {
-                    let together = forward(&network, &texts, pad, side);
-                    let off = difference(&together, &alone);
-                    assert!(off <= TOLERANCE, "{name} {case} {key}{suffix} {padding} against one by one: {off}");
-                    // BERT has no golden left-padded values: it must still equal the unpadded ones, above.
-                    if normalize && !expected[padding].is_null() {
-                        let off = difference(&together, &vectors(&expected[padding][key]));
-                        eprintln!("{name:8} {case:5} {key:5} unit {padding:8} {off:.1e}");
-                        assert!(off <= TOLERANCE, "{name} {case} {key} {padding}: {off}");
+                let head = HeadConfig { normalize, ..HeadConfig::new(pooling) };
+                let network = Network::new(encoder.clone(), head, &opened).unwrap();
+                for case in ["ids", "text"].into_iter().filter(|case| !golden[*case].is_null()) {
+                    let expected = &golden[case];
+                    let texts = ids(expected);
+                    let alone: Vec<Vec<f32>> = texts
+                        .iter()
+                        .flat_map(|text| forward(&network, std::slice::from_ref(text), pad, PaddingSide::Right))
+                        .collect();
+                    let off = difference(&alone, &vectors(&expected["unpadded"][format!("{key}{suffix}")]));
+                    // Raw vectors are several times as long as normalised ones.
+                    assert!(off <= tolerance(device), "{name} {device} {case} {key}{suffix} unpadded: {off}");
+                    if normalize {
+                        unpadded = unpadded.max(off);
+                    }
+                    for (padding, side) in [("right", PaddingSide::Right), ("left", PaddingSide::Left)] {
+                        let together = forward(&network, &texts, pad, side);
+                        let off = difference(&together, &alone);
+                        assert!(
+                            off <= tolerance(device),
+                            "{name} {device} {case} {key}{suffix} {padding}, alone: {off}"
+                        );
+                        // transformers does not run absolute positions with left padding; ours are as unpadded.
+                        if normalize && !expected[padding].is_null() {
+                            let off = difference(&together, &vectors(&expected[padding][key]));
+                            assert!(off <= tolerance(device), "{name} {device} {case} {key} {padding}: {off}");
+                            padded = padded.max(off);
+                        }
                     }
                 }
             }
         }
+        let half = half_cosine(name, pad, device, &golden);
+        eprintln!("| {name} | {device} | {unpadded:.1e} | {padded:.1e} | {half} |");
     }
 }
 
-#[test]
-fn bert_equals_transformers() {
-    check("bert", 0);
+/// The least cosine to the reference of vectors computed in bf16, where the device can.
+fn half_cosine(name: &str, pad: u32, device: Device, golden: &Value) -> String {
+    let opened = device.open().unwrap();
+    if !opened.supports_dtype(Precision::Bf16.dtype()) {
+        return "no bf16".into();
+    }
+    let options = EncoderOptions { precision: Some(Precision::Bf16), ..Default::default() };
+    let encoder = load_encoder(&fixture(name), &options, &opened).unwrap();
+    assert_eq!(Precision::of(&encoder), Precision::Bf16);
+    let network = Network::new(encoder, HeadConfig::new(Pooling::Mean), &opened).unwrap();
+    let together = forward(&network, &ids(&golden["ids"]), pad, PaddingSide::Right);
+    let least = cosine(&together, &vectors(&golden["ids"]["right"]["mean"]));
+    assert!(least >= 0.999, "{name} {device} bf16: {least}");
+    format!("{least:.5}")
 }
 
-#[test]
-fn qwen3_equals_transformers() {
-    // The padding token is the terminal token, so a mask taken from ids would show here.
-    check("qwen3", 317);
+macro_rules! equals_transformers {
+    ($($test:ident: $name:literal, $pad:literal;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                check($name, $pad);
+            }
+        )*
+    };
+}
+
+// The padding token of the Qwen checkpoints is their terminal token, so a mask taken from ids would show.
+equals_transformers! {
+    bert: "bert", 0;
+    roberta_with_prefix_and_head: "roberta", 1;
+    xlm_roberta_with_pooler: "xlm_roberta", 1;
+    gte_in_hugging_faces_form: "gte_hf", 1;
+    gte_in_the_authors_form_packed: "gte_new", 1;
+    gte_in_the_authors_form_unpacked: "gte_new_plain", 1;
+    qwen2: "qwen2", 317;
+    qwen2_that_is_not_causal: "qwen2_bidirectional", 0;
+    qwen3: "qwen3", 317;
+    qwen3_with_prefix: "qwen3_causal_lm", 317;
+    qwen3_in_shards: "qwen3_sharded", 317;
+    qwen3_in_bf16: "qwen3_bf16", 317;
+    qwen3_with_biases_and_linear_scaling: "qwen3_bias", 0;
+    llama_with_three_queries_to_a_key: "llama", 0;
+    llama_with_biases_and_its_own_scaling: "llama_bias", 0;
 }
 
 #[test]
 fn texts_get_the_same_ids_and_vectors_through_the_tower() {
-    let device = Device::Cpu.open().unwrap();
-    for (name, key) in [("bert", "cls"), ("qwen3", "last")] {
+    let device = common::cpu();
+    for (name, key) in [
+        ("bert", "cls"),
+        ("gte_hf", "cls"),
+        ("gte_new", "cls"),
+        ("gte_new_plain", "cls"),
+        ("qwen2", "last"),
+        ("qwen3", "last"),
+        ("qwen3_causal_lm", "last"),
+        ("qwen3_sharded", "last"),
+        ("qwen3_bf16", "last"),
+    ] {
         let golden = golden(name);
-        let texts: Vec<Document> = golden["text"]["texts"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|text| Document::new(text.as_str().unwrap()))
-            .collect();
+        let texts: Vec<String> = serde_json::from_value(golden["text"]["texts"].clone()).unwrap();
+        let texts: Vec<Document> = texts.into_iter().map(Document::new).collect();
         let options = EncoderOptions { max_length: Some(48), ..Default::default() };
-        let tower = load_tower::<Document>(&folder(name), &options, &device).unwrap();
+        let tower = load_tower::<Document>(&fixture(name), &options, &device).unwrap();
         assert_eq!(tower.tokenize(&texts).unwrap(), ids(&golden["text"]), "{name}");
         let expected = vectors(&golden["text"]["unpadded"][key]);
         // Whatever the buckets, vectors and their order stay the same.
         for budget in [1, 60, 4096] {
-            let embedded = tower.embed(&texts, budget).unwrap();
-            let rows: Vec<Vec<f32>> = (0..texts.len()).map(|row| embedded.row(row).to_vec()).collect();
-            let off = difference(&rows, &expected);
-            assert!(off <= TOLERANCE, "{name} with a budget of {budget}: {off}");
-        }
-    }
-}
-
-#[test]
-fn a_saved_pair_loads_with_equal_vectors() {
-    let device = Device::Cpu.open().unwrap();
-    let query = load_tower(
-        &folder("bert"),
-        &EncoderOptions {
-            max_length: Some(40),
-            instruction: Some("问：".into()),
-            pooling: Some(Pooling::Mean),
-            ..Default::default()
-        },
-        &device,
-    )
-    .unwrap();
-    let document = load_tower(
-        &folder("qwen3"),
-        &EncoderOptions { max_length: Some(100), dim: Some(64), ..Default::default() },
-        &device,
-    )
-    .unwrap();
-    let pair = AsymmetricEncoder::new(query, document).unwrap();
-    let place = tempfile::tempdir().unwrap();
-    let target = place.path().join("pair");
-    pair.save(&target).unwrap();
-    // Saving over it again replaces it whole and leaves nothing beside it.
-    pair.save(&target).unwrap();
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
-    let again = AsymmetricEncoder::load(&target, &device).unwrap();
-    let texts = ["高血压患者能吃党参吗？", "", "  \n", "🤒"];
-    assert_eq!(
-        pair.embed_queries(&texts.map(Into::into)).unwrap(),
-        again.embed_queries(&texts.map(Into::into)).unwrap()
-    );
-    assert_eq!(
-        pair.embed_documents(&texts.map(Into::into)).unwrap(),
-        again.embed_documents(&texts.map(Into::into)).unwrap()
-    );
-}
-
-#[test]
-fn a_learned_projection_survives_saving() {
-    let device = Device::Cpu.open().unwrap();
-    let head = HeadConfig { projection: Some(24), ..HeadConfig::new(Pooling::Cls) };
-    let tower = |name: &str, pad| {
-        let encoder = load_encoder(&folder(name), &device).unwrap();
-        let network = care_encoders::network_with_head(encoder, head.clone(), 7, &device).unwrap();
-        let tokenizer = Tokenizer::from_file(&folder(name).join("tokenizer.json"), pad, 32).unwrap();
-        (tokenizer, network)
-    };
-    let (tokenizer, network) = tower("bert", 0);
-    let query = Tower::new(tokenizer, network, Instruction::default()).unwrap();
-    let (tokenizer, network) = tower("qwen3", 317);
-    let document = Tower::new(tokenizer, network, Instruction::default()).unwrap();
-    let pair = AsymmetricEncoder::new(query, document).unwrap();
-    let place = tempfile::tempdir().unwrap();
-    pair.save(&place.path().join("pair")).unwrap();
-    let again = AsymmetricEncoder::load(&place.path().join("pair"), &device).unwrap();
-    let texts = ["头痛".into(), "发烧三天".into()];
-    let vectors = pair.embed_queries(&texts).unwrap();
-    assert_eq!(vectors.dim(), 24);
-    assert!(vectors.row(0).iter().any(|&component| component != 0.0));
-    assert_eq!(vectors, again.embed_queries(&texts).unwrap());
-}
-
-#[test]
-fn half_precision_stays_close_to_full() {
-    let device = Device::Cpu.open().unwrap();
-    let options = EncoderOptions { max_length: Some(40), ..Default::default() };
-    for name in ["bert", "qwen3"] {
-        let pair = AsymmetricEncoder::open(&folder(name), &options, &options, &device).unwrap();
-        let texts = ["高血压患者能吃党参吗？".into(), "发烧三天".into()];
-        let full = pair.embed_queries(&texts).unwrap();
-        for precision in [care_core::Precision::Bf16, care_core::Precision::F16] {
-            let half = pair.clone().with_precision(precision).embed_queries(&texts).unwrap();
-            for row in 0..texts.len() {
-                let cosine = full.cosine(row, &half, row);
-                assert!(cosine > 0.999, "{name} {precision:?}: {cosine}");
-            }
+            let mut last = None;
+            let embedded = tower.embed_with_progress(&texts, budget, &mut |progress| last = Some(*progress)).unwrap();
+            let off = difference(&rows(&embedded), &expected);
+            assert!(off <= 1e-5, "{name} with a budget of {budget}: {off}");
+            let progress = last.unwrap();
+            assert_eq!(progress.texts, texts.len());
+            assert_eq!(progress.tokens, ids(&golden["text"]).iter().map(Vec::len).sum::<usize>());
+            assert_eq!(progress.padding_ratio() > 0.0, budget == 4096 || progress.padding > 0, "{name} {budget}");
         }
     }
 }

@@ -58,7 +58,7 @@ fn embed(folder: &Path) -> Embeddings {
 }
 
 fn refusal(folder: &Path) -> String {
-    let error = load_encoder(folder, &Device::Cpu.open().unwrap()).unwrap_err().to_string();
+    let error = load_encoder(folder, &EncoderOptions::default(), &Device::Cpu.open().unwrap()).unwrap_err().to_string();
     error.replace(&folder.display().to_string(), "M")
 }
 

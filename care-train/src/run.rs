@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use care_core::{Device, Error, ErrorKind, Result};
 use care_encoders::{AsymmetricEncoder, load_tower};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, Checkpoints};
@@ -84,8 +85,27 @@ pub fn run(config: &CheckedTrainConfig, resume: bool, observer: &mut Observer<'_
         pair = trainer.finish()?;
     }
     let folder = config.output.join("model");
+    let pair = pair.with_provenance(provenance(config, &fingerprint));
     pair.save(&folder)?;
     Ok(Outcome::Finished { pair: Box::new(pair), folder })
+}
+
+/// What is noted in a trained pair.
+fn provenance(config: &CheckedTrainConfig, fingerprint: &str) -> Value {
+    let stages: Vec<Value> = config
+        .stages()
+        .iter()
+        .map(|stage| {
+            let (epochs, batch, rate) = (stage.epochs, stage.batch_size, stage.learning_rate);
+            json!({"kind": stage.kind, "epochs": epochs, "batch_size": batch, "learning_rate": rate})
+        })
+        .collect();
+    json!({
+        "trained_by": concat!("care-train ", env!("CARGO_PKG_VERSION")),
+        "seed": config.seed,
+        "fingerprint": fingerprint,
+        "stages": stages,
+    })
 }
 
 fn starting_point(

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::{DocumentTower, Error, ErrorKind, Network, QueryTower, Result};
+use care_core::{DocumentTower, Error, ErrorKind, Network, Precision, QueryTower, Result};
 use care_encoders::{AnyEncoder, AsymmetricEncoder};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -88,7 +88,8 @@ impl<'a> StageTrainer<'a> {
     /// A stage before its first step.
     ///
     /// # Errors
-    /// When there is no row, or one lacks the hard negatives a group needs.
+    /// When there is no row, one lacks the hard negatives a group needs, or a tower that learns has weights of
+    /// 16 bits.
     pub(crate) fn new(
         pair: AsymmetricEncoder,
         stage: &'a CheckedStage,
@@ -104,6 +105,8 @@ impl<'a> StageTrainer<'a> {
         let batcher = Batcher::new(sources, stage.batch_size, stage.group_size, seed.wrapping_add(index as u64));
         let total_steps = stage.epochs * batcher.steps_per_epoch();
         let (query, document) = pair.into_towers();
+        require_f32("query", stage.kind.trains_query(), query.network())?;
+        require_f32("document", stage.kind.trains_document(), document.network())?;
         Ok(Self {
             stage,
             index,
@@ -210,6 +213,17 @@ impl<'a> StageTrainer<'a> {
             self.query.map_network(|network| network.valid()),
             self.document.map_network(|network| network.valid()),
         )
+    }
+}
+
+/// Refuses to train weights of 16 bits, which lose the small steps of an optimizer.
+fn require_f32(role: &str, learns: bool, network: &Network<AnyEncoder>) -> Result<()> {
+    match Precision::of(network.encoder()) {
+        precision if learns && precision != Precision::F32 => {
+            let allowed = format!("f32, since this stage trains the {role} tower");
+            Err(Error::setting("precision", precision.as_str(), &allowed))
+        }
+        _ => Ok(()),
     }
 }
 

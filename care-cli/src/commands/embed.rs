@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use care_core::{Document, Error, Query};
-use care_encoders::open_tower;
+use care_core::{Document, EmbedProgress, Error, Query};
+use care_encoders::load_tower;
 use clap::ValueEnum;
 
 use crate::model::ModelArgs;
-use crate::progress::bar;
+use crate::progress::{bar, show};
 use crate::texts::{self, FromRow, VectorFile};
 
 #[derive(clap::Args)]
@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Template with `{text}`, or prefix; by default as saved
     #[arg(long, value_name = "TEXT")]
     instruction: Option<String>,
+    /// PEFT adapter of the model
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -48,12 +51,15 @@ fn embed<T: FromRow>(args: &Args) -> Result<()> {
     if args.model.batch_tokens == 0 {
         return Err(Error::setting("batch_tokens", 0, "at least 1").into());
     }
-    let options = args.model.options(args.instruction.as_ref());
-    let tower = open_tower::<T>(&args.model.model, &options, &args.model.device()?)?
-        .map_network(|network| network.with_precision(args.model.precision));
+    let options = args.model.options(args.instruction.as_ref(), args.adapter.as_ref());
+    let tower = load_tower::<T>(&args.model.locate()?.folder, &options, &args.model.device()?)?;
     let progress = bar("embedding", texts.len());
-    let embeddings =
-        tower.embed_with_progress(&texts, args.model.batch_tokens, &mut |done| progress.set_position(done as u64))?;
+    let mut cost = EmbedProgress::default();
+    let embeddings = tower.embed_with_progress(&texts, args.model.batch_tokens, &mut |now| {
+        show(&progress, now);
+        cost = *now;
+    })?;
     progress.finish_and_clear();
+    eprintln!("{} tokens, {:.1} % padding", cost.tokens, 100.0 * cost.padding_ratio());
     output.write(&texts, &embeddings, T::ROLE)
 }

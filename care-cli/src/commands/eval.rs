@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use cmedteb::{Report, StsMode, Task};
 use serde_json::json;
 
-use crate::model::{InstructionArgs, ModelArgs, open};
+use crate::model::{ModelArgs, RoleArgs, open};
 use crate::progress::bar;
 
 #[derive(clap::Args)]
@@ -15,7 +15,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    instructions: InstructionArgs,
+    roles: RoleArgs,
     /// Names of built-in tasks, or folders with tasks of your own
     #[arg(long = "task", value_name = "NAME|FOLDER", required = true, num_args = 1..)]
     tasks: Vec<String>,
@@ -42,10 +42,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         bail!("two tasks are named {}: their results would overwrite each other", twice[0]);
     }
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
-    let pair = open(&args.model, &args.instructions)?;
+    let (pair, source) = open(&args.model, &args.roles)?;
     let settings = json!({
-        "model": args.model.model,
-        "precision": args.model.precision,
+        "model": source["model"],
+        "commit": source["commit"],
+        "precision": args.model.precision(),
         "query": tower_settings(pair.query()),
         "document": tower_settings(pair.document()),
     });

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod convert;
 pub(crate) mod demo_data;
 pub(crate) mod embed;
 pub(crate) mod eval;

@@ -7,15 +7,15 @@ use anyhow::{Result, bail};
 use care_core::{Document, Embedder, FlatIndex, Query, read_jsonl};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{InstructionArgs, ModelArgs, open};
-use crate::progress::bar;
+use crate::model::{ModelArgs, RoleArgs, open};
+use crate::progress::{bar, show};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    instructions: InstructionArgs,
+    roles: RoleArgs,
     /// Documents: rows with `_id`, `text` and optionally `title`
     #[arg(long, value_name = "FILE.jsonl")]
     corpus: PathBuf,
@@ -59,11 +59,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if documents.is_empty() {
         bail!("{}: the corpus is empty", args.corpus.display());
     }
-    let pair = open(&args.model, &args.instructions)?;
+    let (pair, _) = open(&args.model, &args.roles)?;
     let progress = bar("embedding the corpus", documents.len());
-    let vectors = pair.document().embed_with_progress(&documents, args.model.batch_tokens, &mut |done| {
-        progress.set_position(done as u64);
-    })?;
+    let vectors =
+        pair.document().embed_with_progress(&documents, args.model.batch_tokens, &mut |now| show(&progress, now))?;
     progress.finish_and_clear();
     let index = FlatIndex::new(vectors);
     let answer = |query: &str| -> Result<()> {

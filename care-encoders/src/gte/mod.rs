@@ -6,4 +6,4 @@ mod weights;
 
 pub use config::GteConfig;
 pub use model::Gte;
-pub(crate) use weights::{NATIVE, NEW};
+pub(crate) use weights::WEIGHTS;

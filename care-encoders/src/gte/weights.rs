@@ -1,10 +1,12 @@
-//! Where each GTE weight stands in a checkpoint, in either of its two forms.
+//! Where each GTE weight stands in a checkpoint.
 
 use crate::pretrained::{Packed, WeightTable};
 
-/// Hugging Face's own form, `model_type: gte`. The form that is written.
-pub(crate) const NATIVE: WeightTable = WeightTable {
-    prefixes: &["model."],
+/// The names of transformers' `GteModel`, which are written; then those of the authors' `NewModel`, which
+/// transformers writes for either. There queries, keys and values may stand in one tensor, and up and gate
+/// always do.
+pub(crate) const WEIGHTS: WeightTable = WeightTable {
+    prefixes: &["new.", "model."],
     rows: &[
         ("embeddings.word", "embeddings.word_embeddings"),
         ("embeddings.token_type", "embeddings.token_type_embeddings"),
@@ -18,19 +20,6 @@ pub(crate) const NATIVE: WeightTable = WeightTable {
         ("layers.*.mlp.up", "layers.*.mlp.up_proj"),
         ("layers.*.mlp.down", "layers.*.mlp.down_proj"),
         ("layers.*.mlp_norm", "layers.*.post_mlp_layernorm"),
-    ],
-    packed: &[],
-    ignored: &["pooler.", "classifier.", "lm_head.", "*.rotary_emb.inv_freq"],
-};
-
-/// The authors' form, `model_type: new`: queries, keys and values may stand in one tensor, up and gate
-/// always do.
-pub(crate) const NEW: WeightTable = WeightTable {
-    prefixes: &["new."],
-    rows: &[
-        ("embeddings.word", "embeddings.word_embeddings"),
-        ("embeddings.token_type", "embeddings.token_type_embeddings"),
-        ("embeddings.norm", "embeddings.LayerNorm"),
         ("layers.*.attention.query", "encoder.layer.*.attention.q_proj"),
         ("layers.*.attention.key", "encoder.layer.*.attention.k_proj"),
         ("layers.*.attention.value", "encoder.layer.*.attention.v_proj"),

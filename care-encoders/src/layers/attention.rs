@@ -1,8 +1,8 @@
 //! Scaled dot-product attention, with grouped key/value heads.
 
-use burn::tensor::{FloatDType, Tensor};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{FloatDType, Tensor};
 
 use super::AttentionMask;
 

@@ -9,10 +9,15 @@ pub(crate) trait LinearLayers {
 }
 
 /// Those of a stack of blocks, of which `of_one` lists one.
-pub(crate) fn layer_linears<'a, L, I>(layers: &'a mut [L], of_one: impl Fn(&'a mut L) -> I) -> Vec<(String, &'a mut Linear)>
+pub(crate) fn layer_linears<'a, L, I>(
+    layers: &'a mut [L],
+    of_one: impl Fn(&'a mut L) -> I,
+) -> Vec<(String, &'a mut Linear)>
 where
     I: Iterator<Item = (&'static str, &'a mut Linear)>,
 {
     let numbered = layers.iter_mut().enumerate();
-    numbered.flat_map(|(n, layer)| of_one(layer).map(move |(name, linear)| (format!("layers.{n}.{name}"), linear))).collect()
+    numbered
+        .flat_map(|(n, layer)| of_one(layer).map(move |(name, linear)| (format!("layers.{n}.{name}"), linear)))
+        .collect()
 }

@@ -73,7 +73,9 @@ impl LoraConfig {
 
     fn targets(&self, module: &str) -> bool {
         self.target_modules.iter().any(|target| {
-            target == ALL_LINEAR || module == target || module.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
+            target == ALL_LINEAR
+                || module == target
+                || module.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
         })
     }
 }
@@ -96,7 +98,7 @@ pub(crate) struct AdapterConfig {
 }
 
 /// Fields that change what is computed, with the values under which they do not.
-fn neutral_fields() -> [(&'static str, Vec<Value>); 13] {
+fn neutral_fields() -> [(&'static str, Vec<Value>); 14] {
     let off = || vec![json!(false)];
     let empty = || vec![json!([]), json!({})];
     [
@@ -113,6 +115,7 @@ fn neutral_fields() -> [(&'static str, Vec<Value>); 13] {
         ("trainable_token_indices", empty()),
         ("target_parameters", empty()),
         ("use_qalora", off()),
+        ("use_bdlora", off()),
     ]
 }
 
@@ -155,11 +158,7 @@ impl AdapterConfig {
 }
 
 /// The linear layers that an adapter targets, each with its name in a checkpoint.
-fn targets<'a>(
-    encoder: &'a mut AnyEncoder,
-    table: &WeightTable,
-    config: &LoraConfig,
-) -> Vec<(String, &'a mut Linear)> {
+fn targets<'a>(encoder: &'a mut AnyEncoder, table: &WeightTable, config: &LoraConfig) -> Vec<(String, &'a mut Linear)> {
     let named = |(path, linear): (String, &'a mut Linear)| table.module(&path).map(|name| (name, linear));
     encoder.linears().into_iter().filter_map(named).filter(|(name, _)| config.targets(name)).collect()
 }
@@ -193,7 +192,9 @@ impl AnyEncoder {
             let values: Vec<f32> = (0..inputs * config.rank).map(|_| uniform.sample(&mut rng) as f32).collect();
             let a = tensor(TensorData::new(values, [inputs, config.rank]), &device);
             let b = tensor(TensorData::zeros::<f32, _>([config.rank, outputs]), &device);
-            linear.set_lora(Lora::new(inputs, outputs, config.rank, config.scale(), config.dropout, &device).with_weights(a, b));
+            linear.set_lora(
+                Lora::new(inputs, outputs, config.rank, config.scale(), config.dropout, &device).with_weights(a, b),
+            );
             found = true;
         }
         if found { Ok(encoder) } else { Err(no_target(config)) }
@@ -218,7 +219,9 @@ impl AnyEncoder {
         for name in checkpoint.names() {
             let bare = name.strip_prefix(WRAPPER).map(|name| table.bare(name));
             let bare = bare.ok_or_else(|| refuse(format!("tensor `{name}` does not begin with {WRAPPER}")))?;
-            names.insert(bare, name);
+            if !table.ignores(&bare) {
+                names.insert(bare, name);
+            }
         }
         let mut encoder = self.no_grad();
         let mut found = false;
@@ -235,7 +238,9 @@ impl AnyEncoder {
                 Ok(tensor(checkpoint.read(name, (0, 1), true, Precision::F32)?, &device))
             };
             let (a, b) = (part("lora_A", [config.rank, inputs])?, part("lora_B", [outputs, config.rank])?);
-            linear.set_lora(Lora::new(inputs, outputs, config.rank, config.scale(), config.dropout, &device).with_weights(a, b));
+            linear.set_lora(
+                Lora::new(inputs, outputs, config.rank, config.scale(), config.dropout, &device).with_weights(a, b),
+            );
             found = true;
         }
         if let Some(name) = names.values().next() {

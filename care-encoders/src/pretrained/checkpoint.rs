@@ -46,9 +46,7 @@ struct Index {
 }
 
 /// A map in which no name may come twice.
-fn unique_names<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<BTreeMap<String, String>, D::Error> {
+fn unique_names<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
     struct Unique;
     impl<'de> Visitor<'de> for Unique {
         type Value = BTreeMap<String, String>;
@@ -83,13 +81,13 @@ impl Checkpoint {
         } else if index.exists() {
             read_shards(folder, &index)?
         } else {
-            let hint = if folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists()
-            {
-                "; pytorch_model.bin is not read: convert it in Python with \
+            let hint =
+                if folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists() {
+                    "; pytorch_model.bin is not read: convert it in Python with \
                  AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
-            } else {
-                ""
-            };
+                } else {
+                    ""
+                };
             let looked = format!("no {SINGLE} and no {INDEX}");
             return Err(Error::new(ErrorKind::Io, format!("{}: {looked}{hint}", folder.display())));
         };

@@ -13,9 +13,7 @@ use serde_json::Value;
 use super::folder::{create_folder, read_json, write_json};
 use super::layout;
 use super::recipe::{PairRecipe, Recipe};
-use super::sentence_transformers::{
-    ROUTER_FILES, projection_folder, transformer_folder, write_route, write_router,
-};
+use super::sentence_transformers::{ROUTER_FILES, projection_folder, transformer_folder, write_route, write_router};
 use crate::{AnyEncoder, EncoderOptions};
 
 /// Our own file of a pair.

@@ -103,7 +103,10 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
     }
     let router = chain.remove(0).folder;
     let config: RouterConfig = read_json(&router.join(ROUTER))?;
-    if config.parameters.get("route_mappings").is_some_and(|mappings| mappings.as_object().is_none_or(|m| !m.is_empty()))
+    if config
+        .parameters
+        .get("route_mappings")
+        .is_some_and(|mappings| mappings.as_object().is_none_or(|m| !m.is_empty()))
     {
         return Err(Error::format(&router.join(ROUTER), "`route_mappings` are not supported"));
     }
@@ -139,7 +142,9 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
     let mut head: Option<HeadConfig> = None;
     for link in links {
         match (link.class.as_str(), &mut head) {
-            ("Pooling", None) => head = Some(HeadConfig { normalize: false, ..HeadConfig::new(pooling(&link.folder)?) }),
+            ("Pooling", None) => {
+                head = Some(HeadConfig { normalize: false, ..HeadConfig::new(pooling(&link.folder)?) })
+            }
             ("Dense", Some(head)) if head.projection.is_none() && !head.normalize => {
                 head.projection = Some(projection(&link.folder)?);
                 recipe.dense = Some(link.folder.clone());
@@ -392,7 +397,10 @@ enum Module {
     /// The learned projection, or its first outputs.
     Projection(ProjectionConfig),
     /// Keeps the first `dim` components: a `Dense` whose matrix is the identity's first rows.
-    Cut { width: usize, dim: usize },
+    Cut {
+        width: usize,
+        dim: usize,
+    },
     Normalize,
 }
 

@@ -7,7 +7,8 @@ use care_core::layers::ParameterPath;
 pub(crate) struct WeightTable {
     /// What published checkpoints may put before every name.
     pub(crate) prefixes: &'static [&'static str],
-    /// Our module path and the checkpoint's, `*` standing for a layer's number in both.
+    /// Our module path and the checkpoint's, `*` standing for a layer's number in both. A module with several
+    /// rows is written under the name of the first.
     pub(crate) rows: &'static [(&'static str, &'static str)],
     /// Modules that may stand together in one tensor, where `rows` is not found.
     pub(crate) packed: &'static [Packed],
@@ -113,9 +114,10 @@ mod tests {
 
     #[test]
     fn a_module_may_be_a_part_of_a_tensor() {
-        let key = places(&crate::gte::NEW, "layers.3.attention.key.bias");
+        let key = places(&crate::gte::WEIGHTS, "layers.3.attention.key.bias");
         let [alone, packed] = ["k_proj", "qkv_proj"].map(|name| format!("encoder.layer.3.attention.{name}.bias"));
-        assert_eq!(key, [(alone, (0, 1)), (packed, (1, 3))]);
+        let written = "layers.3.self_attn.k_proj.bias".to_owned();
+        assert_eq!(key, [(written, (0, 1)), (alone, (0, 1)), (packed, (1, 3))]);
     }
 
     #[test]

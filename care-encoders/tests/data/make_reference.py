@@ -1,22 +1,36 @@
 #!/usr/bin/env python3
 """Makes the tiny checkpoints of this folder and the vectors that transformers computes from them.
 
-    pip install torch transformers tokenizers safetensors        (made with torch 2.15, transformers 5.23)
+    pip install torch transformers tokenizers safetensors        (made with torch 2.15, transformers 5.24)
     python3 make_reference.py
 
-Writes bert/ and qwen3/ (seeded random weights; norms and biases are random too, so that a missed one
-shows) and golden.json. The tokenizers in those folders are inputs and stay as they are.
+Writes a folder a checkpoint (seeded random weights; norms and biases are random too, so that a missed one
+shows) and golden.json. The tokenizers (tokenizer.json, tokenizer_config.json) are inputs: those of bert/,
+qwen3/ and gte_new/ are copied to the checkpoints of the same vocabulary.
 
 golden.json: {checkpoint: {"ids" | "text": {ids, texts?, unpadded, right, left?}}}; under each padding the
-pooled vectors `cls`, `mean`, `last`, L2-normalised, and `<pooling>_raw` without normalisation. BERT has
-absolute positions and is not run with left padding. On another CPU the last digits differ, by less than 1e-5.
+pooled vectors `cls`, `mean`, `last`, L2-normalised, and `<pooling>_raw` without normalisation. Networks with
+absolute positions are not run with left padding. On another CPU the last digits differ, by less than 1e-5.
+
+No version of transformers has the network `model_type: new` without code from elsewhere. `gte_new` holds the
+weights of `gte_hf` under the names of that code, so its vectors are those of GteModel; `gte_new_plain` lacks
+token types and rotary scaling, and its vectors are those of a GteModel built from the same weights.
+
+`qwen2_bidirectional` says `is_causal: false`, which transformers 5 heeds in every decoder: its vectors are the
+same, bit for bit, when the model is given a 4-D mask that hides nothing.
 """
 import json
 import os
+import shutil
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel, Qwen3Config, Qwen3Model
+from transformers import (
+    AutoModel, BertConfig, BertModel, GteConfig, GteModel, LlamaConfig, LlamaForCausalLM, LlamaModel, Qwen2Config,
+    Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TEXTS = [
@@ -25,7 +39,11 @@ TEXTS = [
     "头痛发烧三天，吃什么药好得快？体温38.5度。",
     "癫痫病人的饮食要注意哪些问题呢，平时应该怎么护理？能不能运动，会不会遗传给孩子，多久复查一次？",
 ]
-END = 317  # <|endoftext|>: Qwen3's terminal token, and its padding token too
+END = 317  # <|endoftext|>: the terminal token of the Qwen checkpoints, and their padding token too
+
+
+def path(*parts):
+    return os.path.join(HERE, *parts)
 
 
 def fill(model, seed):
@@ -45,21 +63,39 @@ def fill(model, seed):
     return model.eval()
 
 
-def save(model, name, changes):
-    folder = os.path.join(HERE, name)
-    model.save_pretrained(folder)
-    path = os.path.join(folder, "config.json")
-    with open(path) as file:
+def edit_config(name, change):
+    with open(path(name, "config.json")) as file:
         config = json.load(file)
-    # The keys that published checkpoints carry; transformers 5 writes rope_parameters and dtype.
-    if "rope_parameters" in config:
-        config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
-        config["rope_scaling"] = None
-    config["torch_dtype"] = config.pop("dtype", "float32")
-    config.update(changes)
-    with open(path, "w") as file:
+    change(config)
+    with open(path(name, "config.json"), "w") as file:
         json.dump(config, file, indent=1)
-    os.chmod(os.path.join(folder, "model.safetensors"), 0o644)
+
+
+def older_spelling(config):
+    """The keys that published checkpoints carry; transformers 5 writes rope_parameters and dtype."""
+    if "rope_parameters" in config:
+        rope = config.pop("rope_parameters")
+        config["rope_theta"] = rope.pop("rope_theta")
+        config["rope_scaling"] = rope if rope["rope_type"] != "default" else None
+    config["torch_dtype"] = config.pop("dtype", "float32")
+
+
+def save(model, name, changes=None, older=True, **kwargs):
+    model.save_pretrained(path(name), **kwargs)
+    edit_config(name, lambda config: (older and older_spelling(config), config.update(changes or {})))
+    for file in os.listdir(path(name)):
+        os.chmod(path(name, file), 0o644)
+
+
+def copy_tokenizer(source, *names):
+    for name in names:
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            if os.path.exists(path(source, file)):
+                shutil.copy(path(source, file), path(name, file))
+
+
+def default_rope(theta=1e6):
+    return {"rope_type": "default", "rope_theta": theta}
 
 
 def bert():
@@ -67,17 +103,142 @@ def bert():
         vocab_size=200, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
         max_position_embeddings=64, type_vocab_size=2, layer_norm_eps=1e-12, hidden_act="gelu", pad_token_id=0,
     )
-    save(fill(BertModel(config), 1), "bert", {})
+    save(fill(BertModel(config), 1), "bert")
+
+
+def roberta():
+    """Positions start after the padding id; the longest text uses all of them. Heads to be ignored."""
+    sizes = dict(
+        vocab_size=100, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96,
+        max_position_embeddings=34, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1,
+    )
+    save(fill(RobertaForMaskedLM(RobertaConfig(**sizes)), 6), "roberta")
+    save(fill(XLMRobertaModel(XLMRobertaConfig(**sizes)), 7), "xlm_roberta", older=False)
 
 
 def qwen3():
     config = Qwen3Config(
         vocab_size=320, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
         head_dim=32, intermediate_size=128, max_position_embeddings=256, rms_norm_eps=1e-6,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6}, tie_word_embeddings=True, hidden_act="silu",
+        rope_parameters=default_rope(), tie_word_embeddings=True, hidden_act="silu",
         attention_bias=False, use_sliding_window=False, bos_token_id=256, eos_token_id=256, pad_token_id=256,
     )
-    save(fill(Qwen3Model(config), 2), "qwen3", {"bos_token_id": END, "eos_token_id": END, "pad_token_id": END})
+    ends = {"bos_token_id": END, "eos_token_id": END, "pad_token_id": END}
+    model = fill(Qwen3Model(config), 2)
+    save(model, "qwen3", ends)
+    save(model, "qwen3_sharded", ends, max_shard_size="150KB")
+    with_head = Qwen3ForCausalLM(config)
+    with_head.model.load_state_dict(model.state_dict())
+    with_head.tie_weights()
+    save(with_head.eval(), "qwen3_causal_lm", ends)
+    half = Qwen3Model(config)
+    half.load_state_dict(model.state_dict())
+    save(half.to(torch.bfloat16), "qwen3_bf16", {**ends, "torch_dtype": "bfloat16"})
+    copy_tokenizer("qwen3", "qwen3_sharded", "qwen3_causal_lm", "qwen3_bf16")
+
+
+def qwen3_bias():
+    """Biases in attention, head_dim other than hidden / heads, linear rotary scaling."""
+    config = Qwen3Config(
+        vocab_size=100, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1,
+        head_dim=16, intermediate_size=96, max_position_embeddings=128, attention_bias=True, pad_token_id=0,
+        rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+    )
+    save(fill(Qwen3Model(config), 8), "qwen3_bias", older=False)
+
+
+def qwen2():
+    config = dict(
+        vocab_size=320, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=128, max_position_embeddings=256, rms_norm_eps=1e-6,
+        rope_parameters=default_rope(), tie_word_embeddings=True, use_sliding_window=False,
+        bos_token_id=256, eos_token_id=256, pad_token_id=256,
+    )
+    ends = {"bos_token_id": END, "eos_token_id": END, "pad_token_id": END}
+    save(fill(Qwen2Model(Qwen2Config(**config)), 3), "qwen2", ends)
+    copy_tokenizer("qwen3", "qwen2")
+    # As gte-Qwen2: every position sees every other.
+    small = {**config, "vocab_size": 100, "hidden_size": 48, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    save(fill(Qwen2Model(Qwen2Config(**small)), 9), "qwen2_bidirectional", {"is_causal": False})
+
+
+def llama():
+    """9 query heads to 3 key/value heads, a head of its own, the newer spelling of settings."""
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=72, num_hidden_layers=2, num_attention_heads=9, num_key_value_heads=3,
+        intermediate_size=96, max_position_embeddings=40, rms_norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=0,
+        rope_parameters=default_rope(1e5),
+    )
+    save(fill(LlamaForCausalLM(config), 10), "llama", older=False)
+    # Biases everywhere, head_dim other than hidden / heads, Llama 3's scaling with all its three bands.
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+        intermediate_size=96, max_position_embeddings=128, attention_bias=True, mlp_bias=True, pad_token_id=0,
+        rope_parameters={
+            "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    )
+    save(fill(LlamaModel(config), 11), "llama_bias")
+
+
+def gte():
+    """Hugging Face's form, and the same weights in the authors' form, packed and prefixed or neither."""
+    head_dim, theta, factor = 16, 20000.0, 8.0
+    config = GteConfig(
+        vocab_size=200, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
+        max_position_embeddings=128, type_vocab_size=1, layer_norm_eps=1e-12, hidden_act="gelu", pad_token_id=1,
+        rope_parameters={
+            "rope_type": "linear", "rope_theta": theta * factor, "factor": factor ** (2 / head_dim),
+        },
+    )
+    model = fill(GteModel(config), 4)
+    save(model, "gte_hf", older=False)
+    state = model.state_dict()
+    weights = {name: weight for name, weight in state.items() if name.startswith("embeddings.")}
+    for layer in range(2):
+        ours, theirs = f"layers.{layer}.", f"encoder.layer.{layer}."
+        names = {
+            "self_attn.q_proj": "attention.q_proj", "self_attn.k_proj": "attention.k_proj",
+            "self_attn.v_proj": "attention.v_proj", "self_attn.o_proj": "attention.o_proj",
+            "post_attention_layernorm": "attn_ln", "post_mlp_layernorm": "mlp_ln", "mlp.down_proj": "mlp.down_proj",
+        }
+        for name, new in names.items():
+            for leaf in ("weight", "bias"):
+                weights[f"{theirs}{new}.{leaf}"] = state[f"{ours}{name}.{leaf}"]
+        up, gate = (state[f"{ours}mlp.{name}_proj.weight"] for name in ("up", "gate"))
+        weights[f"{theirs}mlp.up_gate_proj.weight"] = torch.cat([up, gate])
+    plain = {name: weight.clone() for name, weight in weights.items() if "token_type" not in name}
+    for layer in range(2):
+        for leaf in ("weight", "bias"):
+            start = f"encoder.layer.{layer}.attention."
+            parts = [weights.pop(f"{start}{part}_proj.{leaf}") for part in "qkv"]
+            weights[f"{start}qkv_proj.{leaf}"] = torch.cat(parts)
+    packed = {f"new.{name}": weight.clone() for name, weight in weights.items()}
+    generator = torch.Generator().manual_seed(5)
+    packed["classifier.weight"] = torch.randn(1, 64, generator=generator)
+    packed["classifier.bias"] = torch.randn(1, generator=generator)
+    settings = {
+        "architectures": ["NewModel"], "model_type": "new", "attention_probs_dropout_prob": 0.0, "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1, "hidden_size": 64, "initializer_range": 0.02, "intermediate_size": 128,
+        "layer_norm_eps": 1e-12, "layer_norm_type": "layer_norm", "logn_attention_scale": False,
+        "max_position_embeddings": 128, "num_attention_heads": 4, "num_hidden_layers": 2, "pack_qkv": True,
+        "pad_token_id": 1, "position_embedding_type": "rope", "rope_scaling": {"factor": factor, "type": "ntk"},
+        "rope_theta": 20000, "torch_dtype": "float32", "type_vocab_size": 1, "vocab_size": 200,
+    }
+    changes = {"pack_qkv": False, "rope_scaling": None, "rope_theta": 10000, "type_vocab_size": 0}
+    for name, tensors, config in (("gte_new", packed, settings), ("gte_new_plain", plain, {**settings, **changes})):
+        os.makedirs(path(name), exist_ok=True)
+        save_file(tensors, path(name, "model.safetensors"), metadata={"format": "pt"})
+        os.chmod(path(name, "model.safetensors"), 0o644)
+        with open(path(name, "config.json"), "w") as file:
+            json.dump(config, file, indent=1)
+    copy_tokenizer("gte_new", "gte_hf", "gte_new_plain")
+    plain_config = {**model.config.to_dict(), "type_vocab_size": 0, "rope_parameters": default_rope(1e4)}
+    plain_model = GteModel(GteConfig(**plain_config), add_pooling_layer=False)
+    kept = {name: weight for name, weight in state.items() if "token_type" not in name and "pooler" not in name}
+    plain_model.load_state_dict(kept)
+    return plain_model.eval()
 
 
 def padded(ids, side, pad):
@@ -104,37 +265,62 @@ def pooled(hidden, mask):
     return {**{f"{name}_raw": vector for name, vector in raw.items()}, **unit}
 
 
-def golden(name, model_class, start, end, pad, sides, **kwargs):
-    folder = os.path.join(HERE, name)
-    model = model_class.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32, **kwargs).eval()
+def numbers(rows):
+    """Nine digits, which is all that a 32-bit float has."""
+    return [[float(f"{value:.9g}") for value in row] for row in rows]
+
+
+def golden(name, start, end, pad, sides, model=None, lengths=(5, 1, 17, 30, 9)):
+    """Vectors of made-up ids, and of texts where there is a tokenizer."""
+    model = model or AutoModel.from_pretrained(path(name), attn_implementation="eager", dtype=torch.float32).eval()
     vocab, positions = model.config.vocab_size, model.config.max_position_embeddings
-    tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
-    tokenizer.enable_truncation(min(48, positions))
-    tokenizer.no_padding()
     made_up = [
         start + [(7 * i * i + 11 * i + 13 * row) % (vocab - 60) + 20 for i in range(length)] + end
-        for row, length in enumerate((5, 1, 17, 30, 9))
+        for row, length in enumerate(lengths)
     ]
-    cases = {"ids": {"ids": made_up}, "text": {"ids": [tokenizer.encode(text).ids for text in TEXTS], "texts": TEXTS}}
+    cases = {"ids": {"ids": made_up}}
+    if os.path.exists(path(name, "tokenizer.json")):
+        tokenizer = Tokenizer.from_file(path(name, "tokenizer.json"))
+        tokenizer.enable_truncation(min(48, positions))
+        tokenizer.no_padding()
+        cases["text"] = {"ids": [tokenizer.encode(text).ids for text in TEXTS], "texts": TEXTS}
     with torch.no_grad():
         for case in cases.values():
             run = lambda ids, side: (lambda tokens, mask: pooled(
                 model(input_ids=tokens, attention_mask=mask).last_hidden_state, mask))(*padded(ids, side, pad))
             alone = [run([text], "right") for text in case["ids"]]
-            case["unpadded"] = {key: [vectors[key][0].tolist() for vectors in alone] for key in alone[0]}
+            case["unpadded"] = {key: numbers(vectors[key][0].tolist() for vectors in alone) for key in alone[0]}
             for side in sides:
                 vectors = run(case["ids"], side)
-                case[side] = {key: vectors[key].tolist() for key in ("cls", "mean", "last")}
+                case[side] = {key: numbers(vectors[key].tolist()) for key in ("cls", "mean", "last")}
     return cases
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     bert()
+    roberta()
     qwen3()
+    qwen3_bias()
+    qwen2()
+    llama()
+    plain_gte = gte()
+    right, both = ["right"], ["right", "left"]
+    # The longest text has as many tokens as the network has positions: 34 rows less 2, and 40.
+    all_of_roberta, all_of_llama = (5, 1, 17, 30, 9), (5, 1, 17, 39, 9)
     values = {
-        "bert": golden("bert", BertModel, [2], [3], 0, ["right"], add_pooling_layer=False),
-        "qwen3": golden("qwen3", Qwen3Model, [], [END], END, ["right", "left"]),
+        "bert": golden("bert", [2], [3], 0, right),
+        "roberta": golden("roberta", [0], [2], 1, right, lengths=all_of_roberta),
+        "xlm_roberta": golden("xlm_roberta", [0], [2], 1, right, lengths=all_of_roberta),
+        "gte_hf": golden("gte_hf", [0], [2], 1, both),
+        "gte_new": golden("gte_new", [0], [2], 1, both, AutoModel.from_pretrained(path("gte_hf"), attn_implementation="eager").eval()),
+        "gte_new_plain": golden("gte_new_plain", [0], [2], 1, both, plain_gte),
+        **{name: golden(name, [], [END], END, both)
+           for name in ("qwen2", "qwen3", "qwen3_causal_lm", "qwen3_sharded", "qwen3_bf16")},
+        "qwen3_bias": golden("qwen3_bias", [], [2], 0, both),
+        "qwen2_bidirectional": golden("qwen2_bidirectional", [], [2], 0, both),
+        "llama": golden("llama", [], [2], 0, both, lengths=all_of_llama),
+        "llama_bias": golden("llama_bias", [], [2], 0, both, lengths=(5, 1, 17, 90, 9)),
     }
-    with open(os.path.join(HERE, "golden.json"), "w", encoding="utf-8") as file:
+    with open(path("golden.json"), "w", encoding="utf-8") as file:
         json.dump(values, file, ensure_ascii=False)

@@ -47,7 +47,7 @@ pub fn pair(dropout: f64) -> AsymmetricEncoder {
     AsymmetricEncoder::new(
         tower(EncoderConfig::Bert(bert), tokenizer(TokenizerStyle::Bert), HeadConfig::new(Pooling::Cls), 1),
         tower(
-            EncoderConfig::Qwen3(qwen),
+            EncoderConfig::Decoder(qwen),
             tokenizer(TokenizerStyle::EndOfText),
             HeadConfig::new(Pooling::LastToken).with_dim(16),
             2,

@@ -1,0 +1,188 @@
+//! Parity with peft on tiny adapters (`tests/data/make_adapters.py` made them), writing them, and what does
+//! not fit.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use care_core::{Document, HeadConfig, Network, PaddingSide, Pooling, TokenBatch};
+use care_encoders::{AnyEncoder, EncoderOptions, LoraConfig, load_encoder, load_tower, read_lora_config};
+use common::{cpu, difference, edit_json, fixture};
+use serde_json::{Value, json};
+
+const NAMES: [&str; 4] = ["qwen3", "qwen3_causal_lm", "bert_rs", "gte_all"];
+
+struct Case {
+    base: AnyEncoder,
+    adapter: PathBuf,
+    ids: Vec<Vec<u32>>,
+    mean: Vec<Vec<f32>>,
+}
+
+fn case(name: &str) -> Case {
+    let text = fs::read_to_string(fixture("adapters.json")).unwrap();
+    let json = serde_json::from_str::<Value>(&text).unwrap()[name].clone();
+    let base = fixture(json["base"].as_str().unwrap());
+    Case {
+        base: load_encoder(&base, &EncoderOptions::default(), &cpu()).unwrap(),
+        adapter: fixture("adapters").join(name),
+        ids: serde_json::from_value(json["ids"].clone()).unwrap(),
+        mean: serde_json::from_value(json["mean"].clone()).unwrap(),
+    }
+}
+
+fn means(encoder: AnyEncoder, ids: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    let network = Network::new(encoder, HeadConfig::new(Pooling::Mean), &cpu()).unwrap();
+    let data = network.forward(&TokenBatch::pad(ids, 0, PaddingSide::Right)).into_data();
+    data.as_slice::<f32>().unwrap().chunks(network.embedding_dim()).map(<[f32]>::to_vec).collect()
+}
+
+#[test]
+fn an_adapter_made_by_peft_gives_pefts_vectors_merged_or_not() {
+    for name in NAMES {
+        let Case { base, adapter, ids, mean } = case(name);
+        let bare = means(base.clone(), &ids);
+        assert!(difference(&bare, &mean) > 1e-2, "{name}: the adapter shows");
+        let adapted = base.with_adapter(&adapter).unwrap();
+        let off = difference(&means(adapted.clone(), &ids), &mean);
+        let merged = difference(&means(adapted.merge_lora(), &ids), &mean);
+        eprintln!("| {name} | {off:.1e} | {merged:.1e} |");
+        assert!(off <= 1e-5 && merged <= 1e-5, "{name}: {off}, merged {merged}");
+    }
+}
+
+#[test]
+fn an_adapter_that_is_written_comes_back() {
+    for name in NAMES {
+        let Case { base, adapter, ids, mean } = case(name);
+        let config = read_lora_config(&adapter).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("adapter");
+        base.clone().with_adapter(&adapter).unwrap().save_adapter(&target, &config, "base").unwrap();
+        assert_eq!(read_lora_config(&target).unwrap(), config);
+        let again = base.with_adapter(&target).unwrap();
+        assert!(difference(&means(again, &ids), &mean) <= 1e-5, "{name}");
+    }
+}
+
+#[test]
+fn a_fresh_adapter_adds_nothing_and_alone_learns() {
+    let Case { base, ids, .. } = case("qwen3");
+    let config = LoraConfig { dropout: 0.0, ..LoraConfig::reference() };
+    let fresh = base.clone().with_lora(&config, 1).unwrap();
+    assert!(difference(&means(fresh.clone(), &ids), &means(base.clone(), &ids)) <= 1e-6);
+    assert_eq!(
+        fresh.num_params() - base.num_params(),
+        2 * 32 * (64 + 128 + 64 + 64 + 64 + 64 + 128 + 64 + 64 + 128 + 64 + 128 + 128 + 64)
+    );
+
+    struct Learning(Vec<String>, care_core::layers::ParameterPath, burn::tensor::Gradients);
+    impl burn::module::ModuleVisitor for Learning {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.1.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.1.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<burn::tensor::Tensor<D>>) {
+            if param.val().grad(&self.2).is_some() {
+                self.0.push(self.1.join());
+            }
+        }
+    }
+    let training = fresh.train();
+    let batch = TokenBatch::pad(&ids, 0, PaddingSide::Right);
+    let gradients = care_core::Encoder::forward(&training, &batch).sum().backward();
+    let mut learning = Learning(Vec::new(), Default::default(), gradients);
+    training.visit(&mut learning);
+    assert_eq!(learning.0.len(), 2 * 7 * 2, "{:?}", learning.0);
+    assert!(learning.0.iter().all(|path| path.contains(".lora.")), "{:?}", learning.0);
+}
+
+#[test]
+fn dropout_is_drawn_in_training_only() {
+    let Case { base, adapter, ids, .. } = case("qwen3");
+    let adapted = base.with_adapter(&adapter).unwrap();
+    let batch = TokenBatch::pad(&ids, 0, PaddingSide::Right);
+    let twice = |encoder: &AnyEncoder| {
+        [0, 1].map(|_| care_core::Encoder::forward(encoder, &batch).into_data().try_to_vec::<f32>().unwrap())
+    };
+    let [first, second] = twice(&adapted);
+    assert_eq!(first, second);
+    let [first, second] = twice(&adapted.train());
+    assert_ne!(first, second);
+}
+
+#[test]
+fn a_folder_of_an_adapter_is_a_model() {
+    let Case { adapter, base, ids, mean } = case("qwen3");
+    drop(base);
+    let options = EncoderOptions { pooling: Some(Pooling::Mean), ..Default::default() };
+    let tower = load_tower::<Document>(&adapter, &options, &cpu()).unwrap();
+    let network = tower.network().clone();
+    let data = network.forward(&TokenBatch::pad(&ids, 0, PaddingSide::Right)).into_data();
+    let vectors: Vec<Vec<f32>> = data.as_slice::<f32>().unwrap().chunks(64).map(<[f32]>::to_vec).collect();
+    assert!(difference(&vectors, &mean) <= 1e-5);
+    let given = EncoderOptions { adapter: Some(adapter), ..options };
+    let again = load_tower::<Document>(&fixture("qwen3"), &given, &cpu()).unwrap();
+    let texts = ["头痛".into()];
+    assert_eq!(tower.embed(&texts, 4096).unwrap(), again.embed(&texts, 4096).unwrap());
+}
+
+fn refusal(change: impl FnOnce(&Path), base: &str) -> String {
+    let place = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(fixture("adapters/qwen3")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), place.path().join(entry.file_name())).unwrap();
+    }
+    change(place.path());
+    let base = load_encoder(&fixture(base), &EncoderOptions::default(), &cpu()).unwrap();
+    let error = base.with_adapter(place.path()).unwrap_err().to_string();
+    error.replace(&place.path().display().to_string(), "A")
+}
+
+#[test]
+fn an_adapter_that_does_not_fit_is_refused_with_the_tensors_name() {
+    let settings = |change: fn(&mut Value)| move |folder: &Path| edit_json(&folder.join("adapter_config.json"), change);
+    let fit = "A/adapter_model.safetensors: the adapter does not fit this model: tensor";
+    let nothing = |_: &Path| {};
+    assert_eq!(
+        refusal(settings(|c| c["r"] = json!(5)), "qwen3"),
+        format!("{fit} `base_model.model.layers.0.self_attn.q_proj.lora_A.weight` has shape [4, 64], expected [5, 64]")
+    );
+    // The same names at other widths.
+    let other = refusal(nothing, "llama");
+    assert_eq!(
+        other,
+        format!("{fit} `base_model.model.layers.0.self_attn.q_proj.lora_A.weight` has shape [4, 64], expected [4, 72]")
+    );
+    let fewer = refusal(settings(|c| c["target_modules"] = json!(["q_proj"])), "qwen3");
+    assert_eq!(fewer, format!("{fit} `base_model.model.layers.0.mlp.down_proj.lora_A.weight` is not expected"));
+    let none = refusal(settings(|c| c["target_modules"] = json!(["nowhere"])), "qwen3");
+    assert_eq!(none, format!("{fit} `base_model.model.layers.0.mlp.down_proj.lora_A.weight` is not expected"));
+    assert!(refusal(nothing, "bert").starts_with(fit));
+    assert_eq!(
+        refusal(settings(|c| c["use_dora"] = json!(true)), "qwen3"),
+        "A/adapter_config.json: `use_dora` true is not supported"
+    );
+    assert_eq!(
+        refusal(settings(|c| c["rank_pattern"] = json!({"q_proj": 8})), "qwen3"),
+        "A/adapter_config.json: `rank_pattern` {\"q_proj\":8} is not supported"
+    );
+    assert_eq!(
+        refusal(settings(|c| c["target_modules"] = json!(".*_proj")), "qwen3"),
+        "A/adapter_config.json: `target_modules` \".*_proj\" is not supported, only a list or \"all-linear\""
+    );
+    assert_eq!(
+        refusal(settings(|c| c["peft_type"] = json!("IA3")), "qwen3"),
+        "A/adapter_config.json: `peft_type` IA3 is not supported, only LORA"
+    );
+    assert_eq!(
+        refusal(settings(|c| c["r"] = json!("4")), "qwen3"),
+        "A/adapter_config.json: field `r`: invalid type: string \"4\", expected usize"
+    );
+}

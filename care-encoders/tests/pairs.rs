@@ -1,0 +1,182 @@
+//! Saved pairs and towers: what is written comes back, and what else is read as two towers.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use care_core::{
+    Document, Embedder, HeadConfig, Instruction, Pooling, Precision, ProjectionActivation, ProjectionConfig, Query,
+    Text, Tokenizer, Tower, TruncationOrder,
+};
+use care_encoders::{
+    AnyEncoder, AsymmetricEncoder, EncoderOptions, load_encoder, load_tower, network_with_head, save_tower,
+};
+use common::{cpu, difference, fixture, rows};
+use serde_json::{Value, json};
+
+fn texts<T: Text>() -> Vec<T> {
+    ["高血压患者能吃党参吗？", "", "  \n", "🤒"].map(|text| T::from(text.to_owned())).into()
+}
+
+fn options(pooling: Pooling) -> EncoderOptions {
+    EncoderOptions { pooling: Some(pooling), max_length: Some(40), ..Default::default() }
+}
+
+/// A tower of a fixture with a head of our choice; a learned projection is random.
+fn tower<T: Text>(name: &str, head: HeadConfig, instruction: &str) -> Tower<T, AnyEncoder> {
+    let encoder = load_encoder(&fixture(name), &EncoderOptions::default(), &cpu()).unwrap();
+    let pad = if name == "bert" { 0 } else { 317 };
+    let network = network_with_head(encoder, head, 7, &cpu()).unwrap();
+    let tokenizer = Tokenizer::from_file(&fixture(name).join("tokenizer.json"), pad, 32).unwrap();
+    Tower::new(tokenizer, network, Instruction::new(instruction).unwrap()).unwrap()
+}
+
+fn assert_same(left: &AsymmetricEncoder, right: &AsymmetricEncoder) {
+    assert_eq!(left.embed_queries(&texts()).unwrap(), right.embed_queries(&texts()).unwrap());
+    assert_eq!(left.embed_documents(&texts()).unwrap(), right.embed_documents(&texts()).unwrap());
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_saved_pair_loads_with_equal_vectors() {
+    for (query, document) in [("bert", "qwen3"), ("gte_new", "qwen2"), ("gte_new_plain", "qwen3_causal_lm")] {
+        let instruction = Some("问：".into());
+        let asked = EncoderOptions { instruction, ..options(Pooling::Mean) };
+        let pair = AsymmetricEncoder::new(
+            load_tower(&fixture(query), &asked, &cpu()).unwrap(),
+            load_tower(&fixture(document), &options(Pooling::LastToken), &cpu()).unwrap(),
+        )
+        .unwrap()
+        .with_provenance(json!({"query": query}));
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("pair");
+        pair.save(&target).unwrap();
+        // Saving over it again replaces it whole and leaves nothing beside it.
+        pair.save(&target).unwrap();
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+        let again = AsymmetricEncoder::load(&target, &cpu()).unwrap();
+        assert_same(&pair, &again);
+        assert_eq!(again.provenance(), &json!({"query": query}));
+        assert!(AsymmetricEncoder::is_pair(&target).unwrap());
+        assert!(!AsymmetricEncoder::is_pair(&fixture(query)).unwrap());
+    }
+}
+
+#[test]
+fn gte_is_saved_in_hugging_faces_form() {
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("pair");
+    let options = EncoderOptions::default();
+    AsymmetricEncoder::open(&fixture("gte_new"), &options, &options, &cpu()).unwrap().save(&target).unwrap();
+    let config = json(&target.join("query_0_Transformer/config.json"));
+    assert_eq!([&config["model_type"], &config["architectures"][0]], ["gte", "GteModel"]);
+    assert_eq!(config["rope_theta"], 160_000.0);
+    assert_eq!(config["rope_scaling"]["rope_type"], "linear");
+    assert_eq!(config["torch_dtype"], "float32");
+}
+
+#[test]
+fn every_head_survives_saving_and_its_modules_alone_compute_the_same() {
+    let projection = |activation, bias| Some(ProjectionConfig { outputs: 24, bias, activation });
+    let heads = [
+        HeadConfig::new(Pooling::Cls),
+        HeadConfig { dim: Some(16), ..HeadConfig::new(Pooling::Mean) },
+        HeadConfig {
+            dim: Some(16),
+            truncation: TruncationOrder::NormalizeThenTruncate,
+            ..HeadConfig::new(Pooling::LastToken)
+        },
+        HeadConfig { normalize: false, dim: Some(8), ..HeadConfig::new(Pooling::Cls) },
+        HeadConfig { projection: projection(ProjectionActivation::Identity, true), ..HeadConfig::new(Pooling::Cls) },
+        HeadConfig { projection: projection(ProjectionActivation::Tanh, false), ..HeadConfig::new(Pooling::Mean) },
+    ];
+    for head in heads {
+        let query = tower::<Query>("bert", head.clone(), "问：");
+        let document = tower::<Document>("qwen3", head.clone(), "");
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("pair");
+        let pair = AsymmetricEncoder::new(query.clone(), document).unwrap();
+        pair.save(&target).unwrap();
+        let again = AsymmetricEncoder::load(&target, &cpu()).unwrap();
+        assert_same(&pair, &again);
+        assert_eq!(again.query().network().head(), &head);
+
+        let single = place.path().join("single");
+        save_tower(&single, &query).unwrap();
+        let again = load_tower::<Query>(&single, &EncoderOptions::default(), &cpu()).unwrap();
+        let [left, right] = [&query, &again].map(|tower| rows(&tower.embed(&texts(), 4096).unwrap()));
+        assert!(difference(&left, &right) <= 1e-6, "{head:?}");
+
+        // Without our own file the pair is a `Router` model as any other.
+        fs::remove_file(target.join("care.json")).unwrap();
+        let last = json(&target.join("router_config.json"))["structure"]["query"].as_array().unwrap().len() - 1;
+        let cuts_last = target.join(format!("query_{last}_Dense")).exists() && head.projection.is_none();
+        match AsymmetricEncoder::load(&target, &cpu()) {
+            Ok(plain) => {
+                let [left, right] = [&pair, &plain].map(|pair| rows(&pair.embed_queries(&texts()).unwrap()));
+                assert!(difference(&left, &right) <= 1e-6, "{head:?}");
+            }
+            // A cut after the norm has no other form in this layout.
+            Err(error) => assert!(cuts_last && error.to_string().contains("a module Dense"), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn what_sentence_transformers_cannot_hold_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let suffix = tower::<Query>("bert", HeadConfig::new(Pooling::Cls), "问：{text}。");
+    let error = save_tower(&place.path().join("a"), &suffix).unwrap_err().to_string();
+    assert_eq!(error, "the instruction \"问：{text}。\" is no prefix, and sentence-transformers has no templates");
+    let error = save_tower(place.path().parent().unwrap(), &suffix).unwrap_err().to_string();
+    assert!(error.ends_with("the folder is not empty"), "{error}");
+}
+
+#[test]
+fn the_published_layout_normalises_and_then_cuts_to_the_query_towers_width() {
+    let place = tempfile::tempdir().unwrap();
+    for (from, to) in [("bert", "query_encoder"), ("qwen3", "doc_encoder")] {
+        let to = place.path().join(to);
+        fs::create_dir(&to).unwrap();
+        for entry in fs::read_dir(fixture(from)).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+    let pair = AsymmetricEncoder::load(place.path(), &cpu()).unwrap();
+    let [query, document] = [pair.query().network().head(), pair.document().network().head()];
+    assert_eq!([query.pooling, document.pooling], [Pooling::Cls, Pooling::LastToken]);
+    assert_eq!(document.truncation, TruncationOrder::NormalizeThenTruncate);
+    // The two fixtures are equally wide, so there is nothing to cut.
+    assert_eq!(document.dim, None);
+    let narrow = EncoderOptions { dim: Some(16), ..Default::default() };
+    let cut = AsymmetricEncoder::open(place.path(), &narrow, &narrow, &cpu()).unwrap();
+    let [whole, cut] = [&pair, &cut].map(|pair| pair.embed_documents(&texts()).unwrap());
+    assert!(difference(&[whole.row(0).to_vec()[..16].to_vec()], &[cut.row(0).to_vec()]) <= 1e-6);
+}
+
+#[test]
+fn half_precision_stays_close_to_full() {
+    for name in ["bert", "gte_new", "qwen3"] {
+        let full = options(Pooling::Mean);
+        let pair = AsymmetricEncoder::open(&fixture(name), &full, &full, &cpu()).unwrap();
+        let reference = pair.embed_queries(&texts()).unwrap();
+        for precision in [Precision::Bf16, Precision::F16] {
+            let half = EncoderOptions { precision: Some(precision), ..full.clone() };
+            let loaded = AsymmetricEncoder::open(&fixture(name), &half, &half, &cpu()).unwrap();
+            let cast = pair.clone().with_precision(precision);
+            let [loaded, cast] = [loaded, cast].map(|pair| pair.embed_queries(&texts()).unwrap());
+            assert_eq!(loaded, cast, "{name}: converted while it is read or afterwards");
+            for row in 0..reference.len() {
+                let cosine = reference.cosine(row, &loaded, row);
+                assert!(cosine > 0.999, "{name} {precision:?}: {cosine}");
+            }
+        }
+    }
+}
