@@ -5,6 +5,7 @@
 mod embed;
 mod eval;
 mod metrics;
+mod models;
 mod search;
 mod train;
 

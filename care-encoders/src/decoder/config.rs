@@ -35,7 +35,8 @@ pub struct DecoderConfig {
     pub num_hidden_layers: usize,
     /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Number of key and value heads; divides `num_attention_heads`. By default as many.
+    /// Number of key and value heads; divides `num_attention_heads`. By default as many
+    /// for Llama and 32 for Qwen.
     pub num_key_value_heads: usize,
     /// Components of a head, whatever `hidden_size / num_attention_heads` is. By default that, but 128 for
     /// Qwen3.
@@ -118,12 +119,12 @@ impl DecoderConfig {
         let (width, heads) = (number(config, "hidden_size"), number(config, "num_attention_heads"));
         let is_null = |config: &Value, field: &str| config.get(field).is_none_or(Value::is_null);
         if let (Some(width), Some(heads)) = (width, heads) {
+            let family = config.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
             if is_null(config, "head_dim") {
-                let qwen3 = config.get("model_type").is_some_and(|kind| kind == "qwen3");
-                config["head_dim"] = if qwen3 { 128 } else { width / heads }.into();
+                config["head_dim"] = if family == "qwen3" { 128 } else { width / heads }.into();
             }
             if is_null(config, "num_key_value_heads") {
-                config["num_key_value_heads"] = heads.into();
+                config["num_key_value_heads"] = if family == "llama" { heads } else { 32 }.into();
             }
         }
         let slides = config.get("use_sliding_window") == Some(&Value::Bool(true))

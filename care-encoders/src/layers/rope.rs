@@ -56,14 +56,14 @@ impl RopeParameters {
     ///
     /// # Reference
     /// transformers 5 writes `rope_parameters: {rope_type, rope_theta, ..}` where earlier versions wrote
-    /// `rope_theta` and `rope_scaling: {type, ..}`.
+    /// `rope_theta` and `rope_scaling: {type, ..}`. Where both are there, it takes the older one.
     pub(crate) fn normalize(config: &mut Value, default_theta: f64) {
         let mut settings = Map::from_iter([("rope_type".to_owned(), "default".into())]);
         settings.insert("rope_theta".into(), default_theta.into());
         if let Some(theta) = config.get("rope_theta").filter(|theta| !theta.is_null()) {
             settings.insert("rope_theta".into(), theta.clone());
         }
-        for spelling in ["rope_scaling", "rope_parameters"] {
+        for spelling in ["rope_parameters", "rope_scaling"] {
             for (name, value) in config.get(spelling).and_then(Value::as_object).into_iter().flatten() {
                 let name = if name == "type" { "rope_type" } else { name };
                 settings.insert(name.to_owned(), value.clone());

@@ -1,0 +1,147 @@
+//! Where models come from and how they are saved: local folders, the hub, `care convert`.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use assert_cmd::Command;
+
+use super::{Place, TEXTS, read_npy, tiny};
+
+/// A hub at this address, in a cache of its own.
+fn care_with_hub(place: &Place, line: &str, endpoint: &str, offline: bool) -> (i32, String) {
+    let output = Command::cargo_bin("care")
+        .unwrap()
+        .current_dir(place.path(""))
+        .env("HF_ENDPOINT", endpoint)
+        .env("HF_HOME", place.path("hub-home"))
+        .env("HF_HUB_OFFLINE", if offline { "1" } else { "0" })
+        .env("NO_PROXY", "127.0.0.1")
+        .env_remove("HF_HUB_CACHE")
+        .env_remove("HF_TOKEN")
+        .args(line.split_whitespace())
+        .output()
+        .unwrap();
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// A server that has nothing and counts who asks.
+fn empty_hub() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            count.fetch_add(1, Ordering::SeqCst);
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    (endpoint, asked)
+}
+
+#[test]
+fn a_local_folder_asks_no_hub() {
+    let (endpoint, asked) = empty_hub();
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    std::fs::create_dir(place.path("org")).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(tiny("bert"), place.path("org/name")).unwrap();
+    for model in [tiny("bert"), "org/name".into()] {
+        let line = format!("embed --model {model} --role query --input texts.txt --output out.npy");
+        let (status, stderr) = care_with_hub(&place, &line, &endpoint, false);
+        assert_eq!(status, 0, "{stderr}");
+    }
+    // A path that is not there is no name of a hub's model.
+    for model in ["./org/nowhere", "nowhere", "/nowhere/at/all"] {
+        let line = format!("embed --model {model} --role query --input texts.txt --output out.npy");
+        let (status, stderr) = care_with_hub(&place, &line, &endpoint, false);
+        assert_eq!((status, stderr.as_str()), (1, format!("error: {model}: no such model folder\n").as_str()));
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    let line = "embed --model org/other --role query --input texts.txt --output out.npy";
+    let (status, stderr) = care_with_hub(&place, line, &endpoint, false);
+    assert_eq!(status, 1);
+    assert!(
+        stderr.starts_with("error: there is no folder org/other, and as a hub's model it has failed: "),
+        "{stderr}"
+    );
+    assert!(asked.load(Ordering::SeqCst) > 0);
+}
+
+#[test]
+fn a_cached_model_is_used_without_asking_and_its_commit_is_reported() {
+    let (endpoint, asked) = empty_hub();
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let repo = "hub-home/hub/models--org--name";
+    place.file(&format!("{repo}/refs/main"), commit);
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let target = place.file(&format!("{repo}/snapshots/{commit}/{file}"), "");
+        std::fs::copy(format!("{}/{file}", tiny("bert")), target).unwrap();
+    }
+    let line = "convert --model org/name --output pair";
+    let (status, stderr) = care_with_hub(&place, line, &endpoint, false);
+    assert_eq!((status, stderr.as_str()), (0, "the pair is in pair\n"));
+    let manifest = std::fs::read_to_string(place.path("pair/care.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["provenance"]["converted_from"]["model"], "org/name");
+    assert_eq!(manifest["provenance"]["converted_from"]["commit"], commit);
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+
+    let (status, stderr) = care_with_hub(&place, "convert --model org/other --output other", &endpoint, true);
+    assert_eq!(status, 1);
+    assert!(stderr.contains("HF_HUB_OFFLINE"), "{stderr}");
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn convert_joins_two_models_into_a_pair_that_embeds_as_they_do() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    let (query, document) = (tiny("gte_new"), tiny("qwen3"));
+    let (status, _, stderr) = place.care(&format!(
+        "convert --model {query} --document-model {document} --query-instruction 问： --max-length 48 --output pair"
+    ));
+    assert_eq!((status, stderr.as_str()), (0, "the pair is in pair\n"));
+    for (role, model, more) in [("query", query, "--instruction 问："), ("document", document, "")] {
+        for (model, more, output) in [("pair".to_owned(), "", "a.npy"), (model, more, "b.npy")] {
+            let line = format!(
+                "embed --model {model} --role {role} --max-length 48 --input texts.txt --output {output} {more}"
+            );
+            let (status, _, stderr) = place.care(&line);
+            assert_eq!(status, 0, "{stderr}");
+        }
+        assert_eq!(read_npy(&place.path("a.npy")), read_npy(&place.path("b.npy")), "{role}");
+    }
+    place.file("taken/notes.txt", "mine");
+    let message = "taken: the folder holds \"notes.txt\", which is no part of a saved pair";
+    place.fails(&format!("convert --model {} --output taken", tiny("bert")), message);
+}
+
+#[test]
+fn an_adapter_changes_vectors_and_a_misfit_is_refused() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    let embed = |more: &str| {
+        let line = format!("embed --role document --input texts.txt --output out.npy {more}");
+        let (status, _, stderr) = place.care(&line);
+        assert_eq!(status, 0, "{stderr}");
+        read_npy(&place.path("out.npy"))
+    };
+    let (base, adapter) = (tiny("qwen3"), tiny("adapters/qwen3"));
+    let given = embed(&format!("--model {base} --adapter {adapter}"));
+    assert_eq!(given, embed(&format!("--model {adapter}")), "its folder names its base model");
+    assert_ne!(given, embed(&format!("--model {base}")));
+    let (status, _, stderr) = place.care(&format!(
+        "embed --model {} --adapter {adapter} --role query --input texts.txt --output out.npy",
+        tiny("llama")
+    ));
+    assert_eq!(status, 1);
+    assert!(stderr.contains("the adapter does not fit this model: tensor `base_model.model.layers.0."), "{stderr}");
+}

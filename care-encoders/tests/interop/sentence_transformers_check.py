@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Pairs saved by `care` in sentence-transformers, and models saved by sentence-transformers in `care`.
+
+    cargo build --release -p care-cli
+    pip install torch transformers 'sentence-transformers>=6,<7' numpy
+    CARE=target/release/care python3 care-encoders/tests/interop/sentence_transformers_check.py
+
+Prints a table of the largest differences, and fails where one is over its bound.
+"""
+import os
+import tempfile
+
+import sentence_transformers
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
+
+from common import DATA, TEXTS, care, compare, embed, finish, header
+
+
+def tiny(name):
+    return os.path.join(DATA, name)
+
+
+def both(name, folder, model, loaded, bound=1e-5):
+    compare(f"{name}, queries", embed(folder, model, "query"), loaded.encode_query(TEXTS), bound)
+    compare(f"{name}, documents", embed(folder, model, "document"), loaded.encode_document(TEXTS), bound)
+
+
+def saved_by_us(folder):
+    pairs = {
+        "bert + qwen3": ("bert", "qwen3", []),
+        "bert + qwen3, prompts, 24 of 64 dimensions": (
+            "bert", "qwen3", ["--query-instruction", "问：", "--document-instruction", "答：", "--dim", 24]),
+        "gte (authors' form) + qwen2": ("gte_new", "qwen2", []),
+        "gte without token types + qwen3 with head": ("gte_new_plain", "qwen3_causal_lm", []),
+        "bert + qwen3, not normalised": ("bert", "qwen3", ["--no-normalize"]),
+    }
+    for number, (name, (query, document, more)) in enumerate(pairs.items()):
+        target = os.path.join(folder, f"pair{number}")
+        care("convert", "--model", tiny(query), "--document-model", tiny(document), "--max-length", 48,
+             "--output", target, *more)
+        both(name, folder, target, SentenceTransformer(target))
+    published = os.path.join(folder, "published")
+    os.makedirs(published)
+    os.symlink(os.path.abspath(tiny("gte_hf")), os.path.join(published, "query_encoder"))
+    os.symlink(os.path.abspath(tiny("qwen3")), os.path.join(published, "doc_encoder"))
+    target = os.path.join(folder, "from_published")
+    care("convert", "--model", published, "--dim", 32, "--max-length", 48, "--output", target)
+    both("published CARE layout, normalised then cut to 32", folder, target, SentenceTransformer(target))
+
+
+def saved_by_them(folder):
+    def bert():
+        return Transformer(tiny("bert"), max_seq_length=40)
+
+    def qwen():
+        return Transformer(tiny("qwen3"), max_seq_length=48)
+
+    torch.manual_seed(1)
+    prompts = {"query": "问：", "document": "答："}
+    models = {
+        "plain, mean": SentenceTransformer(modules=[bert(), Pooling(64, "mean")]),
+        "Dense with Tanh and Normalize, prompts": SentenceTransformer(
+            modules=[bert(), Pooling(64, "cls"), Dense(64, 24), Normalize()], prompts=prompts),
+        "Dense without bias and activation": SentenceTransformer(
+            modules=[qwen(), Pooling(64, "lasttoken"), Dense(64, 24, bias=False, activation_function=torch.nn.Identity())]),
+        "truncate_dim 16 after Normalize": SentenceTransformer(
+            modules=[qwen(), Pooling(64, "lasttoken"), Normalize()], truncate_dim=16),
+        "Router": SentenceTransformer(
+            modules=[Router.for_query_document([bert(), Pooling(64, "mean"), Normalize()],
+                                               [qwen(), Pooling(64, "lasttoken"), Normalize()])], prompts=prompts),
+        "Router with Dense, Normalize after it": SentenceTransformer(
+            modules=[Router.for_query_document([bert(), Pooling(64, "cls"), Dense(64, 24)],
+                                               [qwen(), Pooling(64, "lasttoken"), Dense(64, 24)]), Normalize()]),
+    }
+    for number, (name, model) in enumerate(models.items()):
+        target = os.path.join(folder, f"theirs{number}")
+        model.save_pretrained(target)
+        both(name, folder, target, SentenceTransformer(target))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    versions = f"sentence-transformers {sentence_transformers.__version__}, transformers {transformers.__version__}, torch {torch.__version__}"
+    with tempfile.TemporaryDirectory() as folder:
+        header(f"Saved by `care convert`, loaded by Python ({versions}):")
+        saved_by_us(folder)
+        print()
+        header("Saved by Python, loaded by `care embed`:")
+        saved_by_them(folder)
+    finish()
