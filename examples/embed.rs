@@ -4,7 +4,7 @@
 //! cargo run --release --example embed -- MODEL_DIR
 //! ```
 //!
-//! `MODEL_DIR` is a saved pair, or a Hugging Face folder of a BERT or Qwen3 encoder that then serves
+//! `MODEL_DIR` is a saved pair, or a Hugging Face folder of one encoder that then serves
 //! both roles, such as multilingual-e5-small.
 
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use care_core::{Device, Error, ErrorKind, Result};
-use care_encoders::{AsymmetricEncoder, load_tower};
+use care_encoders::{AsymmetricEncoder, EncoderOptions, load_tower};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -165,7 +165,11 @@ fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> Result<S
     }
     for tower in [&config.model.query, &config.model.document].into_iter().flatten() {
         digest_folder(&mut digest, &tower.encoder)?;
-        digest_text(&mut digest, &format!("{:?}", tower.options));
+        if let Some(adapter) = &tower.options.adapter {
+            digest_folder(&mut digest, adapter)?;
+        }
+        let options = EncoderOptions { adapter: None, ..tower.options.clone() };
+        digest_text(&mut digest, &format!("{options:?}"));
     }
     for (stage, sources) in config.stages().iter().zip(sources) {
         let settings = StageConfig { data: Vec::new(), ..(**stage).clone() };
