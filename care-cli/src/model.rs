@@ -14,7 +14,7 @@ use crate::progress::download_bar;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
     /// A folder in any layout (saved pair, sentence-transformers, published CARE, PEFT adapter, Hugging Face;
-    /// a single encoder serves both roles), or ORG/NAME[@REVISION] of the Hugging Face hub
+    /// a single encoder serves both roles), or a model of the Hugging Face hub: ORG/NAME, ORG/NAME@REVISION
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: String,
     /// Which hidden states make a vector: cls, mean or last-token; by default as saved, else by architecture

@@ -221,7 +221,7 @@ fn require_f32(role: &str, learns: bool, network: &Network<AnyEncoder>) -> Resul
     match Precision::of(network.encoder()) {
         precision if learns && precision != Precision::F32 => {
             let allowed = format!("f32, since this stage trains the {role} tower");
-            Err(Error::setting("precision", precision.as_str(), &allowed))
+            Err(Error::setting("precision", format!("{:?}", precision.as_str()), &allowed))
         }
         _ => Ok(()),
     }

@@ -6,7 +6,7 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use care_core::{Embedder, Embeddings};
+use care_core::{Embedder, Embeddings, Precision};
 use care_encoders::AsymmetricEncoder;
 use care_train::{Source, StageConfig, StageKind, StepReport, train_stage};
 
@@ -103,4 +103,27 @@ fn a_source_without_hard_negatives_is_refused_by_row() {
         "built in, row 4: `neg` is empty, but a group of 2 needs hard negatives; \
          set `group_size = 1` to use in-batch negatives only"
     );
+}
+
+#[test]
+fn a_frozen_tower_may_have_16_bits_and_one_that_learns_may_not() {
+    let half = |pair: AsymmetricEncoder| {
+        let (query, document) = pair.into_towers();
+        let document = document.map_network(|network| network.with_precision(Precision::Bf16));
+        AsymmetricEncoder::new(query, document).unwrap()
+    };
+    let sources = [Source::new("built in", common::examples()).unwrap()];
+    let run = |kind| {
+        let stage = StageConfig { batch_size: 6, ..StageConfig::new(kind) }.check().unwrap();
+        train_stage(half(common::pair(0.0)), &stage, &sources, 7, &mut |report| {
+            assert!(report.loss.is_finite());
+            ControlFlow::Break(())
+        })
+    };
+    let before = vectors(&half(common::pair(0.0)));
+    let after = vectors(&run(StageKind::QueryAlignment).unwrap());
+    assert_ne!(before.0, after.0);
+    assert_eq!(before.1, after.1);
+    let error = run(StageKind::SymmetricDocument).unwrap_err().to_string();
+    assert_eq!(error, "`precision` is \"bf16\", allowed: f32, since this stage trains the document tower");
 }
