@@ -550,3 +550,18 @@ fn names_of_repositories_are_told_from_paths() {
         );
     }
 }
+
+#[test]
+fn weights_for_pytorch_only_are_refused_before_anything_is_downloaded() {
+    let server = HubServer::start();
+    server.set_branch("org/old", "main", COMMIT_A);
+    server.add("org/old", COMMIT_A, "config.json", CONFIG);
+    server.add_large("org/old", COMMIT_A, "pytorch_model.bin", b"pickle");
+    let cache = Cache::new(&server);
+    let error = model(&cache.hub(), "org/old").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Hub);
+    let message = "has pytorch_model.bin but no safetensors: convert it in Python with \
+                   AutoModel.from_pretrained(NAME).save_pretrained(FOLDER)";
+    assert!(error.to_string().contains(message), "{error}");
+    assert!(!cache.folder.path().join("models--org--old/snapshots").exists());
+}

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use care_core::{
-    Document, DocumentTower, Embedder, Embeddings, Error, ErrorKind, Precision, Query, QueryTower, Result,
-};
+use care_core::{Document, DocumentTower, Embedder, Embeddings, Error, ErrorKind, Query, QueryTower, Result};
 use serde_json::Value;
 
 use crate::AnyEncoder;
@@ -108,16 +106,6 @@ impl AsymmetricEncoder {
             return Err(Error::setting("batch_tokens", token_budget, "at least 1"));
         }
         Ok(Self { token_budget, ..self })
-    }
-
-    /// The same towers with weights in another number format.
-    #[must_use]
-    pub fn with_precision(self, precision: Precision) -> Self {
-        Self {
-            query: self.query.map_network(|network| network.with_precision(precision)),
-            document: self.document.map_network(|network| network.with_precision(precision)),
-            ..self
-        }
     }
 
     /// The same towers with a note of where their weights come from, which is saved with them.

@@ -225,12 +225,23 @@ impl EncoderConfig {
     }
 }
 
-/// Refuses sizes of 0, by the names of their fields.
+/// The largest size of a network: products of two of them are still numbers.
+const LARGEST_SIZE: usize = 1 << 30;
+/// The most layers of a network.
+const MOST_LAYERS: usize = 10_000;
+
+/// Refuses sizes of 0 and absurd ones, by the names of their fields.
 pub(crate) fn require_sizes(sizes: &[(&str, usize)]) -> Result<()> {
-    match sizes.iter().find(|(_, size)| *size == 0) {
-        Some((field, size)) => Err(Error::setting(field, size, "at least 1")),
-        None => Ok(()),
+    for &(field, size) in sizes {
+        let most = if field == "num_hidden_layers" { MOST_LAYERS } else { LARGEST_SIZE };
+        if size == 0 {
+            return Err(Error::setting(field, size, "at least 1"));
+        }
+        if size > most {
+            return Err(Error::setting(field, size, &format!("at most {most}")));
+        }
     }
+    Ok(())
 }
 
 /// Refuses a standard deviation that cannot be drawn with.

@@ -70,6 +70,50 @@ fn an_adapter_that_is_written_comes_back() {
 }
 
 #[test]
+fn an_adapter_is_not_written_under_settings_that_are_not_its_own() {
+    let Case { base, adapter, .. } = case("qwen3");
+    let config = read_lora_config(&adapter).unwrap();
+    let adapted = base.clone().with_adapter(&adapter).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let refusal = |encoder: &AnyEncoder, config: &LoraConfig| {
+        encoder.save_adapter(&place.path().join("adapter"), config, "base").unwrap_err().to_string()
+    };
+    let first = "the layer `layers.0.self_attn.q_proj` has";
+    let other = format!("{first} a low-rank addition of another rank or scale");
+    assert_eq!(refusal(&adapted, &LoraConfig { alpha: 9.0, ..config.clone() }), other);
+    assert_eq!(refusal(&adapted, &LoraConfig { rank: 8, alpha: 16.0, ..config.clone() }), other);
+    let fewer = LoraConfig { target_modules: vec!["k_proj".into()], ..config.clone() };
+    assert_eq!(refusal(&adapted, &fewer), format!("{first} a low-rank addition but is no target"));
+    assert_eq!(refusal(&base, &config), format!("{first} no low-rank addition to be saved"));
+    assert!(!place.path().join("adapter").exists());
+}
+
+#[test]
+fn an_adapter_on_weights_of_16_bits_computes_merges_and_is_written() {
+    let Case { base, adapter, ids, mean } = case("qwen3");
+    let network = Network::new(base.with_adapter(&adapter).unwrap(), HeadConfig::new(Pooling::Mean), &cpu()).unwrap();
+    let half = network.with_precision(care_core::Precision::Bf16);
+    let encoder = half.encoder().clone();
+    for encoder in [encoder.clone(), encoder.merge_lora()] {
+        assert!(common::cosine(&means(encoder, &ids), &mean) > 0.999);
+    }
+}
+
+#[test]
+fn a_folder_with_its_base_model_in_it_is_adapted_too() {
+    let Case { base, adapter, ids, mean } = case("qwen3");
+    drop(base);
+    let (_place, folder) = common::copy("qwen3");
+    for entry in fs::read_dir(&adapter).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    let options = EncoderOptions { pooling: Some(Pooling::Mean), ..Default::default() };
+    let tower = load_tower::<Document>(&folder, &options, &cpu()).unwrap();
+    assert!(difference(&means(tower.network().encoder().clone(), &ids), &mean) <= 1e-5);
+}
+
+#[test]
 fn a_fresh_adapter_adds_nothing_and_alone_learns() {
     let Case { base, ids, .. } = case("qwen3");
     let config = LoraConfig { dropout: 0.0, ..LoraConfig::reference() };
@@ -168,6 +212,10 @@ fn an_adapter_that_does_not_fit_is_refused_with_the_tensors_name() {
     assert_eq!(
         refusal(settings(|c| c["use_dora"] = json!(true)), "qwen3"),
         "A/adapter_config.json: `use_dora` true is not supported"
+    );
+    assert_eq!(
+        refusal(settings(|c| c["init_lora_weights"] = json!("pissa")), "qwen3"),
+        "A/adapter_config.json: `init_lora_weights` \"pissa\" is not supported"
     );
     assert_eq!(
         refusal(settings(|c| c["rank_pattern"] = json!({"q_proj": 8})), "qwen3"),

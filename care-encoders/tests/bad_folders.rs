@@ -243,7 +243,17 @@ fn settings_of_decoders_and_gte_that_are_not_computed_are_refused() {
             },
             "M/config.json: sliding-window attention (`use_sliding_window`) is not supported",
         ),
-        ("qwen3", |c| c["head_dim"] = json!(31), "M/config.json: `head_dim` is 31, allowed: an even number above 0"),
+        ("qwen3", |c| c["head_dim"] = json!(31), "M/config.json: `head_dim` is 31, allowed: an even number"),
+        (
+            "qwen3",
+            |c| c["num_hidden_layers"] = json!(1e15 as u64),
+            "M/config.json: `num_hidden_layers` is 1000000000000000, allowed: at most 10000",
+        ),
+        (
+            "bert",
+            |c| c["intermediate_size"] = json!(u64::MAX),
+            "M/config.json: `intermediate_size` is 18446744073709551615, allowed: at most 1073741824",
+        ),
         (
             "gte_new",
             |c| c["layer_norm_type"] = json!("rms_norm"),

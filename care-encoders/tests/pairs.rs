@@ -95,6 +95,11 @@ fn every_head_survives_saving_and_its_modules_alone_compute_the_same() {
         HeadConfig { normalize: false, dim: Some(8), ..HeadConfig::new(Pooling::Cls) },
         HeadConfig { projection: projection(ProjectionActivation::Identity, true), ..HeadConfig::new(Pooling::Cls) },
         HeadConfig { projection: projection(ProjectionActivation::Tanh, false), ..HeadConfig::new(Pooling::Mean) },
+        HeadConfig {
+            projection: projection(ProjectionActivation::Tanh, true),
+            dim: Some(8),
+            ..HeadConfig::new(Pooling::Mean)
+        },
     ];
     for head in heads {
         let query = tower::<Query>("bert", head.clone(), "问：");
@@ -115,15 +120,18 @@ fn every_head_survives_saving_and_its_modules_alone_compute_the_same() {
 
         // Without our own file the pair is a `Router` model as any other.
         fs::remove_file(target.join("care.json")).unwrap();
-        let last = json(&target.join("router_config.json"))["structure"]["query"].as_array().unwrap().len() - 1;
-        let cuts_last = target.join(format!("query_{last}_Dense")).exists() && head.projection.is_none();
+        let chain = json(&target.join("router_config.json"))["structure"]["query"].clone();
+        let dense = |name: &Value| name.as_str().unwrap().ends_with("_Dense");
+        let chain = chain.as_array().unwrap();
+        let has_no_other_form =
+            head.dim.is_some() && head.projection.is_some() || dense(chain.last().unwrap()) && head.normalize;
         match AsymmetricEncoder::load(&target, &cpu()) {
             Ok(plain) => {
                 let [left, right] = [&pair, &plain].map(|pair| rows(&pair.embed_queries(&texts()).unwrap()));
                 assert!(difference(&left, &right) <= 1e-6, "{head:?}");
             }
-            // A cut after the norm has no other form in this layout.
-            Err(error) => assert!(cuts_last && error.to_string().contains("a module Dense"), "{error}"),
+            // A cut after the norm, or after a learned projection, has no other form in this layout.
+            Err(error) => assert!(has_no_other_form && error.to_string().contains("a module Dense"), "{error}"),
         }
     }
 }
@@ -170,7 +178,9 @@ fn half_precision_stays_close_to_full() {
         for precision in [Precision::Bf16, Precision::F16] {
             let half = EncoderOptions { precision: Some(precision), ..full.clone() };
             let loaded = AsymmetricEncoder::open(&fixture(name), &half, &half, &cpu()).unwrap();
-            let cast = pair.clone().with_precision(precision);
+            let (query, document) = pair.clone().into_towers();
+            let query = query.map_network(|network| network.with_precision(precision));
+            let cast = AsymmetricEncoder::new(query, document).unwrap();
             let [loaded, cast] = [loaded, cast].map(|pair| pair.embed_queries(&texts()).unwrap());
             assert_eq!(loaded, cast, "{name}: converted while it is read or afterwards");
             for row in 0..reference.len() {
@@ -179,4 +189,47 @@ fn half_precision_stays_close_to_full() {
             }
         }
     }
+}
+
+#[test]
+fn the_padding_token_of_a_saved_tokenizer_is_a_special_one() {
+    let (_place, folder) = common::copy("qwen3");
+    common::edit_json(&folder.join("config.json"), |config| config["pad_token_id"] = Value::Null);
+    let load = || load_tower::<Document>(&folder, &EncoderOptions::default(), &cpu()).unwrap();
+    // The settings of the tokenizer name it where the network's do not.
+    assert_eq!(load().tokenizer().pad_id(), 317);
+    fs::remove_file(folder.join("tokenizer_config.json")).unwrap();
+    // Nothing names it: 0 fills batches, but as a token of Python's it would split texts otherwise.
+    let tower = load();
+    assert_eq!(tower.tokenizer().pad_id(), 0);
+    let saved = folder.with_file_name("saved");
+    save_tower(&saved, &tower).unwrap();
+    assert_eq!(json(&saved.join("tokenizer_config.json"))["pad_token"], "<|endoftext|>");
+
+    let (_place, folder) = common::copy("roberta");
+    common::edit_json(&folder.join("config.json"), |config| config["pad_token_id"] = Value::Null);
+    let encoder = load_encoder(&folder, &EncoderOptions::default(), &cpu()).unwrap();
+    assert_eq!(encoder.config().to_json()["pad_token_id"], 1);
+}
+
+#[test]
+fn saving_replaces_nothing_but_a_saved_pair() {
+    let options = EncoderOptions::default();
+    let pair = AsymmetricEncoder::open(&fixture("bert"), &options, &options, &cpu()).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("out");
+    for name in ["query_log.jsonl", "document_vectors.npy", "query_0_Transformer"] {
+        fs::create_dir_all(&target).unwrap();
+        fs::write(target.join(name), "mine").unwrap();
+        let error = pair.save(&target).unwrap_err().to_string();
+        assert!(error.ends_with("which is no part of a saved pair"), "{error}");
+        assert_eq!(fs::read_to_string(target.join(name)).unwrap(), "mine");
+        fs::remove_dir_all(&target).unwrap();
+    }
+    fs::create_dir_all(target.join("query_notes")).unwrap();
+    assert!(pair.save(&target).unwrap_err().to_string().contains("query_notes"));
+    fs::remove_dir_all(&target).unwrap();
+    fs::write(&target, "mine").unwrap();
+    assert!(pair.save(&target).unwrap_err().to_string().starts_with("cannot read "));
+    assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
 }

@@ -55,6 +55,7 @@ pub fn run(config: &CheckedTrainConfig, resume: bool, observer: &mut Observer<'_
     let checkpoints = Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints);
     AsymmetricEncoder::check_target(&config.output.join("model"))?;
     let mut pair = load_pair(config)?;
+    let started_from = pair.provenance().clone();
     let fingerprint = fingerprint(config, &sources)?;
     let start = starting_point(config, &checkpoints, &fingerprint, resume)?;
 
@@ -85,13 +86,13 @@ pub fn run(config: &CheckedTrainConfig, resume: bool, observer: &mut Observer<'_
         pair = trainer.finish()?;
     }
     let folder = config.output.join("model");
-    let pair = pair.with_provenance(provenance(config, &fingerprint));
+    let pair = pair.with_provenance(provenance(config, &fingerprint, started_from));
     pair.save(&folder)?;
     Ok(Outcome::Finished { pair: Box::new(pair), folder })
 }
 
 /// What is noted in a trained pair.
-fn provenance(config: &CheckedTrainConfig, fingerprint: &str) -> Value {
+fn provenance(config: &CheckedTrainConfig, fingerprint: &str, started_from: Value) -> Value {
     let stages: Vec<Value> = config
         .stages()
         .iter()
@@ -100,12 +101,16 @@ fn provenance(config: &CheckedTrainConfig, fingerprint: &str) -> Value {
             json!({"kind": stage.kind, "epochs": epochs, "batch_size": batch, "learning_rate": rate})
         })
         .collect();
-    json!({
+    let mut note = json!({
         "trained_by": concat!("care-train ", env!("CARGO_PKG_VERSION")),
         "seed": config.seed,
         "fingerprint": fingerprint,
         "stages": stages,
-    })
+    });
+    if !started_from.is_null() {
+        note["started_from"] = started_from;
+    }
+    note
 }
 
 fn starting_point(

@@ -27,7 +27,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     AsymmetricEncoder::check_target(&args.output)?;
     let (pair, provenance) = match &args.document_model {
         None => {
-            let (pair, source) = open(&args.model, &args.roles)?;
+            let (pair, mut source) = open(&args.model, &args.roles)?;
+            if !pair.provenance().is_null() {
+                source["provenance"] = pair.provenance().clone();
+            }
             (pair, json!({ "converted_from": source }))
         }
         Some(model) => {

@@ -65,6 +65,14 @@ pub struct Download<'a> {
     pub files: usize,
 }
 
+/// What is asked of a repository.
+struct Source<'a> {
+    kind: RepoKind,
+    wanted: &'a dyn Fn(&str) -> bool,
+    /// Why a repository with these files is not worth a download.
+    refused: &'a dyn Fn(&[String]) -> Option<String>,
+}
+
 impl Hub {
     /// The hub with these settings; nothing is read or asked yet.
     ///
@@ -92,7 +100,8 @@ impl Hub {
     /// # Errors
     /// As [`Hub::snapshot`].
     pub fn model(&self, id: &RepoId, progress: &mut dyn FnMut(Download<'_>)) -> Result<Snapshot> {
-        self.snapshot(RepoKind::Model, id, &model::is_model_file, &model::lacking_file, progress)
+        let source = Source { kind: RepoKind::Model, wanted: &model::is_model_file, refused: &model::foreign_weights };
+        self.fetch(id, source, &model::lacking_file, progress)
     }
 
     /// The folder of a repository's files that are `wanted`, downloaded as far as they are lacking.
@@ -117,6 +126,16 @@ impl Hub {
         lacking: &dyn Fn(&Path) -> Option<String>,
         progress: &mut dyn FnMut(Download<'_>),
     ) -> Result<Snapshot> {
+        self.fetch(id, Source { kind, wanted, refused: &|_| None }, lacking, progress)
+    }
+
+    fn fetch(
+        &self,
+        id: &RepoId,
+        Source { kind, wanted, refused }: Source<'_>,
+        lacking: &dyn Fn(&Path) -> Option<String>,
+        progress: &mut dyn FnMut(Download<'_>),
+    ) -> Result<Snapshot> {
         let cache = RepoCache::new(&self.config.cache, kind, id);
         let cached = match cache.look_up(wanted, lacking)? {
             Cached::Usable(snapshot) => return Ok(snapshot),
@@ -128,6 +147,9 @@ impl Hub {
 
         let remote = Remote::new(&self.config, &cache, id)?;
         let Resolved { commit, files, wanted } = remote.resolve(wanted, &cached)?;
+        if let Some(why) = refused(&files) {
+            return Err(id.error(format_args!("{why}")));
+        }
         cache.record(&commit, &files)?;
         let folder = cache.snapshot(&commit);
         let lacking: Vec<&String> = wanted.iter().filter(|file| !folder.join(file).is_file()).collect();

@@ -21,6 +21,17 @@ pub(super) fn is_model_file(file: &str) -> bool {
         && !folders.iter().any(|folder| OTHER_FORMATS.contains(folder))
 }
 
+/// Says that a repository has weights for PyTorch only, and what to do.
+pub(super) fn foreign_weights(files: &[String]) -> Option<String> {
+    let has = |ending: &str| files.iter().any(|file| file.ends_with(ending));
+    let pickled = files.iter().any(|file| split(file).1.starts_with("pytorch_model") && file.ends_with(".bin"));
+    (pickled && !has(".safetensors")).then(|| {
+        "has pytorch_model.bin but no safetensors: convert it in Python with \
+         AutoModel.from_pretrained(NAME).save_pretrained(FOLDER)"
+            .to_owned()
+    })
+}
+
 /// The first file that a model's folder lacks, as far as the folder itself tells.
 ///
 /// Asked of folders whose full list of files is not known: those that another program downloaded.

@@ -34,6 +34,18 @@ impl Linear {
         self.weight.lazy_device()
     }
 
+    /// The layer with its first outputs only, low-rank addition merged.
+    ///
+    /// # Panics
+    /// When it has fewer.
+    #[must_use]
+    pub fn first_outputs(mut self, outputs: usize) -> Self {
+        self.merge_lora();
+        let weight = Param::from_tensor(self.weight.val().narrow(1, 0, outputs));
+        let bias = self.bias.map(|bias| Param::from_tensor(bias.val().narrow(0, 0, outputs)));
+        Self { weight, bias, lora: None }
+    }
+
     /// The low-rank addition, if there is one.
     pub fn lora(&self) -> Option<&Lora> {
         self.lora.as_ref()

@@ -10,7 +10,7 @@ use super::parameter;
 /// `scale * B(A(dropout(x)))`, added to what a [`Linear`](super::Linear) gives.
 ///
 /// The product is taken on the side of the activations, so nothing as large as the weight is
-/// materialised. The two matrices are f32 whatever the layer's number format.
+/// materialised. It is computed in f32 whatever the layer's number format.
 ///
 /// # Reference
 /// Hu et al. 2021, arXiv 2106.09685; PEFT's `lora.Linear`, dropout included. Kept transposed: `a` is
@@ -40,14 +40,26 @@ impl Lora {
         Self { a: Param::from_tensor(a), b: Param::from_tensor(b), ..self }
     }
 
-    /// The two matrices, `[in, rank]` and `[rank, out]`.
+    /// The two matrices, `[in, rank]` and `[rank, out]`, f32.
     pub fn weights(&self) -> (Tensor<2>, Tensor<2>) {
-        (self.a.val(), self.b.val())
+        let wide = |weight: &Param<Tensor<2>>| weight.val().cast(FloatDType::F32);
+        (wide(&self.a), wide(&self.b))
     }
 
     /// The whole addition to the layer's weight, `[in, out]`, f32.
     pub fn delta(&self) -> Tensor<2> {
-        self.a.val().matmul(self.b.val()).mul_scalar(self.scale)
+        let (a, b) = self.weights();
+        a.matmul(b).mul_scalar(self.scale)
+    }
+
+    /// Rank of the addition.
+    pub fn rank(&self) -> usize {
+        self.a.lazy_shape().dims::<2>()[1]
+    }
+
+    /// What the addition is multiplied by.
+    pub fn scale(&self) -> f64 {
+        self.scale
     }
 
     /// # Shapes
@@ -55,7 +67,8 @@ impl Lora {
     pub(super) fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let dtype = input.dtype();
         let input = self.dropout.forward(input.cast(FloatDType::F32));
-        let added = linear(linear(input, self.a.val(), None), self.b.val(), None);
+        let (a, b) = self.weights();
+        let added = linear(linear(input, a, None), b, None);
         added.mul_scalar(self.scale).cast(dtype)
     }
 }

@@ -57,6 +57,15 @@ impl LinearProjection {
         Self { linear, activation: config.activation }
     }
 
+    /// The projection with its first outputs only.
+    ///
+    /// # Panics
+    /// When it has fewer.
+    #[must_use]
+    pub fn first_outputs(self, outputs: usize) -> Self {
+        Self { linear: self.linear.first_outputs(outputs), ..self }
+    }
+
     /// # Shapes
     /// `[batch, hidden]` to `[batch, outputs]`.
     pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {

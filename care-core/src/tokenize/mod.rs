@@ -84,6 +84,12 @@ impl Tokenizer {
         Ok(Self { inner: Arc::new(inner), max_length, ..*self })
     }
 
+    /// The same tokenizer with another id to fill batches with.
+    #[must_use]
+    pub fn with_pad_id(self, pad_id: u32) -> Self {
+        Self { pad_id, ..self }
+    }
+
     /// Token ids of each text, special tokens included, at most [`Tokenizer::max_length`] long.
     ///
     /// A text without any token (an empty text under a tokenizer that adds none) becomes one padding
@@ -121,6 +127,19 @@ impl Tokenizer {
     /// The token of an id, as it stands in the vocabulary.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// The special tokens, in the order of their ids: those that are matched as a whole wherever they stand.
+    pub fn special_tokens(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self
+            .inner
+            .get_added_tokens_decoder()
+            .iter()
+            .filter(|(_, token)| token.special)
+            .map(|(&id, _)| id)
+            .collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Number of ids the tokenizer can give, added tokens included: one more than the largest.

@@ -102,8 +102,12 @@ impl BertConfig {
         }
     }
 
-    /// Refuses what the network does not compute.
+    /// Fills in the padding token of the family, and refuses what the network does not compute.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
+        if config.get("pad_token_id").is_none_or(Value::is_null) {
+            let bert = config.get("model_type").is_some_and(|kind| kind == "bert");
+            config["pad_token_id"] = if bert { 0 } else { 1 }.into();
+        }
         if let Some(kind) = config.get("position_embedding_type")
             && !kind.is_null()
             && kind != "absolute"

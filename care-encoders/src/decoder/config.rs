@@ -152,11 +152,11 @@ impl DecoderConfig {
     }
 
     /// Number of weights, biases and norms not counted.
-    pub(crate) fn parameter_count(&self) -> u64 {
-        let [width, head_dim] = [self.hidden_size, self.head_dim].map(|size| size as u64);
-        let heads = 2 * (self.num_attention_heads + self.num_key_value_heads) as u64;
-        let layer = width * (heads * head_dim + 3 * self.intermediate_size as u64);
-        self.vocab_size as u64 * width + self.num_hidden_layers as u64 * layer
+    pub(crate) fn parameter_count(&self) -> f64 {
+        let [width, head_dim, inner] = [self.hidden_size, self.head_dim, self.intermediate_size].map(|n| n as f64);
+        let heads = 2.0 * (self.num_attention_heads + self.num_key_value_heads) as f64;
+        let layer = width * (heads * head_dim + 3.0 * inner);
+        self.vocab_size as f64 * width + self.num_hidden_layers as f64 * layer
     }
 }
 
@@ -178,11 +178,12 @@ impl Settings for DecoderConfig {
             ("num_key_value_heads", self.num_key_value_heads),
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
+            ("head_dim", self.head_dim),
         ])?;
         require_range(self.initializer_range)?;
         self.rope_parameters.check()?;
-        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
-            return Err(Error::setting("head_dim", self.head_dim, "an even number above 0"));
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(Error::setting("head_dim", self.head_dim, "an even number"));
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let allowed = format!("a multiple of num_key_value_heads ({})", self.num_key_value_heads);

@@ -64,9 +64,13 @@ impl RopeParameters {
             settings.insert("rope_theta".into(), theta.clone());
         }
         for spelling in ["rope_parameters", "rope_scaling"] {
-            for (name, value) in config.get(spelling).and_then(Value::as_object).into_iter().flatten() {
-                let name = if name == "type" { "rope_type" } else { name };
-                settings.insert(name.to_owned(), value.clone());
+            let Some(found) = config.get(spelling).and_then(Value::as_object) else { continue };
+            for (name, value) in found {
+                match name.as_str() {
+                    "type" if found.contains_key("rope_type") => {}
+                    "type" => _ = settings.insert("rope_type".to_owned(), value.clone()),
+                    name => _ = settings.insert(name.to_owned(), value.clone()),
+                }
             }
         }
         config["rope_parameters"] = settings.into();
@@ -177,6 +181,7 @@ mod tests {
     fn both_spellings_are_read_and_the_older_one_is_written() {
         for config in [
             json!({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}}),
+            json!({"rope_theta": 5e5, "rope_scaling": {"rope_type": "linear", "type": "default", "factor": 4.0}}),
             json!({"rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}}),
         ] {
             let mut config = config;

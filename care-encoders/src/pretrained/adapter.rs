@@ -98,7 +98,7 @@ pub(crate) struct AdapterConfig {
 }
 
 /// Fields that change what is computed, with the values under which they do not.
-fn neutral_fields() -> [(&'static str, Vec<Value>); 14] {
+fn neutral_fields() -> [(&'static str, Vec<Value>); 16] {
     let off = || vec![json!(false)];
     let empty = || vec![json!([]), json!({})];
     [
@@ -116,6 +116,9 @@ fn neutral_fields() -> [(&'static str, Vec<Value>); 14] {
         ("target_parameters", empty()),
         ("use_qalora", off()),
         ("use_bdlora", off()),
+        ("alora_invocation_tokens", empty()),
+        // Others (PiSSA, OLoRA, CorDA, LoftQ) change the base weights when they are loaded.
+        ("init_lora_weights", vec![json!(true), json!(false), json!("gaussian"), json!("orthogonal"), json!("eva")]),
     ]
 }
 
@@ -252,16 +255,25 @@ impl AnyEncoder {
     /// Writes the network's low-rank additions as a PEFT adapter of the base model of this name.
     ///
     /// # Errors
-    /// When the network has no additions of this configuration, or a file cannot be written.
+    /// When the network's additions are not those of this configuration, or a file cannot be written.
     pub fn save_adapter(&self, folder: &Path, config: &LoraConfig, base_model: &str) -> Result<()> {
         let table = table(self)?;
+        let refuse = |module: &str, problem: &str| {
+            Err(Error::new(ErrorKind::Checkpoint, format!("the layer `{module}` {problem}")))
+        };
         let mut tensors = BTreeMap::new();
         let mut encoder = self.clone();
-        for (module, linear) in targets(&mut encoder, table, config) {
-            let lora = linear.lora().ok_or_else(|| {
-                let message = format!("the layer `{module}` has no low-rank addition to be saved");
-                Error::new(ErrorKind::Checkpoint, message)
-            })?;
+        for (path, linear) in encoder.linears() {
+            let module = table.module(&path).unwrap_or(path);
+            let lora = match (linear.lora(), config.targets(&module)) {
+                (None, false) => continue,
+                (None, true) => return refuse(&module, "has no low-rank addition to be saved"),
+                (Some(_), false) => return refuse(&module, "has a low-rank addition but is no target"),
+                (Some(lora), true) => lora,
+            };
+            if lora.rank() != config.rank || lora.scale() != config.scale() {
+                return refuse(&module, "has a low-rank addition of another rank or scale");
+            }
             let (a, b) = lora.weights();
             for (which, weight) in [("lora_A", a), ("lora_B", b)] {
                 let host = HostTensor(weight.transpose().into_data());

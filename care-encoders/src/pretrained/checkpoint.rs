@@ -293,8 +293,9 @@ fn read_header(path: &Path) -> Result<BTreeMap<String, Location>> {
     file.read_exact(&mut json).map_err(|e| Error::io("read", path, e))?;
     let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
     let start = header + 8;
-    let end = start + metadata.data_len() as u64;
-    if end != length {
+    let end = start.checked_add(metadata.data_len() as u64);
+    if end != Some(length) {
+        let end = end.map_or_else(|| "far more".to_owned(), |end| end.to_string());
         return Err(damaged(format!("{length} bytes where {end} are announced")));
     }
     let located = |(name, info): (String, &safetensors::tensor::TensorInfo)| {

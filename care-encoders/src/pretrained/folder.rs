@@ -18,7 +18,7 @@ const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Decoders with more weights than this overflow f16 in their hidden states.
-const LARGEST_F16_DECODER: u64 = 1_000_000_000;
+const LARGEST_F16_DECODER: f64 = 1e9;
 
 /// Loads the network of a Hugging Face folder. Of the options only those on number formats matter.
 ///
@@ -35,7 +35,7 @@ pub fn load_encoder(folder: &Path, options: &EncoderOptions, device: &Device) ->
         && decoder.parameter_count() > LARGEST_F16_DECODER
         && !options.force_f16
     {
-        let billions = decoder.parameter_count() as f64 / 1e9;
+        let billions = decoder.parameter_count() / 1e9;
         let message = format!(
             "{}: a decoder of {billions:.1} billion weights overflows f16: use bf16, or force f16",
             folder.display()
@@ -72,18 +72,26 @@ pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
 /// When it is missing or broken, or lacks a special token that `tokenizer_config.json` names.
 pub(crate) fn load_tokenizer(folder: &Path, config: &EncoderConfig, max_length: usize) -> Result<Tokenizer> {
     let path = folder.join(TOKENIZER);
-    let pad = config.settings().pad_token_id().unwrap_or(0);
-    let tokenizer = Tokenizer::from_file(&path, pad, max_length.min(config.max_positions()))?;
+    let max_length = max_length.min(config.max_positions());
+    let pad = config.settings().pad_token_id();
+    let tokenizer = Tokenizer::from_file(&path, pad.unwrap_or(0), max_length)?;
+    let mut named_pad = None;
     for (role, token) in special_tokens(folder)? {
-        if tokenizer.token_to_id(&token).is_none() {
+        let Some(id) = tokenizer.token_to_id(&token) else {
             let message = format!(
                 "{}: has no token {token:?}, which {TOKENIZER_CONFIG} names as {role}: the tokenizer is of another model",
                 path.display()
             );
             return Err(Error::new(ErrorKind::Tokenizer, message));
+        };
+        if role == "pad_token" {
+            named_pad = Some(id);
         }
     }
-    Ok(tokenizer)
+    Ok(match (pad, named_pad) {
+        (None, Some(id)) => tokenizer.with_pad_id(id),
+        _ => tokenizer,
+    })
 }
 
 /// The special tokens that `tokenizer_config.json` names, by their roles; none without the file.
@@ -118,7 +126,12 @@ pub(crate) fn write_tokenizer(folder: &Path, tokenizer: &Tokenizer, encoder: &An
         },
         "clean_up_tokenization_spaces": false,
     });
-    if let Some(pad) = tokenizer.id_to_token(tokenizer.pad_id()) {
+    // transformers makes the padding token special, so one that is an ordinary token would change how texts are
+    // split.
+    let special = tokenizer.special_tokens();
+    let candidates = [Some(tokenizer.pad_id()), tokenizer.terminal_token(), special.first().copied()];
+    let pad = candidates.into_iter().flatten().find(|id| special.contains(id));
+    if let Some(pad) = pad.and_then(|id| tokenizer.id_to_token(id)) {
         settings["pad_token"] = pad.into();
     }
     write_json(&folder.join(TOKENIZER_CONFIG), &settings)

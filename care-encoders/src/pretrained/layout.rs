@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use care_core::{Error, ErrorKind, Result, Role};
 
 use super::adapter::{self, AdapterConfig};
+use super::checkpoint::{INDEX, SINGLE};
 use super::folder::{CONFIG, require_folder};
 use super::pair::{self, MANIFEST};
 use super::recipe::{PairRecipe, Recipe};
@@ -42,15 +43,20 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
 /// # Errors
 /// When the base model of an adapter is not to be found.
 pub(crate) fn hugging_face(folder: &Path) -> Result<Recipe> {
-    if folder.join(CONFIG).exists() || !folder.join(adapter::CONFIG).exists() {
+    if !folder.join(adapter::CONFIG).exists() {
         return Ok(Recipe::bare(folder));
+    }
+    let adapted = |base: &Path| Recipe { adapter: Some(folder.to_owned()), ..Recipe::bare(base) };
+    // The base model may lie in the same folder.
+    if [SINGLE, INDEX].iter().any(|weights| folder.join(weights).exists()) {
+        return Ok(adapted(folder));
     }
     let config = AdapterConfig::from_folder(folder)?;
     let named = config.base_model_name_or_path.unwrap_or_default();
     let beside = folder.join(&named);
-    let base = [PathBuf::from(&named), beside].into_iter().find(|base| !named.is_empty() && base.join(CONFIG).exists());
+    let base = [beside, PathBuf::from(&named)].into_iter().find(|base| !named.is_empty() && base.join(CONFIG).exists());
     match base {
-        Some(base) => Ok(Recipe { adapter: Some(folder.to_owned()), ..Recipe::bare(&base) }),
+        Some(base) => Ok(adapted(&base)),
         None => Err(Error::format(
             &folder.join(adapter::CONFIG),
             format!("the base model {named:?} is not a folder here: load it, and give this folder as its adapter"),

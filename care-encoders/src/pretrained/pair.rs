@@ -13,7 +13,9 @@ use serde_json::Value;
 use super::folder::{create_folder, read_json, write_json};
 use super::layout;
 use super::recipe::{PairRecipe, Recipe};
-use super::sentence_transformers::{ROUTER_FILES, projection_folder, transformer_folder, write_route, write_router};
+use super::sentence_transformers::{
+    ROUTER_FILES, is_module_folder, projection_folder, transformer_folder, write_route, write_router,
+};
 use crate::{AnyEncoder, EncoderOptions};
 
 /// Our own file of a pair.
@@ -100,13 +102,18 @@ pub(crate) fn check_target(folder: &Path) -> Result<()> {
         let message = format!("{}: a pair is saved under a name of its own", folder.display());
         return Err(Error::new(ErrorKind::Config, message));
     }
-    let ours = |name: &str| {
-        let route = |role: Role| name.strip_prefix(role.as_str()).is_some_and(|rest| rest.starts_with('_'));
-        name == MANIFEST || ROUTER_FILES.contains(&name) || route(Role::Query) || route(Role::Document)
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|e| Error::io("read", folder, e))?,
     };
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io("read", folder, e))?;
         let name = entry.file_name();
-        if !name.to_str().is_some_and(ours) {
+        let known = name.to_str().is_some_and(|name| match entry.path().is_dir() {
+            true => is_module_folder(name),
+            false => name == MANIFEST || ROUTER_FILES.contains(&name),
+        });
+        if !known {
             let message = format!("{}: the folder holds {name:?}, which is no part of a saved pair", folder.display());
             return Err(Error::new(ErrorKind::Io, message));
         }

@@ -72,7 +72,9 @@ impl Settings {
     ///
     /// # Reference
     /// `encode_query` takes the prompt `query`, `encode_document` the first that is there of `document`,
-    /// `passage` and `corpus`. Neither takes the default prompt.
+    /// `passage` and `corpus`. Neither takes the default prompt. DIFFERENCE: version 6 adds an empty `document`
+    /// to settings that lack it, and so never comes to `passage`; the prompt that the authors saved is taken
+    /// here, as by version 5.
     fn prompt(&self, role: Role) -> String {
         let names: &[&str] = match role {
             Role::Query => &["query"],
@@ -304,7 +306,15 @@ pub fn save_tower<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) -> Resul
     let head = tower.network().head();
     let cut_last = head.truncation == TruncationOrder::NormalizeThenTruncate && head.normalize;
     let mut rows = Vec::new();
-    let modules = modules(tower, !cut_last)?;
+    let modules = match (&head.projection, head.dim) {
+        // A chain has one Dense, so the cut of a learned projection is made in its matrix.
+        (Some(projection), Some(dim)) if !cut_last => {
+            let normalize = head.normalize.then_some(Module::Normalize);
+            let projection = Module::Projection(ProjectionConfig { outputs: dim, ..projection.clone() });
+            [Module::Transformer, Module::Pooling(head.pooling), projection].into_iter().chain(normalize).collect()
+        }
+        _ => modules(tower, !cut_last),
+    };
     for (idx, module) in modules.iter().enumerate() {
         let path = if idx == 0 { String::new() } else { format!("{idx}_{}", module.class()) };
         module.write(&folder.join(&path), tower)?;
@@ -322,7 +332,7 @@ pub fn save_tower<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) -> Resul
 pub(crate) fn write_route<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) -> Result<Route> {
     let role = T::ROLE;
     let mut modules = Vec::new();
-    for (idx, module) in self::modules(tower, true)?.into_iter().enumerate() {
+    for (idx, module) in self::modules(tower, true).into_iter().enumerate() {
         let name = module_folder(role, idx, module.class());
         module.write(&folder.join(&name), tower)?;
         modules.push((name, module.full_class()));
@@ -340,6 +350,15 @@ pub(crate) struct Route {
 /// The folder of a module in a `Router` model.
 pub(crate) fn module_folder(role: Role, idx: usize, class: &str) -> String {
     format!("{}_{idx}_{class}", role.as_str())
+}
+
+/// Whether this is the name of a folder that [`module_folder`] gives.
+pub(crate) fn is_module_folder(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('_').collect();
+    let [role, idx, class] = parts.as_slice() else { return false };
+    [Role::Query, Role::Document].iter().any(|known| known.as_str() == *role)
+        && idx.parse::<usize>().is_ok()
+        && ["Transformer", "Pooling", "Dense", "Normalize"].contains(class)
 }
 
 /// The folder of the learned projection of a role in a pair of ours.
@@ -405,7 +424,7 @@ enum Module {
 }
 
 /// The chain that computes what a tower computes. A cut that comes last of all is left out without `cut_last`.
-fn modules<T: Text>(tower: &Tower<T, AnyEncoder>, cut_last: bool) -> Result<Vec<Module>> {
+fn modules<T: Text>(tower: &Tower<T, AnyEncoder>, cut_last: bool) -> Vec<Module> {
     let head = tower.network().head();
     let mut modules = vec![Module::Transformer, Module::Pooling(head.pooling)];
     modules.extend(head.projection.clone().map(Module::Projection));
@@ -419,7 +438,7 @@ fn modules<T: Text>(tower: &Tower<T, AnyEncoder>, cut_last: bool) -> Result<Vec<
         modules.extend(cut);
         modules.extend(normalize);
     }
-    Ok(modules)
+    modules
 }
 
 impl Module {
@@ -469,7 +488,9 @@ impl Module {
                 };
                 write_json(&config, &dense(network.hidden_size(), projection.outputs, projection.bias, activation))?;
                 let path = folder.join("model.safetensors");
-                network.projection().map_or(Ok(()), |weights| write_weights(&path, &PROJECTION, weights))
+                network.projection().map_or(Ok(()), |weights| {
+                    write_weights(&path, &PROJECTION, &weights.clone().first_outputs(projection.outputs))
+                })
             }
             Module::Cut { width, dim } => {
                 write_json(&config, &dense(*width, *dim, false, IDENTITY))?;

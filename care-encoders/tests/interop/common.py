@@ -12,7 +12,7 @@ TEXTS = [
     "高血压患者能吃党参吗？", "你好", "头痛发烧三天，吃什么药好得快？体温38.5度。",
     "癫痫病人的饮食要注意哪些问题呢，平时应该怎么护理？能不能运动，会不会遗传给孩子，多久复查一次？",
     "糖尿病的早期症状有哪些", "孩子咳嗽有痰怎么办", "What are the early symptoms of diabetes?",
-    "The patient was advised to rest and drink plenty of water.", "a", "慢性胃炎需要做胃镜检查吗，多长时间复查一次比较好？",
+    "The patient was advised to rest and drink plenty of water.", "a!! b!", "慢性胃炎需要做胃镜检查吗，多长时间复查一次比较好？",
     "Aspirin 100 mg, once daily", "腰椎间盘突出压迫神经，腿麻，需要手术吗？", "失眠多梦，心慌气短，舌苔厚腻。",
     "Hypertension and salt intake", "乙肝小三阳能结婚吗", "感冒了可以喝酒吗？", "怀孕三个月，血压150/95，正常吗？",
     "Kopfschmerzen nach dem Aufwachen", "皮肤过敏起红疹，瘙痒难忍", "骨折后多久可以下地走路",

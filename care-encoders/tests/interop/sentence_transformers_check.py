@@ -7,7 +7,9 @@
 
 Prints a table of the largest differences, and fails where one is over its bound.
 """
+import json
 import os
+import shutil
 import tempfile
 
 import sentence_transformers
@@ -42,6 +44,18 @@ def saved_by_us(folder):
         care("convert", "--model", tiny(query), "--document-model", tiny(document), "--max-length", 48,
              "--output", target, *more)
         both(name, folder, target, SentenceTransformer(target))
+    # As published Qwen3 models: the network's settings name no padding token.
+    unpadded = os.path.join(folder, "unpadded")
+    shutil.copytree(tiny("qwen3"), unpadded)
+    os.remove(os.path.join(unpadded, "tokenizer_config.json"))
+    with open(os.path.join(unpadded, "config.json")) as file:
+        config = json.load(file)
+    config["pad_token_id"] = None
+    with open(os.path.join(unpadded, "config.json"), "w") as file:
+        json.dump(config, file)
+    target = os.path.join(folder, "pair_unpadded")
+    care("convert", "--model", unpadded, "--max-length", 48, "--output", target)
+    both("qwen3 without a padding token", folder, target, SentenceTransformer(target))
     published = os.path.join(folder, "published")
     os.makedirs(published)
     os.symlink(os.path.abspath(tiny("gte_hf")), os.path.join(published, "query_encoder"))
