@@ -105,9 +105,11 @@ pub(crate) fn locate(model: &str) -> Result<Located> {
     Ok(Located { folder: snapshot.folder, source: json!({ "model": model, "commit": snapshot.commit }) })
 }
 
-/// Instructions and adapters of both roles.
+/// Options of every command that runs both towers.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct RoleArgs {
+pub(crate) struct PairArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// Template with `{text}`, or prefix, for queries; by default as saved
     #[arg(long, value_name = "TEXT")]
     query_instruction: Option<String>,
@@ -122,20 +124,20 @@ pub(crate) struct RoleArgs {
     document_adapter: Option<PathBuf>,
 }
 
-impl RoleArgs {
+impl PairArgs {
     /// How the query tower and the document tower read texts.
-    pub(crate) fn options(&self, model: &ModelArgs) -> [EncoderOptions; 2] {
+    pub(crate) fn options(&self) -> [EncoderOptions; 2] {
         [
-            model.options(self.query_instruction.as_ref(), self.query_adapter.as_ref()),
-            model.options(self.document_instruction.as_ref(), self.document_adapter.as_ref()),
+            self.model.options(self.query_instruction.as_ref(), self.query_adapter.as_ref()),
+            self.model.options(self.document_instruction.as_ref(), self.document_adapter.as_ref()),
         ]
     }
-}
 
-/// Loads both towers; says where they came from.
-pub(crate) fn open(model: &ModelArgs, roles: &RoleArgs) -> Result<(AsymmetricEncoder, Value)> {
-    let [query, document] = roles.options(model);
-    let located = model.locate()?;
-    let pair = AsymmetricEncoder::open(&located.folder, &query, &document, &model.device()?)?;
-    Ok((pair.with_token_budget(model.batch_tokens)?, located.source))
+    /// Loads both towers; says where they came from.
+    pub(crate) fn open(&self) -> Result<(AsymmetricEncoder, Value)> {
+        let [query, document] = self.options();
+        let located = self.model.locate()?;
+        let pair = AsymmetricEncoder::open(&located.folder, &query, &document, &self.model.device()?)?;
+        Ok((pair.with_token_budget(self.model.batch_tokens)?, located.source))
+    }
 }

@@ -7,7 +7,7 @@ use care_core::{Document, DocumentTower, Embedder, Embeddings, Error, ErrorKind,
 use serde_json::Value;
 
 use crate::AnyEncoder;
-use crate::pretrained::{EncoderOptions, check_target, provenance, read_layout, save_pair};
+use crate::pretrained::{EncoderOptions, check_target, read_layout, save_pair};
 
 /// Tokens that one forward pass computes at most, padding included, unless one text is longer.
 pub const DEFAULT_TOKEN_BUDGET: usize = 4096;
@@ -64,7 +64,7 @@ impl AsymmetricEncoder {
             recipes.query.tower(query_encoder, query, device)?,
             recipes.document.tower(document_encoder, document, device)?,
         )?;
-        Ok(Self { provenance: provenance(folder)?, ..pair })
+        Ok(pair.with_provenance(recipes.provenance))
     }
 
     /// Whether a folder holds two towers, rather than one encoder for both roles.

@@ -7,6 +7,7 @@ mod gte;
 mod layers;
 mod pretrained;
 mod registry;
+mod settings;
 
 pub use asymmetric::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET};
 pub use bert::{Bert, BertConfig, BertFamily};

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use care_core::layers::Linear;
-use care_core::{Encoder, Error, ErrorKind, PaddingSide, Pooling, Result, TokenBatch};
-use serde::de::DeserializeOwned;
+use care_core::{Encoder, Error, PaddingSide, Pooling, Result, TokenBatch};
 use serde_json::Value;
 
 use crate::bert::{self, Bert, BertConfig};
@@ -14,6 +13,7 @@ use crate::decoder::{self, Decoder, DecoderConfig};
 use crate::gte::{self, Gte, GteConfig};
 use crate::layers::LinearLayers;
 use crate::pretrained::WeightTable;
+use crate::settings::{Settings, parse};
 
 /// One `model_type`: how its configuration is read, where its weights stand, and the pooling it is used
 /// with when nothing else is said.
@@ -59,10 +59,7 @@ static ARCHITECTURES: &[Architecture] = &[
     Architecture {
         model_type: "new",
         class: "NewModel",
-        parse: |config| {
-            let config: GteConfig = parse(config, GteConfig::normalize_new)?;
-            Ok(EncoderConfig::Gte(config.in_native_form()))
-        },
+        parse: |config| parse(config, GteConfig::normalize_new).map(EncoderConfig::Gte),
         pooling: Pooling::Cls,
         weights: &gte::WEIGHTS,
     },
@@ -97,14 +94,6 @@ fn parse_decoder(config: Value) -> Result<EncoderConfig> {
     parse(config, DecoderConfig::normalize).map(EncoderConfig::Decoder)
 }
 
-/// Brings a configuration into the form that its struct has, reads it and checks it.
-fn parse<C: Settings + DeserializeOwned>(mut json: Value, normalize: fn(&mut Value) -> Result<()>) -> Result<C> {
-    normalize(&mut json)?;
-    let config: C = parse_fields(json)?;
-    config.check()?;
-    Ok(config)
-}
-
 impl Architecture {
     /// The row of a `config.json`.
     ///
@@ -132,33 +121,6 @@ impl Architecture {
         let row = Self::of(&json).map_err(|e| Error::format(path, e))?;
         Ok(((row.parse)(json).map_err(|e| Error::format(path, e))?, row))
     }
-}
-
-/// What the configuration of every architecture answers.
-pub(crate) trait Settings {
-    /// The `model_type` it is written under.
-    fn model_type(&self) -> &'static str;
-
-    /// Refuses values that the network cannot have.
-    fn check(&self) -> Result<()>;
-
-    /// Width of a hidden state.
-    fn hidden_size(&self) -> usize;
-
-    /// The longest text the network has positions for.
-    fn max_positions(&self) -> usize;
-
-    /// The padding token, where the configuration names one.
-    fn pad_token_id(&self) -> Option<u32>;
-
-    /// Standard deviation of random weights.
-    fn initializer_range(&self) -> f64;
-
-    /// The fields of its `config.json`.
-    fn to_json(&self) -> serde_json::Result<Value>;
-
-    /// The network, with weights of zero.
-    fn build(&self, device: &Device) -> AnyEncoder;
 }
 
 /// The configuration of any architecture of the registry.
@@ -223,51 +185,6 @@ impl EncoderConfig {
     pub(crate) fn architecture(&self) -> Option<&'static Architecture> {
         Architecture::named(self.settings().model_type())
     }
-}
-
-/// The largest size of a network: products of two of them are still numbers.
-const LARGEST_SIZE: usize = 1 << 30;
-/// The most layers of a network.
-const MOST_LAYERS: usize = 10_000;
-
-/// Refuses sizes of 0 and absurd ones, by the names of their fields.
-pub(crate) fn require_sizes(sizes: &[(&str, usize)]) -> Result<()> {
-    for &(field, size) in sizes {
-        let most = if field == "num_hidden_layers" { MOST_LAYERS } else { LARGEST_SIZE };
-        if size == 0 {
-            return Err(Error::setting(field, size, "at least 1"));
-        }
-        if size > most {
-            return Err(Error::setting(field, size, &format!("at most {most}")));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses a standard deviation that cannot be drawn with.
-pub(crate) fn require_range(initializer_range: f64) -> Result<()> {
-    if initializer_range >= 0.0 && initializer_range.is_finite() {
-        return Ok(());
-    }
-    Err(Error::setting("initializer_range", initializer_range, "at least 0"))
-}
-
-/// Refuses a probability that leaves nothing.
-pub(crate) fn require_dropout(probability: f64) -> Result<()> {
-    if (0.0..1.0).contains(&probability) {
-        return Ok(());
-    }
-    Err(Error::setting("hidden_dropout_prob", probability, "0 to below 1"))
-}
-
-/// Reads the fields a configuration has; a wrong type names its field.
-pub(crate) fn parse_fields<T: DeserializeOwned>(json: Value) -> Result<T> {
-    serde_path_to_error::deserialize(json).map_err(|e| {
-        let field = e.path().to_string();
-        let problem = e.into_inner();
-        let message = if field == "." { problem.to_string() } else { format!("field `{field}`: {problem}") };
-        Error::new(ErrorKind::Format, message)
-    })
 }
 
 /// An encoder of any architecture of the registry.

@@ -233,7 +233,7 @@ fn settings_of_decoders_and_gte_that_are_not_computed_are_refused() {
         (
             "qwen3",
             (|c| c["rope_scaling"] = json!({"type": "yarn", "factor": 4.0})) as fn(&mut Value),
-            "M/config.json: field `rope_parameters`: unknown variant `yarn`, expected one of `default`, `linear`, `ntk`, `llama3`",
+            "M/config.json: field `rope_parameters`: unknown variant `yarn`, expected one of `default`, `linear`, `llama3`",
         ),
         (
             "qwen2",

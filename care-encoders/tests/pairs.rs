@@ -8,11 +8,12 @@ use std::fs;
 use std::path::Path;
 
 use care_core::{
-    Document, Embedder, HeadConfig, Instruction, Pooling, Precision, ProjectionActivation, ProjectionConfig, Query,
-    Text, Tokenizer, Tower, TruncationOrder,
+    Document, Embedder, HeadConfig, Instruction, Network, Pooling, Precision, ProjectionActivation, ProjectionConfig,
+    Query, Text, Tokenizer, Tower, TruncationOrder,
 };
 use care_encoders::{
-    AnyEncoder, AsymmetricEncoder, EncoderOptions, load_encoder, load_tower, network_with_head, save_tower,
+    AnyEncoder, AsymmetricEncoder, BertConfig, EncoderConfig, EncoderOptions, load_encoder, load_tower,
+    network_with_head, random_encoder, save_tower,
 };
 use common::{cpu, difference, fixture, rows};
 use serde_json::{Value, json};
@@ -149,24 +150,27 @@ fn what_sentence_transformers_cannot_hold_is_refused() {
 #[test]
 fn the_published_layout_normalises_and_then_cuts_to_the_query_towers_width() {
     let place = tempfile::tempdir().unwrap();
-    for (from, to) in [("bert", "query_encoder"), ("qwen3", "doc_encoder")] {
-        let to = place.path().join(to);
-        fs::create_dir(&to).unwrap();
-        for entry in fs::read_dir(fixture(from)).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
+    let document = place.path().join("doc_encoder");
+    fs::create_dir(&document).unwrap();
+    for entry in fs::read_dir(fixture("qwen3")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), document.join(entry.file_name())).unwrap();
     }
+    // A query tower of half the width.
+    let config = EncoderConfig::Bert(BertConfig::new(200, 32, 1));
+    let network = Network::new(random_encoder(&config, 3, &cpu()).unwrap(), HeadConfig::new(Pooling::Cls), &cpu());
+    let tokenizer = Tokenizer::from_file(&fixture("bert/tokenizer.json"), 0, 32).unwrap();
+    let query = Tower::<Query, _>::new(tokenizer, network.unwrap(), Instruction::default()).unwrap();
+    save_tower(&place.path().join("query_encoder"), &query).unwrap();
     let pair = AsymmetricEncoder::load(place.path(), &cpu()).unwrap();
     let [query, document] = [pair.query().network().head(), pair.document().network().head()];
     assert_eq!([query.pooling, document.pooling], [Pooling::Cls, Pooling::LastToken]);
     assert_eq!(document.truncation, TruncationOrder::NormalizeThenTruncate);
-    // The two fixtures are equally wide, so there is nothing to cut.
-    assert_eq!(document.dim, None);
-    let narrow = EncoderOptions { dim: Some(16), ..Default::default() };
-    let cut = AsymmetricEncoder::open(place.path(), &narrow, &narrow, &cpu()).unwrap();
-    let [whole, cut] = [&pair, &cut].map(|pair| pair.embed_documents(&texts()).unwrap());
-    assert!(difference(&[whole.row(0).to_vec()[..16].to_vec()], &[cut.row(0).to_vec()]) <= 1e-6);
+    assert_eq!([query.dim, document.dim], [Some(32); 2]);
+    let last = EncoderOptions { pooling: Some(Pooling::LastToken), ..Default::default() };
+    let whole = load_tower::<Document>(&fixture("qwen3"), &last, &cpu()).unwrap().embed(&texts(), 4096).unwrap();
+    let first: Vec<Vec<f32>> = rows(&whole).iter().map(|row| row[..32].to_vec()).collect();
+    assert_eq!(first, rows(&pair.embed_documents(&texts()).unwrap()), "unit vectors, then cut");
 }
 
 #[test]

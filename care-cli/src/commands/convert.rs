@@ -7,14 +7,12 @@ use care_core::{Document, Query};
 use care_encoders::{AsymmetricEncoder, load_tower};
 use serde_json::json;
 
-use crate::model::{ModelArgs, RoleArgs, locate, open};
+use crate::model::{PairArgs, locate};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    roles: RoleArgs,
+    pair: PairArgs,
     /// Another model for the document tower
     #[arg(long, value_name = "DIR|ORG/NAME")]
     document_model: Option<String>,
@@ -25,24 +23,27 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     AsymmetricEncoder::check_target(&args.output)?;
-    let (pair, provenance) = match &args.document_model {
-        None => {
-            let (pair, mut source) = open(&args.model, &args.roles)?;
-            if !pair.provenance().is_null() {
-                source["provenance"] = pair.provenance().clone();
-            }
-            (pair, json!({ "converted_from": source }))
-        }
+    let [query_options, document_options] = args.pair.options();
+    let (pair, mut source) = match &args.document_model {
+        None => args.pair.open()?,
         Some(model) => {
-            let [query_options, document_options] = args.roles.options(&args.model);
-            let (query, document, device) = (args.model.locate()?, locate(model)?, args.model.device()?);
+            let (query, document, device) = (args.pair.model.locate()?, locate(model)?, args.pair.model.device()?);
             let pair = AsymmetricEncoder::new(
                 load_tower::<Query>(&query.folder, &query_options, &device)?,
                 load_tower::<Document>(&document.folder, &document_options, &device)?,
             )?;
-            (pair, json!({ "converted_from": { "query": query.source, "document": document.source } }))
+            (pair, json!({ "query": query.source, "document": document.source }))
         }
     };
+    if !pair.provenance().is_null() {
+        source["provenance"] = pair.provenance().clone();
+    }
+    for (name, options) in [("query_adapter", query_options), ("document_adapter", document_options)] {
+        if let Some(adapter) = options.adapter {
+            source[name] = json!(adapter);
+        }
+    }
+    let provenance = json!({ "converted_from": source });
     pair.with_provenance(provenance).save(&args.output)?;
     eprintln!("the pair is in {}", args.output.display());
     Ok(())

@@ -7,15 +7,13 @@ use anyhow::{Context, Result, bail};
 use cmedteb::{Report, StsMode, Task};
 use serde_json::json;
 
-use crate::model::{ModelArgs, RoleArgs, open};
+use crate::model::PairArgs;
 use crate::progress::bar;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    roles: RoleArgs,
+    pair: PairArgs,
     /// Names of built-in tasks, or folders with tasks of your own
     #[arg(long = "task", value_name = "NAME|FOLDER", required = true, num_args = 1..)]
     tasks: Vec<String>,
@@ -42,11 +40,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         bail!("two tasks are named {}: their results would overwrite each other", twice[0]);
     }
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
-    let (pair, source) = open(&args.model, &args.roles)?;
+    let (pair, source) = args.pair.open()?;
     let settings = json!({
         "model": source["model"],
         "commit": source["commit"],
-        "precision": args.model.precision(),
+        "precision": args.pair.model.precision(),
         "query": tower_settings(pair.query()),
         "document": tower_settings(pair.document()),
     });

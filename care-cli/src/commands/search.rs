@@ -7,15 +7,13 @@ use anyhow::{Result, bail};
 use care_core::{Document, Embedder, FlatIndex, Query, read_jsonl};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ModelArgs, RoleArgs, open};
+use crate::model::PairArgs;
 use crate::progress::{bar, show};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    roles: RoleArgs,
+    pair: PairArgs,
     /// Documents: rows with `_id`, `text` and optionally `title`
     #[arg(long, value_name = "FILE.jsonl")]
     corpus: PathBuf,
@@ -59,10 +57,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if documents.is_empty() {
         bail!("{}: the corpus is empty", args.corpus.display());
     }
-    let (pair, _) = open(&args.model, &args.roles)?;
+    let (pair, _) = args.pair.open()?;
     let progress = bar("embedding the corpus", documents.len());
-    let vectors =
-        pair.document().embed_with_progress(&documents, args.model.batch_tokens, &mut |now| show(&progress, now))?;
+    let vectors = pair
+        .document()
+        .embed_with_progress(&documents, args.pair.model.batch_tokens, &mut |now| show(&progress, now))?;
     progress.finish_and_clear();
     let index = FlatIndex::new(vectors);
     let answer = |query: &str| -> Result<()> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Bert;
 use crate::AnyEncoder;
 use crate::layers::Activation;
-use crate::registry::{Settings, require_dropout, require_range, require_sizes};
+use crate::settings::{Common, Settings, common, default, require_dropout, require_multiple};
 
 /// Which of the networks that differ only in their positions and in the names of their files this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,16 +46,16 @@ pub struct BertConfig {
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
     /// Added to the variance in layer norms.
-    #[serde(default = "default_eps")]
+    #[serde(default = "default::layer_norm_eps")]
     pub layer_norm_eps: f64,
     /// The function inside the feed-forward block.
-    #[serde(default = "default_activation")]
+    #[serde(default = "default::gelu")]
     pub hidden_act: Activation,
     /// Probability of dropping a hidden component in training.
-    #[serde(default = "default_dropout")]
+    #[serde(default = "default::dropout")]
     pub hidden_dropout_prob: f64,
     /// Standard deviation of random weights.
-    #[serde(default = "default_range")]
+    #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
     /// The padding token; 0 for BERT and 1 for the RoBERTas by default.
     #[serde(default)]
@@ -67,18 +67,6 @@ fn default_positions() -> usize {
 }
 fn default_types() -> usize {
     2
-}
-fn default_eps() -> f64 {
-    1e-12
-}
-fn default_activation() -> Activation {
-    Activation::Gelu
-}
-fn default_dropout() -> f64 {
-    0.1
-}
-fn default_range() -> f64 {
-    0.02
 }
 
 impl BertConfig {
@@ -94,10 +82,10 @@ impl BertConfig {
             intermediate_size: 4 * hidden_size,
             max_position_embeddings: default_positions(),
             type_vocab_size: default_types(),
-            layer_norm_eps: default_eps(),
-            hidden_act: default_activation(),
+            layer_norm_eps: default::layer_norm_eps(),
+            hidden_act: default::gelu(),
             hidden_dropout_prob: 0.0,
-            initializer_range: default_range(),
+            initializer_range: default::initializer_range(),
             pad_token_id: Some(0),
         }
     }
@@ -138,21 +126,13 @@ impl Settings for BertConfig {
         }
     }
 
+    fn common(&self) -> Common {
+        common!(self)
+    }
+
     fn check(&self) -> Result<()> {
-        require_sizes(&[
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-        ])?;
-        require_range(self.initializer_range)?;
         require_dropout(self.hidden_dropout_prob)?;
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let allowed = format!("a multiple of num_attention_heads ({})", self.num_attention_heads);
-            return Err(Error::setting("hidden_size", self.hidden_size, &allowed));
-        }
+        require_multiple(("hidden_size", self.hidden_size), ("num_attention_heads", self.num_attention_heads))?;
         if self.max_position_embeddings <= self.first_position() {
             let allowed = format!("above {}, the row of the first position", self.first_position());
             return Err(Error::setting("max_position_embeddings", self.max_position_embeddings, &allowed));
@@ -160,20 +140,8 @@ impl Settings for BertConfig {
         Ok(())
     }
 
-    fn hidden_size(&self) -> usize {
-        self.hidden_size
-    }
-
     fn max_positions(&self) -> usize {
         self.max_position_embeddings - self.first_position()
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.pad_token_id
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
     }
 
     fn to_json(&self) -> serde_json::Result<Value> {

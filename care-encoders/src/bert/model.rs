@@ -7,7 +7,7 @@ use care_core::{Encoder, TokenBatch};
 
 use super::BertConfig;
 use crate::layers::{AttentionMask, LinearLayers, Mlp, PostNormBlock, PostNormShape, TextEmbeddings, layer_linears};
-use crate::registry::Settings;
+use crate::settings::Settings;
 
 /// BERT, RoBERTa or XLM-RoBERTa without a pooler.
 ///

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Decoder;
 use crate::AnyEncoder;
 use crate::layers::{Activation, RopeParameters};
-use crate::registry::{Settings, require_range, require_sizes};
+use crate::settings::{Common, Settings, common, default, require, require_multiple};
 
 /// Which decoder this is. They differ in their biases and in the norms of their heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +46,12 @@ pub struct DecoderConfig {
     /// The longest text.
     pub max_position_embeddings: usize,
     /// Added to the mean square in norms.
-    #[serde(default = "default_eps")]
+    #[serde(default = "default_rms_eps")]
     pub rms_norm_eps: f64,
     /// The rotary settings, in either spelling.
     pub rope_parameters: RopeParameters,
     /// Whether a position sees only those before it. gte-Qwen2 sets it to false.
-    #[serde(default = "yes")]
+    #[serde(default = "default::yes")]
     pub is_causal: bool,
     /// Whether the projections of attention have biases. Qwen2 has its own rule.
     #[serde(default)]
@@ -60,10 +60,10 @@ pub struct DecoderConfig {
     #[serde(default)]
     pub mlp_bias: bool,
     /// The function inside the feed-forward block.
-    #[serde(default = "default_activation")]
+    #[serde(default = "default::silu")]
     pub hidden_act: Activation,
     /// Standard deviation of random weights.
-    #[serde(default = "default_range")]
+    #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
     /// The padding token.
     #[serde(default)]
@@ -73,17 +73,8 @@ pub struct DecoderConfig {
 /// Base of the rotary frequencies where a configuration has none.
 const DEFAULT_THETA: f64 = 10_000.0;
 
-fn default_eps() -> f64 {
+fn default_rms_eps() -> f64 {
     1e-6
-}
-fn yes() -> bool {
-    true
-}
-fn default_activation() -> Activation {
-    Activation::Silu
-}
-fn default_range() -> f64 {
-    0.02
 }
 
 impl DecoderConfig {
@@ -101,20 +92,20 @@ impl DecoderConfig {
             head_dim: 64,
             intermediate_size: 3 * hidden_size,
             max_position_embeddings: 512,
-            rms_norm_eps: default_eps(),
+            rms_norm_eps: default_rms_eps(),
             rope_parameters: RopeParameters::new(1e6),
             is_causal: true,
             attention_bias: false,
             mlp_bias: false,
-            hidden_act: default_activation(),
-            initializer_range: default_range(),
+            hidden_act: default::silu(),
+            initializer_range: default::initializer_range(),
             pad_token_id: Some(0),
         }
     }
 
     /// Fills in what follows from other fields, and refuses what the network does not compute.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
-        RopeParameters::normalize(config, DEFAULT_THETA);
+        RopeParameters::normalize(config, DEFAULT_THETA)?;
         let number = |config: &Value, field: &str| config.get(field).and_then(Value::as_u64).filter(|&n| n > 0);
         let (width, heads) = (number(config, "hidden_size"), number(config, "num_attention_heads"));
         let is_null = |config: &Value, field: &str| config.get(field).is_none_or(Value::is_null);
@@ -169,46 +160,23 @@ impl Settings for DecoderConfig {
         }
     }
 
+    fn common(&self) -> Common {
+        common!(self)
+    }
+
     fn check(&self) -> Result<()> {
-        require_sizes(&[
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("num_key_value_heads", self.num_key_value_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("head_dim", self.head_dim),
-        ])?;
-        require_range(self.initializer_range)?;
+        require("head_dim", self.head_dim)?;
+        require("num_key_value_heads", self.num_key_value_heads)?;
         self.rope_parameters.check()?;
         if !self.head_dim.is_multiple_of(2) {
             return Err(Error::setting("head_dim", self.head_dim, "an even number"));
         }
-        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
-            let allowed = format!("a multiple of num_key_value_heads ({})", self.num_key_value_heads);
-            return Err(Error::setting("num_attention_heads", self.num_attention_heads, &allowed));
-        }
+        let groups = ("num_key_value_heads", self.num_key_value_heads);
+        require_multiple(("num_attention_heads", self.num_attention_heads), groups)?;
         if self.mlp_bias && self.model_type != DecoderFamily::Llama {
             return Err(Error::setting("mlp_bias", self.mlp_bias, "false, except for llama"));
         }
         Ok(())
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.hidden_size
-    }
-
-    fn max_positions(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.pad_token_id
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
     }
 
     fn to_json(&self) -> serde_json::Result<Value> {

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::Gte;
 use crate::AnyEncoder;
-use crate::layers::{Activation, RopeParameters, RopeScaling};
-use crate::registry::{Settings, require_dropout, require_range, require_sizes};
+use crate::layers::{Activation, RopeParameters};
+use crate::settings::{Common, Settings, common, default, require_dropout, require_multiple};
 
 /// A GTE configuration, by the names of Hugging Face's `config.json` for `model_type: gte`.
 ///
@@ -33,16 +33,16 @@ pub struct GteConfig {
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
     /// Added to the variance in layer norms.
-    #[serde(default = "default_eps")]
+    #[serde(default = "default::layer_norm_eps")]
     pub layer_norm_eps: f64,
     /// The function inside the feed-forward block.
-    #[serde(default = "default_activation")]
+    #[serde(default = "default::gelu")]
     pub hidden_act: Activation,
     /// Probability of dropping a hidden component in training.
-    #[serde(default = "default_dropout")]
+    #[serde(default = "default::dropout")]
     pub hidden_dropout_prob: f64,
     /// Standard deviation of random weights.
-    #[serde(default = "default_range")]
+    #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
     /// The rotary settings, in either spelling.
     pub rope_parameters: RopeParameters,
@@ -62,18 +62,6 @@ fn default_positions() -> usize {
 fn default_types() -> usize {
     1
 }
-fn default_eps() -> f64 {
-    1e-12
-}
-fn default_activation() -> Activation {
-    Activation::Gelu
-}
-fn default_dropout() -> f64 {
-    0.1
-}
-fn default_range() -> f64 {
-    0.02
-}
 fn default_pad() -> Option<u32> {
     Some(1)
 }
@@ -90,22 +78,25 @@ impl GteConfig {
             intermediate_size: 4 * hidden_size,
             max_position_embeddings: default_positions(),
             type_vocab_size: default_types(),
-            layer_norm_eps: default_eps(),
-            hidden_act: default_activation(),
+            layer_norm_eps: default::layer_norm_eps(),
+            hidden_act: default::gelu(),
             hidden_dropout_prob: 0.0,
-            initializer_range: default_range(),
+            initializer_range: default::initializer_range(),
             rope_parameters: RopeParameters::new(NATIVE_THETA),
             pad_token_id: default_pad(),
         }
     }
 
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
-        RopeParameters::normalize(config, NATIVE_THETA);
-        Ok(())
+        RopeParameters::normalize(config, NATIVE_THETA)
     }
 
     /// Brings a `config.json` of the authors' form into Hugging Face's, and refuses what the network does
     /// not compute.
+    ///
+    /// # Reference
+    /// The authors' mixture of NTK scaling with a factor `f` multiplies the base by `f` and divides every
+    /// frequency by `f^(2 / head_dim)`, which is a linear scaling with another base.
     pub(crate) fn normalize_new(config: &mut Value) -> Result<()> {
         let supported = [
             ("position_embedding_type", Value::from("rope")),
@@ -123,23 +114,18 @@ impl GteConfig {
         if config.pointer("/rope_scaling/mixed_b").is_some_and(|mixed| !mixed.is_null()) {
             return Err(Error::new(ErrorKind::Config, "rotary scaling with `mixed_b` is not supported"));
         }
-        RopeParameters::normalize(config, NEW_THETA);
-        Ok(())
-    }
-
-    /// The rotary settings that `gte` has a name for.
-    ///
-    /// # Reference
-    /// The authors' mixture of NTK scaling with a factor `f` multiplies the base by `f` and divides every
-    /// frequency by `f^(2 / head_dim)`, which is a linear scaling with another base.
-    pub(crate) fn in_native_form(mut self) -> Self {
-        if let RopeScaling::Ntk { factor } = self.rope_parameters.scaling {
-            self.rope_parameters = RopeParameters {
-                rope_theta: self.rope_parameters.rope_theta * factor,
-                scaling: RopeScaling::Linear { factor: factor.powf(2.0 / self.head_dim() as f64) },
-            };
+        RopeParameters::normalize(config, NEW_THETA)?;
+        let (width, heads) = (config["hidden_size"].as_f64(), config["num_attention_heads"].as_f64());
+        let rope = &mut config["rope_parameters"];
+        if rope["rope_type"] == "ntk"
+            && let (Some(width), Some(heads)) = (width, heads)
+            && let (Some(theta), Some(factor)) = (rope["rope_theta"].as_f64(), rope["factor"].as_f64())
+        {
+            rope["rope_type"] = "linear".into();
+            rope["rope_theta"] = (theta * factor).into();
+            rope["factor"] = factor.powf(2.0 * heads / width).into();
         }
-        self
+        Ok(())
     }
 
     pub(crate) fn head_dim(&self) -> usize {
@@ -152,39 +138,15 @@ impl Settings for GteConfig {
         "gte"
     }
 
+    fn common(&self) -> Common {
+        common!(self)
+    }
+
     fn check(&self) -> Result<()> {
-        require_sizes(&[
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-        ])?;
-        require_range(self.initializer_range)?;
         require_dropout(self.hidden_dropout_prob)?;
         self.rope_parameters.check()?;
-        if !self.hidden_size.is_multiple_of(2 * self.num_attention_heads) {
-            let allowed = format!("a multiple of twice num_attention_heads ({})", self.num_attention_heads);
-            return Err(Error::setting("hidden_size", self.hidden_size, &allowed));
-        }
-        Ok(())
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.hidden_size
-    }
-
-    fn max_positions(&self) -> usize {
-        self.max_position_embeddings
-    }
-
-    fn pad_token_id(&self) -> Option<u32> {
-        self.pad_token_id
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.initializer_range
+        let halves = ("twice num_attention_heads", 2 * self.num_attention_heads);
+        require_multiple(("hidden_size", self.hidden_size), halves)
     }
 
     fn to_json(&self) -> serde_json::Result<Value> {

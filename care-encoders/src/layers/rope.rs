@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
-use care_core::{Error, Result};
+use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -25,11 +25,6 @@ pub enum RopeScaling {
     Default,
     /// All divided by `factor`.
     Linear {
-        /// By how much.
-        factor: f64,
-    },
-    /// GTE's mixture: base times `factor`, all divided by `factor^(2 / head_dim)`.
-    Ntk {
         /// By how much.
         factor: f64,
     },
@@ -57,7 +52,10 @@ impl RopeParameters {
     /// # Reference
     /// transformers 5 writes `rope_parameters: {rope_type, rope_theta, ..}` where earlier versions wrote
     /// `rope_theta` and `rope_scaling: {type, ..}`. Where both are there, it takes the older one.
-    pub(crate) fn normalize(config: &mut Value, default_theta: f64) {
+    ///
+    /// # Errors
+    /// When only a part of each head is to be rotated.
+    pub(crate) fn normalize(config: &mut Value, default_theta: f64) -> Result<()> {
         let mut settings = Map::from_iter([("rope_type".to_owned(), "default".into())]);
         settings.insert("rope_theta".into(), default_theta.into());
         if let Some(theta) = config.get("rope_theta").filter(|theta| !theta.is_null()) {
@@ -73,7 +71,15 @@ impl RopeParameters {
                 }
             }
         }
+        let inner = settings.remove("partial_rotary_factor");
+        if let Some(part) = inner.as_ref().or(config.get("partial_rotary_factor"))
+            && !part.is_null()
+            && part.as_f64() != Some(1.0)
+        {
+            return Err(Error::new(ErrorKind::Config, format!("`partial_rotary_factor` {part} is not supported")));
+        }
         config["rope_parameters"] = settings.into();
+        Ok(())
     }
 
     /// Replaces `rope_parameters` by the older spelling, which every version of transformers reads.
@@ -97,7 +103,7 @@ impl RopeParameters {
         positive("rope_theta", self.rope_theta)?;
         match self.scaling {
             RopeScaling::Default => Ok(()),
-            RopeScaling::Linear { factor } | RopeScaling::Ntk { factor } => positive("factor", factor),
+            RopeScaling::Linear { factor } => positive("factor", factor),
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, .. } => {
                 positive("factor", factor)?;
                 positive("low_freq_factor", low_freq_factor)?;
@@ -116,9 +122,6 @@ impl RopeParameters {
         match self.scaling {
             RopeScaling::Default => plain(self.rope_theta).collect(),
             RopeScaling::Linear { factor } => plain(self.rope_theta).map(|frequency| frequency / factor).collect(),
-            RopeScaling::Ntk { factor } => {
-                plain(self.rope_theta * factor).map(|frequency| frequency / factor.powf(2.0 / width)).collect()
-            }
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
                 let stretch = |frequency: f64| {
                     let turns = original_max_position_embeddings as f64 * frequency / TAU;
@@ -185,7 +188,7 @@ mod tests {
             json!({"rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0}}),
         ] {
             let mut config = config;
-            RopeParameters::normalize(&mut config, 1e4);
+            RopeParameters::normalize(&mut config, 1e4).expect("read");
             let rope: RopeParameters = serde_json::from_value(config["rope_parameters"].clone()).expect("read");
             assert_eq!(rope, RopeParameters { rope_theta: 5e5, scaling: RopeScaling::Linear { factor: 4.0 } });
             let mut written = json!({ "rope_parameters": rope });
@@ -194,15 +197,18 @@ mod tests {
             assert_eq!(written, older);
         }
         let mut bare = json!({ "rope_scaling": null });
-        RopeParameters::normalize(&mut bare, 1e4);
+        RopeParameters::normalize(&mut bare, 1e4).expect("read");
         assert_eq!(bare["rope_parameters"], json!({"rope_type": "default", "rope_theta": 1e4}));
     }
 
     #[test]
-    fn gtes_mixture_is_a_linear_one_with_another_base() {
-        let ntk = RopeParameters { rope_theta: 2e4, scaling: RopeScaling::Ntk { factor: 8.0 } };
-        let factor = 8f64.powf(2.0 / 64.0);
-        let linear = RopeParameters { rope_theta: 1.6e5, scaling: RopeScaling::Linear { factor } };
-        assert_eq!(ntk.frequencies(64), linear.frequencies(64));
+    fn a_rotation_of_a_part_of_each_head_is_refused() {
+        for config in
+            [json!({"partial_rotary_factor": 0.5}), json!({"rope_parameters": {"partial_rotary_factor": 0.5}})]
+        {
+            let mut config = config;
+            let error = RopeParameters::normalize(&mut config, 1e4).expect_err("half of a head");
+            assert_eq!(error.to_string(), "`partial_rotary_factor` 0.5 is not supported");
+        }
     }
 }

@@ -10,12 +10,13 @@ use serde_json::{Map, Value, json};
 
 use super::checkpoint::{Checkpoint, SINGLE};
 use super::weights::{fill_from, write_weights};
-use crate::registry::{Architecture, parse_fields};
+use crate::registry::Architecture;
+use crate::settings::parse_fields;
 use crate::{AnyEncoder, EncoderConfig, EncoderOptions};
 
 pub(crate) const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Decoders with more weights than this overflow f16 in their hidden states.
 const LARGEST_F16_DECODER: f64 = 1e9;
@@ -72,8 +73,7 @@ pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
 /// When it is missing or broken, or lacks a special token that `tokenizer_config.json` names.
 pub(crate) fn load_tokenizer(folder: &Path, config: &EncoderConfig, max_length: usize) -> Result<Tokenizer> {
     let path = folder.join(TOKENIZER);
-    let max_length = max_length.min(config.max_positions());
-    let pad = config.settings().pad_token_id();
+    let pad = config.settings().common().pad_token_id;
     let tokenizer = Tokenizer::from_file(&path, pad.unwrap_or(0), max_length)?;
     let mut named_pad = None;
     for (role, token) in special_tokens(folder)? {

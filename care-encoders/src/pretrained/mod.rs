@@ -17,7 +17,7 @@ pub use folder::load_encoder;
 pub(crate) use layout::read as read_layout;
 pub use options::EncoderOptions;
 pub use pair::load_tower;
-pub(crate) use pair::{check_target, provenance, save_pair};
+pub(crate) use pair::{check_target, save_pair};
 pub use random::{network_with_head, random_encoder};
 pub use sentence_transformers::save_tower;
 pub(crate) use table::{Packed, WeightTable};

@@ -55,13 +55,12 @@ impl TowerManifest {
 
     fn recipe(self, folder: &Path, role: Role) -> Recipe {
         Recipe {
-            transformer: folder.join(transformer_folder(role)),
             dense: self.head.projection.as_ref().map(|_| folder.join(projection_folder(role))),
-            adapter: None,
             head: Some(self.head),
             max_length: Some(self.max_length),
             instruction: self.instruction,
             terminal_token: Some(self.terminal_token),
+            ..Recipe::bare(&folder.join(transformer_folder(role)))
         }
     }
 }
@@ -71,26 +70,15 @@ impl TowerManifest {
 /// # Errors
 /// When `care.json` is broken or of another version.
 pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
-    let Manifest { query, document, .. } = manifest(folder)?;
-    Ok(PairRecipe { query: query.recipe(folder, Role::Query), document: document.recipe(folder, Role::Document) })
-}
-
-/// Where the weights of a saved pair come from; null for other folders and where nothing was noted.
-///
-/// # Errors
-/// As [`read`].
-pub(crate) fn provenance(folder: &Path) -> Result<Value> {
-    if folder.join(MANIFEST).exists() { Ok(manifest(folder)?.provenance) } else { Ok(Value::Null) }
-}
-
-fn manifest(folder: &Path) -> Result<Manifest> {
     let path = folder.join(MANIFEST);
     let json: Value = read_json(&path)?;
     if json["format"] != FORMAT {
         let problem = format!("format {} is not {FORMAT}, the one this version reads", json["format"]);
         return Err(Error::format(&path, problem));
     }
-    read_json(&path)
+    let Manifest { query, document, provenance, .. } = read_json(&path)?;
+    let (query, document) = (query.recipe(folder, Role::Query), document.recipe(folder, Role::Document));
+    Ok(PairRecipe { provenance, ..PairRecipe::new(query, document) })
 }
 
 /// Refuses a target that replacing would cost files of others.

@@ -19,7 +19,7 @@ use crate::{AnyEncoder, EncoderConfig};
 pub fn random_encoder(config: &EncoderConfig, seed: u64, device: &Device) -> Result<AnyEncoder> {
     // A configuration built in code has not been checked yet.
     let config = EncoderConfig::from_json(config.to_json())?;
-    Ok(randomize(config.settings().build(device), seed, config.settings().initializer_range()))
+    Ok(randomize(config.settings().build(device), seed, config.settings().common().initializer_range))
 }
 
 /// A network with a head; a learned projection gets random weights from `seed`.

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use care_core::{
     Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Result, Role, Text, Tower, TruncationOrder,
 };
+use serde_json::Value;
 
 use super::checkpoint::Checkpoint;
 use super::folder::{CONFIG, load_encoder, load_tokenizer};
@@ -104,9 +105,9 @@ impl Recipe {
             truncation: options.truncation.unwrap_or(saved.truncation),
             normalize: options.normalize.unwrap_or(saved.normalize),
         };
-        let default = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(config.max_positions());
-        let tokenizer = load_tokenizer(&self.transformer, &config, default)?
-            .with_max_length(options.max_length.unwrap_or(default))?;
+        let saved_length = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(config.max_positions());
+        let max_length = options.max_length.unwrap_or(saved_length);
+        let tokenizer = load_tokenizer(&self.transformer, &config, max_length)?;
         let mut network = Network::new(encoder, head, device)?;
         if let Some(dense) = &self.dense {
             let checkpoint = Checkpoint::open(dense)?;
@@ -141,12 +142,19 @@ impl Recipe {
 pub(crate) struct PairRecipe {
     pub(crate) query: Recipe,
     pub(crate) document: Recipe,
+    /// Where the weights come from; null where nothing was noted.
+    pub(crate) provenance: Value,
 }
 
 impl PairRecipe {
+    /// Two towers of whose weights nothing was noted.
+    pub(crate) fn new(query: Recipe, document: Recipe) -> Self {
+        Self { query, document, provenance: Value::Null }
+    }
+
     /// One encoder in both roles.
     pub(crate) fn same(recipe: Recipe) -> Self {
-        Self { query: recipe.clone(), document: recipe }
+        Self::new(recipe.clone(), recipe)
     }
 
     /// The recipe of a role.
@@ -163,14 +171,14 @@ impl PairRecipe {
     /// # Errors
     /// When one of the two folders has no readable configuration.
     pub(crate) fn published(mut query: Recipe, mut document: Recipe) -> Result<Self> {
-        let narrow = query.config()?.settings().hidden_size();
-        let wide = document.config()?.settings().hidden_size();
+        let narrow = query.config()?.settings().common().hidden_size;
+        let wide = document.config()?.settings().common().hidden_size;
         let head = |pooling| {
             let truncation = TruncationOrder::NormalizeThenTruncate;
             HeadConfig { truncation, dim: (wide > narrow).then_some(narrow), ..HeadConfig::new(pooling) }
         };
         query.head = Some(head(Pooling::Cls));
         document.head = Some(head(Pooling::LastToken));
-        Ok(Self { query, document })
+        Ok(Self::new(query, document))
     }
 }

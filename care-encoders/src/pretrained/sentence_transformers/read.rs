@@ -1,0 +1,246 @@
+//! Reading them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use care_core::{
+    Error, ErrorKind, HeadConfig, Pooling, ProjectionActivation, ProjectionConfig, Result, Role, TruncationOrder,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::folder::{CONFIG, TOKENIZER_CONFIG, read_json, require_folder};
+use super::super::layout::hugging_face;
+use super::super::recipe::{PairRecipe, Recipe};
+use super::{IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, TANH, TRANSFORMER_SETTINGS};
+
+/// A text longer than this is no limit but the absence of one.
+const NO_LIMIT: f64 = 1e9;
+
+/// Settings of the whole model. Only what is read.
+#[derive(Deserialize, Default)]
+struct Settings {
+    #[serde(default)]
+    prompts: BTreeMap<String, Option<String>>,
+    #[serde(default)]
+    truncate_dim: Option<usize>,
+}
+
+impl Settings {
+    /// The prompt of a role.
+    ///
+    /// # Reference
+    /// `encode_query` takes the prompt `query`, `encode_document` the first that is there of `document`,
+    /// `passage` and `corpus`. Neither takes the default prompt. DIFFERENCE: version 6 adds an empty `document`
+    /// to settings that lack it, and so never comes to `passage`; the prompt that the authors saved is taken
+    /// here, as by version 5.
+    fn prompt(&self, role: Role) -> String {
+        let names: &[&str] = match role {
+            Role::Query => &["query"],
+            Role::Document => &["document", "passage", "corpus"],
+        };
+        names.iter().find_map(|name| self.prompts.get(*name)).cloned().flatten().unwrap_or_default()
+    }
+}
+
+/// One module of a chain: its class without the path of its package, and its folder.
+struct Link {
+    class: String,
+    folder: PathBuf,
+}
+
+/// Reads a folder that has a `modules.json`.
+///
+/// # Errors
+/// When a file is missing or broken, or a module does what our towers do not.
+pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
+    let rows: Vec<ModuleRow> = read_json(&folder.join(MODULES))?;
+    let settings_path = folder.join(SETTINGS);
+    let settings = if settings_path.exists() { read_json(&settings_path)? } else { Settings::default() };
+    let mut chain: Vec<Link> = rows.iter().map(|row| link(&row.class, folder.join(&row.path))).collect();
+    if chain.first().is_none_or(|first| first.class != "Router") {
+        let recipe = |role| recipe(folder, &chain, &settings, role);
+        return Ok(PairRecipe::new(recipe(Role::Query)?, recipe(Role::Document)?));
+    }
+    let router = chain.remove(0).folder;
+    let config: RouterConfig = read_json(&router.join(ROUTER))?;
+    if config
+        .parameters
+        .get("route_mappings")
+        .is_some_and(|mappings| mappings.as_object().is_none_or(|m| !m.is_empty()))
+    {
+        return Err(Error::format(&router.join(ROUTER), "`route_mappings` are not supported"));
+    }
+    let recipe = |role: Role| {
+        let missing = |what: String| Error::format(&router.join(ROUTER), what);
+        let names = config.structure.get(role.as_str());
+        let names = names.ok_or_else(|| missing(format!("`structure` has no route `{}`", role.as_str())))?;
+        let mut route = Vec::new();
+        for name in names {
+            let class = config.types.get(name).ok_or_else(|| missing(format!("`types` has no module `{name}`")))?;
+            route.push(link(class, router.join(name)));
+        }
+        // What follows the router follows each of its routes.
+        route.extend(rows.iter().skip(1).map(|row| link(&row.class, folder.join(&row.path))));
+        self::recipe(folder, &route, &settings, role)
+    };
+    Ok(PairRecipe::new(recipe(Role::Query)?, recipe(Role::Document)?))
+}
+
+fn link(class: &str, folder: PathBuf) -> Link {
+    Link { class: class.rsplit('.').next().unwrap_or_default().to_owned(), folder }
+}
+
+/// The tower that a chain of modules makes.
+fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Result<Recipe> {
+    let refuse = |problem: String| Err(Error::new(ErrorKind::Config, format!("{}: {problem}", folder.display())));
+    let mut links = chain.iter();
+    let mut recipe = match links.next() {
+        Some(first) if first.class == "Transformer" => transformer(&first.folder)?,
+        Some(first) => return refuse(format!("the first module is a {}, not a Transformer", first.class)),
+        None => return refuse(format!("{MODULES} names no module")),
+    };
+    let mut head: Option<HeadConfig> = None;
+    for link in links {
+        match (link.class.as_str(), &mut head) {
+            ("Pooling", None) => {
+                head = Some(HeadConfig { normalize: false, ..HeadConfig::new(pooling(&link.folder)?) })
+            }
+            ("Dense", Some(head)) if head.projection.is_none() && !head.normalize => {
+                head.projection = Some(projection(&link.folder)?);
+                recipe.dense = Some(link.folder.clone());
+            }
+            ("Normalize", Some(head)) => head.normalize = true,
+            // Drops nothing in inference, which is all that a saved module says.
+            ("Dropout", _) => {}
+            (class, _) => return refuse(format!("a module {class} at this place of the chain is not supported")),
+        }
+    }
+    let Some(mut head) = head else { return refuse("the chain of modules has no Pooling".into()) };
+    if let Some(dim) = settings.truncate_dim {
+        // The cut comes after all modules, and nothing is normalised after it.
+        head.dim = Some(dim);
+        head.truncation = TruncationOrder::NormalizeThenTruncate;
+    }
+    recipe.head = Some(head);
+    recipe.instruction = settings.prompt(role);
+    Ok(recipe)
+}
+
+/// A `Transformer` module: a Hugging Face folder with a limit of length.
+fn transformer(folder: &Path) -> Result<Recipe> {
+    #[derive(Deserialize, Default)]
+    struct Settings {
+        max_seq_length: Option<usize>,
+        #[serde(default)]
+        do_lower_case: bool,
+        transformer_task: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct TokenizerSettings {
+        model_max_length: Option<f64>,
+    }
+    require_folder(folder)?;
+    let path = TRANSFORMER_SETTINGS.iter().map(|name| folder.join(name)).find(|path| path.exists());
+    let settings: Settings = path.as_deref().map(read_json).transpose()?.unwrap_or_default();
+    let refuse = |field: &str, value: &str| {
+        let path = path.clone().unwrap_or_default();
+        Err(Error::format(&path, format!("`{field}` {value} is not supported")))
+    };
+    if settings.do_lower_case {
+        return refuse("do_lower_case", "true");
+    }
+    if let Some(task) = settings.transformer_task.filter(|task| task != "feature-extraction") {
+        return refuse("transformer_task", &task);
+    }
+    let mut recipe = hugging_face(folder)?;
+    let tokenizer = folder.join(TOKENIZER_CONFIG);
+    let announced = match tokenizer.exists() {
+        true => read_json::<TokenizerSettings>(&tokenizer)?.model_max_length.filter(|length| *length < NO_LIMIT),
+        false => None,
+    };
+    // Without any limit, the network's positions are one.
+    let announced = announced.map_or(usize::MAX, |length| length as usize);
+    recipe.max_length = Some(settings.max_seq_length.unwrap_or(announced));
+    Ok(recipe)
+}
+
+/// The pooling of a `Pooling` module, in the newer or the older form of its settings.
+fn pooling(folder: &Path) -> Result<Pooling> {
+    #[derive(Deserialize)]
+    struct Settings {
+        pooling_mode: Option<Value>,
+        #[serde(default)]
+        pooling_mode_cls_token: bool,
+        #[serde(default)]
+        pooling_mode_mean_tokens: bool,
+        #[serde(default)]
+        pooling_mode_max_tokens: bool,
+        #[serde(default)]
+        pooling_mode_mean_sqrt_len_tokens: bool,
+        #[serde(default)]
+        pooling_mode_weightedmean_tokens: bool,
+        #[serde(default)]
+        pooling_mode_lasttoken: bool,
+        #[serde(default = "yes")]
+        include_prompt: bool,
+    }
+    fn yes() -> bool {
+        true
+    }
+    let path = folder.join(CONFIG);
+    let settings: Settings = read_json(&path)?;
+    if !settings.include_prompt {
+        return Err(Error::format(&path, "`include_prompt` false is not supported"));
+    }
+    let older = [
+        ("cls", settings.pooling_mode_cls_token),
+        ("mean", settings.pooling_mode_mean_tokens),
+        ("max", settings.pooling_mode_max_tokens),
+        ("mean_sqrt_len_tokens", settings.pooling_mode_mean_sqrt_len_tokens),
+        ("weightedmean", settings.pooling_mode_weightedmean_tokens),
+        ("lasttoken", settings.pooling_mode_lasttoken),
+    ];
+    let modes: Vec<String> = match settings.pooling_mode {
+        Some(Value::String(mode)) => vec![mode],
+        Some(Value::Array(modes)) => modes.iter().map(|mode| mode.as_str().unwrap_or_default().to_owned()).collect(),
+        _ => older.iter().filter(|(_, set)| *set).map(|(mode, _)| (*mode).to_owned()).collect(),
+    };
+    match modes.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["cls"] => Ok(Pooling::Cls),
+        ["mean"] => Ok(Pooling::Mean),
+        ["lasttoken"] => Ok(Pooling::LastToken),
+        other => Err(Error::format(&path, format!("pooling {other:?} is not supported, only cls, mean or lasttoken"))),
+    }
+}
+
+/// The settings of a `Dense` module.
+fn projection(folder: &Path) -> Result<ProjectionConfig> {
+    #[derive(Deserialize)]
+    struct Settings {
+        out_features: usize,
+        #[serde(default = "yes")]
+        bias: bool,
+        activation_function: Option<String>,
+        module_input_name: Option<String>,
+        #[serde(default)]
+        use_residual: bool,
+    }
+    fn yes() -> bool {
+        true
+    }
+    let path = folder.join(CONFIG);
+    let settings: Settings = read_json(&path)?;
+    if settings.use_residual || settings.module_input_name.is_some_and(|name| name != "sentence_embedding") {
+        return Err(Error::format(&path, "a Dense with a residual or another input than the pooled is not supported"));
+    }
+    let activation = match settings.activation_function.as_deref() {
+        Some(IDENTITY) => ProjectionActivation::Identity,
+        Some(TANH) | None => ProjectionActivation::Tanh,
+        Some(other) => {
+            let problem = format!("`activation_function` {other} is not supported, only {IDENTITY} or {TANH}");
+            return Err(Error::format(&path, problem));
+        }
+    };
+    Ok(ProjectionConfig { outputs: settings.out_features, bias: settings.bias, activation })
+}

@@ -1,0 +1,214 @@
+//! Writing them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::TensorData;
+use care_core::{
+    Error, ErrorKind, Pooling, ProjectionActivation, ProjectionConfig, Result, Role, Text, Tower, TruncationOrder,
+};
+use serde_json::{Value, json};
+
+use super::super::checkpoint::SINGLE;
+use super::super::folder::{CONFIG, create_folder, write_encoder, write_json, write_tokenizer};
+use super::super::table::PROJECTION;
+use super::super::weights::{HostTensor, write_tensors, write_weights};
+use super::{IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, TANH, TRANSFORMER_SETTINGS, module_folder};
+use crate::AnyEncoder;
+
+/// Saves one tower as a folder that sentence-transformers loads, and [`load_tower`](crate::load_tower).
+///
+/// The prompt of the tower's role is its instruction; one with text after `{text}` has no form there and is
+/// refused.
+///
+/// # Errors
+/// When the folder is not empty, the instruction is no prefix, or a file cannot be written.
+pub fn save_tower<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) -> Result<()> {
+    let taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+    if taken {
+        return Err(Error::new(ErrorKind::Io, format!("{}: the folder is not empty", folder.display())));
+    }
+    let Some(prompt) = tower.instruction().prefix() else {
+        let template = tower.instruction().template();
+        let message = format!("the instruction {template:?} is no prefix, and sentence-transformers has no templates");
+        return Err(Error::new(ErrorKind::Config, message));
+    };
+    let head = tower.network().head();
+    let cut_last = head.truncation == TruncationOrder::NormalizeThenTruncate && head.normalize;
+    let mut rows = Vec::new();
+    let modules = match (&head.projection, head.dim) {
+        // A chain has one Dense, so the cut of a learned projection is made in its matrix.
+        (Some(projection), Some(dim)) if !cut_last => {
+            let normalize = head.normalize.then_some(Module::Normalize);
+            let projection = Module::Projection(ProjectionConfig { outputs: dim, ..projection.clone() });
+            [Module::Transformer, Module::Pooling(head.pooling), projection].into_iter().chain(normalize).collect()
+        }
+        _ => modules(tower, !cut_last),
+    };
+    for (idx, module) in modules.iter().enumerate() {
+        let path = if idx == 0 { String::new() } else { format!("{idx}_{}", module.class()) };
+        module.write(&folder.join(&path), tower)?;
+        rows.push(ModuleRow { idx, name: idx.to_string(), path, class: module.full_class() });
+    }
+    let truncate_dim = if cut_last { head.dim } else { None };
+    write_settings(folder, &[(T::ROLE, prompt)], truncate_dim)?;
+    write_json(&folder.join(MODULES), &rows)
+}
+
+/// Writes a tower's modules as a route of a `Router`.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(crate) fn write_route<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) -> Result<Route> {
+    let role = T::ROLE;
+    let mut modules = Vec::new();
+    for (idx, module) in self::modules(tower, true).into_iter().enumerate() {
+        let name = module_folder(role, idx, module.class());
+        module.write(&folder.join(&name), tower)?;
+        modules.push((name, module.full_class()));
+    }
+    Ok(Route { role, modules, prompt: tower.instruction().prefix().unwrap_or_default().to_owned() })
+}
+
+/// A route that was written: its modules' folders and classes, and the prompt of its role.
+pub(crate) struct Route {
+    role: Role,
+    modules: Vec<(String, String)>,
+    prompt: String,
+}
+
+/// Writes the files that make two routes one model; `modules.json`, without which there is none, last.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(crate) fn write_router(folder: &Path, routes: &[Route]) -> Result<()> {
+    let names = |route: &Route| route.modules.iter().map(|(name, _)| name.clone()).collect();
+    let config = RouterConfig {
+        types: routes.iter().flat_map(|route| route.modules.iter().cloned()).collect(),
+        structure: routes.iter().map(|route| (route.role.as_str().to_owned(), names(route))).collect(),
+        parameters: json!({"default_route": Role::Query.as_str(), "allow_empty_key": true}),
+    };
+    write_json(&folder.join(ROUTER), &config)?;
+    let prompts: Vec<(Role, &str)> = routes.iter().map(|route| (route.role, route.prompt.as_str())).collect();
+    write_settings(folder, &prompts, None)?;
+    let row = ModuleRow { idx: 0, name: "0".into(), path: String::new(), class: full_class("Router") };
+    write_json(&folder.join(MODULES), &[row])
+}
+
+fn write_settings(folder: &Path, prompts: &[(Role, &str)], truncate_dim: Option<usize>) -> Result<()> {
+    let mut named = BTreeMap::from([("query", ""), ("document", "")]);
+    named.extend(prompts.iter().map(|(role, prompt)| (role.as_str(), *prompt)));
+    let mut settings = json!({
+        "prompts": named,
+        "default_prompt_name": null,
+        "similarity_fn_name": "dot",
+        "model_type": "SentenceTransformer",
+    });
+    if let Some(dim) = truncate_dim {
+        settings["truncate_dim"] = dim.into();
+    }
+    write_json(&folder.join(SETTINGS), &settings)
+}
+
+/// The package path that every version from 2 on knows.
+fn full_class(class: &str) -> String {
+    format!("sentence_transformers.models.{class}")
+}
+
+/// A module of a tower of ours.
+enum Module {
+    Transformer,
+    Pooling(Pooling),
+    /// The learned projection, or its first outputs.
+    Projection(ProjectionConfig),
+    /// Keeps the first `dim` components: a `Dense` whose matrix is the identity's first rows.
+    Cut {
+        width: usize,
+        dim: usize,
+    },
+    Normalize,
+}
+
+/// The chain that computes what a tower computes. A cut that comes last of all is left out without `cut_last`.
+fn modules<T: Text>(tower: &Tower<T, AnyEncoder>, cut_last: bool) -> Vec<Module> {
+    let head = tower.network().head();
+    let mut modules = vec![Module::Transformer, Module::Pooling(head.pooling)];
+    modules.extend(head.projection.clone().map(Module::Projection));
+    let width = head.projection.as_ref().map_or(tower.network().hidden_size(), |projection| projection.outputs);
+    let cut = head.dim.filter(|dim| *dim < width).map(|dim| Module::Cut { width, dim });
+    let normalize = head.normalize.then_some(Module::Normalize);
+    if head.truncation == TruncationOrder::NormalizeThenTruncate {
+        modules.extend(normalize);
+        modules.extend(cut.filter(|_| cut_last));
+    } else {
+        modules.extend(cut);
+        modules.extend(normalize);
+    }
+    modules
+}
+
+impl Module {
+    fn class(&self) -> &'static str {
+        match self {
+            Module::Transformer => "Transformer",
+            Module::Pooling(_) => "Pooling",
+            Module::Projection(_) | Module::Cut { .. } => "Dense",
+            Module::Normalize => "Normalize",
+        }
+    }
+
+    fn full_class(&self) -> String {
+        full_class(self.class())
+    }
+
+    fn write<T: Text>(&self, folder: &Path, tower: &Tower<T, AnyEncoder>) -> Result<()> {
+        create_folder(folder)?;
+        let config = folder.join(CONFIG);
+        let network = tower.network();
+        match self {
+            Module::Transformer => {
+                let encoder = network.encoder().clone().merge_lora();
+                write_encoder(folder, &encoder)?;
+                write_tokenizer(folder, tower.tokenizer(), &encoder)?;
+                let settings = json!({"max_seq_length": tower.tokenizer().max_length(), "do_lower_case": false});
+                write_json(&folder.join(TRANSFORMER_SETTINGS[0]), &settings)
+            }
+            // The older form of these settings, which every version reads.
+            Module::Pooling(pooling) => write_json(
+                &config,
+                &json!({
+                    "word_embedding_dimension": network.hidden_size(),
+                    "pooling_mode_cls_token": *pooling == Pooling::Cls,
+                    "pooling_mode_mean_tokens": *pooling == Pooling::Mean,
+                    "pooling_mode_max_tokens": false,
+                    "pooling_mode_mean_sqrt_len_tokens": false,
+                    "pooling_mode_weightedmean_tokens": false,
+                    "pooling_mode_lasttoken": *pooling == Pooling::LastToken,
+                    "include_prompt": true,
+                }),
+            ),
+            Module::Projection(projection) => {
+                let activation = match projection.activation {
+                    ProjectionActivation::Identity => IDENTITY,
+                    ProjectionActivation::Tanh => TANH,
+                };
+                write_json(&config, &dense(network.hidden_size(), projection.outputs, projection.bias, activation))?;
+                let path = folder.join(SINGLE);
+                network.projection().map_or(Ok(()), |weights| {
+                    write_weights(&path, &PROJECTION, &weights.clone().first_outputs(projection.outputs))
+                })
+            }
+            Module::Cut { width, dim } => {
+                write_json(&config, &dense(*width, *dim, false, IDENTITY))?;
+                let values: Vec<f32> = (0..dim * width).map(|i| f32::from(u8::from(i % width == i / width))).collect();
+                let weight = HostTensor(TensorData::new(values, [*dim, *width]));
+                write_tensors(&folder.join(SINGLE), BTreeMap::from([("linear.weight".to_owned(), weight)]))
+            }
+            Module::Normalize => write_json(&config, &json!({})),
+        }
+    }
+}
+
+fn dense(inputs: usize, outputs: usize, bias: bool, activation: &str) -> Value {
+    json!({"in_features": inputs, "out_features": outputs, "bias": bias, "activation_function": activation})
+}

@@ -1,0 +1,162 @@
+//! What the configurations of all architectures share: their common fields, defaults and checks.
+
+use burn::tensor::Device;
+use care_core::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::AnyEncoder;
+use crate::layers::Activation;
+
+/// The largest size of a network: products of two of them are still numbers.
+const LARGEST_SIZE: usize = 1 << 30;
+/// The most layers of a network.
+const MOST_LAYERS: usize = 10_000;
+
+/// The fields that every configuration has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Common {
+    pub(crate) vocab_size: usize,
+    pub(crate) hidden_size: usize,
+    pub(crate) num_hidden_layers: usize,
+    pub(crate) num_attention_heads: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) max_position_embeddings: usize,
+    pub(crate) initializer_range: f64,
+    pub(crate) pad_token_id: Option<u32>,
+}
+
+/// The common fields of a configuration, by their names.
+macro_rules! common {
+    ($config:expr) => {
+        $crate::settings::Common {
+            vocab_size: $config.vocab_size,
+            hidden_size: $config.hidden_size,
+            num_hidden_layers: $config.num_hidden_layers,
+            num_attention_heads: $config.num_attention_heads,
+            intermediate_size: $config.intermediate_size,
+            max_position_embeddings: $config.max_position_embeddings,
+            initializer_range: $config.initializer_range,
+            pad_token_id: $config.pad_token_id,
+        }
+    };
+}
+pub(crate) use common;
+
+/// What the configuration of every architecture answers.
+pub(crate) trait Settings {
+    /// The `model_type` it is written under.
+    fn model_type(&self) -> &'static str;
+
+    /// The fields that every configuration has.
+    fn common(&self) -> Common;
+
+    /// Refuses values of the other fields that the network cannot have. Those of [`Common`] are checked before.
+    fn check(&self) -> Result<()>;
+
+    /// The fields of its `config.json`.
+    fn to_json(&self) -> serde_json::Result<Value>;
+
+    /// The network, with weights of zero.
+    fn build(&self, device: &Device) -> AnyEncoder;
+
+    /// The longest text the network has positions for.
+    fn max_positions(&self) -> usize {
+        self.common().max_position_embeddings
+    }
+}
+
+/// Brings a `config.json` into the form that its struct has, reads it and checks it.
+pub(crate) fn parse<C: Settings + DeserializeOwned>(
+    mut json: Value,
+    normalize: fn(&mut Value) -> Result<()>,
+) -> Result<C> {
+    normalize(&mut json)?;
+    let config: C = parse_fields(json)?;
+    config.common().check()?;
+    config.check()?;
+    Ok(config)
+}
+
+/// Reads the fields a configuration has; a wrong type names its field.
+pub(crate) fn parse_fields<T: DeserializeOwned>(json: Value) -> Result<T> {
+    serde_path_to_error::deserialize(json).map_err(|e| {
+        let field = e.path().to_string();
+        let problem = e.into_inner();
+        let message = if field == "." { problem.to_string() } else { format!("field `{field}`: {problem}") };
+        Error::new(ErrorKind::Format, message)
+    })
+}
+
+impl Common {
+    fn check(&self) -> Result<()> {
+        require_size("vocab_size", self.vocab_size, LARGEST_SIZE)?;
+        require_size("hidden_size", self.hidden_size, LARGEST_SIZE)?;
+        require_size("num_hidden_layers", self.num_hidden_layers, MOST_LAYERS)?;
+        require_size("num_attention_heads", self.num_attention_heads, LARGEST_SIZE)?;
+        require_size("intermediate_size", self.intermediate_size, LARGEST_SIZE)?;
+        require_size("max_position_embeddings", self.max_position_embeddings, LARGEST_SIZE)?;
+        if self.initializer_range >= 0.0 && self.initializer_range.is_finite() {
+            return Ok(());
+        }
+        Err(Error::setting("initializer_range", self.initializer_range, "at least 0"))
+    }
+}
+
+fn require_size(field: &str, size: usize, most: usize) -> Result<()> {
+    match size {
+        0 => Err(Error::setting(field, size, "at least 1")),
+        size if size > most => Err(Error::setting(field, size, &format!("at most {most}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a size that a network cannot have, by the name of its field.
+pub(crate) fn require(field: &str, size: usize) -> Result<()> {
+    require_size(field, size, LARGEST_SIZE)
+}
+
+/// Refuses a width that cannot be split into this many parts.
+pub(crate) fn require_multiple((field, size): (&str, usize), (of, parts): (&str, usize)) -> Result<()> {
+    if size.is_multiple_of(parts) {
+        return Ok(());
+    }
+    Err(Error::setting(field, size, &format!("a multiple of {of} ({parts})")))
+}
+
+/// Refuses a probability that leaves nothing.
+pub(crate) fn require_dropout(probability: f64) -> Result<()> {
+    if (0.0..1.0).contains(&probability) {
+        return Ok(());
+    }
+    Err(Error::setting("hidden_dropout_prob", probability, "0 to below 1"))
+}
+
+/// Defaults of fields that several configurations have, as transformers has them.
+pub(crate) mod default {
+    use super::Activation;
+
+    pub(crate) fn layer_norm_eps() -> f64 {
+        1e-12
+    }
+
+    pub(crate) fn gelu() -> Activation {
+        Activation::Gelu
+    }
+
+    pub(crate) fn silu() -> Activation {
+        Activation::Silu
+    }
+
+    pub(crate) fn dropout() -> f64 {
+        0.1
+    }
+
+    pub(crate) fn initializer_range() -> f64 {
+        0.02
+    }
+
+    pub(crate) fn yes() -> bool {
+        true
+    }
+}
