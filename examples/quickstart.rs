@@ -16,7 +16,7 @@ use care_core::{
     Device, Embedder, FlatIndex, HeadConfig, Instruction, Pooling, TokenizerStyle, Tower, character_tokenizer,
 };
 use care_encoders::{AsymmetricEncoder, BertConfig, DecoderConfig, EncoderConfig, network_with_head, random_encoder};
-use care_train::{Source, StageConfig, StageKind, TrainingExample, train_stage};
+use care_train::{Event, LossConfig, Source, StageConfig, StageKind, TrainingExample, train_stage};
 use clap::Parser;
 use cmedteb::{Outcome, StsMode, Task, mini};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -54,7 +54,7 @@ fn main() -> Result<()> {
         StageConfig {
             epochs: 12,
             learning_rate: 2e-3,
-            temperature: 0.05,
+            loss: vec![LossConfig::info_nce(0.05)],
             ..StageConfig::new(StageKind::SymmetricDocument)
         },
     )?;
@@ -65,13 +65,7 @@ fn main() -> Result<()> {
         pair,
         "stage 1: query alignment",
         vec![Source::new("texts", texts())?],
-        StageConfig {
-            epochs: 4,
-            batch_size: 64,
-            learning_rate: 2e-3,
-            temperature: 0.1,
-            ..StageConfig::new(StageKind::QueryAlignment)
-        },
+        StageConfig { epochs: 4, batch_size: 64, learning_rate: 2e-3, ..StageConfig::new(StageKind::QueryAlignment) },
     )?;
     table.push(("after stage 1", evaluate(&task, &pair)?));
 
@@ -89,7 +83,7 @@ fn main() -> Result<()> {
             batch_size: 64,
             group_size: 2,
             learning_rate: 1e-3,
-            temperature: 0.1,
+            loss: vec![LossConfig::info_nce(0.1)],
             ..StageConfig::new(StageKind::JointFinetuning)
         },
     )?;
@@ -158,10 +152,7 @@ fn symmetric(pair: &AsymmetricEncoder) -> Result<AsymmetricEncoder> {
 
 /// The built-in rows as the trainer's: question, answers, near misses.
 fn rows(examples: Vec<mini::TrainingExample>) -> Vec<TrainingExample> {
-    examples
-        .into_iter()
-        .map(|row| TrainingExample { query: row.query, positives: row.positives, negatives: row.negatives })
-        .collect()
+    examples.into_iter().map(|row| TrainingExample::new(row.query, row.positives, row.negatives)).collect()
 }
 
 /// Texts without labels: training questions, documents and their sentences. Each is its own positive.
@@ -172,10 +163,7 @@ fn texts() -> Vec<TrainingExample> {
         sentences.chain(whole.iter().cloned()).filter(|text| text.chars().count() > 4).collect();
     texts.sort();
     texts.dedup();
-    texts
-        .into_iter()
-        .map(|text| TrainingExample { query: text.clone(), positives: vec![text], negatives: vec![] })
-        .collect()
+    texts.into_iter().map(|text| TrainingExample::new(text.clone(), vec![text], vec![])).collect()
 }
 
 fn train(
@@ -185,10 +173,12 @@ fn train(
     stage: StageConfig,
 ) -> Result<AsymmetricEncoder> {
     let bar = progress(name);
-    let pair = train_stage(pair, &stage.check()?, &sources, SEED, &mut |report| {
-        bar.set_length(report.total_steps as u64);
-        bar.set_position(report.step as u64);
-        bar.set_message(format!("loss {:.3}", report.loss));
+    let pair = train_stage(pair, &stage.check()?, &sources, SEED, &mut |event| {
+        if let Event::Step(step) = event {
+            bar.set_length(step.total_steps as u64);
+            bar.set_position(step.step as u64);
+            bar.set_message(format!("loss {:.3}", step.loss));
+        }
         ControlFlow::Continue(())
     })?;
     bar.finish();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use care_core::{Device, HeadConfig, Instruction, Pooling, TokenizerStyle, Tower, character_tokenizer};
 use care_encoders::{AsymmetricEncoder, BertConfig, DecoderConfig, EncoderConfig, network_with_head, random_encoder};
-use care_train::{Outcome, TrainConfig, run};
+use care_train::{Event, Outcome, Run, TrainConfig};
 
 fn main() -> Result<()> {
     let output = PathBuf::from(std::env::args().nth(1).context("usage: train OUTPUT_DIR")?);
@@ -44,7 +44,7 @@ fn main() -> Result<()> {
         data = [{train:?}]
         batch_size = 32
         group_size = 2
-        temperature = 0.05
+        loss = [{{ kind = "info-nce", temperature = 0.05 }}]
         learning_rate = 5e-4
         "#,
         run = output.join("run"),
@@ -54,8 +54,10 @@ fn main() -> Result<()> {
     )
     .parse()?;
 
-    let outcome = run(&config.check()?, resume, &mut |report| {
-        eprintln!("stage {} step {}/{} loss {:.4}", report.stage + 1, report.step, report.total_steps, report.loss);
+    let outcome = Run::new(&config.check()?).resume(resume).start(&mut |event| {
+        if let Event::Step(step) = event {
+            eprintln!("stage {} step {}/{} loss {:.4}", step.stage + 1, step.step, step.total_steps, step.loss);
+        }
         // Break here, or kill the program: started again, it goes on at the newest checkpoint and ends
         // with the weights it would have had.
         ControlFlow::Continue(())

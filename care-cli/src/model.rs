@@ -55,13 +55,19 @@ pub(crate) struct Located {
 
 impl ModelArgs {
     /// How one role's tower reads texts.
-    pub(crate) fn options(&self, instruction: Option<&String>, adapter: Option<&PathBuf>) -> EncoderOptions {
+    pub(crate) fn options(
+        &self,
+        instruction: Option<&String>,
+        adapter: Option<&PathBuf>,
+        layers: Option<&Vec<usize>>,
+    ) -> EncoderOptions {
         EncoderOptions {
             pooling: self.pooling,
             dim: self.dim,
             truncation: None,
             max_length: self.max_length,
             instruction: instruction.cloned(),
+            layers: layers.cloned(),
             normalize: if self.normalize { Some(true) } else { self.no_normalize.then_some(false) },
             precision: Some(self.precision()),
             force_f16: self.force_f16,
@@ -122,14 +128,28 @@ pub(crate) struct PairArgs {
     /// PEFT adapter of the document tower
     #[arg(long, value_name = "DIR")]
     document_adapter: Option<PathBuf>,
+    /// Layers of the query tower that are kept, by number from 0, such as 0,4,8,11; by default all
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    query_layers: Option<Vec<usize>>,
+    /// Layers of the document tower that are kept
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    document_layers: Option<Vec<usize>>,
 }
 
 impl PairArgs {
     /// How the query tower and the document tower read texts.
     pub(crate) fn options(&self) -> [EncoderOptions; 2] {
         [
-            self.model.options(self.query_instruction.as_ref(), self.query_adapter.as_ref()),
-            self.model.options(self.document_instruction.as_ref(), self.document_adapter.as_ref()),
+            self.model.options(
+                self.query_instruction.as_ref(),
+                self.query_adapter.as_ref(),
+                self.query_layers.as_ref(),
+            ),
+            self.model.options(
+                self.document_instruction.as_ref(),
+                self.document_adapter.as_ref(),
+                self.document_layers.as_ref(),
+            ),
         ]
     }
 

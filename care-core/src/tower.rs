@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::projection::{LinearProjection, ProjectionConfig, TruncationOrder, normalize_and_truncate};
 use crate::{
     Document, Embeddings, Encoder, Error, ErrorKind, Instruction, Pooling, Precision, Query, Result, Text, TokenBatch,
-    Tokenizer, length_buckets,
+    Tokenizer, length_buckets, passes_at_once, run_pieces,
 };
 
 /// How hidden states become an embedding.
@@ -129,6 +129,20 @@ impl<E: Encoder> Network<E> {
     /// What `change` returns.
     pub fn try_map_projection(self, change: impl FnOnce(LinearProjection) -> Result<LinearProjection>) -> Result<Self> {
         Ok(Self { projection: self.projection.map(change).transpose()?, ..self })
+    }
+
+    /// The network with its encoder replaced by what `change` makes of it, of the same width.
+    ///
+    /// # Errors
+    /// What `change` returns.
+    pub fn try_map_encoder(self, change: impl FnOnce(E) -> Result<E>) -> Result<Self> {
+        Ok(Self { encoder: change(self.encoder)?, ..self })
+    }
+
+    /// [`Network::try_map_encoder`] for a change that cannot fail.
+    #[must_use]
+    pub fn map_encoder(self, change: impl FnOnce(E) -> E) -> Self {
+        Self { encoder: change(self.encoder), ..self }
     }
 
     /// The weights in another number format.
@@ -314,18 +328,22 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         token_budget: usize,
         progress: &mut dyn FnMut(&EmbedProgress),
     ) -> Result<Embeddings> {
-        let mut done = EmbedProgress::default();
         let tokens = self.tokenize(texts)?;
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
-        let mut embeddings = Embeddings::zeros(texts.len(), self.embedding_dim());
-        for bucket in length_buckets(&lengths, token_budget) {
-            let rows: Vec<&[u32]> = bucket.iter().map(|&index| tokens[index].as_slice()).collect();
+        let buckets = length_buckets(&lengths, token_budget);
+        let embed_bucket = |bucket: usize| {
+            let rows: Vec<&[u32]> = buckets[bucket].iter().map(|&index| tokens[index].as_slice()).collect();
             let batch = self.batch(&rows);
-            let vectors = self.network.forward(&batch).into_data();
+            let vectors = self.network.forward(&batch).into_data().try_to_vec::<f32>();
             let vectors = vectors
-                .as_slice::<f32>()
                 .map_err(|e| Error::new(ErrorKind::Dimension, format!("the tower's output is not f32: {e:?}")))?;
-            for (vector, &index) in vectors.chunks_exact(self.embedding_dim()).zip(&bucket) {
+            Ok((batch, vectors))
+        };
+        let mut done = EmbedProgress::default();
+        let mut embeddings = Embeddings::zeros(texts.len(), self.embedding_dim());
+        let workers = self.network.devices().first().map_or(1, passes_at_once);
+        run_pieces(buckets.len(), workers, &embed_bucket, &mut |bucket, (batch, vectors)| {
+            for (vector, &index) in vectors.chunks_exact(self.embedding_dim()).zip(&buckets[bucket]) {
                 if vector.iter().any(|component| !component.is_finite()) {
                     return Err(Error::new(
                         ErrorKind::NonFinite,
@@ -336,7 +354,8 @@ impl<T: Text, E: Encoder> Tower<T, E> {
             }
             done.add(&batch);
             progress(&done);
-        }
+            Ok(())
+        })?;
         Ok(embeddings)
     }
 }

@@ -19,6 +19,7 @@ pub struct AsymmetricEncoder {
     document: DocumentTower<AnyEncoder>,
     token_budget: usize,
     provenance: Value,
+    card: String,
 }
 
 impl AsymmetricEncoder {
@@ -36,7 +37,7 @@ impl AsymmetricEncoder {
                 ),
             ));
         }
-        Ok(Self { query, document, token_budget: DEFAULT_TOKEN_BUDGET, provenance: Value::Null })
+        Ok(Self { query, document, token_budget: DEFAULT_TOKEN_BUDGET, provenance: Value::Null, card: String::new() })
     }
 
     /// Loads both towers of a folder with its own settings.
@@ -94,7 +95,7 @@ impl AsymmetricEncoder {
     /// # Errors
     /// When a file cannot be written, or the folder holds something else.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        save_pair(folder, &self.query, &self.document, &self.provenance)
+        save_pair(folder, &self.query, &self.document, &self.provenance, &self.card)
     }
 
     /// The same towers with at most this many tokens in a forward pass.
@@ -112,6 +113,12 @@ impl AsymmetricEncoder {
     #[must_use]
     pub fn with_provenance(self, provenance: Value) -> Self {
         Self { provenance, ..self }
+    }
+
+    /// The same towers with a model card, which is saved as `README.md`; it is not read again.
+    #[must_use]
+    pub fn with_card(self, card: String) -> Self {
+        Self { card, ..self }
     }
 
     /// Where the weights come from, as it was noted; null if it was not.

@@ -3,6 +3,7 @@
 mod asymmetric;
 mod bert;
 mod decoder;
+mod fingerprint;
 mod gte;
 mod layers;
 mod pretrained;
@@ -12,6 +13,7 @@ mod settings;
 pub use asymmetric::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET};
 pub use bert::{Bert, BertConfig, BertFamily};
 pub use decoder::{Decoder, DecoderConfig, DecoderFamily};
+pub use fingerprint::tower_fingerprint;
 pub use gte::{Gte, GteConfig};
 pub use layers::{Activation, RopeParameters, RopeScaling};
 pub use pretrained::{

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use care_core::layers::Linear;
+use care_core::layers::{Linear, Lora};
 use care_core::{Encoder, Error, PaddingSide, Pooling, Result, TokenBatch};
 use serde_json::Value;
 
 use crate::bert::{self, Bert, BertConfig};
 use crate::decoder::{self, Decoder, DecoderConfig};
 use crate::gte::{self, Gte, GteConfig};
-use crate::layers::LinearLayers;
+use crate::layers::{Embedding, Parts};
 use crate::pretrained::WeightTable;
 use crate::settings::{Settings, parse};
 
@@ -222,9 +222,73 @@ impl AnyEncoder {
     }
 }
 
-impl LinearLayers for AnyEncoder {
+impl AnyEncoder {
+    /// The network with some of its layers, by index from 0: a small query tower cut from a large one.
+    ///
+    /// # Errors
+    /// When there is no index, or they are not indices of layers in ascending order.
+    pub fn with_layers(mut self, keep: &[usize]) -> Result<Self> {
+        let layers = self.config().settings().common().num_hidden_layers;
+        let ascending = keep.windows(2).all(|pair| pair[0] < pair[1]);
+        if !ascending || keep.last().is_none_or(|&last| last >= layers) {
+            let allowed = format!("indices below {layers}, ascending, at least one");
+            return Err(Error::setting("layers", format!("{keep:?}"), &allowed));
+        }
+        self.keep_layers(keep);
+        Ok(self)
+    }
+
+    /// The network with another probability of dropping a hidden component in training.
+    ///
+    /// # Errors
+    /// When it is no probability below 1, or the network has no dropout, as decoders have none.
+    pub fn with_dropout(mut self, probability: f64) -> Result<Self> {
+        if !(0.0..1.0).contains(&probability) {
+            return Err(Error::setting("dropout", probability, "0 to below 1"));
+        }
+        if self.dropout().is_none() {
+            let model_type = self.config().settings().model_type();
+            return Err(Error::setting("dropout", probability, &format!("not set: {model_type} networks have none")));
+        }
+        self.set_dropout(probability);
+        Ok(self)
+    }
+
+    /// Whether anything is dropped in training, by the network or by its low-rank additions.
+    pub fn has_dropout(&self) -> bool {
+        let additions =
+            || self.clone().linears().iter().any(|(_, linear)| linear.lora().is_some_and(Lora::has_dropout));
+        self.dropout().is_some_and(|probability| probability > 0.0) || additions()
+    }
+
+    /// The network whose token table does not learn. In a small multilingual network it holds most of the
+    /// weights.
+    #[must_use]
+    pub fn with_frozen_token_table(mut self) -> Self {
+        self.token_table().freeze();
+        self
+    }
+}
+
+impl Parts for AnyEncoder {
     fn linears(&mut self) -> Vec<(String, &mut Linear)> {
         with_network!(self, model => model.linears())
+    }
+
+    fn keep_layers(&mut self, keep: &[usize]) {
+        with_network!(self, model => model.keep_layers(keep));
+    }
+
+    fn dropout(&self) -> Option<f64> {
+        with_network!(self, model => model.dropout())
+    }
+
+    fn set_dropout(&mut self, probability: f64) {
+        with_network!(self, model => model.set_dropout(probability));
+    }
+
+    fn token_table(&mut self) -> &mut Embedding {
+        with_network!(self, model => model.token_table())
     }
 }
 

@@ -42,6 +42,7 @@
 //!   [`average_precision`], [`reciprocal_rank`], [`recall`], [`precision`], [`success`].
 //! - A reranking list (positives and negatives with scores) is a query of a [`Run`] and its
 //!   [`Qrels`]; the evaluator serves it as it is.
+//! - [`bootstrap_interval`] says how far a mean over queries is to be trusted.
 //! - Semantic textual similarity is measured by [`pearson`] and [`spearman`].
 //! - [`read_qrels`] and [`read_run`] read TREC, BEIR and JSON files; [`write_trec_qrels`],
 //!   [`write_trec_run`] and [`write_beir_qrels`] write them.
@@ -49,6 +50,7 @@
 //! Deliberately absent: tensors, models, data sets, and anything that prints.
 
 mod beir;
+mod bootstrap;
 mod correlation;
 mod error;
 mod evaluate;
@@ -65,6 +67,7 @@ mod ties;
 mod trec;
 
 pub use beir::write_beir_qrels;
+pub use bootstrap::{Interval, bootstrap_interval};
 pub use correlation::{pearson, spearman};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::Evaluator;

@@ -1,34 +1,49 @@
-//! Which rows make which step: decided by one seed.
+//! Which rows make which batch: decided by one seed.
 
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::dataset::{Source, TrainingExample};
+use crate::dataset::{RowType, Source, TrainingExample};
 
-/// The texts of one step: each query with its group of documents.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The texts of a batch: each query with its group of documents.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TrainBatch {
     /// `b` queries.
     pub(crate) queries: Vec<String>,
+    /// What each query asks for.
+    pub(crate) prompts: Vec<Option<String>>,
     /// `b * group_size` documents; row `i * group_size` is the positive of query `i`.
     pub(crate) documents: Vec<String>,
+    /// A teacher's score of each document, if all have one.
+    pub(crate) scores: Option<Vec<f32>>,
+    /// The type of the rows.
+    pub(crate) row_type: RowType,
 }
 
 /// Deals the rows of all sources into batches, anew in each epoch.
 ///
-/// Everything follows from the seed and the step; nothing depends on what was drawn before. So a run
+/// Everything follows from the seed and the batch's number; nothing depends on what was drawn before. So a run
 /// that is resumed at a step draws what it would have drawn.
 #[derive(Debug)]
 pub(crate) struct Batcher<'a> {
     sources: &'a [Source],
+    kinds: Vec<Kind>,
     batch_size: usize,
-    group_size: usize,
     seed: u64,
     plan: Option<Plan>,
 }
 
-/// The batches of one epoch: the source and the rows of each.
+/// The rows of one source that are of one type.
+#[derive(Debug)]
+struct Kind {
+    source: usize,
+    row_type: RowType,
+    rows: Vec<usize>,
+    group_size: usize,
+}
+
+/// The batches of one epoch: the kind and the rows of each.
 #[derive(Debug)]
 struct Plan {
     epoch: usize,
@@ -37,28 +52,51 @@ struct Plan {
 
 impl<'a> Batcher<'a> {
     pub(crate) fn new(sources: &'a [Source], batch_size: usize, group_size: usize, seed: u64) -> Self {
-        Self { sources, batch_size, group_size, seed, plan: None }
+        let mut kinds = Vec::new();
+        for (index, source) in sources.iter().enumerate() {
+            let examples = source.examples();
+            let mut types: Vec<RowType> = examples.iter().map(|example| example.row_type).collect();
+            types.sort_unstable();
+            types.dedup();
+            kinds.extend(types.into_iter().map(|row_type| {
+                let rows: Vec<usize> = (0..examples.len()).filter(|&row| examples[row].row_type == row_type).collect();
+                let fewest = rows.iter().map(|&row| examples[row].negatives.len()).min().unwrap_or(0);
+                let group_size = match row_type {
+                    RowType::OnlyOneNegative => group_size.min(2),
+                    RowType::SymmetricClass => group_size.min(fewest + 1),
+                    _ => group_size,
+                };
+                Kind { source: index, row_type, rows, group_size }
+            }));
+        }
+        Self { sources, kinds, batch_size, seed, plan: None }
     }
 
-    /// Steps of an epoch. A source's last batch may be smaller than the others.
-    pub(crate) fn steps_per_epoch(&self) -> usize {
-        self.sources.iter().map(|source| source.examples().len().div_ceil(self.batch_size)).sum()
+    /// Batches of an epoch. The last batch of a kind of rows may be smaller than the others.
+    pub(crate) fn batches_per_epoch(&self) -> usize {
+        self.kinds.iter().map(|kind| kind.rows.len().div_ceil(self.batch_size)).sum()
     }
 
-    /// The texts of a step, counted from 0 over all epochs.
-    pub(crate) fn batch(&mut self, step: usize) -> TrainBatch {
-        let (epoch, place) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+    /// The texts of a batch, counted from 0 over all epochs.
+    pub(crate) fn batch(&mut self, number: usize) -> TrainBatch {
+        let (epoch, place) = (number / self.batches_per_epoch(), number % self.batches_per_epoch());
         let plan = match self.plan.take() {
             Some(plan) if plan.epoch == epoch => plan,
             _ => self.shuffle(epoch),
         };
-        let (source, rows) = &plan.batches[place];
-        let examples = self.sources[*source].examples();
+        let (kind, rows) = &plan.batches[place];
+        let kind = &self.kinds[*kind];
+        let examples = self.sources[kind.source].examples();
         let mut rng = self.rng(epoch, 1 + place as u64);
-        let mut batch = TrainBatch { queries: Vec::new(), documents: Vec::new() };
+        let mut batch = TrainBatch {
+            queries: Vec::new(),
+            prompts: Vec::new(),
+            documents: Vec::new(),
+            scores: Some(Vec::new()),
+            row_type: kind.row_type,
+        };
         for &row in rows {
-            batch.queries.push(examples[row].query.clone());
-            batch.documents.extend(self.group(&examples[row], &mut rng));
+            batch.add(&examples[row], kind.group_size, &mut rng);
         }
         self.plan = Some(plan);
         batch
@@ -67,25 +105,13 @@ impl<'a> Batcher<'a> {
     fn shuffle(&self, epoch: usize) -> Plan {
         let mut rng = self.rng(epoch, 0);
         let mut batches: Vec<(usize, Vec<usize>)> = Vec::new();
-        for (index, source) in self.sources.iter().enumerate() {
-            let mut order: Vec<usize> = (0..source.examples().len()).collect();
+        for (index, kind) in self.kinds.iter().enumerate() {
+            let mut order = kind.rows.clone();
             order.shuffle(&mut rng);
             batches.extend(order.chunks(self.batch_size).map(|chunk| (index, chunk.to_vec())));
         }
         batches.shuffle(&mut rng);
         Plan { epoch, batches }
-    }
-
-    /// A positive and `group_size - 1` negatives; negatives repeat when there are too few.
-    fn group(&self, example: &TrainingExample, rng: &mut ChaCha8Rng) -> Vec<String> {
-        let positive = &example.positives[rng.random_range(0..example.positives.len())];
-        let wanted = self.group_size - 1;
-        let mut group = vec![positive.clone()];
-        while group.len() <= wanted {
-            let missing = wanted + 1 - group.len();
-            group.extend(example.negatives.sample(rng, missing).cloned());
-        }
-        group
     }
 
     fn rng(&self, epoch: usize, place: u64) -> ChaCha8Rng {
@@ -95,15 +121,40 @@ impl<'a> Batcher<'a> {
     }
 }
 
+impl TrainBatch {
+    /// Adds a query with a positive and `group_size - 1` negatives; negatives repeat when there are too few.
+    fn add(&mut self, example: &TrainingExample, group_size: usize, rng: &mut ChaCha8Rng) {
+        self.queries.push(example.query.clone());
+        self.prompts.push(example.prompt.clone());
+        let positive = rng.random_range(0..example.positives.len());
+        self.add_document(&example.positives, &example.positive_scores, positive);
+        let mut missing = group_size - 1;
+        while missing > 0 {
+            let negatives = (0..example.negatives.len()).sample(rng, missing);
+            missing -= negatives.len();
+            for negative in negatives {
+                self.add_document(&example.negatives, &example.negative_scores, negative);
+            }
+        }
+    }
+
+    fn add_document(&mut self, texts: &[String], scores: &[f32], index: usize) {
+        self.documents.push(texts[index].clone());
+        match scores.get(index) {
+            Some(&score) => self.scores.iter_mut().for_each(|scores| scores.push(score)),
+            None => self.scores = None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn source(name: &str, rows: usize, negatives: usize) -> Source {
-        let example = |row| TrainingExample {
-            query: format!("{name}{row}"),
-            positives: vec![format!("{name}{row}+")],
-            negatives: (0..negatives).map(|negative| format!("{name}{row}-{negative}")).collect(),
+        let example = |row| {
+            let negatives = (0..negatives).map(|negative| format!("{name}{row}-{negative}")).collect();
+            TrainingExample::new(format!("{name}{row}"), vec![format!("{name}{row}+")], negatives)
         };
         Source::new(name, (0..rows).map(example).collect()).expect("rows")
     }
@@ -112,14 +163,15 @@ mod tests {
     fn an_epoch_holds_every_row_once_and_batches_keep_to_one_source() {
         let sources = [source("a", 10, 3), source("b", 5, 3)];
         let mut batcher = Batcher::new(&sources, 4, 3, 9);
-        assert_eq!(batcher.steps_per_epoch(), 5);
-        let batches: Vec<TrainBatch> = (0..5).map(|step| batcher.batch(step)).collect();
+        assert_eq!(batcher.batches_per_epoch(), 5);
+        let batches: Vec<TrainBatch> = (0..5).map(|number| batcher.batch(number)).collect();
         let mut queries: Vec<&String> = batches.iter().flat_map(|batch| &batch.queries).collect();
         queries.sort();
         queries.dedup();
         assert_eq!(queries.len(), 15);
         for batch in &batches {
             assert_eq!(batch.documents.len(), 3 * batch.queries.len());
+            assert_eq!(batch.scores, None);
             for (query, group) in batch.queries.iter().zip(batch.documents.chunks(3)) {
                 assert_eq!(group[0], format!("{query}+"));
                 assert!(group[1..].iter().all(|negative| negative.starts_with(&format!("{query}-"))));
@@ -131,16 +183,63 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_and_the_step_decide_the_batch() {
+    fn the_seed_and_the_number_decide_the_batch() {
         let sources = [source("a", 30, 1)];
-        let draw = |seed, steps: std::ops::Range<usize>| {
+        let draw = |seed, numbers: std::ops::Range<usize>| {
             let mut batcher = Batcher::new(&sources, 4, 3, seed);
-            steps.map(|step| batcher.batch(step)).collect::<Vec<_>>()
+            numbers.map(|number| batcher.batch(number)).collect::<Vec<_>>()
         };
         assert_eq!(draw(1, 0..20)[11..], draw(1, 11..20), "starting later draws the same");
         assert_ne!(draw(1, 0..8), draw(1, 8..16), "epochs differ");
         assert_ne!(draw(1, 0..8), draw(2, 0..8), "seeds differ");
         let group = &draw(1, 0..1)[0].documents[..3];
         assert_eq!(group[1], group[2], "one negative is repeated to fill the group");
+    }
+
+    #[test]
+    fn the_type_of_a_row_decides_its_batch_and_its_group() {
+        let row = |name: &str, row_type, negatives: usize| TrainingExample {
+            row_type,
+            ..TrainingExample::new(name, vec!["p".into()], (0..negatives).map(|n| format!("n{n}")).collect())
+        };
+        let types = [RowType::Normal, RowType::OnlyOneNegative, RowType::SymmetricSts, RowType::SymmetricClass];
+        let rows = (0..24).map(|n| row(&n.to_string(), types[n % 4], 2 + n % 8)).collect();
+        let sources = [Source::new("mixed", rows).expect("rows")];
+        let mut batcher = Batcher::new(&sources, 4, 5, 3);
+        assert_eq!(batcher.batches_per_epoch(), 8, "6 rows of each type, 4 in a batch");
+        for number in 0..8 {
+            let batch = batcher.batch(number);
+            let type_of = |query: &String| types[query.parse::<usize>().expect("a number") % 4];
+            assert!(batch.queries.iter().all(|query| type_of(query) == batch.row_type));
+            let group = match batch.row_type {
+                RowType::OnlyOneNegative => 2,
+                // Rows 3, 7, 11, .. have 5 or 9 negatives.
+                _ => 5,
+            };
+            assert_eq!(batch.documents.len(), group * batch.queries.len(), "{:?}", batch.row_type);
+        }
+        let sources =
+            [Source::new("classes", (1..4).map(|n| row("q", RowType::SymmetricClass, n)).collect()).expect("rows")];
+        assert_eq!(Batcher::new(&sources, 3, 8, 0).batch(0).documents.len(), 6, "the fewest negatives decide");
+    }
+
+    #[test]
+    fn scores_and_prompts_go_with_their_texts() {
+        let example = |n: usize| TrainingExample {
+            positive_scores: vec![n as f32],
+            negative_scores: vec![n as f32 + 0.25, n as f32 + 0.5],
+            prompt: Some(format!("p{n}")),
+            ..TrainingExample::new(n.to_string(), vec!["0".into()], vec!["0.25".into(), "0.5".into()])
+        };
+        let sources = [Source::new("scored", (0..6).map(example).collect()).expect("rows")];
+        let batch = Batcher::new(&sources, 6, 2, 1).batch(0);
+        let scores = batch.scores.expect("all rows have scores");
+        for (row, query) in batch.queries.iter().enumerate() {
+            assert_eq!(batch.prompts[row], Some(format!("p{query}")));
+            for place in [2 * row, 2 * row + 1] {
+                let part: f32 = batch.documents[place].parse().expect("a number");
+                assert_eq!(scores[place], query.parse::<f32>().expect("a number") + part);
+            }
+        }
     }
 }

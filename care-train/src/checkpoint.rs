@@ -1,11 +1,11 @@
 //! Where a run stands, on disk: written whole or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use care_core::layers::ParameterPath;
 use care_core::{Error, ErrorKind, Result};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -15,9 +15,11 @@ use serde_json::Value;
 use crate::optim::Optimizer;
 
 /// Raised when a reader of the older form could misread the newer one.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
+/// Begins the names of checkpoints that are kept for their score.
+const BEST: &str = "best-";
 
 /// What a checkpoint says beside the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,8 +32,36 @@ pub(crate) struct State {
     pub(crate) step: usize,
     /// Of the settings and the data; a checkpoint of another run is refused.
     pub(crate) fingerprint: String,
+    /// What the dev set has said in this stage.
+    pub(crate) progress: Progress,
     /// Steps each weight has had, for AdamW's bias correction.
     times: BTreeMap<String, usize>,
+}
+
+/// What the dev set has said in a stage so far.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Progress {
+    /// The best score and its step.
+    pub(crate) best: Option<(f64, usize)>,
+    /// Evaluations since then.
+    pub(crate) stale: usize,
+}
+
+/// Where a stage stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) stage: usize,
+    pub(crate) step: usize,
+    pub(crate) fingerprint: &'a str,
+    pub(crate) progress: &'a Progress,
+}
+
+/// A network to be written, and whether all its weights are, or only those that learn.
+pub(crate) struct Written<'a, M> {
+    pub(crate) name: &'a str,
+    pub(crate) network: &'a M,
+    pub(crate) whole: bool,
 }
 
 /// The checkpoints of one run.
@@ -57,59 +87,116 @@ impl Checkpoints {
         }
     }
 
+    /// The weights that had a stage's best score.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(crate) fn best(&self, stage: usize, step: usize) -> Result<Checkpoint> {
+        Checkpoint::open(self.folder.join(format!("{BEST}{}", name(stage, step))))
+    }
+
     /// Every complete checkpoint, oldest first: names sort as runs go.
     fn all(&self) -> Vec<PathBuf> {
+        self.complete(|name| name.starts_with("stage-"))
+    }
+
+    fn complete(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let mut found: Vec<PathBuf> =
-            entries.map(|entry| entry.path()).filter(|path| path.join(STATE).exists() && !is_partial(path)).collect();
+        let is_wanted = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(&wanted);
+        let mut found: Vec<PathBuf> = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_none() && is_wanted(path) && path.join(STATE).exists())
+            .collect();
         found.sort();
         found
     }
 
-    /// Writes a checkpoint and removes the oldest ones beyond the number to keep.
+    /// Writes a checkpoint and removes the oldest ones beyond the number to keep, and weights whose score no
+    /// checkpoint that is kept calls the best.
     ///
     /// # Errors
     /// When a file cannot be written; checkpoints written before stay.
     pub(crate) fn write<M: Module>(
         &self,
-        stage: usize,
-        step: usize,
-        fingerprint: &str,
-        networks: &[(&str, &M)],
+        place: Place<'_>,
+        networks: &[Written<'_, M>],
         optimizer: &Optimizer,
     ) -> Result<PathBuf> {
-        let target = self.folder.join(format!("stage-{stage:04}-step-{step:08}"));
-        let partial = self.folder.join(format!(".stage-{stage:04}-step-{step:08}.partial"));
-        let make = |folder: &Path| fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e));
+        let target = self.put(&name(place.stage, place.step), place, networks, Some(optimizer))?;
+        let mut kept = self.all();
+        for old in kept.drain(..kept.len().saturating_sub(self.keep)) {
+            remove(&old)?;
+        }
+        let states = kept.into_iter().map(|path| Ok(Checkpoint::open(path)?.state)).collect::<Result<Vec<State>>>()?;
+        let best = |state: &State| Some(format!("{BEST}{}", name(state.stage, state.progress.best?.1)));
+        let wanted: BTreeSet<String> = states.iter().filter_map(best).collect();
+        for old in self.complete(|name| name.starts_with(BEST) && !wanted.contains(name)) {
+            remove(&old)?;
+        }
+        Ok(target)
+    }
+
+    /// Writes the weights that have a stage's best score so far.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(crate) fn write_best<M: Module>(&self, place: Place<'_>, networks: &[Written<'_, M>]) -> Result<()> {
+        self.put(&format!("{BEST}{}", name(place.stage, place.step)), place, networks, None).map(drop)
+    }
+
+    fn put<M: Module>(
+        &self,
+        name: &str,
+        place: Place<'_>,
+        networks: &[Written<'_, M>],
+        optimizer: Option<&Optimizer>,
+    ) -> Result<PathBuf> {
+        let target = self.folder.join(name);
+        let partial = self.folder.join(format!(".{name}.partial"));
         remove(&partial)?;
-        make(&partial)?;
-        for (name, network) in networks {
-            write_tensors(&partial.join(format!("{name}.safetensors")), named_weights(*network))?;
-        }
-        let mut times = BTreeMap::new();
-        let mut moments = Vec::new();
-        for (name, time, [first, second]) in optimizer.state() {
-            times.insert(name.to_owned(), time);
-            moments.push((format!("{name}/1"), first.into_data()));
-            moments.push((format!("{name}/2"), second.into_data()));
-        }
-        write_tensors(&partial.join(OPTIMIZER), moments)?;
-        let state = State { format: FORMAT, stage, step, fingerprint: fingerprint.to_owned(), times };
-        let path = partial.join(STATE);
-        let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::format(&path, e))?;
-        fs::write(&path, json).map_err(|e| Error::io("write", &path, e))?;
+        fs::create_dir_all(&partial).map_err(|e| Error::io("create", &partial, e))?;
+        // What could not be written whole is of no use, and its place may be what is wanting.
+        fill(&partial, place, networks, optimizer).inspect_err(|_| {
+            fs::remove_dir_all(&partial).ok();
+        })?;
         remove(&target)?;
         fs::rename(&partial, &target).map_err(|e| Error::io("rename", &partial, e))?;
-        let all = self.all();
-        for old in &all[..all.len().saturating_sub(self.keep)] {
-            remove(old)?;
-        }
         Ok(target)
     }
 }
 
-fn is_partial(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "partial")
+fn fill<M: Module>(
+    folder: &Path,
+    place: Place<'_>,
+    networks: &[Written<'_, M>],
+    optimizer: Option<&Optimizer>,
+) -> Result<()> {
+    for Written { name, network, whole } in networks {
+        let weights = named_weights(*network, *whole);
+        if !weights.is_empty() {
+            write_tensors(&folder.join(format!("{name}.safetensors")), weights)?;
+        }
+    }
+    let mut times = BTreeMap::new();
+    let mut moments = Vec::new();
+    for (name, time, [first, second]) in optimizer.into_iter().flat_map(Optimizer::state) {
+        times.insert(name.to_owned(), time);
+        moments.push((format!("{name}/1"), first.into_data()));
+        moments.push((format!("{name}/2"), second.into_data()));
+    }
+    if optimizer.is_some() {
+        write_tensors(&folder.join(OPTIMIZER), moments)?;
+    }
+    let Place { stage, step, fingerprint, progress } = place;
+    let (fingerprint, progress) = (fingerprint.to_owned(), progress.clone());
+    let state = State { format: FORMAT, stage, step, fingerprint, progress, times };
+    let path = folder.join(STATE);
+    let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::format(&path, e))?;
+    fs::write(&path, json).map_err(|e| Error::io("write", &path, e))
+}
+
+fn name(stage: usize, step: usize) -> String {
+    format!("stage-{stage:04}-step-{step:08}")
 }
 
 fn remove(folder: &Path) -> Result<()> {
@@ -142,10 +229,10 @@ impl Checkpoint {
         &self.folder
     }
 
-    /// A network with the weights that were saved for it; unchanged if there are none.
+    /// A network with the weights that were saved for it; the others stay.
     ///
     /// # Errors
-    /// When the file cannot be read or its tensors are not the network's.
+    /// When the file cannot be read, lacks a weight that learns, or holds another tensor.
     pub(crate) fn restore_network<M: Module>(&self, name: &str, network: M) -> Result<M> {
         let path = self.folder.join(format!("{name}.safetensors"));
         if !path.exists() {
@@ -166,9 +253,11 @@ impl Checkpoint {
             fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
                 let name = self.path.join();
                 match self.tensors.remove(&name) {
-                    Some(data) if data.shape() == &param.lazy_shape() => {
-                        Param::from_tensor(Tensor::from_data(data, &param.lazy_device()))
-                    }
+                    Some(data) if data.shape() == &param.lazy_shape() => param.map(|old| {
+                        let dtype = data.dtype();
+                        Tensor::from_data(data, (&old.device(), dtype)).set_require_grad(old.is_require_grad())
+                    }),
+                    None if !param.is_require_grad() => param,
                     _ => {
                         self.problem.get_or_insert(name);
                         param
@@ -178,13 +267,12 @@ impl Checkpoint {
         }
         let mut restorer = Restorer { tensors: read_tensors(&path)?, path: ParameterPath::default(), problem: None };
         let network = network.map(&mut restorer);
-        match restorer.problem {
-            Some(name) => Err(Error::new(
-                ErrorKind::Checkpoint,
-                format!("{}: tensor `{name}` is missing or of another shape", path.display()),
-            )),
-            None => Ok(network),
-        }
+        let problem = match (restorer.problem, restorer.tensors.into_keys().next()) {
+            (Some(name), _) => format!("tensor `{name}` is missing or of another shape"),
+            (None, Some(name)) => format!("tensor `{name}` is not expected"),
+            (None, None) => return Ok(network),
+        };
+        Err(Error::new(ErrorKind::Checkpoint, format!("{}: {problem}", path.display())))
     }
 
     /// Puts the optimizer's state back.
@@ -206,10 +294,11 @@ impl Checkpoint {
     }
 }
 
-/// Every weight of a module with its path.
-fn named_weights<M: Module>(module: &M) -> Vec<(String, TensorData)> {
+/// The weights of a module with their paths: all, or those that learn.
+fn named_weights<M: Module>(module: &M, whole: bool) -> Vec<(String, TensorData)> {
     struct Collector {
         path: ParameterPath,
+        whole: bool,
         tensors: Vec<(String, TensorData)>,
     }
     impl ModuleVisitor for Collector {
@@ -220,15 +309,20 @@ fn named_weights<M: Module>(module: &M) -> Vec<(String, TensorData)> {
             self.path.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.tensors.push((self.path.join(), param.val().into_data()));
+            let weight = param.val();
+            if self.whole || weight.is_require_grad() {
+                self.tensors.push((self.path.join(), weight.into_data()));
+            }
         }
     }
-    let mut collector = Collector { path: ParameterPath::default(), tensors: Vec::new() };
+    let mut collector = Collector { path: ParameterPath::default(), whole, tensors: Vec::new() };
     module.visit(&mut collector);
     collector.tensors
 }
 
-/// Trained weights and moments are f32; so are these files.
+/// The number formats of weights, by both of their names.
+const DTYPES: [(DType, Dtype); 3] = [(DType::F32, Dtype::F32), (DType::BF16, Dtype::BF16), (DType::F16, Dtype::F16)];
+
 fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> {
     let failed = |e: safetensors::SafeTensorError| {
         Error::new(ErrorKind::Io, format!("cannot write {}", path.display())).with_source(e)
@@ -236,8 +330,8 @@ fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> 
     let views = tensors
         .iter()
         .map(|(name, data)| {
-            let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes()).map_err(failed)?;
-            Ok((name.as_str(), view))
+            let dtype = DTYPES.iter().find(|(dtype, _)| *dtype == data.dtype()).map_or(Dtype::F32, |(_, dtype)| *dtype);
+            Ok((name.as_str(), TensorView::new(dtype, data.shape().to_vec(), data.as_bytes()).map_err(failed)?))
         })
         .collect::<Result<Vec<_>>>()?;
     safetensors::serialize_to_file(views, None, path).map_err(failed)
@@ -246,10 +340,9 @@ fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> 
 fn read_tensors(path: &Path) -> Result<BTreeMap<String, TensorData>> {
     let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::format(path, e))?;
-    let read = |view: TensorView<'_>| {
-        let values: Vec<f32> =
-            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        TensorData::new(values, view.shape())
+    let read = |(name, view): (String, TensorView<'_>)| match DTYPES.iter().find(|(_, dtype)| *dtype == view.dtype()) {
+        Some((dtype, _)) => Ok((name, TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), *dtype))),
+        None => Err(Error::format(path, format!("tensor `{name}` has the number format {:?}", view.dtype()))),
     };
-    Ok(file.tensors().into_iter().map(|(name, view)| (name, read(view))).collect())
+    file.tensors().into_iter().map(read).collect()
 }

@@ -1,21 +1,39 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(test)]
+extern crate self as care_train;
+
 mod batcher;
+mod card;
 mod checkpoint;
 mod config;
+mod curves;
 mod dataset;
+mod evaluation;
+mod fingerprint;
+mod log;
 mod loss;
 mod objective;
 mod optim;
+mod pass;
+mod report;
 mod run;
 mod schedule;
 mod stage;
+mod teacher;
+#[cfg(test)]
+mod testing;
+mod towers;
 mod trainer;
 
-pub use config::{CheckedStage, CheckedTrainConfig, ModelConfig, StageConfig, TowerConfig, TrainConfig};
-pub use dataset::{Source, TrainingExample, read_source};
-pub use loss::{embedding_mse, info_nce};
-pub use run::{Outcome, run};
+pub use config::{
+    CheckedStage, CheckedTrainConfig, EvaluationConfig, LossConfig, LossKind, ModelConfig, Preset, StageConfig,
+    TowerConfig, TowerTraining, TrainConfig, TrainMode,
+};
+pub use dataset::{RowType, Source, TrainingExample, read_source, read_sources};
+pub use loss::{Alignment, CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka};
+pub use report::{EvaluationReport, Event, Observer, StepReport, TeacherReport};
+pub use run::{Outcome, OwnLosses, Run};
 pub use schedule::Schedule;
 pub use stage::StageKind;
-pub use trainer::{Observer, StepReport, train_stage};
+pub use trainer::{Trainer, train_stage};

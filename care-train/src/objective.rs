@@ -1,103 +1,70 @@
-//! The loss of one step: which texts go through which tower.
+//! The losses of a stage, added up.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use burn::tensor::{Int, Tensor, TensorData};
-use care_core::{DocumentTower, QueryTower, Result, Text, Tower};
-use care_encoders::AnyEncoder;
+use burn::tensor::Tensor;
+use care_core::{Error, ErrorKind, Result, TruncationOrder};
 
-use crate::batcher::TrainBatch;
-use crate::config::StageConfig;
-use crate::loss::{embedding_mse, info_nce};
+use crate::config::CheckedStage;
+use crate::loss::{Loss, LossInput};
 use crate::stage::StageKind;
 
-/// The losses of a step before their weights, and their weighted sum.
-pub(crate) struct Losses {
-    pub(crate) total: Tensor<1>,
-    pub(crate) info_nce: Option<Tensor<1>>,
-    pub(crate) mse: Option<Tensor<1>>,
-    /// Tokens that the towers read.
-    pub(crate) tokens: usize,
+/// A weighted sum of losses, each under a name of its own.
+pub(crate) struct Objective {
+    parts: Vec<(String, f64, Box<dyn Loss>)>,
 }
 
-/// Runs the towers over a batch and compares their vectors.
-pub(crate) fn losses(
-    stage: &StageConfig,
-    query: &QueryTower<AnyEncoder>,
-    document: &DocumentTower<AnyEncoder>,
-    batch: &TrainBatch,
-) -> Result<Losses> {
-    match stage.kind {
-        StageKind::QueryAlignment => alignment(stage, query, document, batch),
-        StageKind::JointFinetuning => contrast(stage, encode(query, &batch.queries)?, document, batch),
-        StageKind::SymmetricDocument => contrast(stage, encode(document, &batch.queries)?, document, batch),
+impl Objective {
+    /// The losses that a stage's settings name.
+    pub(crate) fn new(stage: &CheckedStage, order: TruncationOrder) -> Self {
+        let mut objective = Self { parts: Vec::new() };
+        for loss in &stage.loss {
+            objective.add(loss.weight, loss.build(order));
+        }
+        objective
     }
-}
 
-/// Stage 1: the student's and the teacher's vectors of the same texts.
-///
-/// # Reference
-/// CARE stage 1: InfoNCE of student queries against teacher documents, and MSE over queries and
-/// documents alike. DIFFERENCE: a text that stands in the batch twice, as a query and as its own
-/// positive, is encoded once and counted twice; under dropout the published code would draw two masks.
-fn alignment(
-    stage: &StageConfig,
-    query: &QueryTower<AnyEncoder>,
-    document: &DocumentTower<AnyEncoder>,
-    batch: &TrainBatch,
-) -> Result<Losses> {
-    let mut texts: Vec<String> = Vec::new();
-    let mut known: HashMap<&str, i64> = HashMap::new();
-    let mut rows: Vec<i64> = Vec::new();
-    for text in batch.queries.iter().chain(&batch.documents) {
-        rows.push(*known.entry(text).or_insert_with(|| {
-            texts.push(text.clone());
-            texts.len() as i64 - 1
-        }));
+    /// One more loss; a name that is taken gets a number.
+    pub(crate) fn add(&mut self, weight: f64, loss: Box<dyn Loss>) {
+        let name = loss.name();
+        let taken = self.parts.iter().filter(|(_, _, other)| other.name() == name).count();
+        let name = if taken == 0 { name } else { format!("{name} {}", taken + 1) };
+        self.parts.push((name, weight, loss));
     }
-    let (student, student_tokens) = encode(query, &texts)?;
-    let (teacher, teacher_tokens) = encode(document, &texts)?;
-    // The frozen tower built no graph; its vectors enter the student's as constants.
-    let teacher = Tensor::from_inner(teacher);
-    let take = |vectors: &Tensor<2>, rows: &[i64]| {
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows.to_vec(), [rows.len()]), &vectors.device());
-        vectors.clone().select(0, rows)
-    };
-    let (queries, documents) = rows.split_at(batch.queries.len());
-    let contrastive = (stage.info_nce_weight > 0.0)
-        .then(|| info_nce(take(&student, queries), take(&teacher, documents), stage.temperature));
-    let distance = (stage.mse_weight > 0.0).then(|| embedding_mse(take(&student, &rows), take(&teacher, &rows)));
-    let weighted = [(&contrastive, stage.info_nce_weight), (&distance, stage.mse_weight)];
-    let parts = weighted.into_iter().filter_map(|(loss, weight)| Some(loss.clone()?.mul_scalar(weight)));
-    Ok(Losses {
-        // A checked stage has a weight above 0.
-        total: parts.reduce(|sum, part| sum + part).unwrap_or_else(|| student.sum() * 0.0),
-        info_nce: contrastive,
-        mse: distance,
-        tokens: student_tokens + teacher_tokens,
-    })
-}
 
-/// Query vectors against the document tower's positives and hard negatives.
-fn contrast(
-    stage: &StageConfig,
-    (queries, query_tokens): (Tensor<2>, usize),
-    document: &DocumentTower<AnyEncoder>,
-    batch: &TrainBatch,
-) -> Result<Losses> {
-    let (documents, document_tokens) = encode(document, &batch.documents)?;
-    let loss = info_nce(queries, documents, stage.temperature);
-    Ok(Losses {
-        total: loss.clone().mul_scalar(stage.info_nce_weight),
-        info_nce: Some(loss),
-        mse: None,
-        tokens: query_tokens + document_tokens,
-    })
-}
+    /// Whether every row needs a teacher's scores.
+    pub(crate) fn needs_teacher_scores(&self) -> bool {
+        self.parts.iter().any(|(_, _, loss)| loss.needs_teacher_scores())
+    }
 
-/// The vectors of texts as one role reads them, and the number of tokens.
-fn encode<T: Text>(tower: &Tower<T, AnyEncoder>, texts: &[String]) -> Result<(Tensor<2>, usize)> {
-    let texts: Vec<T> = texts.iter().cloned().map(T::from).collect();
-    let batch = tower.batch(&tower.tokenize(&texts)?);
-    Ok((tower.network().forward(&batch), batch.token_count()))
+    /// Refuses losses that a stage cannot compute.
+    ///
+    /// # Errors
+    /// When one compares both towers on the same texts and the stage has no such vectors.
+    pub(crate) fn check(&self, kind: StageKind) -> Result<()> {
+        match self.parts.iter().find(|(_, _, loss)| loss.needs_alignment()) {
+            Some((name, _, _)) if kind != StageKind::QueryAlignment => {
+                let message = format!("the loss `{name}` needs a query-alignment stage, not {}", kind.as_str());
+                Err(Error::new(ErrorKind::Config, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The weighted sum, and each loss before its weight.
+    pub(crate) fn forward(&self, input: &LossInput) -> (Tensor<1>, BTreeMap<String, Tensor<1>>) {
+        let mut total: Option<Tensor<1>> = None;
+        let mut parts = BTreeMap::new();
+        for (name, weight, loss) in &self.parts {
+            let value = loss.forward(input);
+            let weighted = value.clone().mul_scalar(*weight);
+            total = Some(match total {
+                Some(sum) => sum + weighted,
+                None => weighted,
+            });
+            parts.insert(name.clone(), value);
+        }
+        // A stage without a loss moves nothing.
+        (total.unwrap_or_else(|| input.queries.clone().sum().mul_scalar(0.0)), parts)
+    }
 }

@@ -83,10 +83,26 @@ impl ModuleMapper for Stepper<'_> {
     }
 }
 
+/// Adds gradients to what is there.
+pub(crate) fn add_gradients(gradients: NamedGradients, into: &mut NamedGradients) {
+    for (name, gradient) in gradients {
+        let sum = match into.remove(&name) {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        };
+        into.insert(name, sum);
+    }
+}
+
 /// Takes the gradients of a module's weights out of a backward pass.
-pub(crate) fn collect_gradients<M: Module>(module: &M, scope: &str, gradients: &Gradients, into: &mut NamedGradients) {
+pub(crate) fn collect_gradients<M: Module>(
+    module: &M,
+    scope: &str,
+    gradients: &mut Gradients,
+    into: &mut NamedGradients,
+) {
     struct Collector<'a> {
-        gradients: &'a Gradients,
+        gradients: &'a mut Gradients,
         scope: &'a str,
         path: ParameterPath,
         into: &'a mut NamedGradients,
@@ -99,7 +115,7 @@ pub(crate) fn collect_gradients<M: Module>(module: &M, scope: &str, gradients: &
             self.path.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = param.val().grad(self.gradients) {
+            if let Some(gradient) = param.val().grad_remove(self.gradients) {
                 let name = format!("{}.{}", self.scope, self.path.join());
                 self.into.insert(name, gradient.flatten::<1>(0, D - 1));
             }

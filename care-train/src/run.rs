@@ -1,19 +1,24 @@
 //! A whole run from its configuration: stages in order, checkpoints, resume, the saved pair.
 
-use std::fs;
-use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::time::Instant;
 
-use care_core::{Device, Error, ErrorKind, Result};
-use care_encoders::{AsymmetricEncoder, EncoderOptions, load_tower};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use care_core::{Device, Error, ErrorKind, Network, Result, Role};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, load_tower};
 
-use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::config::{CheckedTrainConfig, ModelConfig, StageConfig};
-use crate::dataset::{Source, read_source};
-use crate::trainer::{Observer, StageTrainer};
+use crate::card::{card, provenance};
+use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, Written};
+use crate::config::{CheckedTrainConfig, ModelConfig, TowerConfig};
+use crate::curves::draw_curves;
+use crate::dataset::{Source, read_sources};
+use crate::evaluation::DevSet;
+use crate::fingerprint::fingerprint;
+use crate::log::{self, Log};
+use crate::loss::Loss;
+use crate::report::{EvaluationReport, Event, Observer, TeacherReport};
+use crate::trainer::Trainer;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -28,111 +33,263 @@ pub enum Outcome {
     },
     /// The observer broke off; the run can be resumed.
     Interrupted {
-        /// The checkpoint it stands at.
-        checkpoint: PathBuf,
+        /// The checkpoint it stands at; `None` if no step was made yet.
+        checkpoint: Option<PathBuf>,
     },
 }
 
-/// Runs every stage of a configuration and saves the trained pair in `<output>/model`.
-///
-/// All data is read and checked before the first step. With `resume` the run goes on at its newest
-/// checkpoint, and ends with the weights it would have had without the interruption.
-///
-/// # Errors
-/// When data or models cannot be read, when `output` already holds a run and `resume` is not asked
-/// for (or the other way round), when settings or data changed since the checkpoint, or when a file
-/// cannot be written.
-pub fn run(config: &CheckedTrainConfig, resume: bool, observer: &mut Observer<'_>) -> Result<Outcome> {
-    let sources: Vec<Vec<Source>> = config
-        .stages()
-        .iter()
-        .map(|stage| {
-            let sources = stage.data.iter().map(|path| read_source(path)).collect::<Result<Vec<_>>>()?;
-            sources.iter().try_for_each(|source| source.require_negatives(stage.group_size))?;
-            Ok(sources)
-        })
-        .collect::<Result<_>>()?;
-    let checkpoints = Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints);
-    AsymmetricEncoder::check_target(&config.output.join("model"))?;
-    let mut pair = load_pair(config)?;
-    let started_from = pair.provenance().clone();
-    let fingerprint = fingerprint(config, &sources)?;
-    let start = starting_point(config, &checkpoints, &fingerprint, resume)?;
+/// Losses of one's own for the stage of an index, each with its weight.
+pub type OwnLosses<'a> = dyn Fn(usize) -> Vec<(f64, Box<dyn Loss>)> + 'a;
 
-    if let Some(checkpoint) = &start {
-        pair = restore(pair, checkpoint)?;
+/// A run about to start.
+///
+/// ```no_run
+/// use std::ops::ControlFlow;
+/// use care_train::{Event, Run, TrainConfig};
+/// let config = TrainConfig::from_file("train.toml".as_ref())?.check()?;
+/// Run::new(&config).resume(true).start(&mut |event| {
+///     if let Event::Step(step) = event {
+///         eprintln!("{}/{} {}", step.step, step.total_steps, step.loss);
+///     }
+///     ControlFlow::Continue(())
+/// })?;
+/// # Ok::<(), care_core::Error>(())
+/// ```
+pub struct Run<'a> {
+    config: &'a CheckedTrainConfig,
+    resume: bool,
+    losses: Option<&'a OwnLosses<'a>>,
+}
+
+impl<'a> Run<'a> {
+    /// A run from its first step, into a folder that holds none.
+    pub fn new(config: &'a CheckedTrainConfig) -> Self {
+        Self { config, resume: false, losses: None }
     }
-    let mut trained = (false, false);
-    for (index, stage) in config.stages().iter().enumerate() {
-        trained = (trained.0 | stage.kind.trains_query(), trained.1 | stage.kind.trains_document());
-        let at = start.as_ref().filter(|checkpoint| checkpoint.state.stage >= index);
-        if at.is_some_and(|checkpoint| checkpoint.state.stage > index) {
-            continue;
+
+    /// Whether the run goes on at its newest checkpoint. One that was broken off before its first checkpoint
+    /// begins anew.
+    #[must_use]
+    pub fn resume(self, resume: bool) -> Self {
+        Self { resume, ..self }
+    }
+
+    /// Adds losses of one's own. They are no part of what a checkpoint recognises its run by.
+    #[must_use]
+    pub fn with_losses(self, losses: &'a OwnLosses<'a>) -> Self {
+        Self { losses: Some(losses), ..self }
+    }
+
+    /// Runs every stage and saves the trained pair in `<output>/model`.
+    ///
+    /// All data is read and checked before the first step. A run that is resumed ends with the weights it
+    /// would have had without the interruption.
+    ///
+    /// # Errors
+    /// When data or models cannot be read, when `output` already holds a run and `resume` is not asked
+    /// for (or the other way round), when settings or data changed since the checkpoint, or when a file
+    /// cannot be written.
+    pub fn start(self, observer: &mut Observer<'_>) -> Result<Outcome> {
+        let config = self.config;
+        let stages = config.stages();
+        let sources: Vec<Vec<Source>> = stages.iter().map(|stage| read_sources(&stage.data)).collect::<Result<_>>()?;
+        let dev = config.evaluation.as_ref().map(|evaluation| DevSet::load(&evaluation.data)).transpose()?;
+        AsymmetricEncoder::check_target(&config.output.join("model"))?;
+        let mut pair = load_pair(config)?;
+        let started_from = pair.provenance().clone();
+        // Everything that can be refused is, before anything is written.
+        for (index, sources) in sources.iter().enumerate() {
+            self.trainer(pair.clone(), index, sources)?;
         }
-        let mut trainer = StageTrainer::new(pair, stage, index, &sources[index], config.seed)?;
+        let fingerprint = fingerprint(config, &sources)?;
+        let checkpoints = Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints);
+        let start = self.starting_point(&checkpoints, &fingerprint)?;
+        let place = start.as_ref().map(|checkpoint| (checkpoint.state.stage, checkpoint.state.step));
+        let mut context = Context { config, fingerprint, checkpoints, dev, log: Log::open(&config.output, place)? };
+
+        // Whether earlier stages have changed a tower, so that all its weights belong to a checkpoint.
+        let mut changed = [false, false];
+        for (index, stage) in stages.iter().enumerate() {
+            let at = start.as_ref().filter(|checkpoint| checkpoint.state.stage >= index);
+            if at.is_none_or(|checkpoint| checkpoint.state.stage == index) {
+                let mut trainer = self.trainer(pair, index, &sources[index])?;
+                if let ControlFlow::Break(checkpoint) = context.stage(index, &mut trainer, at, changed, observer)? {
+                    return Ok(Outcome::Interrupted { checkpoint });
+                }
+                let [query, document] = base_names(config);
+                trainer
+                    .save_adapters(&config.output.join(format!("adapters-stage-{}", index + 1)), [&query, &document])?;
+                pair = trainer.finish()?;
+            }
+            changed[0] |= stage.changes(Role::Query);
+            changed[1] |= stage.changes(Role::Document);
+        }
+        let lines = log::read(&config.output)?;
+        draw_curves(&lines, &config.output.join("curves.svg"))?;
+        let folder = config.output.join("model");
+        let pair = pair
+            .with_provenance(provenance(config, &context.fingerprint, started_from))
+            .with_card(card(config, &sources, &lines));
+        pair.save(&folder)?;
+        Ok(Outcome::Finished { pair: Box::new(pair), folder })
+    }
+
+    fn trainer<'s>(&'s self, pair: AsymmetricEncoder, index: usize, sources: &'s [Source]) -> Result<Trainer<'s>> {
+        let trainer = Trainer::at(pair, &self.config.stages()[index], index, sources, self.config.seed)?;
+        let own = self.losses.map_or_else(Vec::new, |losses| losses(index));
+        own.into_iter().try_fold(trainer, |trainer, (weight, loss)| trainer.with_loss(weight, loss))
+    }
+
+    fn starting_point(&self, checkpoints: &Checkpoints, fingerprint: &str) -> Result<Option<Checkpoint>> {
+        let output = self.config.output.display();
+        let begun = self.config.output.join("log.jsonl").exists();
+        match (self.resume, checkpoints.latest()?) {
+            (false, None) => Ok(None),
+            (true, None) if begun => Ok(None),
+            (true, Some(checkpoint)) if checkpoint.state.fingerprint == fingerprint => Ok(Some(checkpoint)),
+            (true, Some(checkpoint)) => Err(Error::new(
+                ErrorKind::Config,
+                format!("{}: settings or data changed since this checkpoint", checkpoint.folder().display()),
+            )),
+            (true, None) => Err(Error::new(ErrorKind::Config, format!("{output} holds no run to resume"))),
+            (false, Some(_)) => Err(Error::new(
+                ErrorKind::Config,
+                format!("{output} already holds a run: resume it, or choose another output"),
+            )),
+        }
+    }
+}
+
+/// What a run has beside the towers.
+struct Context<'a> {
+    config: &'a CheckedTrainConfig,
+    fingerprint: String,
+    checkpoints: Checkpoints,
+    dev: Option<DevSet>,
+    log: Log,
+}
+
+/// A stage is done, or broken off at a checkpoint.
+type StageEnd = ControlFlow<Option<PathBuf>>;
+
+impl Context<'_> {
+    /// Runs a stage to its end, or to where the observer breaks off.
+    fn stage(
+        &mut self,
+        index: usize,
+        trainer: &mut Trainer<'_>,
+        at: Option<&Checkpoint>,
+        changed: [bool; 2],
+        observer: &mut Observer<'_>,
+    ) -> Result<StageEnd> {
+        if self.fill_teacher(index, trainer, observer)?.is_break() {
+            return Ok(StageEnd::Break(at.map(|checkpoint| checkpoint.folder().to_owned())));
+        }
+        let mut progress = Progress::default();
         if let Some(checkpoint) = at {
             trainer.resume(checkpoint)?;
+            progress = checkpoint.state.progress.clone();
         }
-        while let Some(report) = trainer.step()? {
-            let stop = observer(&report) == ControlFlow::Break(());
-            let due = config.checkpoint_every > 0 && report.step.is_multiple_of(config.checkpoint_every);
-            if stop || due || report.step == report.total_steps {
-                let checkpoint = trainer.checkpoint(&checkpoints, &fingerprint, trained)?;
+        let patience = self.config.evaluation.as_ref().and_then(|evaluation| evaluation.patience);
+        let mut stop = false;
+        if at.is_none() {
+            stop = self.evaluate(index, trainer, &mut progress, changed, observer)?.is_break();
+        }
+        let worn_out = |progress: &Progress| patience.is_some_and(|patience| progress.stale >= patience);
+        while !worn_out(&progress) && !stop {
+            let Some(report) = trainer.step()? else { break };
+            let (step, last) = (report.step, report.step == report.total_steps);
+            stop = self.say(&Event::Step(report), observer)?.is_break();
+            let is_due = |every: usize| every > 0 && step.is_multiple_of(every);
+            let every = self.config.evaluation.as_ref().map_or(0, |evaluation| evaluation.every);
+            if self.dev.is_some() && (is_due(every) || last) {
+                stop |= self.evaluate(index, trainer, &mut progress, changed, observer)?.is_break();
+            }
+            if stop || last || is_due(self.config.checkpoint_every) || worn_out(&progress) {
+                let checkpoint = self.checkpoints.write(
+                    self.place(index, trainer, &progress),
+                    &networks(trainer, changed),
+                    trainer.optimizer(),
+                )?;
                 if stop {
-                    return Ok(Outcome::Interrupted { checkpoint });
+                    return Ok(StageEnd::Break(Some(checkpoint)));
                 }
             }
         }
-        pair = trainer.finish()?;
+        if stop {
+            return Ok(StageEnd::Break(None));
+        }
+        // The best weights go on.
+        if let Some((_, step)) = progress.best.filter(|(_, step)| *step != trainer.steps_done()) {
+            trainer.restore_weights(&self.checkpoints.best(index, step)?)?;
+        }
+        Ok(StageEnd::Continue(()))
     }
-    let folder = config.output.join("model");
-    let pair = pair.with_provenance(provenance(config, &fingerprint, started_from));
-    pair.save(&folder)?;
-    Ok(Outcome::Finished { pair: Box::new(pair), folder })
+
+    /// Computes what the teacher cache lacks.
+    fn fill_teacher(
+        &mut self,
+        index: usize,
+        trainer: &mut Trainer<'_>,
+        observer: &mut Observer<'_>,
+    ) -> Result<ControlFlow<()>> {
+        let Some(folder) = self.config.teacher_cache() else { return Ok(ControlFlow::Continue(())) };
+        let Some(mut texts) = trainer.open_teacher(&folder)? else { return Ok(ControlFlow::Continue(())) };
+        let Some(store) = trainer.teacher() else { return Ok(ControlFlow::Continue(())) };
+        let refused = store.lock().unwrap_or_else(PoisonError::into_inner).refused().to_vec();
+        let total = texts.len();
+        while let Some(done) = texts.fill_next(trainer.towers(), store)? {
+            let refused = refused.clone();
+            if self.say(&Event::Teacher(TeacherReport { stage: index, done, total, refused }), observer)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Scores the towers, and keeps them if they are the best of the stage.
+    fn evaluate(
+        &mut self,
+        index: usize,
+        trainer: &Trainer<'_>,
+        progress: &mut Progress,
+        changed: [bool; 2],
+        observer: &mut Observer<'_>,
+    ) -> Result<ControlFlow<()>> {
+        let Some(dev) = &self.dev else { return Ok(ControlFlow::Continue(())) };
+        let started = Instant::now();
+        let scores = dev.scores(trainer.towers())?;
+        let seconds = started.elapsed().as_secs_f64();
+        let score = scores.values().sum::<f64>() / scores.len() as f64;
+        let best = progress.best.is_none_or(|(best, _)| score > best);
+        if best {
+            *progress = Progress { best: Some((score, trainer.steps_done())), stale: 0 };
+            self.checkpoints.write_best(self.place(index, trainer, progress), &networks(trainer, changed))?;
+        } else {
+            progress.stale += 1;
+        }
+        let step = trainer.steps_done();
+        let report = EvaluationReport { stage: index, step, score, scores, best, seconds };
+        self.say(&Event::Evaluation(report), observer)
+    }
+
+    fn place<'s>(&'s self, stage: usize, trainer: &Trainer<'_>, progress: &'s Progress) -> Place<'s> {
+        Place { stage, step: trainer.steps_done(), fingerprint: &self.fingerprint, progress }
+    }
+
+    /// Into the log, and to whoever watches.
+    fn say(&mut self, event: &Event, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
+        self.log.add(event)?;
+        Ok(observer(event))
+    }
 }
 
-/// What is noted in a trained pair.
-fn provenance(config: &CheckedTrainConfig, fingerprint: &str, started_from: Value) -> Value {
-    let stages: Vec<Value> = config
-        .stages()
-        .iter()
-        .map(|stage| {
-            let (epochs, batch, rate) = (stage.epochs, stage.batch_size, stage.learning_rate);
-            json!({"kind": stage.kind, "epochs": epochs, "batch_size": batch, "learning_rate": rate})
-        })
-        .collect();
-    let mut note = json!({
-        "trained_by": concat!("care-train ", env!("CARGO_PKG_VERSION")),
-        "seed": config.seed,
-        "fingerprint": fingerprint,
-        "stages": stages,
-    });
-    if !started_from.is_null() {
-        note["started_from"] = started_from;
-    }
-    note
-}
-
-fn starting_point(
-    config: &CheckedTrainConfig,
-    checkpoints: &Checkpoints,
-    fingerprint: &str,
-    resume: bool,
-) -> Result<Option<Checkpoint>> {
-    let output = config.output.display();
-    match (resume, checkpoints.latest()?) {
-        (false, None) => Ok(None),
-        (true, Some(checkpoint)) if checkpoint.state.fingerprint == fingerprint => Ok(Some(checkpoint)),
-        (true, Some(checkpoint)) => Err(Error::new(
-            ErrorKind::Config,
-            format!("{}: settings or data changed since this checkpoint", checkpoint.folder().display()),
-        )),
-        (true, None) => Err(Error::new(ErrorKind::Config, format!("{output} holds no checkpoint to resume"))),
-        (false, Some(_)) => Err(Error::new(
-            ErrorKind::Config,
-            format!("{output} already holds a run: resume it, or choose another output"),
-        )),
-    }
+fn networks<'t>(trainer: &'t Trainer<'_>, changed: [bool; 2]) -> [Written<'t, Network<AnyEncoder>>; 2] {
+    let towers = trainer.towers();
+    [
+        Written { name: "query", network: towers.query.network(), whole: changed[0] },
+        Written { name: "document", network: towers.document.network(), whole: changed[1] },
+    ]
 }
 
 /// The towers that the configuration starts from.
@@ -149,75 +306,12 @@ fn load_pair(config: &CheckedTrainConfig) -> Result<AsymmetricEncoder> {
     }
 }
 
-fn restore(pair: AsymmetricEncoder, checkpoint: &Checkpoint) -> Result<AsymmetricEncoder> {
-    let (query, document) = pair.into_towers();
-    AsymmetricEncoder::new(
-        query.try_map_network(|network| checkpoint.restore_network("query", network))?,
-        document.try_map_network(|network| checkpoint.restore_network("document", network))?,
-    )
-}
-
-/// A digest of everything that decides the weights a run ends with: settings, texts and the towers it
-/// starts from, but not where files lie.
-///
-/// # Errors
-/// When a file of a starting tower cannot be read.
-fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> Result<String> {
-    let mut digest = Sha256::new();
-    digest.update(config.seed.to_le_bytes());
-    if let Some(pair) = &config.model.pair {
-        digest_folder(&mut digest, pair)?;
-    }
-    for tower in [&config.model.query, &config.model.document].into_iter().flatten() {
-        digest_folder(&mut digest, &tower.encoder)?;
-        if let Some(adapter) = &tower.options.adapter {
-            digest_folder(&mut digest, adapter)?;
-        }
-        let options = EncoderOptions { adapter: None, ..tower.options.clone() };
-        digest_text(&mut digest, &format!("{options:?}"));
-    }
-    for (stage, sources) in config.stages().iter().zip(sources) {
-        let settings = StageConfig { data: Vec::new(), ..(**stage).clone() };
-        digest_text(&mut digest, &format!("{settings:?}"));
-        for source in sources {
-            digest.update(source.examples().len().to_le_bytes());
-            for example in source.examples() {
-                digest_text(&mut digest, &example.query);
-                for texts in [&example.positives, &example.negatives] {
-                    digest.update(texts.len().to_le_bytes());
-                    texts.iter().for_each(|text| digest_text(&mut digest, text));
-                }
-            }
-        }
-    }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn digest_text(digest: &mut Sha256, text: &str) {
-    digest.update(text.len().to_le_bytes());
-    digest.update(text.as_bytes());
-}
-
-/// Names and contents of a model folder's files, in order of their names.
-fn digest_folder(digest: &mut Sha256, folder: &Path) -> Result<()> {
-    let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        digest_text(digest, &path.file_name().unwrap_or_default().to_string_lossy());
-        if path.is_dir() {
-            digest_folder(digest, &path)?;
-            continue;
-        }
-        let failed = |e| Error::io("read", &path, e);
-        let mut file = fs::File::open(&path).map_err(failed)?;
-        let mut block = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut block).map_err(failed)? {
-                0 => break,
-                count => digest.update(&block[..count]),
-            }
-        }
-    }
-    Ok(())
+/// What an adapter names as the encoder it was made for.
+fn base_names(config: &CheckedTrainConfig) -> [String; 2] {
+    let model = &config.model;
+    let name = |tower: &Option<TowerConfig>| {
+        let folder = tower.as_ref().map(|tower| &tower.encoder).or(model.pair.as_ref());
+        folder.map(|folder| folder.display().to_string()).unwrap_or_default()
+    };
+    [name(&model.query), name(&model.document)]
 }

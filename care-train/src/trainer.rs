@@ -1,60 +1,35 @@
-//! The training loop.
+//! The training loop of one stage.
 
-use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use care_core::{DocumentTower, Error, ErrorKind, Network, Precision, QueryTower, Result};
-use care_encoders::{AnyEncoder, AsymmetricEncoder};
+use burn::tensor::Tensor;
+use care_core::{EmbeddingStore, Error, ErrorKind, Network, Precision, Result, Role};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, LoraConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
 
 use crate::batcher::Batcher;
-use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::config::CheckedStage;
-use crate::dataset::Source;
-use crate::objective::{Losses, losses};
-use crate::optim::{NamedGradients, Optimizer, clip_by_global_norm, collect_gradients};
+use crate::checkpoint::Checkpoint;
+use crate::config::{CheckedStage, TrainMode};
+use crate::dataset::{RowNeeds, Source};
+use crate::loss::Loss;
+use crate::objective::Objective;
+use crate::optim::{NamedGradients, Optimizer, clip_by_global_norm};
+use crate::report::{Event, Observer, StepReport};
 use crate::stage::StageKind;
+use crate::teacher::{TeacherTexts, open_store};
+use crate::towers::Towers;
 
-/// What one step did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct StepReport {
-    /// Index of the stage in its run.
-    pub stage: usize,
-    /// What the stage trains.
-    pub kind: StageKind,
-    /// Steps of the stage that are done, this one included.
-    pub step: usize,
-    /// Steps of the stage.
-    pub total_steps: usize,
-    /// The weighted sum of the losses.
-    pub loss: f64,
-    /// InfoNCE before its weight.
-    pub info_nce: Option<f64>,
-    /// MSE before its weight.
-    pub mse: Option<f64>,
-    /// The learning rate of this step.
-    pub learning_rate: f64,
-    /// Length of all gradients together, before clipping.
-    pub gradient_norm: f64,
-    /// Tokens read per second, over this step.
-    pub tokens_per_second: f64,
-}
-
-/// Called after every step; `Break` ends the training.
-pub type Observer<'a> = dyn FnMut(&StepReport) -> ControlFlow<()> + 'a;
-
-/// Trains one stage in memory, without checkpoints: the building block of own recipes.
+/// Trains one stage in memory, without checkpoints or a teacher cache.
 ///
-/// When the observer breaks off, the pair comes back as it is then.
+/// When the observer breaks off, the pair comes back as it is then. For losses of one's own, see [`Trainer`].
 ///
 /// # Errors
-/// When a row lacks the hard negatives a group needs, or the loss is no longer finite.
+/// As [`Trainer::new`] and [`Trainer::step`].
 pub fn train_stage(
     pair: AsymmetricEncoder,
     stage: &CheckedStage,
@@ -62,35 +37,42 @@ pub fn train_stage(
     seed: u64,
     observer: &mut Observer<'_>,
 ) -> Result<AsymmetricEncoder> {
-    let mut trainer = StageTrainer::new(pair, stage, 0, sources, seed)?;
+    let mut trainer = Trainer::new(pair, stage, sources, seed)?;
     while let Some(report) = trainer.step()? {
-        if observer(&report).is_break() {
+        if observer(&Event::Step(report)).is_break() {
             break;
         }
     }
     trainer.finish()
 }
 
-/// One stage under way: the towers, the optimizer and how far it has come.
-pub(crate) struct StageTrainer<'a> {
+/// One stage under way: the towers, the losses, the optimizer and how far it has come.
+pub struct Trainer<'a> {
     stage: &'a CheckedStage,
     index: usize,
     seed: u64,
+    sources: &'a [Source],
     batcher: Batcher<'a>,
+    batches: usize,
     total_steps: usize,
-    query: QueryTower<AnyEncoder>,
-    document: DocumentTower<AnyEncoder>,
+    towers: Towers,
+    objective: Objective,
     optimizer: Optimizer,
     step: usize,
 }
 
-impl<'a> StageTrainer<'a> {
-    /// A stage before its first step.
+impl<'a> Trainer<'a> {
+    /// A stage before its first step. `seed` decides batches, negatives, dropout and fresh low-rank additions.
     ///
     /// # Errors
-    /// When there is no row, one lacks the hard negatives a group needs, or a tower that learns has weights of
-    /// 16 bits.
-    pub(crate) fn new(
+    /// When there is no row, one lacks what the stage needs, a tower whose weights learn has weights of 16 bits,
+    /// low-rank additions find no layer, or a symmetric stage gets two different networks.
+    pub fn new(pair: AsymmetricEncoder, stage: &'a CheckedStage, sources: &'a [Source], seed: u64) -> Result<Self> {
+        Self::at(pair, stage, 0, sources, seed)
+    }
+
+    /// A stage of a run of several.
+    pub(crate) fn at(
         pair: AsymmetricEncoder,
         stage: &'a CheckedStage,
         index: usize,
@@ -100,64 +82,151 @@ impl<'a> StageTrainer<'a> {
         if sources.is_empty() {
             return Err(Error::new(ErrorKind::Config, "a stage needs at least one source of training rows"));
         }
-        sources.iter().try_for_each(|source| source.require_negatives(stage.group_size))?;
         // Each stage draws its own numbers from the one seed.
         let batcher = Batcher::new(sources, stage.batch_size, stage.group_size, seed.wrapping_add(index as u64));
-        let total_steps = stage.epochs * batcher.steps_per_epoch();
+        let batches = stage.epochs * batcher.batches_per_epoch();
+        let steps = batches.div_ceil(stage.accumulation);
         let (query, document) = pair.into_towers();
-        require_f32("query", stage.kind.trains_query(), query.network())?;
-        require_f32("document", stage.kind.trains_document(), document.network())?;
-        Ok(Self {
+        let shared = stage.kind == StageKind::Symmetric;
+        if shared && query.network().encoder().config() != document.network().encoder().config() {
+            let message = "a symmetric stage trains one network in both roles: start both towers from the same encoder";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        let objective = Objective::new(stage, document.network().head().truncation);
+        let widest = stage.loss.iter().flat_map(|loss| &loss.dims).max();
+        if let Some(&dim) = widest.filter(|&&dim| dim > document.embedding_dim()) {
+            let allowed = format!("at most {}, the dimensions of the towers' vectors", document.embedding_dim());
+            return Err(Error::setting("dims", dim, &allowed));
+        }
+        let lora_seed = |role: u64| batch_seed(seed ^ (role << 32), index, 0);
+        let towers = Towers {
+            query: query.try_map_network(|network| prepare(network, stage, Role::Query, lora_seed(1)))?,
+            document: document.try_map_network(|network| prepare(network, stage, Role::Document, lora_seed(2)))?,
+            shared,
+            teacher: None,
+        };
+        let trainer = Self {
             stage,
             index,
             seed,
+            sources,
             batcher,
-            total_steps,
-            query: query.map_network(|network| trainable(network, stage.kind.trains_query())),
-            document: document.map_network(|network| trainable(network, stage.kind.trains_document())),
+            batches,
+            total_steps: stage.max_steps.map_or(steps, |most| most.min(steps)),
+            towers,
+            objective,
             optimizer: Optimizer::new(stage.weight_decay),
             step: 0,
-        })
+        };
+        trainer.check_data()?;
+        Ok(trainer)
+    }
+
+    /// The stage with one more loss, of whatever type.
+    ///
+    /// # Errors
+    /// When the stage or its rows lack what the loss needs.
+    pub fn with_loss(mut self, weight: f64, loss: Box<dyn Loss>) -> Result<Self> {
+        self.objective.add(weight, loss);
+        self.check_data()?;
+        Ok(self)
+    }
+
+    fn check_data(&self) -> Result<()> {
+        self.objective.check(self.stage.kind)?;
+        let teacher_scores = self.objective.needs_teacher_scores();
+        let needs = RowNeeds { group_size: self.stage.group_size, teacher_scores };
+        self.sources.iter().try_for_each(|source| source.require(needs))
+    }
+
+    /// Opens the cache of the frozen document tower's vectors, if the stage has one, and says which texts it
+    /// needs.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or made.
+    pub(crate) fn open_teacher(&mut self, folder: &Path) -> Result<Option<TeacherTexts>> {
+        if self.stage.mode(Role::Document) != TrainMode::Frozen {
+            return Ok(None);
+        }
+        self.towers.teacher = Some(Mutex::new(open_store(folder, &self.towers)?));
+        let reads_queries = self.stage.kind == StageKind::QueryAlignment;
+        Ok(Some(TeacherTexts::new(&self.towers, self.sources, reads_queries, self.stage.group_size > 1)))
+    }
+
+    /// The cache of the frozen document tower's vectors.
+    pub(crate) fn teacher(&self) -> Option<&Mutex<EmbeddingStore>> {
+        self.towers.teacher.as_ref()
+    }
+
+    /// The towers as they are now.
+    pub(crate) fn towers(&self) -> &Towers {
+        &self.towers
+    }
+
+    /// The optimizer as it is now.
+    pub(crate) fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
+
+    /// Steps that are done.
+    pub fn steps_done(&self) -> usize {
+        self.step
+    }
+
+    /// Steps of the stage.
+    pub fn total_steps(&self) -> usize {
+        self.total_steps
     }
 
     /// Goes on where a checkpoint of this stage stands.
     ///
     /// # Errors
-    /// When the optimizer's state cannot be read.
+    /// When its files cannot be read or do not fit.
     pub(crate) fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.restore_weights(checkpoint)?;
         self.step = checkpoint.state.step;
-        let device = device(self.query.network()).inner();
+        let device = crate::pass::device(self.towers.document.network()).inner();
         checkpoint.restore_optimizer(&mut self.optimizer, &device)
     }
 
-    /// One step: batch, forward, loss, backward, clip, update. `None` when the stage is done.
+    /// Takes the weights of a checkpoint of this stage, and nothing else of it.
+    ///
+    /// # Errors
+    /// When its files cannot be read or do not fit.
+    pub(crate) fn restore_weights(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let towers = &mut self.towers;
+        towers.query = towers.query.clone().try_map_network(|network| checkpoint.restore_network("query", network))?;
+        towers.document =
+            towers.document.clone().try_map_network(|network| checkpoint.restore_network("document", network))?;
+        Ok(())
+    }
+
+    /// One step: batches, losses, gradients, clipping, update. `None` when the stage is done.
     ///
     /// # Errors
     /// When a text cannot be tokenized or the loss is not finite.
-    pub(crate) fn step(&mut self) -> Result<Option<StepReport>> {
+    pub fn step(&mut self) -> Result<Option<StepReport>> {
         if self.step == self.total_steps {
             return Ok(None);
         }
         let started = Instant::now();
-        let batch = self.batcher.batch(self.step);
-        // Dropout follows from the step alone, so a resumed run drops what it would have dropped.
-        device(self.query.network()).seed(step_seed(self.seed, self.index, self.step));
-        let Losses { total, info_nce, mse, tokens } = losses(self.stage, &self.query, &self.document, &batch)?;
-        let gradients = total.backward();
-        let number = |loss: Tensor<1>| f64::from(loss.into_scalar::<f32>());
-        let (loss, info_nce, mse) = (number(total), info_nce.map(number), mse.map(number));
-        self.require_finite("loss", loss)?;
-        let mut named = NamedGradients::new();
-        collect_gradients(self.query.network(), "query", &gradients, &mut named);
-        collect_gradients(self.document.network(), "document", &gradients, &mut named);
-        let gradient_norm = clip_by_global_norm(&mut named, self.stage.max_grad_norm);
+        let first = self.step * self.stage.accumulation;
+        let numbers = first..self.batches.min(first + self.stage.accumulation);
+        let share = 1.0 / numbers.len() as f64;
+        let (mut loss, mut losses, mut tokens) = (0.0, BTreeMap::new(), 0);
+        let mut gradients = NamedGradients::new();
+        for number in numbers {
+            let report = self.batch(number, share, &mut gradients)?;
+            self.require_finite("loss", report.loss)?;
+            loss += share * report.loss;
+            tokens += report.tokens;
+            for (name, value) in report.losses {
+                *losses.entry(name).or_insert(0.0) += share * value;
+            }
+        }
+        let gradient_norm = clip_by_global_norm(&mut gradients, self.stage.max_grad_norm);
         self.require_finite("length of the gradients", gradient_norm)?;
-
-        let warmup = (self.stage.warmup_ratio * self.total_steps as f64).ceil() as usize;
-        let learning_rate = self.stage.learning_rate * self.stage.schedule.factor(self.step, warmup, self.total_steps);
-        let optimizer = &mut self.optimizer;
-        self.query.update_network(|network| optimizer.step(network, "query", &named, learning_rate));
-        self.document.update_network(|network| optimizer.step(network, "document", &named, learning_rate));
+        let learning_rate = self.update(&gradients);
         self.step += 1;
         Ok(Some(StepReport {
             stage: self.index,
@@ -165,12 +234,51 @@ impl<'a> StageTrainer<'a> {
             step: self.step,
             total_steps: self.total_steps,
             loss,
-            info_nce,
-            mse,
+            losses,
             learning_rate,
             gradient_norm,
-            tokens_per_second: tokens as f64 / started.elapsed().as_secs_f64(),
+            tokens,
+            seconds: started.elapsed().as_secs_f64(),
         }))
+    }
+
+    /// Adds `share` times the gradients of one batch.
+    fn batch(&mut self, number: usize, share: f64, gradients: &mut NamedGradients) -> Result<BatchReport> {
+        let batch = self.batcher.batch(number);
+        // Dropout follows from the batch's number alone, so a resumed run drops what it would have dropped.
+        let seed = batch_seed(self.seed, self.index, number);
+        let encoded = self.towers.encode(self.stage, &batch, seed)?;
+        let (total, parts) = self.objective.forward(&encoded.input);
+        let scaled = total.clone().mul_scalar(share);
+        let of_vectors = scaled.backward();
+        for (role, pass) in &encoded.passes {
+            pass.backward(role.as_str(), &of_vectors, gradients);
+        }
+        let number = |loss: Tensor<1>| f64::from(loss.into_scalar::<f32>());
+        let losses = parts.into_iter().map(|(name, loss)| (name, number(loss))).collect();
+        Ok(BatchReport { loss: number(total), losses, tokens: encoded.tokens })
+    }
+
+    fn network(&self, role: Role) -> &Network<AnyEncoder> {
+        match role {
+            Role::Query => self.towers.query.network(),
+            Role::Document => self.towers.document.network(),
+        }
+    }
+
+    /// Moves the weights; the higher of the two learning rates.
+    fn update(&mut self, gradients: &NamedGradients) -> f64 {
+        let warmup = (self.stage.warmup_ratio * self.total_steps as f64).ceil() as usize;
+        let factor = self.stage.schedule.factor(self.step, warmup, self.total_steps);
+        let rate = |role| match self.stage.mode(role) {
+            TrainMode::Frozen => 0.0,
+            _ => factor * self.stage.learning_rate(role),
+        };
+        let (query, document) = (rate(Role::Query), rate(Role::Document));
+        let (optimizer, towers) = (&mut self.optimizer, &mut self.towers);
+        towers.query.update_network(|network| optimizer.step(network, "query", gradients, query));
+        towers.document.update_network(|network| optimizer.step(network, "document", gradients, document));
+        query.max(document)
     }
 
     /// Stops before a number that is not finite reaches the weights.
@@ -183,62 +291,206 @@ impl<'a> StageTrainer<'a> {
         Err(Error::new(ErrorKind::NonFinite, message))
     }
 
-    /// Writes where the stage stands: the networks that `trained` stages have changed, and the
-    /// optimizer.
+    /// Writes the document tower's low-rank additions as a PEFT adapter of the encoder `base`, and the query
+    /// tower's, each in a folder of its role, as far as the stage trains them.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub(crate) fn checkpoint(
-        &self,
-        checkpoints: &Checkpoints,
-        fingerprint: &str,
-        (query_trained, document_trained): (bool, bool),
-    ) -> Result<PathBuf> {
-        let mut networks = Vec::new();
-        if query_trained {
-            networks.push(("query", self.query.network()));
+    pub fn save_adapters(&self, folder: &Path, base: [&str; 2]) -> Result<()> {
+        for (role, base) in [Role::Query, Role::Document].into_iter().zip(base) {
+            if self.stage.mode(role) == TrainMode::Lora {
+                let lora = lora_config(self.stage, role);
+                self.network(role).encoder().save_adapter(&folder.join(role.as_str()), &lora, base)?;
+            }
         }
-        if document_trained {
-            networks.push(("document", self.document.network()));
-        }
-        checkpoints.write(self.index, self.step, fingerprint, &networks, &self.optimizer)
+        Ok(())
     }
 
-    /// The pair as it is now, ready for inference.
+    /// The pair as it is now, ready for inference, low-rank additions merged.
     ///
     /// # Errors
     /// Never for towers that made a pair before.
-    pub(crate) fn finish(self) -> Result<AsymmetricEncoder> {
-        AsymmetricEncoder::new(
-            self.query.map_network(|network| network.valid()),
-            self.document.map_network(|network| network.valid()),
-        )
+    pub fn finish(self) -> Result<AsymmetricEncoder> {
+        let settled = |network: Network<AnyEncoder>| network.valid().map_encoder(AnyEncoder::merge_lora);
+        let document = self.towers.document.map_network(settled);
+        let query = match self.towers.shared {
+            true => self.towers.query.map_network(|_| document.network().clone()),
+            false => self.towers.query.map_network(settled),
+        };
+        AsymmetricEncoder::new(query, document)
     }
+}
+
+/// What one batch came to.
+struct BatchReport {
+    loss: f64,
+    losses: BTreeMap<String, f64>,
+    tokens: usize,
+}
+
+fn lora_config(stage: &CheckedStage, role: Role) -> LoraConfig {
+    stage.tower(role).lora.clone().unwrap_or_default()
+}
+
+/// A network on the training device with the weights free that a stage trains, or as it is: without a graph.
+fn prepare(
+    network: Network<AnyEncoder>,
+    stage: &CheckedStage,
+    role: Role,
+    lora_seed: u64,
+) -> Result<Network<AnyEncoder>> {
+    let network = match stage.tower(role).dropout {
+        Some(probability) => network.try_map_encoder(|encoder| encoder.with_dropout(probability))?,
+        None => network,
+    };
+    let network = match stage.mode(role) {
+        TrainMode::Frozen => return Ok(network),
+        TrainMode::Lora => {
+            network.try_map_encoder(|encoder| encoder.with_lora(&lora_config(stage, role), lora_seed))?
+        }
+        TrainMode::Full => {
+            require_f32(role, &network)?;
+            let network = network.set_require_grad(true);
+            match stage.tower(role).freeze_token_table {
+                true => network.map_encoder(AnyEncoder::with_frozen_token_table),
+                false => network,
+            }
+        }
+    };
+    Ok(network.train())
 }
 
 /// Refuses to train weights of 16 bits, which lose the small steps of an optimizer.
-fn require_f32(role: &str, learns: bool, network: &Network<AnyEncoder>) -> Result<()> {
+fn require_f32(role: Role, network: &Network<AnyEncoder>) -> Result<()> {
     match Precision::of(network.encoder()) {
-        precision if learns && precision != Precision::F32 => {
-            let allowed = format!("f32, since this stage trains the {role} tower");
+        Precision::F32 => Ok(()),
+        precision => {
+            let allowed = format!("f32, since this stage trains the {} tower", role.as_str());
             Err(Error::setting("precision", format!("{:?}", precision.as_str()), &allowed))
         }
-        _ => Ok(()),
     }
 }
 
-/// A network on the training device if it learns, else as it is: without a graph.
-fn trainable(network: Network<AnyEncoder>, learns: bool) -> Network<AnyEncoder> {
-    if learns { network.train() } else { network }
-}
-
-fn device(network: &Network<AnyEncoder>) -> Device {
-    network.devices().swap_remove(0)
-}
-
-/// A seed of its own for every step of a run.
-fn step_seed(seed: u64, stage: usize, step: usize) -> u64 {
+/// A seed of its own for every batch of a run.
+fn batch_seed(seed: u64, stage: usize, number: usize) -> u64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream((stage as u64) << 48 | step as u64);
+    rng.set_stream((stage as u64) << 48 | number as u64);
     rng.random()
+}
+
+#[cfg(test)]
+mod tests {
+    use care_core::Embedder;
+
+    use super::*;
+    use crate::config::StageConfig;
+    use crate::optim::collect_gradients;
+    use crate::pass::select;
+    use crate::testing::{alone, common};
+
+    /// The gradients of a stage's first batch.
+    fn gradients(dropout: f64, kind: StageKind, change: impl FnOnce(&mut StageConfig)) -> BTreeMap<String, Vec<f32>> {
+        let mut config = StageConfig { batch_size: 7, group_size: 3, ..StageConfig::new(kind) };
+        change(&mut config);
+        let stage = config.check().expect("good");
+        let sources = [Source::new("built in", common::examples()).expect("rows")];
+        let mut trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
+        let mut gradients = NamedGradients::new();
+        trainer.batch(0, 1.0, &mut gradients).expect("a batch");
+        host(gradients)
+    }
+
+    fn host(gradients: NamedGradients) -> BTreeMap<String, Vec<f32>> {
+        let host = |gradient: Tensor<1>| gradient.into_data().try_to_vec::<f32>().expect("f32");
+        gradients.into_iter().map(|(name, gradient)| (name, host(gradient))).collect()
+    }
+
+    /// The same weights have gradients, equal to 1e-5 of each weight's largest.
+    fn equal(found: &BTreeMap<String, Vec<f32>>, expected: &BTreeMap<String, Vec<f32>>) {
+        assert!(found.keys().eq(expected.keys()));
+        let length = |values: &[f32]| values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let longest = expected.values().map(|values| length(values)).fold(0.0, f32::max);
+        for (name, expected) in expected {
+            // A bias before a softmax has a gradient of nothing but rounding: it is measured by the others.
+            let size = length(expected).max(1e-3 * longest);
+            for (found, expected) in found[name].iter().zip(expected) {
+                assert!((found - expected).abs() <= 1e-5 * size, "{name}: {found} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn cached_gradients_are_those_of_the_whole_batch() {
+        let _alone = alone();
+        for kind in [StageKind::JointFinetuning, StageKind::SymmetricDocument, StageKind::QueryAlignment] {
+            let group = if kind == StageKind::QueryAlignment { 1 } else { 3 };
+            let plain = gradients(0.0, kind, |stage| stage.group_size = group);
+            assert!(plain.values().any(|values| values.iter().any(|value| *value != 0.0)));
+            for size in [1, 2, 5, 100] {
+                let cached = gradients(0.0, kind, |stage| {
+                    stage.group_size = group;
+                    stage.grad_cache = Some(size);
+                });
+                equal(&cached, &plain);
+            }
+        }
+    }
+
+    #[test]
+    fn dropout_is_the_same_on_the_way_back() {
+        let _alone = alone();
+        let whole = |grad_cache| gradients(0.3, StageKind::JointFinetuning, |stage| stage.grad_cache = grad_cache);
+        let undropped = gradients(0.0, StageKind::JointFinetuning, |_| {});
+        assert_ne!(whole(None), undropped, "something is dropped");
+        equal(&whole(Some(100)), &whole(None));
+    }
+
+    #[test]
+    fn dropout_is_the_same_on_the_way_back_of_every_chunk() {
+        let _alone = alone();
+        let sources = [Source::new("built in", common::examples()).expect("rows")];
+        let config = StageConfig {
+            batch_size: 7,
+            group_size: 3,
+            grad_cache: Some(2),
+            ..StageConfig::new(StageKind::JointFinetuning)
+        };
+        let stage = config.check().expect("good");
+        let mut trainer = Trainer::new(common::pair(0.3), &stage, &sources, 5).expect("a trainer");
+        let batch = trainer.batcher.batch(0);
+        let mut cached = NamedGradients::new();
+        trainer.batch(0, 1.0, &mut cached).expect("a batch");
+
+        // The same chunks with the same seeds, in one graph.
+        let encoded = trainer.towers.encode(&stage, &batch, batch_seed(5, 0, 0)).expect("encoded");
+        let mut input = encoded.input.clone();
+        for (role, pass) in &encoded.passes {
+            let (vectors, places) = pass.with_graph();
+            let vectors = select(&vectors, &places);
+            match role {
+                Role::Query => input.queries = vectors,
+                Role::Document => input.documents = vectors,
+            }
+        }
+        let mut of_batch = trainer.objective.forward(&input).0.backward();
+        let mut plain = NamedGradients::new();
+        for role in [Role::Query, Role::Document] {
+            collect_gradients(trainer.network(role), role.as_str(), &mut of_batch, &mut plain);
+        }
+        equal(&host(cached), &host(plain));
+    }
+
+    #[test]
+    fn the_towers_embed_in_the_middle_of_a_stage_without_dropout() {
+        let _alone = alone();
+        let sources = [Source::new("built in", common::examples()).expect("rows")];
+        let stage =
+            StageConfig { batch_size: 4, ..StageConfig::new(StageKind::JointFinetuning) }.check().expect("good");
+        let mut trainer = Trainer::new(common::pair(0.5), &stage, &sources, 5).expect("a trainer");
+        trainer.step().expect("a step");
+        let queries = ["头痛".into()];
+        let once = trainer.towers().embed_queries(&queries).expect("embedded");
+        assert_eq!(once, trainer.towers().embed_queries(&queries).expect("embedded"));
+        assert_eq!(once, trainer.finish().expect("a pair").embed_queries(&queries).expect("embedded"));
+    }
 }

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use care_core::l2_normalize;
-use care_train::{embedding_mse, info_nce};
+use care_core::{TruncationOrder, l2_normalize};
+use care_train::{Alignment, CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka};
 use serde_json::Value;
 
 /// The reference's matrices: a linear congruential generator, exact in f64.
@@ -45,21 +45,39 @@ fn check(name: &str) {
     let cut = |index: usize| l2_normalize(raw[index].1.clone()).narrow(1, 0, dq);
     let frozen = case["args"]["frozen_doc"].as_bool().unwrap();
     let documents = if frozen { cut(1).detach() } else { cut(1) };
+    // The reference compares the student's vectors with the teacher's over queries and documents alike.
+    let alignment = Alignment {
+        student: Tensor::cat(vec![cut(0), cut(3)], 0),
+        teacher: Tensor::cat(vec![cut(2), cut(1)], 0).detach(),
+    };
+    let input = LossInput { alignment: Some(alignment), ..LossInput::new(cut(0), documents) };
+    let contrastive = InfoNce::new(temperature);
+    let kind = case["args"]["kind"].as_str().unwrap();
+    let mut losses: Vec<(&str, Box<dyn Loss>)> = Vec::new();
+    for part in kind.split("_and_") {
+        losses.push((
+            part,
+            match (part, case["args"]["mrl"].as_array()) {
+                ("contrastive", None) => Box::new(contrastive.clone()),
+                ("contrastive", Some(dims)) => {
+                    let dims: Vec<usize> = dims.iter().map(|dim| dim.as_u64().unwrap() as usize).collect();
+                    let order = TruncationOrder::NormalizeThenTruncate;
+                    Box::new(Matryoshka::even(contrastive.clone(), &dims, order))
+                }
+                ("mse", _) => Box::new(EmbeddingMse),
+                ("cossim", _) => Box::new(CosineDistance),
+                other => panic!("{other:?}"),
+            },
+        ));
+    }
     let mut total = None;
-    let mut add = |part: &str, loss: Tensor<1>| {
+    for (part, loss) in losses {
+        let loss = loss.forward(&input);
         close(&format!("{name} {part}"), loss.clone().into_scalar::<f64>(), case["parts"][part].as_f64().unwrap());
         total = Some(match total.take() {
             Some(sum) => sum + loss,
             None => loss,
         });
-    };
-    if !case["parts"]["contrastive"].is_null() {
-        add("contrastive", info_nce(cut(0), documents, temperature));
-    }
-    if !case["parts"]["mse"].is_null() {
-        let student = Tensor::cat(vec![cut(0), cut(3)], 0);
-        let teacher = Tensor::cat(vec![cut(2), cut(1)], 0).detach();
-        add("mse", embedding_mse(student, teacher));
     }
     let total = total.unwrap();
     let gradients = total.backward();
@@ -103,4 +121,126 @@ fn info_nce_at_equal_widths() {
 #[test]
 fn mse_alone() {
     check("mse_G2");
+}
+
+#[test]
+fn cosine_alone() {
+    check("cossim_G2");
+}
+
+#[test]
+fn info_nce_and_cosine() {
+    check("contrastive_and_cossim_G2");
+}
+
+#[test]
+fn info_nce_over_nested_widths() {
+    check("mrl_contrastive_G2");
+}
+
+#[test]
+fn every_case_of_the_reference_is_checked() {
+    let cases: Value = serde_json::from_str(include_str!("data/care_loss.json")).unwrap();
+    let tested = include_str!("losses.rs");
+    for name in cases.as_object().unwrap().keys() {
+        assert!(tested.contains(&format!("check(\"{name}\")")), "{name}");
+    }
+}
+
+fn rows(values: &[f32], width: usize) -> Tensor<2> {
+    let device = care_core::Device::Cpu.open().unwrap().autodiff();
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / width, width]), &device).require_grad()
+}
+
+fn value(loss: &impl Loss, input: &LossInput) -> f32 {
+    loss.forward(input).into_scalar::<f32>()
+}
+
+/// Two queries, each with a positive and a hard negative; similarities are the first components.
+///
+/// Query 0 has similarities 0.8 (its positive), 0.9, 0.5 and 0.7; query 1 the half of them, with 0.25 its positive.
+fn four_documents() -> LossInput {
+    LossInput::new(rows(&[1.0, 0.5], 1), rows(&[0.8, 0.9, 0.5, 0.7], 1))
+}
+
+fn cross_entropy(temperature: f32, positive: f32, others: &[f32]) -> f32 {
+    let sum: f32 = others.iter().chain([&positive]).map(|s| (s / temperature).exp()).sum();
+    sum.ln() - positive / temperature
+}
+
+#[test]
+fn likely_false_negatives_are_left_out_by_their_margin() {
+    let masked = |margin| InfoNce { temperature: 0.5, false_negative_margin: Some(margin) };
+    let mean = |a: f32, b: f32| (a + b) / 2.0;
+    assert!(
+        (value(&masked(0.0), &four_documents())
+            - mean(cross_entropy(0.5, 0.8, &[0.5, 0.7]), cross_entropy(0.5, 0.25, &[]),))
+        .abs()
+            < 1e-5
+    );
+    // 0.9 is 0.1 above the positive of query 0; 0.4, 0.45 and 0.35 are 0.15, 0.2 and 0.1 above that of query 1.
+    assert!(
+        (value(&masked(0.12), &four_documents())
+            - mean(cross_entropy(0.5, 0.8, &[0.9, 0.5, 0.7]), cross_entropy(0.5, 0.25, &[0.35]),))
+        .abs()
+            < 1e-5
+    );
+    // Below 0 the margin leaves out negatives that come near; the positive itself always stays.
+    assert!(
+        (value(&masked(-0.2), &four_documents())
+            - mean(cross_entropy(0.5, 0.8, &[0.5]), cross_entropy(0.5, 0.25, &[]),))
+        .abs()
+            < 1e-5
+    );
+    assert_eq!(value(&masked(2.0), &four_documents()), value(&InfoNce::new(0.5), &four_documents()));
+}
+
+#[test]
+fn what_is_left_out_has_no_gradient() {
+    let input = four_documents();
+    let loss = InfoNce { temperature: 0.5, false_negative_margin: Some(0.12) }.forward(&input);
+    let gradients = loss.backward();
+    let of_queries = input.queries.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap();
+    assert!(of_queries.iter().all(|gradient| gradient.is_finite() && *gradient != 0.0), "{of_queries:?}");
+    let of_documents = input.documents.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap();
+    assert!(of_documents.iter().all(|gradient| gradient.is_finite()), "{of_documents:?}");
+    // Document 1 is a candidate of query 0 only, so its gradient is that of query 0's softmax.
+    let softmax = (0.9f32 / 0.5).exp() / [0.8f32, 0.9, 0.5, 0.7].iter().map(|s| (s / 0.5).exp()).sum::<f32>();
+    assert!((of_documents[1] - softmax / 0.5 / 2.0).abs() < 1e-5, "{of_documents:?}");
+}
+
+#[test]
+fn without_in_batch_negatives_a_query_sees_its_group_alone() {
+    let input = LossInput { in_batch_negatives: false, ..four_documents() };
+    let expected = (cross_entropy(0.5, 0.8, &[0.9]) + cross_entropy(0.5, 0.25, &[0.35])) / 2.0;
+    assert!((value(&InfoNce::new(0.5), &input) - expected).abs() < 1e-5);
+}
+
+#[test]
+fn distillation_is_the_divergence_from_the_teachers_distribution() {
+    let scores = rows(&[3.0, 1.0, 0.5, 2.0], 2);
+    let input = LossInput { teacher_scores: Some(scores), ..four_documents() };
+    let softmax = |a: f32, b: f32| [a.exp() / (a.exp() + b.exp()), b.exp() / (a.exp() + b.exp())];
+    let divergence = |p: [f32; 2], q: [f32; 2]| p[0] * (p[0] / q[0]).ln() + p[1] * (p[1] / q[1]).ln();
+    let first = divergence(softmax(1.5, 0.5), softmax(0.8 / 0.5, 0.9 / 0.5));
+    let second = divergence(softmax(0.25, 1.0), softmax(0.25 / 0.5, 0.35 / 0.5));
+    let loss = Distillation { temperature: 0.5, teacher_temperature: 2.0 };
+    assert!((value(&loss, &input) - (first + second) / 2.0).abs() < 1e-5);
+    // A teacher that agrees leaves nothing to learn.
+    let agreeing = rows(&[0.8, 0.9, 0.25, 0.35], 2);
+    let input = LossInput { teacher_scores: Some(agreeing), ..four_documents() };
+    assert!(value(&Distillation { temperature: 0.5, teacher_temperature: 0.5 }, &input).abs() < 1e-6);
+}
+
+#[test]
+fn nested_widths_are_weighed_and_normalised_as_asked() {
+    let input = LossInput::new(rows(&[0.6, 0.8, 0.0, 1.0], 2), rows(&[0.8, 0.6, 1.0, 0.0], 2));
+    let at = |dim, order| value(&InfoNce::new(0.5), &input.cut(dim, order));
+    let keep = TruncationOrder::NormalizeThenTruncate;
+    let renew = TruncationOrder::TruncateThenNormalize;
+    let weighed = Matryoshka::new(InfoNce::new(0.5), vec![(1, 0.25), (2, 2.0)], keep);
+    assert!((value(&weighed, &input) - (0.25 * at(1, keep) + 2.0 * at(2, keep))).abs() < 1e-6);
+    assert!((at(2, keep) - at(2, renew)).abs() < 1e-6, "vectors of length 1 stay what they are");
+    // Of the first components, 0.6, 0, 0.8 and 1, each but the 0 becomes 1.
+    assert!((at(1, renew) - (2f32.ln() + 2f32.ln()) / 2.0).abs() < 1e-5, "{}", at(1, renew));
 }

@@ -6,9 +6,13 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use care_core::{Embedder, Embeddings, Precision};
-use care_encoders::AsymmetricEncoder;
-use care_train::{Source, StageConfig, StageKind, StepReport, train_stage};
+use burn::tensor::Tensor;
+use care_core::{Embedder, Embeddings, Precision, Role};
+use care_encoders::{AsymmetricEncoder, LoraConfig};
+use care_train::{
+    Event, Loss, LossConfig, LossInput, LossKind, RowType, Source, StageConfig, StageKind, StepReport, TowerTraining,
+    TrainMode, Trainer, TrainingExample, train_stage,
+};
 
 fn vectors(pair: &AsymmetricEncoder) -> (Embeddings, Embeddings) {
     let texts = ["头痛怎么办", "牙疼的处理"];
@@ -24,12 +28,16 @@ fn train(
     let before = common::pair(0.0);
     let sources = [Source::new("built in", common::examples()).unwrap()];
     let mut reports = Vec::new();
-    let after = train_stage(before.clone(), &stage.check().unwrap(), &sources, 7, &mut |report| {
-        reports.push(report.clone());
+    let after = train_stage(before.clone(), &stage.check().unwrap(), &sources, 7, &mut |event| {
+        reports.extend(step(event));
         ControlFlow::Continue(())
     })
     .unwrap();
     (before, after, reports)
+}
+
+fn step(event: &Event) -> Option<StepReport> {
+    if let Event::Step(report) = event { Some(report.clone()) } else { None }
 }
 
 fn falls(reports: &[StepReport]) {
@@ -45,7 +53,7 @@ fn alignment_moves_the_query_tower_to_a_document_tower_that_stays() {
     let (before, after, reports) = train(StageKind::QueryAlignment, |_| {});
     falls(&reports);
     for report in &reports {
-        let sum = report.info_nce.unwrap() + report.mse.unwrap();
+        let sum = report.losses["info-nce"] + report.losses["embedding-mse"];
         assert!((report.loss - sum).abs() < 1e-4, "{report:?}");
     }
     assert_ne!(vectors(&before).0, vectors(&after).0);
@@ -53,11 +61,20 @@ fn alignment_moves_the_query_tower_to_a_document_tower_that_stays() {
 }
 
 #[test]
-fn alignment_with_one_loss_reports_that_one() {
-    let (_, _, reports) = train(StageKind::QueryAlignment, |stage| stage.info_nce_weight = 0.0);
-    assert!(reports.iter().all(|report| report.info_nce.is_none() && report.mse == Some(report.loss)));
-    let (_, _, reports) = train(StageKind::QueryAlignment, |stage| stage.mse_weight = 0.0);
-    assert!(reports.iter().all(|report| report.mse.is_none() && report.info_nce == Some(report.loss)));
+fn alignment_reports_the_losses_it_has_before_their_weights() {
+    for loss in [LossConfig::new(LossKind::EmbeddingMse), LossConfig::new(LossKind::Cosine), LossConfig::info_nce(0.1)]
+    {
+        let loss = LossConfig { weight: 0.5, ..loss };
+        let (_, _, reports) = train(StageKind::QueryAlignment, |stage| {
+            stage.loss = vec![loss];
+            stage.epochs = 40;
+        });
+        falls(&reports);
+        for report in &reports {
+            let [value] = report.losses.values().copied().collect::<Vec<_>>()[..] else { panic!("{report:?}") };
+            assert!((report.loss - 0.5 * value).abs() < 1e-5, "{report:?}");
+        }
+    }
 }
 
 #[test]
@@ -89,6 +106,25 @@ fn the_learning_rate_and_the_clipped_length_are_reported() {
     assert!((rates[0] - 1e-3 / 3.0).abs() < 1e-12 && (rates[2] - 1e-3).abs() < 1e-12, "{rates:?}");
     assert!((rates[29] - 1e-3 / 27.0).abs() < 1e-12, "{rates:?}");
     assert!(reports.iter().all(|report| report.gradient_norm > 0.0));
+    // A tower's own rate goes before the stage's; the higher of the two is reported.
+    let (_, _, reports) = train(StageKind::JointFinetuning, |stage| {
+        stage.epochs = 1;
+        stage.warmup_ratio = 0.0;
+        stage.learning_rate = 1e-3;
+        stage.document.learning_rate = Some(4e-3);
+    });
+    assert_eq!(reports[0].learning_rate, 4e-3);
+}
+
+#[test]
+fn max_steps_ends_the_stage_and_its_schedule() {
+    let (_, _, reports) = train(StageKind::JointFinetuning, |stage| {
+        stage.max_steps = Some(4);
+        stage.warmup_ratio = 0.0;
+        stage.learning_rate = 1e-3;
+    });
+    let rates: Vec<f64> = reports.iter().map(|report| report.learning_rate).collect();
+    assert_eq!(rates, [1e-3, 0.75e-3, 0.5e-3, 0.25e-3]);
 }
 
 #[test]
@@ -115,8 +151,8 @@ fn a_frozen_tower_may_have_16_bits_and_one_that_learns_may_not() {
     let sources = [Source::new("built in", common::examples()).unwrap()];
     let run = |kind| {
         let stage = StageConfig { batch_size: 6, ..StageConfig::new(kind) }.check().unwrap();
-        train_stage(half(common::pair(0.0)), &stage, &sources, 7, &mut |report| {
-            assert!(report.loss.is_finite());
+        train_stage(half(common::pair(0.0)), &stage, &sources, 7, &mut |event| {
+            assert!(step(event).unwrap().loss.is_finite());
             ControlFlow::Break(())
         })
     };
@@ -126,4 +162,239 @@ fn a_frozen_tower_may_have_16_bits_and_one_that_learns_may_not() {
     assert_eq!(before.1, after.1);
     let error = run(StageKind::SymmetricDocument).unwrap_err().to_string();
     assert_eq!(error, "`precision` is \"bf16\", allowed: f32, since this stage trains the document tower");
+}
+
+/// What a document tower with low-rank additions to its attention needs to be told.
+fn lora() -> TowerTraining {
+    let target_modules = ["q_proj", "v_proj", "o_proj"].map(String::from).to_vec();
+    let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, target_modules, rs_lora: false };
+    TowerTraining { train: Some(TrainMode::Lora), lora: Some(lora), ..TowerTraining::default() }
+}
+
+#[test]
+fn low_rank_additions_learn_over_weights_of_16_bits_and_are_saved_as_an_adapter() {
+    let sources = [Source::new("built in", common::examples()).unwrap()];
+    let config = StageConfig {
+        epochs: 30,
+        batch_size: 6,
+        group_size: 3,
+        learning_rate: 1e-2,
+        document: lora(),
+        ..StageConfig::new(StageKind::JointFinetuning)
+    };
+    let stage = config.check().unwrap();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let (query, document) = common::pair(0.0).into_towers();
+        let document = document.map_network(|network| network.with_precision(precision));
+        let before = AsymmetricEncoder::new(query, document).unwrap();
+        let mut trainer = Trainer::new(before.clone(), &stage, &sources, 7).unwrap();
+        let mut reports = Vec::new();
+        while let Some(report) = trainer.step().unwrap() {
+            reports.push(report);
+        }
+        falls(&reports);
+        let folder = tempfile::tempdir().unwrap();
+        trainer.save_adapters(folder.path(), ["query-base", "document-base"]).unwrap();
+        assert!(!folder.path().join("query").exists(), "the query tower has no additions");
+        let after = trainer.finish().unwrap();
+        assert_eq!(Precision::of(after.document().network().encoder()), precision);
+        // The base with the adapter is the trained tower.
+        let again = before.document().clone().try_map_network(|network| {
+            network.try_map_encoder(|encoder| Ok(encoder.with_adapter(&folder.path().join("document"))?.merge_lora()))
+        });
+        let texts = ["头痛怎么办".into(), "牙疼".into()];
+        assert_eq!(again.unwrap().embed(&texts, 100).unwrap(), after.document().embed(&texts, 100).unwrap());
+        assert_ne!(after.document().embed(&texts, 100).unwrap(), before.document().embed(&texts, 100).unwrap());
+    }
+}
+
+#[test]
+fn a_frozen_document_tower_and_a_frozen_token_table_stay() {
+    let (before, after, reports) = train(StageKind::JointFinetuning, |stage| {
+        stage.epochs = 40;
+        stage.document.train = Some(TrainMode::Frozen);
+        stage.query.freeze_token_table = true;
+    });
+    falls(&reports);
+    assert_eq!(vectors(&before).1, vectors(&after).1);
+    assert_ne!(vectors(&before).0, vectors(&after).0);
+    let folder = tempfile::tempdir().unwrap();
+    let table = |pair: &AsymmetricEncoder, name: &str| {
+        pair.save(&folder.path().join(name)).unwrap();
+        let bytes = std::fs::read(folder.path().join(name).join("query_0_Transformer/model.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        ["embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"]
+            .map(|name| file.tensor(name).unwrap().data().to_vec())
+    };
+    let ([words_before, places_before], [words, places]) = (table(&before, "before"), table(&after, "after"));
+    assert!(words_before == words && places_before != places);
+}
+
+#[test]
+fn symmetric_training_makes_both_towers_one_network() {
+    let document = common::pair(0.0).into_towers().1;
+    let query = care_core::Tower::new(
+        document.tokenizer().clone(),
+        document.network().clone(),
+        care_core::Instruction::new("query: ").unwrap(),
+    );
+    let before = AsymmetricEncoder::new(query.unwrap(), document).unwrap();
+    let sources = [Source::new("built in", common::examples()).unwrap()];
+    let config =
+        StageConfig { epochs: 15, batch_size: 6, learning_rate: 5e-3, ..StageConfig::new(StageKind::Symmetric) };
+    let mut reports = Vec::new();
+    let after = train_stage(before.clone(), &config.clone().check().unwrap(), &sources, 7, &mut |event| {
+        reports.extend(step(event));
+        ControlFlow::Continue(())
+    });
+    falls(&reports);
+    let after = after.unwrap();
+    assert_ne!(vectors(&before).1, vectors(&after).1);
+    let prefixed = after.embed_documents(&["query: 头痛怎么办".into(), "query: 牙疼的处理".into()]).unwrap();
+    assert_eq!(vectors(&after).0, prefixed, "queries are read by the trained network, with their own instruction");
+    let error =
+        train_stage(common::pair(0.0), &config.check().unwrap(), &sources, 7, &mut |_| ControlFlow::Continue(()));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "a symmetric stage trains one network in both roles: start both towers from the same encoder"
+    );
+}
+
+/// Half the squared length of the queries' first components: no loss of this crate.
+struct FirstComponent;
+
+impl Loss for FirstComponent {
+    fn name(&self) -> String {
+        "first-component".into()
+    }
+
+    fn forward(&self, input: &LossInput) -> Tensor<1> {
+        input.queries.clone().narrow(1, 0, 1).square().mean().mul_scalar(0.5)
+    }
+}
+
+#[test]
+fn a_loss_of_ones_own_is_added_and_reported() {
+    let sources = [Source::new("built in", common::examples()).unwrap()];
+    let config = StageConfig { epochs: 10, batch_size: 6, ..StageConfig::new(StageKind::JointFinetuning) };
+    let stage = config.check().unwrap();
+    let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 7)
+        .and_then(|trainer| trainer.with_loss(100.0, Box::new(FirstComponent)))
+        .unwrap();
+    let mut values = Vec::new();
+    while let Some(report) = trainer.step().unwrap() {
+        let own = report.losses["first-component"];
+        assert!((report.loss - report.losses["info-nce"] - 100.0 * own).abs() < 1e-4, "{report:?}");
+        values.push(own);
+    }
+    assert!(values[values.len() - 1] < 0.7 * values[0], "{values:?}");
+}
+
+#[test]
+fn accumulated_batches_move_the_weights_by_the_mean_of_their_gradients() {
+    let report = |accumulation, max_steps| {
+        let (_, after, reports) = train(StageKind::JointFinetuning, |stage| {
+            stage.epochs = 1;
+            stage.batch_size = 4;
+            stage.accumulation = accumulation;
+            stage.max_steps = max_steps;
+            stage.warmup_ratio = 0.0;
+        });
+        (after, reports)
+    };
+    let (_, accumulated) = report(3, None);
+    assert_eq!(accumulated.len(), 1, "3 batches make one step");
+    let (_, fewer) = report(2, None);
+    assert_eq!(fewer.len(), 2, "the last step has one batch");
+    // The first batch's loss is that of an unchanged pair in both.
+    let (_, single) = report(1, Some(1));
+    assert!((single[0].loss - accumulated[0].loss).abs() > 1e-6);
+    assert!((fewer[0].loss + fewer[0].loss - accumulated[0].loss * 3.0).abs() > 1e-6);
+}
+
+#[test]
+fn prompts_and_row_types_reach_the_towers() {
+    let rows = |row_type, prompt: Option<&str>| {
+        let rows = common::examples().into_iter().map(|example| TrainingExample {
+            row_type,
+            prompt: prompt.map(str::to_owned),
+            ..example
+        });
+        [Source::new("rows", rows.collect()).unwrap()]
+    };
+    let loss = |sources: &[Source], template: Option<&str>| {
+        let config = StageConfig {
+            batch_size: 6,
+            group_size: 2,
+            prompt_template: template.map(str::to_owned),
+            ..StageConfig::new(StageKind::JointFinetuning)
+        };
+        let stage = config.check().unwrap();
+        let mut trainer = Trainer::new(common::pair(0.0), &stage, sources, 7).unwrap();
+        trainer.step().unwrap().unwrap().loss
+    };
+    let template = Some("{prompt}：{text}");
+    let plain = loss(&rows(RowType::Normal, None), None);
+    assert_eq!(loss(&rows(RowType::Normal, Some("头痛")), None), plain, "prompts are used with a template only");
+    assert_eq!(loss(&rows(RowType::Normal, None), template), plain, "and a template with prompts only");
+    let prompted = loss(&rows(RowType::Normal, Some("头痛")), template);
+    assert_ne!(prompted, plain);
+    assert_ne!(loss(&rows(RowType::SymmetricSts, Some("头痛")), template), prompted, "documents are prompted too");
+    let groups_alone = loss(&rows(RowType::SymmetricClass, None), None);
+    assert!(groups_alone < plain, "fewer candidates make the choice easier: {groups_alone} and {plain}");
+}
+
+#[test]
+fn distillation_wants_scores_and_learns_them() {
+    let scored: Vec<TrainingExample> = common::examples()
+        .into_iter()
+        .map(|example| TrainingExample { positive_scores: vec![1.0], negative_scores: vec![3.0, 0.0], ..example })
+        .collect();
+    let config = StageConfig {
+        epochs: 30,
+        batch_size: 6,
+        group_size: 3,
+        learning_rate: 5e-3,
+        loss: vec![LossConfig { temperature: Some(0.2), ..LossConfig::new(LossKind::Distillation) }],
+        ..StageConfig::new(StageKind::JointFinetuning)
+    };
+    let stage = config.check().unwrap();
+    let sources = [Source::new("scored", scored).unwrap()];
+    let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 7).unwrap();
+    let mut reports = Vec::new();
+    while let Some(report) = trainer.step().unwrap() {
+        reports.push(report);
+    }
+    falls(&reports);
+    let sources = [Source::new("built in", common::examples()).unwrap()];
+    let error = Trainer::new(common::pair(0.0), &stage, &sources, 7).err().unwrap().to_string();
+    assert_eq!(error, "built in, row 0: `pos_scores` is missing, but the distillation loss needs it");
+}
+
+#[test]
+fn settings_that_do_not_fit_the_towers_are_refused() {
+    let sources = [Source::new("built in", common::examples()).unwrap()];
+    let refusal = |change: &dyn Fn(&mut StageConfig)| {
+        let mut config = StageConfig::new(StageKind::JointFinetuning);
+        change(&mut config);
+        Trainer::new(common::pair(0.0), &config.check().unwrap(), &sources, 7).err().unwrap().to_string()
+    };
+    let wide = LossConfig { dims: vec![8, 17], ..LossConfig::new(LossKind::InfoNce) };
+    assert_eq!(
+        refusal(&|stage| stage.loss = vec![wide.clone()]),
+        "`dims` is 17, allowed: at most 16, the dimensions of the towers' vectors"
+    );
+    assert_eq!(
+        refusal(&|stage| stage.document.dropout = Some(0.1)),
+        "`dropout` is 0.1, allowed: not set: qwen3 networks have none"
+    );
+    let none = LoraConfig { target_modules: vec!["c_attn".into()], ..LoraConfig::reference() };
+    assert_eq!(
+        refusal(&|stage| stage.document = TowerTraining { lora: Some(none.clone()), ..lora() }),
+        "no linear layer is a target of [\"c_attn\"]"
+    );
+    let stage = StageConfig::new(StageKind::JointFinetuning).check().unwrap();
+    assert_eq!(stage.mode(Role::Document), TrainMode::Full);
+    let error = Trainer::new(common::pair(0.0), &stage, &[], 7).err().unwrap().to_string();
+    assert_eq!(error, "a stage needs at least one source of training rows");
 }

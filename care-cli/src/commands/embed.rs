@@ -51,7 +51,7 @@ fn embed<T: FromRow>(args: &Args) -> Result<()> {
     if args.model.batch_tokens == 0 {
         return Err(Error::setting("batch_tokens", 0, "at least 1").into());
     }
-    let options = args.model.options(args.instruction.as_ref(), args.adapter.as_ref());
+    let options = args.model.options(args.instruction.as_ref(), args.adapter.as_ref(), None);
     let tower = load_tower::<T>(&args.model.locate()?.folder, &options, &args.model.device()?)?;
     let progress = bar("embedding", texts.len());
     let mut cost = EmbedProgress::default();

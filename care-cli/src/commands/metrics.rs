@@ -1,10 +1,12 @@
 //! `care metrics`
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use care_eval::{Evaluator, Measure, Missing, Ties, read_qrels, read_run};
+use care_eval::{Evaluation, Evaluator, Interval, Measure, Missing, Ties, bootstrap_interval, read_qrels, read_run};
+use serde::Serialize;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -26,16 +28,36 @@ pub(crate) struct Args {
     /// Order of documents with equal scores: trec_eval, input_order, pessimistic or doc_id_ascending
     #[arg(long, default_value = "trec_eval")]
     ties: Ties,
+    /// Also a 95 % confidence interval of each mean, from so many bootstrap samples of the queries
+    #[arg(long, value_name = "SAMPLES", default_value_t = 0)]
+    bootstrap: usize,
+    /// Decides the samples
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+}
+
+/// An evaluation, and the intervals of its means if they were asked for.
+#[derive(Serialize)]
+struct Output<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    intervals: BTreeMap<String, Interval>,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let evaluator = Evaluator::new(args.measures).missing(args.missing).ties(args.ties);
     let mut evaluation = evaluator.evaluate(&read_qrels(&args.qrels)?, &read_run(&args.run)?)?;
+    let intervals = evaluation.measures.iter().filter_map(|(measure, _)| {
+        let values: Vec<f64> = evaluation.per_query.values().filter_map(|scores| scores.get(measure)).collect();
+        Some((measure.to_string(), bootstrap_interval(&values, 0.95, args.bootstrap, args.seed)?))
+    });
+    let intervals = intervals.collect();
     if !args.per_query {
         evaluation = evaluation.without_per_query();
     }
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, &evaluation)?;
+    serde_json::to_writer(&mut out, &Output { evaluation: &evaluation, intervals })?;
     writeln!(out)?;
     Ok(())
 }

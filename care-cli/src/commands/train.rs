@@ -1,16 +1,13 @@
 //! `care train`
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use care_train::{Outcome, StepReport, TrainConfig};
+use care_train::{Event, Outcome, Run, TrainConfig};
 use indicatif::ProgressBar;
-use serde::Deserialize;
 
 use crate::progress::bar;
 
@@ -37,93 +34,80 @@ pub(crate) fn run(args: Args) -> Result<()> {
     })
     .context("cannot watch for Ctrl-C")?;
 
-    let mut log = None;
-    let mut failure = None;
-    let mut progress: Option<(usize, ProgressBar)> = None;
-    let outcome = care_train::run(&config, args.resume, &mut |report| {
-        show(&mut progress, report);
-        // Opened only now: a run that is refused leaves nothing behind.
-        let written = match &mut log {
-            Some(log) => write(log, report),
-            none => Log::open(&config.output, report, args.resume).and_then(|log| write(none.insert(log), report)),
-        };
-        match written {
-            Ok(()) if !stop.load(Ordering::Relaxed) => return ControlFlow::Continue(()),
-            Ok(()) => {}
-            Err(error) => failure = Some(error),
-        }
-        ControlFlow::Break(())
+    let mut progress = Progress::default();
+    let outcome = Run::new(&config).resume(args.resume).start(&mut |event| {
+        progress.show(event);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    if let Some((_, bar)) = progress {
-        bar.finish();
-    }
-    if let Some(error) = failure {
-        return Err(error);
-    }
+    progress.finish();
     match outcome {
-        Outcome::Finished { folder, .. } => eprintln!("the trained pair is in {}", folder.display()),
-        Outcome::Interrupted { checkpoint } => bail!(
-            "stopped; {} is saved; go on with: care train --config {} --resume",
-            checkpoint.display(),
-            args.config.display()
-        ),
+        Outcome::Finished { folder, .. } => {
+            eprintln!("the trained pair is in {}, its curves in {}", folder.display(), config.output.display());
+        }
+        Outcome::Interrupted { checkpoint } => {
+            let saved = checkpoint.map_or_else(
+                || "no step was made yet".to_owned(),
+                |checkpoint| format!("{} is saved", checkpoint.display()),
+            );
+            bail!("stopped; {saved}; go on with: care train --config {} --resume", args.config.display())
+        }
         other => bail!("the run ended in a way this program does not know: {other:?}"),
     }
     Ok(())
 }
 
-/// One JSON line a step.
-struct Log {
-    path: PathBuf,
-    file: File,
+/// A bar for each part of a stage, and a line for each score.
+#[derive(Default)]
+struct Progress {
+    shown: Option<(String, ProgressBar)>,
 }
 
-impl Log {
-    /// Begins `log.jsonl` anew, or when resuming keeps its lines from before `first`.
-    fn open(folder: &Path, first: &StepReport, resume: bool) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Place {
-            stage: usize,
-            step: usize,
+impl Progress {
+    fn show(&mut self, event: &Event) {
+        match event {
+            Event::Teacher(report) => {
+                let bar = self.bar(format!("stage {} teacher", report.stage + 1), report.total);
+                bar.set_position(report.done as u64);
+                bar.set_message("vectors");
+            }
+            Event::Step(report) => {
+                let bar = self.bar(format!("stage {} {}", report.stage + 1, report.kind.as_str()), report.total_steps);
+                bar.set_position(report.step as u64);
+                let (loss, rate, speed) = (report.loss, report.learning_rate, report.tokens_per_second());
+                bar.set_message(format!("loss {loss:.4} lr {rate:.1e} {speed:.0} tokens/s"));
+            }
+            Event::Evaluation(report) => {
+                let (stage, best) = (report.stage + 1, if report.best { ", the best so far" } else { "" });
+                self.say(&format!("stage {stage}, after step {}: dev score {:.4}{best}", report.step, report.score));
+            }
+            _ => {}
         }
-        let path = folder.join("log.jsonl");
-        let failed = || format!("cannot write {}", path.display());
-        fs::create_dir_all(folder).with_context(failed)?;
-        let mut kept = String::new();
-        if resume && path.exists() {
-            for line in fs::read_to_string(&path).with_context(failed)?.lines() {
-                let place = serde_json::from_str(line).map(|Place { stage, step }| (stage, step));
-                if place.is_ok_and(|place| place < (first.stage, first.step)) {
-                    kept += line;
-                    kept.push('\n');
-                }
+        if let Event::Teacher(report) = event {
+            for path in report.refused.iter().filter(|_| report.done == report.total) {
+                self.say(&format!("not used, since it is torn, changed or foreign: {}", path.display()));
             }
         }
-        fs::write(&path, kept).with_context(failed)?;
-        let file = OpenOptions::new().append(true).open(&path).with_context(failed)?;
-        Ok(Self { path, file })
     }
-}
 
-fn write(log: &mut Log, report: &StepReport) -> Result<()> {
-    let line = serde_json::to_string(report)?;
-    writeln!(log.file, "{line}").with_context(|| format!("cannot write {}", log.path.display()))
-}
-
-/// Moves the bar of the stage, or begins the next one.
-fn show(progress: &mut Option<(usize, ProgressBar)>, report: &StepReport) {
-    if progress.as_ref().is_none_or(|(stage, _)| *stage != report.stage) {
-        if let Some((_, finished)) = progress.take() {
-            finished.finish();
+    /// The bar of this name; a new one ends the one before.
+    fn bar(&mut self, name: String, total: usize) -> &ProgressBar {
+        if self.shown.as_ref().is_none_or(|(shown, _)| *shown != name) {
+            self.finish();
         }
-        let name = format!("stage {} {}", report.stage + 1, report.kind.as_str());
-        *progress = Some((report.stage, bar(&name, report.total_steps)));
+        &self.shown.get_or_insert_with(|| (name.clone(), bar(&name, total))).1
     }
-    if let Some((_, bar)) = progress {
-        bar.set_position(report.step as u64);
-        bar.set_message(format!(
-            "loss {:.4} lr {:.1e} {:.0} tokens/s",
-            report.loss, report.learning_rate, report.tokens_per_second
-        ));
+
+    /// A line above the bar.
+    fn say(&self, line: &str) {
+        match &self.shown {
+            Some((_, bar)) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some((_, bar)) = self.shown.take() {
+            bar.finish();
+        }
     }
 }

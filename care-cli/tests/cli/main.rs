@@ -4,6 +4,8 @@
 
 mod embed;
 mod eval;
+#[cfg(unix)]
+mod killed;
 mod metrics;
 mod models;
 mod search;

@@ -40,6 +40,8 @@ fn train_runs_both_stages_and_its_pair_embeds() {
     assert_eq!(steps.len(), 4);
     assert!(steps.iter().all(|step| step["loss"].as_f64().unwrap().is_finite()));
     assert_eq!(steps[3]["kind"], "joint-finetuning");
+    assert!(fs::read_to_string(place.path("out/curves.svg")).unwrap().contains("stage 2 (joint-finetuning): loss"));
+    assert!(fs::read_to_string(place.path("out/model/README.md")).unwrap().contains("### Stage 1: query-alignment"));
 
     place.file("texts.txt", TEXTS);
     for role in ["query", "document"] {
@@ -65,7 +67,11 @@ fn bad_training_input_is_refused_before_the_first_step() {
         place.fails("train --config train.toml", message);
         assert!(!place.path("out").exists(), "nothing was begun");
     };
-    refused("group_size = 2", "group_size = 2\ntemperature = 0.0", "stage[1]: `temperature` is 0, allowed: above 0");
+    refused(
+        "group_size = 2",
+        "group_size = 2\nlearning_rate = 0.0",
+        "stage[1]: `learning_rate` is 0, allowed: above 0",
+    );
     refused(
         "max_length = 24",
         "max_length = 0",
@@ -91,8 +97,11 @@ fn bad_training_input_is_refused_before_the_first_step() {
     );
     place.file("train.toml", &good.replace("batch_size = 3", "batchsize = 3"));
     let (status, _, stderr) = place.care("train --config train.toml");
-    assert!(status == 1 && stderr.contains("train.toml: ") && stderr.contains("unknown field `batchsize`"), "{stderr}");
+    assert!(
+        status == 1 && stderr.contains("train.toml: ") && stderr.contains("did you mean `batch_size`?"),
+        "{stderr}"
+    );
     place.file("train.toml", &good);
-    place.fails("train --config train.toml --resume", "out holds no checkpoint to resume");
+    place.fails("train --config train.toml --resume", "out holds no run to resume");
     place.refuses("train", "--config");
 }

@@ -57,6 +57,11 @@ impl Lora {
         self.a.lazy_shape().dims::<2>()[1]
     }
 
+    /// Whether inputs are dropped in training.
+    pub fn has_dropout(&self) -> bool {
+        self.dropout.prob > 0.0
+    }
+
     /// What the addition is multiplied by.
     pub fn scale(&self) -> f64 {
         self.scale

@@ -157,19 +157,25 @@ impl Tokenizer {
         self.max_length
     }
 
-    /// Writes a `tokenizer.json`, without the length limit.
+    /// The content of a `tokenizer.json`, without the length limit.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    /// When the tokenizer has a part that cannot be written.
+    pub fn to_json(&self) -> Result<String> {
         let mut inner = (*self.inner).clone();
         let write = |inner: &mut tokenizers::Tokenizer| {
             inner.with_truncation(None)?;
             inner.to_string(true)
         };
-        let json = write(&mut inner)
-            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot write {}: {e}", path.display())))?;
-        std::fs::write(path, json).map_err(|e| Error::io("write", path, e))
+        write(&mut inner).map_err(|e| Error::new(ErrorKind::Tokenizer, format!("the tokenizer cannot be written: {e}")))
+    }
+
+    /// Writes a `tokenizer.json`, without the length limit.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, self.to_json()?).map_err(|e| Error::io("write", path, e))
     }
 }
 

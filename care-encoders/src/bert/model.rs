@@ -6,7 +6,9 @@ use care_core::layers::Linear;
 use care_core::{Encoder, TokenBatch};
 
 use super::BertConfig;
-use crate::layers::{AttentionMask, LinearLayers, Mlp, PostNormBlock, PostNormShape, TextEmbeddings, layer_linears};
+use crate::layers::{
+    AttentionMask, Embedding, Mlp, Parts, PostNormBlock, PostNormShape, TextEmbeddings, layer_linears, pick_layers,
+};
 use crate::settings::Settings;
 
 /// BERT, RoBERTa or XLM-RoBERTa without a pooler.
@@ -51,9 +53,26 @@ impl Bert {
     }
 }
 
-impl LinearLayers for Bert {
+impl Parts for Bert {
     fn linears(&mut self) -> Vec<(String, &mut Linear)> {
         layer_linears(&mut self.layers, PostNormBlock::linears)
+    }
+
+    fn keep_layers(&mut self, keep: &[usize]) {
+        pick_layers(&mut self.layers, &mut self.config.num_hidden_layers, keep);
+    }
+
+    fn dropout(&self) -> Option<f64> {
+        Some(self.embeddings.dropout())
+    }
+
+    fn set_dropout(&mut self, probability: f64) {
+        self.embeddings.set_dropout(probability);
+        self.layers.iter_mut().for_each(|layer| layer.set_dropout(probability));
+    }
+
+    fn token_table(&mut self) -> &mut Embedding {
+        self.embeddings.words()
     }
 }
 

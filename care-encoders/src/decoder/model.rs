@@ -7,8 +7,8 @@ use care_core::{Encoder, TokenBatch};
 
 use super::DecoderConfig;
 use crate::layers::{
-    AttentionMask, AttentionShape, Embedding, FeedForward, GatedBias, GatedMlp, LinearLayers, RmsNorm, RotaryTable,
-    SelfAttention, layer_linears,
+    AttentionMask, AttentionShape, Embedding, FeedForward, GatedBias, GatedMlp, Parts, RmsNorm, RotaryTable,
+    SelfAttention, layer_linears, pick_layers,
 };
 
 /// A Qwen2, Qwen3 or Llama decoder without its language-model head.
@@ -72,9 +72,23 @@ impl Decoder {
     }
 }
 
-impl LinearLayers for Decoder {
+impl Parts for Decoder {
     fn linears(&mut self) -> Vec<(String, &mut Linear)> {
         layer_linears(&mut self.layers, |layer| layer.attention.linears().into_iter().chain(layer.mlp.linears()))
+    }
+
+    fn keep_layers(&mut self, keep: &[usize]) {
+        pick_layers(&mut self.layers, &mut self.config.num_hidden_layers, keep);
+    }
+
+    fn dropout(&self) -> Option<f64> {
+        None
+    }
+
+    fn set_dropout(&mut self, _probability: f64) {}
+
+    fn token_table(&mut self) -> &mut Embedding {
+        &mut self.tokens
     }
 }
 

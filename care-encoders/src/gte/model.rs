@@ -7,8 +7,8 @@ use care_core::{Encoder, TokenBatch};
 
 use super::GteConfig;
 use crate::layers::{
-    AttentionMask, GatedBias, GatedMlp, LinearLayers, PostNormBlock, PostNormShape, RotaryTable, TextEmbeddings,
-    layer_linears,
+    AttentionMask, Embedding, GatedBias, GatedMlp, Parts, PostNormBlock, PostNormShape, RotaryTable, TextEmbeddings,
+    layer_linears, pick_layers,
 };
 
 /// GTE without a pooler: the query tower of the paper.
@@ -51,9 +51,26 @@ impl Gte {
     }
 }
 
-impl LinearLayers for Gte {
+impl Parts for Gte {
     fn linears(&mut self) -> Vec<(String, &mut Linear)> {
         layer_linears(&mut self.layers, PostNormBlock::linears)
+    }
+
+    fn keep_layers(&mut self, keep: &[usize]) {
+        pick_layers(&mut self.layers, &mut self.config.num_hidden_layers, keep);
+    }
+
+    fn dropout(&self) -> Option<f64> {
+        Some(self.embeddings.dropout())
+    }
+
+    fn set_dropout(&mut self, probability: f64) {
+        self.embeddings.set_dropout(probability);
+        self.layers.iter_mut().for_each(|layer| layer.set_dropout(probability));
+    }
+
+    fn token_table(&mut self) -> &mut Embedding {
+        self.embeddings.words()
     }
 }
 

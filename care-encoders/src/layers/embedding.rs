@@ -27,6 +27,11 @@ impl Embedding {
         self.weight.val().narrow(0, 0, 1).unsqueeze()
     }
 
+    /// Keeps the table as it is in training.
+    pub(crate) fn freeze(&mut self) {
+        self.weight = self.weight.clone().set_require_grad(false);
+    }
+
     /// Where the table lives, which is where the network computes.
     pub(crate) fn device(&self) -> Device {
         self.weight.device()

@@ -54,6 +54,19 @@ impl TextEmbeddings {
         }
     }
 
+    pub(crate) fn dropout(&self) -> f64 {
+        self.dropout.prob
+    }
+
+    pub(crate) fn set_dropout(&mut self, probability: f64) {
+        self.dropout = DropoutConfig::new(probability).init();
+    }
+
+    /// The vector of every token id.
+    pub(crate) fn words(&mut self) -> &mut Embedding {
+        &mut self.word
+    }
+
     /// Where the network computes.
     pub(crate) fn device(&self) -> Device {
         self.word.device()
@@ -95,6 +108,10 @@ impl<F: FeedForward> PostNormBlock<F> {
             mlp_norm: shape.norm(device),
             dropout: shape.dropout(),
         }
+    }
+
+    pub(crate) fn set_dropout(&mut self, probability: f64) {
+        self.dropout = DropoutConfig::new(probability).init();
     }
 
     pub(crate) fn linears(&mut self) -> impl Iterator<Item = (&'static str, &mut Linear)> {

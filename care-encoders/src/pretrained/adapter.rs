@@ -10,7 +10,7 @@ use care_core::{Error, ErrorKind, Precision, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Uniform};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
@@ -18,7 +18,7 @@ use super::folder::{create_folder, read_json, require_folder, write_json};
 use super::table::WeightTable;
 use super::weights::{HostTensor, write_tensors};
 use crate::AnyEncoder;
-use crate::layers::LinearLayers;
+use crate::layers::Parts;
 
 pub(crate) const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -28,9 +28,10 @@ const WRAPPER: &str = "base_model.model.";
 const ALL_LINEAR: &str = "all-linear";
 
 /// Which linear layers get a low-rank addition, and of what size.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rank of the addition.
+    /// Rank of the addition, at least 1.
     pub rank: usize,
     /// The addition is scaled by `alpha / rank`, or by `alpha / sqrt(rank)` with `rs_lora`.
     pub alpha: f64,
@@ -41,6 +42,12 @@ pub struct LoraConfig {
     pub target_modules: Vec<String>,
     /// Whether the scale is rank-stabilised.
     pub rs_lora: bool,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self::reference()
+    }
 }
 
 impl LoraConfig {
@@ -58,7 +65,11 @@ impl LoraConfig {
         self.alpha / if self.rs_lora { rank.sqrt() } else { rank }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] with the field, its value and what is allowed.
+    pub fn check(&self) -> Result<()> {
         if self.rank == 0 {
             return Err(Error::setting("rank", self.rank, "at least 1"));
         }

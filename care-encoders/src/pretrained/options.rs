@@ -28,6 +28,9 @@ pub struct EncoderOptions {
     /// Whether vectors are normalised; by default they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<bool>,
+    /// The layers that are kept, by index from 0; by default all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<Vec<usize>>,
     /// Number format of weights and activations; by default f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,

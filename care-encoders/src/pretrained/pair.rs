@@ -20,6 +20,8 @@ use crate::{AnyEncoder, EncoderOptions};
 
 /// Our own file of a pair.
 pub(crate) const MANIFEST: &str = "care.json";
+/// What people read of a pair.
+const CARD: &str = "README.md";
 /// Raised when a reader of the older form could misread the newer one.
 const FORMAT: u32 = 2;
 
@@ -99,7 +101,7 @@ pub(crate) fn check_target(folder: &Path) -> Result<()> {
         let name = entry.file_name();
         let known = name.to_str().is_some_and(|name| match entry.path().is_dir() {
             true => is_module_folder(name),
-            false => name == MANIFEST || ROUTER_FILES.contains(&name),
+            false => name == MANIFEST || name == CARD || ROUTER_FILES.contains(&name),
         });
         if !known {
             let message = format!("{}: the folder holds {name:?}, which is no part of a saved pair", folder.display());
@@ -119,6 +121,7 @@ pub(crate) fn save_pair(
     query: &QueryTower<AnyEncoder>,
     document: &DocumentTower<AnyEncoder>,
     provenance: &Value,
+    card: &str,
 ) -> Result<()> {
     check_target(folder)?;
     let (partial, old) = (sibling(folder, "partial"), sibling(folder, "old"));
@@ -128,6 +131,10 @@ pub(crate) fn save_pair(
     let (query, document) = (TowerManifest::of(query), TowerManifest::of(document));
     let manifest = Manifest { format: FORMAT, query, document, provenance: provenance.clone() };
     write_json(&partial.join(MANIFEST), &manifest)?;
+    if !card.is_empty() {
+        let path = partial.join(CARD);
+        std::fs::write(&path, card).map_err(|e| Error::io("write", &path, e))?;
+    }
     write_router(&partial, &routes)?;
     let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(|e| Error::io("rename", from, e));
     if !folder.exists() {

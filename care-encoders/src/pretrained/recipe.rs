@@ -64,8 +64,12 @@ impl Recipe {
     /// As [`load_encoder`], and when the adapter does not fit.
     pub(crate) fn load_encoder(&self, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
         let encoder = load_encoder(&self.transformer, options, device)?;
-        match self.adapter(options) {
-            Some(adapter) => Ok(encoder.with_adapter(adapter)?.merge_lora()),
+        let encoder = match self.adapter(options) {
+            Some(adapter) => encoder.with_adapter(adapter)?.merge_lora(),
+            None => encoder,
+        };
+        match &options.layers {
+            Some(keep) => encoder.with_layers(keep),
             None => Ok(encoder),
         }
     }
@@ -84,6 +88,7 @@ impl Recipe {
         self.transformer == other.transformer
             && self.adapter(options) == other.adapter(other_options)
             && options.precision == other_options.precision
+            && options.layers == other_options.layers
     }
 
     /// The tower of a network whose weights are loaded. Options that are set replace what the folder says.

@@ -3,5 +3,6 @@
 mod example;
 mod jsonl;
 
-pub use example::{Source, TrainingExample};
-pub use jsonl::read_source;
+pub(crate) use example::RowNeeds;
+pub use example::{RowType, Source, TrainingExample};
+pub use jsonl::{read_source, read_sources};

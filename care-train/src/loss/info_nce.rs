@@ -1,28 +1,46 @@
 //! Contrastive loss over in-batch and hard negatives.
 
-use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Tensor, activation::log_softmax};
 
-/// InfoNCE: cross-entropy of each query's similarities to every document of the batch.
-///
-/// Row `i` of `queries` belongs to row `i * group_size` of `documents`, where `group_size` is
-/// `documents / queries`: a positive followed by its hard negatives. Every other row is a negative.
-/// Vectors are compared as they are: the caller normalises them.
-///
-/// # Shapes
-/// `queries [b, dim]`, `documents [b * group_size, dim]` to `[1]`: the mean over queries.
-///
-/// # Panics
-/// When the number of documents is not a multiple of the number of queries.
+use super::{Loss, LossInput};
+
+/// InfoNCE: cross-entropy of each query's similarities to its candidates, the positive being the right one.
 ///
 /// # Reference
-/// CARE, arXiv 2604.10937, both stages; `contrastive` of the published code.
-pub fn info_nce(queries: Tensor<2>, documents: Tensor<2>, temperature: f64) -> Tensor<1> {
-    let [batch, _] = queries.dims();
-    let [rows, _] = documents.dims();
-    assert!(rows.is_multiple_of(batch), "{rows} documents cannot be shared out among {batch} queries");
-    let group_size = rows / batch;
-    let targets: Vec<i64> = (0..batch).map(|query| (query * group_size) as i64).collect();
-    let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [batch, 1]), &queries.device());
-    let logits = queries.matmul(documents.transpose()).div_scalar(temperature);
-    log_softmax(logits, 1).gather(1, targets).mean().neg()
+/// van den Oord et al. 2018, arXiv 1807.03748; CARE, arXiv 2604.10937, both stages (`contrastive` of the
+/// published code). The mask follows Qwen3-Embedding, arXiv 2506.05176, and NV-Retriever, arXiv 2407.15831.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InfoNce {
+    /// What similarities are divided by, above 0.
+    pub temperature: f64,
+    /// Candidates more similar to the query than its positive by more than this are taken for further
+    /// answers and left out. No candidate is left out without it.
+    pub false_negative_margin: Option<f64>,
+}
+
+impl InfoNce {
+    /// Every candidate that is not the positive is a negative.
+    pub fn new(temperature: f64) -> Self {
+        Self { temperature, false_negative_margin: None }
+    }
+}
+
+impl Loss for InfoNce {
+    fn name(&self) -> String {
+        "info-nce".into()
+    }
+
+    fn forward(&self, input: &LossInput) -> Tensor<1> {
+        let (mut similarities, targets) = input.candidates();
+        if let Some(margin) = self.false_negative_margin {
+            let [batch, candidates] = similarities.dims();
+            let fixed = similarities.clone().detach();
+            let positive = fixed.clone().gather(1, targets.clone());
+            let suspects = fixed.greater(positive.expand([batch, candidates]) + margin);
+            let columns = Tensor::arange(0..candidates as i64, &targets.device()).unsqueeze::<2>();
+            let is_positive = columns.expand([batch, candidates]).equal(targets.clone().expand([batch, candidates]));
+            similarities = similarities.mask_fill(suspects.bool_and(is_positive.bool_not()), f64::NEG_INFINITY);
+        }
+        log_softmax(similarities.div_scalar(self.temperature), 1).gather(1, targets).mean().neg()
+    }
 }

@@ -17,10 +17,9 @@ pub fn examples() -> Vec<TrainingExample> {
     subjects
         .iter()
         .enumerate()
-        .map(|(index, subject)| TrainingExample {
-            query: format!("{subject}怎么办"),
-            positives: vec![answer(subject)],
-            negatives: vec![answer(subjects[(index + 1) % 12]), answer(subjects[(index + 5) % 12])],
+        .map(|(index, subject)| {
+            let negatives = vec![answer(subjects[(index + 1) % 12]), answer(subjects[(index + 5) % 12])];
+            TrainingExample::new(format!("{subject}怎么办"), vec![answer(subject)], negatives)
         })
         .collect()
 }
@@ -54,4 +53,17 @@ pub fn pair(dropout: f64) -> AsymmetricEncoder {
         ),
     )
     .unwrap()
+}
+
+/// A retrieval task in BEIR's form: the examples' questions and answers.
+pub fn dev_set(folder: &std::path::Path) {
+    let lines = |row: &dyn Fn(usize, &TrainingExample) -> String| {
+        examples().iter().enumerate().map(|(n, example)| row(n, example) + "\n").collect::<String>()
+    };
+    std::fs::create_dir_all(folder.join("qrels")).unwrap();
+    let write = |name: &str, content: String| std::fs::write(folder.join(name), content).unwrap();
+    write("corpus.jsonl", lines(&|n, example| format!(r#"{{"_id":"d{n}","text":"{}"}}"#, example.positives[0])));
+    write("queries.jsonl", lines(&|n, example| format!(r#"{{"_id":"q{n}","text":"{}"}}"#, example.query)));
+    let judged = lines(&|n, _| format!("q{n}\td{n}\t1"));
+    write("qrels/dev.tsv", format!("query-id\tcorpus-id\tscore\n{judged}"));
 }

@@ -1,0 +1,185 @@
+//! Training that is killed, or finds no room on the disk, loses nothing that was saved.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Place, tiny};
+
+const SUBJECTS: &str = "头痛 发烧 咳嗽 失眠 便秘 鼻炎 贫血 痛风 皮疹 腹泻 牙疼 耳鸣";
+
+/// Data, and a run over the two tiny checkpoints with dropout, whose checkpoints are many.
+fn prepare(place: &Place, texts: usize) {
+    let subjects: Vec<&str> = SUBJECTS.split(' ').collect();
+    let text = |n: usize| format!("{}第{n}天", subjects[n % subjects.len()]);
+    let align: String = (0..texts).map(|n| format!("{{\"query\":\"{0}\",\"pos\":[\"{0}\"]}}\n", text(n))).collect();
+    let row = |subject: &&str| {
+        format!("{{\"query\":\"{subject}怎么办\",\"pos\":[\"{subject}多休息\"],\"neg\":[\"别的病\"]}}\n")
+    };
+    place.file("align.jsonl", &align);
+    place.file("train.jsonl", &subjects.iter().map(row).collect::<String>());
+}
+
+fn configure(place: &Place, output: &str, align_steps: usize) {
+    let config = format!(
+        "output = {output:?}\ncheckpoint_every = 1\n\
+         [model.query]\nencoder = {:?}\noptions = {{ max_length = 24 }}\n\
+         [model.document]\nencoder = {:?}\noptions = {{ max_length = 48 }}\n\
+         [[stage]]\nkind = \"query-alignment\"\ndata = [\"align.jsonl\"]\nbatch_size = 3\nepochs = 5\nmax_steps = {align_steps}\n\
+         query = {{ dropout = 0.2 }}\n\
+         [[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 3\ngroup_size = 2\nepochs = 2\n\
+         document = {{ train = \"lora\", lora = {{ rank = 4, dropout = 0.1 }} }}\n",
+        tiny("bert"),
+        tiny("qwen3")
+    );
+    place.file(&format!("{output}.toml"), &config);
+}
+
+fn start(place: &Place, output: &str, resume: bool) -> Child {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("care"));
+    command.current_dir(place.path("")).args(["train", "--config", &format!("{output}.toml")]);
+    command.args(resume.then_some("--resume")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Kills a run as soon as `seen` says so, without a chance to save. False if it ended before.
+fn kill_when(mut child: Child, seen: impl Fn() -> bool) -> bool {
+    let limit = Instant::now() + Duration::from_secs(120);
+    loop {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if seen() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return true;
+        }
+        assert!(Instant::now() < limit, "the run neither ended nor came to the place where it is killed");
+        std::thread::yield_now();
+    }
+}
+
+fn finish(place: &Place, output: &str) {
+    let (status, _, stderr) = place.care(&format!("train --config {output}.toml --resume"));
+    assert_eq!(status, 0, "{stderr}");
+}
+
+/// The files of a saved pair that hold weights.
+fn weights(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir()) {
+        let path = entry.path().join("model.safetensors");
+        if path.exists() {
+            found.insert(entry.file_name().into_string().unwrap(), fs::read(path).unwrap());
+        }
+    }
+    assert_eq!(found.len(), 2);
+    found
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn straight(place: &Place, align_steps: usize) -> BTreeMap<String, Vec<u8>> {
+    configure(place, "straight", align_steps);
+    let (status, _, stderr) = place.care("train --config straight.toml");
+    assert_eq!(status, 0, "{stderr}");
+    weights(&place.path("straight/model"))
+}
+
+#[test]
+fn a_run_killed_at_any_step_ends_with_the_same_weights() {
+    let place = Place::new();
+    prepare(&place, 30);
+    let expected = straight(&place, 40);
+    let lines = |output: &str| {
+        let log = place.path(&format!("{output}/log.jsonl"));
+        fs::read_to_string(log).map_or(0, |text| text.lines().count())
+    };
+    // 40 steps of the first stage, 8 of the second. Each run is killed twice.
+    for steps in [1, 17, 38] {
+        let output = format!("killed-{steps}");
+        configure(&place, &output, 40);
+        assert!(kill_when(start(&place, &output, false), || lines(&output) >= steps), "killed after {steps} steps");
+        assert!(!place.path(&format!("{output}/model")).exists());
+        assert!(kill_when(start(&place, &output, true), || lines(&output) >= steps + 2), "killed again");
+        finish(&place, &output);
+        assert!(weights(&place.path(&format!("{output}/model"))) == expected, "killed after {steps} steps");
+        assert_eq!(lines(&output), 48, "no step is in the log twice");
+    }
+}
+
+#[test]
+fn a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_weights() {
+    let place = Place::new();
+    prepare(&place, 30);
+    let expected = straight(&place, 6);
+    let partial = |output: &str| {
+        names(&place.path(&format!("{output}/checkpoints"))).into_iter().any(|name| name.ends_with(".partial"))
+    };
+    // Whether the kill comes in time is up to the machine: a few are tried.
+    let mut torn = 0;
+    for attempt in 0..20 {
+        let output = format!("torn-{attempt}");
+        configure(&place, &output, 6);
+        kill_when(start(&place, &output, false), || partial(&output));
+        if partial(&output) {
+            torn += 1;
+            finish(&place, &output);
+            assert!(weights(&place.path(&format!("{output}/model"))) == expected);
+            assert!(!partial(&output), "half a checkpoint does not stay");
+        }
+        if torn == 2 {
+            return;
+        }
+    }
+    panic!("no checkpoint was torn in 20 runs");
+}
+
+#[test]
+fn a_run_killed_while_it_fills_the_teacher_cache_ends_with_the_same_weights() {
+    let place = Place::new();
+    prepare(&place, 1300);
+    let expected = straight(&place, 6);
+    let shards = |output: &str| {
+        let cache = place.path(&format!("{output}/teacher-cache"));
+        names(&cache)
+            .first()
+            .map_or(0, |tower| names(&cache.join(tower)).iter().filter(|name| name.ends_with(".safetensors")).count())
+    };
+    configure(&place, "killed", 6);
+    assert!(kill_when(start(&place, "killed", false), || shards("killed") >= 1));
+    let kept = shards("killed");
+    assert!(kept < 3, "killed in the middle");
+    finish(&place, "killed");
+    assert_eq!(shards("killed"), 3);
+    assert!(weights(&place.path("killed/model")) == expected);
+}
+
+#[test]
+fn a_full_disk_leaves_the_checkpoint_before() {
+    let place = Place::new();
+    prepare(&place, 30);
+    let expected = straight(&place, 6);
+    configure(&place, "full", 6);
+    let checkpoints = place.path("full/checkpoints");
+    let complete = || names(&checkpoints).into_iter().filter(|name| !name.starts_with('.')).collect::<Vec<_>>();
+    assert!(kill_when(start(&place, "full", false), || complete().len() >= 2));
+    let before = complete();
+    // Files may grow to 32 KiB and no further: the log fits, a checkpoint does not.
+    let care = assert_cmd::cargo::cargo_bin!("care");
+    let script = format!("trap '' XFSZ; ulimit -f 32; exec {} train --config full.toml --resume", care.display());
+    let output = Command::new("bash").args(["-c", &script]).current_dir(place.path("")).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: cannot write full/checkpoints/.stage-"), "{stderr}");
+    assert_eq!(complete(), before, "what was saved is still there");
+    assert!(names(&checkpoints).iter().all(|name| !name.ends_with(".partial")), "and nothing else");
+    finish(&place, "full");
+    assert!(weights(&place.path("full/model")) == expected);
+}

@@ -1,0 +1,319 @@
+//! Vectors that outlive the process: what a tower gave once is not computed again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
+
+use crate::{Embeddings, Error, ErrorKind, Result};
+
+/// Names the form of a shard; another form is not read.
+const FORMAT: &str = "care-embeddings-1";
+const KEYS: &str = "keys";
+const VECTORS: &str = "vectors";
+/// Bytes of a text's key: 128 bits of its SHA-256.
+const KEY: usize = 16;
+
+type Key = [u8; KEY];
+
+/// The vectors of texts in a folder, for one tower.
+///
+/// The folder holds a folder for each fingerprint of a tower, and in it shards that are only ever added.
+/// A shard is a safetensors file with `keys` (the first 16 bytes of each text's SHA-256) and `vectors`,
+/// named by its own SHA-256 and moved into place when it is complete. So a shard that was torn or changed
+/// is recognised, two processes can write at once, and one that is killed loses the shard it was writing.
+///
+/// Keys and places are in memory, vectors are read when they are asked for.
+///
+/// ```
+/// # let folder = std::env::temp_dir().join(format!("care-store-{}", std::process::id()));
+/// use care_core::{EmbeddingStore, Embeddings};
+/// let mut store = EmbeddingStore::open(&folder, "a-tower", 2)?;
+/// let mut embed = |texts: &[&str]| Ok(Embeddings::zeros(texts.len(), 2));
+/// assert_eq!(store.fill(&["头痛", "发烧"], &mut embed)?, 2);
+/// assert_eq!(store.fill(&["发烧", "咳嗽"], &mut embed)?, 1);
+/// assert_eq!(store.get(&["咳嗽", "头痛"])?.len(), 2);
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), care_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct EmbeddingStore {
+    folder: PathBuf,
+    fingerprint: String,
+    dim: usize,
+    shards: Vec<Shard>,
+    places: HashMap<Key, Place>,
+    refused: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    file: Mutex<File>,
+    /// Where the first vector begins.
+    start: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    shard: usize,
+    row: usize,
+}
+
+impl EmbeddingStore {
+    /// Opens the part of a store that holds the vectors of one tower, and checks every shard in it.
+    ///
+    /// A shard whose content is not what its name says, or that holds something else, is left out:
+    /// [`EmbeddingStore::refused`] lists it, and its texts are missing.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or made.
+    pub fn open(folder: &Path, fingerprint: &str, dim: usize) -> Result<Self> {
+        let folder = folder.join(fingerprint);
+        fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+        let entries = fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, e))?;
+        let is_shard = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_shard).collect();
+        paths.sort();
+        let fingerprint = fingerprint.to_owned();
+        let (shards, places, refused) = (Vec::new(), HashMap::new(), Vec::new());
+        let mut store = Self { folder, fingerprint, dim, shards, places, refused };
+        for path in paths {
+            if !store.add(&path)? {
+                store.refused.push(path);
+            }
+        }
+        Ok(store)
+    }
+
+    /// The texts that have a vector.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether no text has a vector.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Files that were in the folder when it was opened and are not what they should be.
+    pub fn refused(&self) -> &[PathBuf] {
+        &self.refused
+    }
+
+    /// Whether a text has a vector.
+    pub fn contains(&self, text: &str) -> bool {
+        self.places.contains_key(&key(text))
+    }
+
+    /// The vectors of texts, one row each, in order.
+    ///
+    /// # Errors
+    /// When a text has no vector, or a shard cannot be read.
+    pub fn get<S: AsRef<str>>(&self, texts: &[S]) -> Result<Embeddings> {
+        let mut vectors = Embeddings::zeros(texts.len(), self.dim);
+        let mut bytes = vec![0; 4 * self.dim];
+        for (row, text) in texts.iter().enumerate() {
+            let place = self.places.get(&key(text.as_ref())).ok_or_else(|| {
+                let folder = self.folder.display();
+                Error::new(ErrorKind::Io, format!("{folder}: no vector of text {row} of those asked for"))
+            })?;
+            let shard = &self.shards[place.shard];
+            let mut file = shard.file.lock().unwrap_or_else(PoisonError::into_inner);
+            file.seek(SeekFrom::Start(shard.start + (place.row * bytes.len()) as u64))
+                .and_then(|_| file.read_exact(&mut bytes))
+                .map_err(|e| Error::io("read", &shard.path, e))?;
+            let vector: Vec<f32> =
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            vectors.set(row, &vector);
+        }
+        Ok(vectors)
+    }
+
+    /// Computes the vectors of those texts that lack one and writes them as one shard. Returns how many were
+    /// lacking.
+    ///
+    /// A long list is best given in lots: what a lot has cost is safe when it is done.
+    ///
+    /// # Errors
+    /// What `embed` returns, or when the shard cannot be written.
+    pub fn fill<S: AsRef<str>>(
+        &mut self,
+        texts: &[S],
+        embed: &mut dyn FnMut(&[&str]) -> Result<Embeddings>,
+    ) -> Result<usize> {
+        let named = texts.iter().map(|text| (key(text.as_ref()), text.as_ref()));
+        let lacking: BTreeMap<Key, &str> = named.filter(|(key, _)| !self.places.contains_key(key)).collect();
+        if !lacking.is_empty() {
+            let keys: Vec<Key> = lacking.keys().copied().collect();
+            let texts: Vec<&str> = lacking.into_values().collect();
+            self.append(&keys, &embed(&texts)?)?;
+            return Ok(keys.len());
+        }
+        Ok(0)
+    }
+
+    /// Writes a shard and takes it in.
+    fn append(&mut self, keys: &[Key], vectors: &Embeddings) -> Result<()> {
+        if (vectors.len(), vectors.dim()) != (keys.len(), self.dim) {
+            let (rows, dim) = (vectors.len(), vectors.dim());
+            let message = format!("{rows} vectors of {dim} dimensions for {} texts of {}", keys.len(), self.dim);
+            return Err(Error::new(ErrorKind::Dimension, message));
+        }
+        let bytes: Vec<u8> = vectors.as_array().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let failed = |e: safetensors::SafeTensorError| {
+            Error::new(ErrorKind::Io, format!("cannot write a shard into {}", self.folder.display())).with_source(e)
+        };
+        let views = [
+            (KEYS, TensorView::new(Dtype::U8, vec![keys.len(), KEY], keys.as_flattened()).map_err(failed)?),
+            (VECTORS, TensorView::new(Dtype::F32, vec![keys.len(), self.dim], &bytes).map_err(failed)?),
+        ];
+        let about = [("format", FORMAT), ("fingerprint", &self.fingerprint)];
+        let about = about.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let content = safetensors::serialize(views, Some(HashMap::from(about))).map_err(failed)?;
+        let name = checksum(&content);
+        let path = self.folder.join(format!("{name}.safetensors"));
+        let partial = self.folder.join(format!(".{name}.{}.partial", std::process::id()));
+        fs::write(&partial, &content).map_err(|e| Error::io("write", &partial, e)).inspect_err(|_| {
+            // Half a file is of no use to anyone.
+            fs::remove_file(&partial).ok();
+        })?;
+        fs::rename(&partial, &path).map_err(|e| Error::io("rename", &partial, e))?;
+        if self.add(&path)? { Ok(()) } else { Err(Error::format(&path, "the shard changed while it was written")) }
+    }
+
+    /// Takes a shard in if its content is what its name says.
+    fn add(&mut self, path: &Path) -> Result<bool> {
+        let content = fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        if path.file_stem().and_then(|name| name.to_str()) != Some(checksum(&content).as_str()) {
+            return Ok(false);
+        }
+        let Some((keys, start)) = self.read_shard(&content) else { return Ok(false) };
+        let file = Mutex::new(File::open(path).map_err(|e| Error::io("open", path, e))?);
+        for (row, key) in keys.into_iter().enumerate() {
+            self.places.entry(key).or_insert(Place { shard: self.shards.len(), row });
+        }
+        self.shards.push(Shard { path: path.to_owned(), file, start });
+        Ok(true)
+    }
+
+    /// The keys of a shard and where its vectors begin; `None` if it is no shard of this tower.
+    fn read_shard(&self, content: &[u8]) -> Option<(Vec<Key>, u64)> {
+        let (header, about) = SafeTensors::read_metadata(content).ok()?;
+        let said = about.metadata().as_ref()?;
+        if said.get("format")? != FORMAT || *said.get("fingerprint")? != self.fingerprint {
+            return None;
+        }
+        let file = SafeTensors::deserialize(content).ok()?;
+        let (keys, vectors) = (file.tensor(KEYS).ok()?, file.tensor(VECTORS).ok()?);
+        let rows = keys.shape().first().copied()?;
+        let fits = keys.dtype() == Dtype::U8
+            && keys.shape() == [rows, KEY]
+            && vectors.dtype() == Dtype::F32
+            && vectors.shape() == [rows, self.dim];
+        let start = 8 + header + about.info(VECTORS)?.data_offsets.0;
+        fits.then(|| (keys.data().as_chunks::<KEY>().0.to_vec(), start as u64))
+    }
+}
+
+fn key(text: &str) -> Key {
+    let mut key = [0; KEY];
+    key.copy_from_slice(&Sha256::digest(text)[..KEY]);
+    key
+}
+
+fn checksum(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vector that its text decides.
+    fn embed(texts: &[&str]) -> Result<Embeddings> {
+        let mut vectors = Embeddings::zeros(texts.len(), 2);
+        for (row, text) in texts.iter().enumerate() {
+            vectors.set(row, &[text.len() as f32, f32::from(text.as_bytes()[0])]);
+        }
+        Ok(vectors)
+    }
+
+    fn fill(store: &mut EmbeddingStore, texts: &[&str]) -> usize {
+        texts.chunks(3).map(|lot| store.fill(lot, &mut |texts| embed(texts)).expect("filled")).sum()
+    }
+
+    fn shards(folder: &Path) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder).expect("read").flatten().map(|e| e.path()).collect();
+        paths.sort();
+        paths
+    }
+
+    const TEXTS: [&str; 8] = ["a", "bb", "ccc", "dddd", "eeeee", "f", "gg", "bb"];
+
+    #[test]
+    fn what_was_filled_is_there_for_the_next_process() {
+        let place = tempfile::tempdir().expect("a folder");
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!(fill(&mut store, &TEXTS), 7);
+        let store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!((store.len(), store.refused().len()), (7, 0));
+        assert_eq!(store.get(&["eeeee", "a", "eeeee"]).expect("read"), embed(&["eeeee", "a", "eeeee"]).expect("made"));
+        let error = store.get(&["a", "never"]).expect_err("no vector").to_string();
+        assert!(error.ends_with("tower: no vector of text 1 of those asked for"), "{error}");
+        assert!(EmbeddingStore::open(place.path(), "another", 2).expect("opened").is_empty());
+    }
+
+    #[test]
+    fn a_torn_changed_or_foreign_shard_is_left_out_and_computed_again() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = place.path().join("tower");
+        fill(&mut EmbeddingStore::open(place.path(), "tower", 2).expect("opened"), &TEXTS);
+        let paths = shards(&folder);
+        assert_eq!(paths.len(), 3);
+        let mut bytes = fs::read(&paths[0]).expect("read");
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&paths[0], &bytes).expect("written");
+        let torn = fs::read(&paths[1]).expect("read");
+        fs::write(&paths[1], &torn[..torn.len() / 2]).expect("written");
+        fill(&mut EmbeddingStore::open(place.path(), "other", 2).expect("opened"), &["foreign"]);
+        let foreign = shards(&place.path().join("other")).remove(0);
+        fs::copy(&foreign, folder.join(foreign.file_name().expect("a name"))).expect("copied");
+
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!(store.refused().len(), 3);
+        assert!(store.len() < 5 && !store.contains("foreign"));
+        assert_eq!(fill(&mut store, &TEXTS), 7 - store.shards[0].rows(&store));
+        assert_eq!(store.get(&TEXTS).expect("read"), embed(&TEXTS).expect("made"));
+    }
+
+    impl Shard {
+        /// Texts whose vector was there before anything was filled.
+        fn rows(&self, store: &EmbeddingStore) -> usize {
+            store.places.values().filter(|place| store.shards[place.shard].path == self.path).count()
+        }
+    }
+
+    #[test]
+    fn two_writers_at_once_keep_each_others_shards() {
+        let place = tempfile::tempdir().expect("a folder");
+        let texts: Vec<String> = (0..60).map(|n| format!("text {n}")).collect();
+        std::thread::scope(|scope| {
+            for part in [&texts[..40], &texts[20..]] {
+                scope.spawn(|| {
+                    let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+                    for lot in part.chunks(5) {
+                        store.fill(lot, &mut |texts| embed(texts)).expect("filled");
+                    }
+                });
+            }
+        });
+        let store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!((store.len(), store.refused().len()), (60, 0));
+    }
+}

@@ -1,0 +1,57 @@
+//! What decides a tower's vectors, as one number.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use care_core::layers::ParameterPath;
+use care_core::{Result, Text, Tower};
+use sha2::{Digest, Sha256};
+
+use crate::AnyEncoder;
+use crate::layers::Parts;
+
+/// A SHA-256, in hexadecimal, over everything that decides the vector a tower gives a prepared text:
+/// architecture, every weight in its number format, low-rank additions, head, tokenizer and length limit.
+///
+/// The instruction is no part of it, since it is a part of the prepared text; neither is the device. Two
+/// towers that agree in it give the same vectors, up to the rounding of their devices.
+///
+/// # Errors
+/// When the tokenizer cannot be serialised.
+pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String> {
+    struct Weights {
+        digest: Sha256,
+        path: ParameterPath,
+    }
+    impl ModuleVisitor for Weights {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let data = param.val().into_data();
+            update(&mut self.digest, &format!("{} {:?} {:?}", self.path.join(), data.shape(), data.dtype()));
+            self.digest.update(data.as_bytes());
+        }
+    }
+    let network = tower.network();
+    let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default() };
+    update(&mut weights.digest, "care-tower-1");
+    update(&mut weights.digest, &network.encoder().config().to_json().to_string());
+    update(&mut weights.digest, &format!("{:?}", network.head()));
+    update(&mut weights.digest, &tower.tokenizer().max_length().to_string());
+    update(&mut weights.digest, &tower.tokenizer().to_json()?);
+    for (name, linear) in network.encoder().clone().linears() {
+        if let Some(lora) = linear.lora() {
+            update(&mut weights.digest, &format!("{name} {}", lora.scale()));
+        }
+    }
+    network.visit(&mut weights);
+    Ok(weights.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn update(digest: &mut Sha256, text: &str) {
+    digest.update(text.len().to_le_bytes());
+    digest.update(text);
+}

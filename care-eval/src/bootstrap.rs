@@ -1,0 +1,68 @@
+//! How far a mean over queries may be from the mean over all queries that could have been asked.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+/// A confidence interval of a mean.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Interval {
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+/// The percentile bootstrap of a mean: values are drawn with replacement, as many as there are, `resamples`
+/// times; the interval holds the middle `level` of the means. `None` without a value or without a resample.
+///
+/// Values of the differences of two systems on the same queries give the interval of their mean difference.
+///
+/// ```
+/// let interval = care_eval::bootstrap_interval(&[0.0, 1.0, 1.0, 0.5], 0.95, 1000, 42).unwrap();
+/// assert!(interval.low < 0.625 && 0.625 < interval.high);
+/// ```
+///
+/// # Reference
+/// Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+pub fn bootstrap_interval(values: &[f64], level: f64, resamples: usize, seed: u64) -> Option<Interval> {
+    if values.is_empty() || resamples == 0 {
+        return None;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draw = || values[rng.random_range(0..values.len())];
+    let mut means: Vec<f64> =
+        (0..resamples).map(|_| (0..values.len()).map(|_| draw()).sum::<f64>() / values.len() as f64).collect();
+    means.sort_by(f64::total_cmp);
+    let at = |share: f64| means[((share * (resamples - 1) as f64).round() as usize).min(resamples - 1)];
+    let tail = (1.0 - level.clamp(0.0, 1.0)) / 2.0;
+    Some(Interval { low: at(tail), high: at(1.0 - tail) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_is_that_of_the_normal_distribution_for_many_values() {
+        // 400 values of a uniform distribution: the mean's standard error is 1 / sqrt(12 * 400).
+        let values: Vec<f64> = (0..400).map(|n| (f64::from(n) + 0.5) / 400.0).collect();
+        let interval = bootstrap_interval(&values, 0.95, 20_000, 1).expect("values");
+        let reach = 1.96 / (12.0f64 * 400.0).sqrt();
+        assert!((interval.low - (0.5 - reach)).abs() < 0.002, "{interval:?}");
+        assert!((interval.high - (0.5 + reach)).abs() < 0.002, "{interval:?}");
+    }
+
+    #[test]
+    fn the_seed_decides_and_edges_are_defined() {
+        let values = [0.1, 0.9, 0.4, 0.33, 0.71, 0.57, 0.06];
+        let interval = |seed| bootstrap_interval(&values, 0.9, 500, seed);
+        assert_eq!(interval(3), interval(3));
+        assert_ne!(interval(3), interval(4));
+        assert_eq!(bootstrap_interval(&[0.5; 7], 0.95, 10, 0), Some(Interval { low: 0.5, high: 0.5 }));
+        assert_eq!(bootstrap_interval(&[], 0.95, 10, 0), None);
+        assert_eq!(bootstrap_interval(&values, 0.95, 0, 0), None);
+        let whole = bootstrap_interval(&values, 1.0, 2000, 0).expect("values");
+        assert!(whole.low < 0.2 && whole.high > 0.7, "{whole:?}");
+    }
+}

@@ -1,0 +1,137 @@
+//! What a trained pair says of itself: a model card for people, provenance for programs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use care_core::Role;
+use serde_json::{Value, json};
+
+use crate::config::{CheckedStage, CheckedTrainConfig, TrainMode};
+use crate::dataset::Source;
+use crate::log::Line;
+
+/// What is noted in a trained pair's `care.json`.
+pub(crate) fn provenance(config: &CheckedTrainConfig, fingerprint: &str, started_from: Value) -> Value {
+    let stages: Vec<Value> = config
+        .stages()
+        .iter()
+        .map(|stage| {
+            let (epochs, batch, rate) = (stage.epochs, stage.batch_size, stage.learning_rate);
+            json!({"kind": stage.kind, "epochs": epochs, "batch_size": batch, "learning_rate": rate})
+        })
+        .collect();
+    let mut note = json!({
+        "trained_by": concat!("care-train ", env!("CARGO_PKG_VERSION")),
+        "seed": config.seed,
+        "fingerprint": fingerprint,
+        "stages": stages,
+    });
+    if !started_from.is_null() {
+        note["started_from"] = started_from;
+    }
+    note
+}
+
+/// A README for the folder of a trained pair.
+pub(crate) fn card(config: &CheckedTrainConfig, sources: &[Vec<Source>], lines: &[Line]) -> String {
+    let mut card = String::from(
+        "---\nlibrary_name: sentence-transformers\ntags:\n- sentence-transformers\n- asymmetric-retrieval\n- care\n---\n\n\
+         # An asymmetric retriever\n\n\
+         Queries and documents are encoded by two networks that share a vector space. Similarity is the dot \
+         product.\n\n\
+         ```rust\n\
+         use care_core::{Device, Embedder};\n\
+         let pair = care_encoders::AsymmetricEncoder::load(\"FOLDER\".as_ref(), &Device::Cpu.open()?)?;\n\
+         let vectors = pair.embed_queries(&[\"QUERY\".into()])?;\n\
+         ```\n\n\
+         ```python\n\
+         from sentence_transformers import SentenceTransformer\n\
+         vectors = SentenceTransformer(\"FOLDER\").encode_query([\"QUERY\"])\n\
+         ```\n",
+    );
+    // Writing to a string does not fail.
+    write_training(&mut card, config, sources, lines).ok();
+    card
+}
+
+fn write_training(
+    card: &mut String,
+    config: &CheckedTrainConfig,
+    sources: &[Vec<Source>],
+    lines: &[Line],
+) -> std::fmt::Result {
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(card, "\n## Training\n\nTrained by care-train {version}, seed {}, from:\n", config.seed)?;
+    let model = &config.model;
+    if let Some(pair) = &model.pair {
+        writeln!(card, "- both towers: `{}`", pair.display())?;
+    }
+    for (role, tower) in [("query", &model.query), ("document", &model.document)] {
+        if let Some(tower) = tower {
+            let layers =
+                tower.options.layers.as_ref().map_or_else(String::new, |layers| format!(", layers {layers:?}"));
+            writeln!(card, "- {role} tower: `{}`{layers}", tower.encoder.display())?;
+        }
+    }
+    for (index, (stage, sources)) in config.stages().iter().zip(sources).enumerate() {
+        writeln!(card, "\n### Stage {}: {}\n", index + 1, stage.kind.as_str())?;
+        for source in sources {
+            writeln!(card, "- data: `{}`, {} rows", source.name(), source.examples().len())?;
+        }
+        for (name, value) in settings(stage) {
+            writeln!(card, "- {name}: {value}")?;
+        }
+        write_course(card, index, lines)?;
+    }
+    writeln!(card, "\nThe configuration:\n\n```toml\n{}```", toml::to_string(&**config).unwrap_or_default())
+}
+
+/// How a stage went.
+fn write_course(card: &mut String, index: usize, lines: &[Line]) -> std::fmt::Result {
+    let of_stage = || lines.iter().filter(|line| line.place().0 == index);
+    let steps: Vec<_> =
+        of_stage().filter_map(|line| if let Line::Step(step) = line { Some(step) } else { None }).collect();
+    if let (Some(first), Some(last)) = (steps.first(), steps.last()) {
+        let seconds: f64 = steps.iter().map(|step| step.seconds).sum();
+        writeln!(card, "- steps: {} in {seconds:.0} s", last.step)?;
+        writeln!(card, "- loss: {:.4} at the first step, {:.4} at the last", first.loss, last.loss)?;
+    }
+    let scores: Vec<_> =
+        of_stage().filter_map(|line| if let Line::Evaluation(score) = line { Some(score) } else { None }).collect();
+    if scores.is_empty() {
+        return Ok(());
+    }
+    writeln!(card, "\n| step | dev score | best so far |\n|---:|---:|---|")?;
+    for score in scores {
+        writeln!(card, "| {} | {:.4} | {} |", score.step, score.score, if score.best { "yes" } else { "" })?;
+    }
+    Ok(())
+}
+
+/// The settings of a stage that readers ask for first.
+fn settings(stage: &CheckedStage) -> BTreeMap<&'static str, String> {
+    let losses: Vec<String> = stage
+        .loss
+        .iter()
+        .map(|loss| {
+            let name = serde_json::to_value(loss.kind).ok();
+            let name = name.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned();
+            let temperature = loss.temperature.map_or_else(String::new, |value| format!(" at temperature {value}"));
+            format!("{} x {name}{temperature}", loss.weight)
+        })
+        .collect();
+    let mut settings = BTreeMap::from([
+        ("batch", format!("{} queries, groups of {}", stage.batch_size, stage.group_size)),
+        ("epochs", stage.epochs.to_string()),
+        ("losses", losses.join(", ")),
+    ]);
+    for (name, role) in [("query tower", Role::Query), ("document tower", Role::Document)] {
+        let what = match stage.mode(role) {
+            TrainMode::Frozen => "frozen".to_owned(),
+            TrainMode::Full => format!("all weights, learning rate {}", stage.learning_rate(role)),
+            TrainMode::Lora => format!("low-rank additions, learning rate {}", stage.learning_rate(role)),
+        };
+        settings.insert(name, what);
+    }
+    settings
+}

@@ -1,0 +1,60 @@
+//! Scores while training.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use care_core::{Document, Embedder, Embeddings, Query, Result};
+use care_encoders::DEFAULT_TOKEN_BUDGET;
+use cmedteb::{StsMode, Task, evaluate, load};
+
+use crate::towers::Towers;
+
+/// The tasks that are scored.
+pub(crate) struct DevSet {
+    tasks: Vec<Task>,
+}
+
+impl DevSet {
+    /// Reads a task folder.
+    ///
+    /// # Errors
+    /// As [`cmedteb::load`].
+    pub(crate) fn load(folder: &Path) -> Result<Self> {
+        Ok(Self { tasks: load(folder)? })
+    }
+
+    /// The main score of each task.
+    ///
+    /// # Errors
+    /// When a text cannot be encoded or a score is not defined.
+    pub(crate) fn scores(&self, towers: &Towers) -> Result<BTreeMap<String, f64>> {
+        let score = |task: &Task| {
+            let outcome = evaluate(task, towers, StsMode::default(), &mut |_| {})?;
+            Ok((task.name().to_owned(), outcome.main_score()))
+        };
+        self.tasks.iter().map(score).collect()
+    }
+}
+
+/// The towers as they are in the middle of a stage, without graphs or dropout.
+impl Embedder for Towers {
+    fn embedding_dim(&self) -> usize {
+        self.document.embedding_dim()
+    }
+
+    fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
+        let network = if self.shared { self.document.network() } else { self.query.network() };
+        self.query.clone().map_network(|_| network.valid()).embed(queries, DEFAULT_TOKEN_BUDGET)
+    }
+
+    fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
+        match &self.teacher {
+            Some(store) => {
+                let texts: Vec<String> = documents.iter().map(|text| self.document.instruction().apply(text)).collect();
+                self.known_vectors(store, &texts)
+            }
+            None => self.document.clone().map_network(|network| network.valid()).embed(documents, DEFAULT_TOKEN_BUDGET),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The frozen tower's vectors, computed once and kept.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Mutex;
+
+use care_core::{EmbeddingStore, Result};
+use care_encoders::tower_fingerprint;
+
+use crate::dataset::Source;
+use crate::towers::{Towers, prepare};
+
+/// Texts of a shard: what a kill costs at most.
+const SHARD: usize = 512;
+
+/// The texts of a stage that the frozen document tower reads, in lots of similar length.
+///
+/// Lots follow from the texts alone, so that a run that was killed while it filled the store computes the
+/// same lots when it goes on, to the last bit.
+pub(crate) struct TeacherTexts {
+    texts: Vec<String>,
+    next: usize,
+}
+
+impl TeacherTexts {
+    /// Texts of a stage's rows, queries only where the document tower reads them too.
+    pub(crate) fn new(towers: &Towers, sources: &[Source], queries: bool, negatives: bool) -> Self {
+        let mut texts = BTreeSet::new();
+        for example in sources.iter().flat_map(Source::examples) {
+            texts.extend(queries.then_some(&example.query));
+            texts.extend(&example.positives);
+            texts.extend(example.negatives.iter().filter(|_| negatives));
+        }
+        let texts: Vec<String> = texts.into_iter().cloned().collect();
+        let mut texts = prepare(towers.document.instruction(), &texts);
+        texts.sort_by_key(|text| (text.len(), text.clone()));
+        Self { texts, next: 0 }
+    }
+
+    /// How many texts there are.
+    pub(crate) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Computes what the next lot lacks. The texts that have been seen to, or `None` when all are.
+    ///
+    /// # Errors
+    /// When a text cannot be encoded or a shard cannot be written.
+    pub(crate) fn fill_next(&mut self, towers: &Towers, store: &Mutex<EmbeddingStore>) -> Result<Option<usize>> {
+        let lot = &self.texts[self.next..self.texts.len().min(self.next + SHARD)];
+        if lot.is_empty() {
+            return Ok(None);
+        }
+        towers.known_vectors(store, lot)?;
+        self.next += lot.len();
+        Ok(Some(self.next))
+    }
+}
+
+/// The store of a frozen document tower's vectors.
+///
+/// # Errors
+/// When the folder cannot be read or made.
+pub(crate) fn open_store(folder: &Path, towers: &Towers) -> Result<EmbeddingStore> {
+    EmbeddingStore::open(folder, &tower_fingerprint(&towers.document)?, towers.document.embedding_dim())
+}

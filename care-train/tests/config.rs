@@ -1,0 +1,226 @@
+//! What a configuration file may say, and what it is told when it says something else.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+
+use care_core::Role;
+use care_train::{LossKind, StageKind, TrainConfig, TrainMode};
+
+const HEAD: &str =
+    "output = \"out\"\n[model]\npair = \"pair\"\n[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"a.jsonl\"]\n";
+const ALIGN: &str =
+    "output = \"out\"\n[model]\npair = \"pair\"\n[[stage]]\nkind = \"query-alignment\"\ndata = [\"a.jsonl\"]\n";
+
+fn refusal(text: &str) -> String {
+    text.parse::<TrainConfig>().and_then(TrainConfig::check).expect_err(text).to_string()
+}
+
+#[test]
+fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
+    for (line, message) in [
+        ("epochs = 0", "`epochs` is 0, allowed: at least 1"),
+        ("max_steps = 0", "`max_steps` is 0, allowed: at least 1"),
+        ("batch_size = 0", "`batch_size` is 0, allowed: at least 1"),
+        ("group_size = 0", "`group_size` is 0, allowed: at least 1"),
+        ("accumulation = 0", "`accumulation` is 0, allowed: at least 1"),
+        ("grad_cache = 0", "`grad_cache` is 0, allowed: at least 1"),
+        ("learning_rate = -1.0", "`learning_rate` is -1, allowed: above 0"),
+        ("learning_rate = nan", "`learning_rate` is NaN, allowed: above 0"),
+        ("max_grad_norm = 0.0", "`max_grad_norm` is 0, allowed: above 0"),
+        ("weight_decay = -0.1", "`weight_decay` is -0.1, allowed: at least 0"),
+        ("weight_decay = inf", "`weight_decay` is inf, allowed: at least 0"),
+        ("warmup_ratio = 1.5", "`warmup_ratio` is 1.5, allowed: 0 to 1"),
+        (
+            "prompt_template = \"{text}\"",
+            "`prompt_template` is \"{text}\", allowed: a text with {prompt} once and {text} once",
+        ),
+        ("loss = [{ kind = \"info-nce\", weight = 0.0 }]", "loss[0]: `weight` is 0, allowed: above 0"),
+        ("loss = [{ kind = \"info-nce\", temperature = 0.0 }]", "loss[0]: `temperature` is 0, allowed: above 0"),
+        (
+            "loss = [{ kind = \"info-nce\", teacher_temperature = 1.0 }]",
+            "loss[0]: `teacher_temperature` is 1, allowed: only set for distillation",
+        ),
+        (
+            "loss = [{ kind = \"distillation\", teacher_temperature = 0.0 }]",
+            "loss[0]: `teacher_temperature` is 0, allowed: above 0",
+        ),
+        (
+            "loss = [{ kind = \"distillation\", false_negative_margin = 0.1 }]",
+            "loss[0]: `false_negative_margin` is 0.1, allowed: only set for info-nce",
+        ),
+        (
+            "loss = [{ kind = \"info-nce\", false_negative_margin = 3.0 }]",
+            "loss[0]: `false_negative_margin` is 3, allowed: -2 to 2",
+        ),
+        (
+            "loss = [{ kind = \"info-nce\", dims = [64, 32] }]",
+            "loss[0]: `dims` is [64, 32], allowed: ascending, each at least 1",
+        ),
+        (
+            "loss = [{ kind = \"info-nce\", dims = [32, 64], dim_weights = [1.0] }]",
+            "loss[0]: `dim_weights` is [1.0], allowed: one for each of 2 dims",
+        ),
+        (
+            "loss = [{ kind = \"info-nce\", dims = [32], dim_weights = [0.0] }]",
+            "loss[0]: `dim_weights` is [0.0], allowed: at least 0 each, one of them above",
+        ),
+        (
+            "loss = [{ kind = \"embedding-mse\" }]",
+            "`loss[0].kind` is \"embedding-mse\", allowed: info-nce, distillation in joint-finetuning stages",
+        ),
+        (
+            "query = { train = \"frozen\" }\ndocument = { train = \"frozen\" }",
+            "`document.train` is \"frozen\", allowed: full or lora, since the query tower is frozen",
+        ),
+        ("document = { learning_rate = 0.0 }", "`document.learning_rate` is 0, allowed: above 0"),
+        (
+            "document = { train = \"frozen\", learning_rate = 1e-4 }",
+            "`document.learning_rate` is 0.0001, allowed: not set for a frozen tower",
+        ),
+        ("query = { dropout = 1.0 }", "`query.dropout` is 1, allowed: 0 to below 1"),
+        (
+            "query = { train = \"frozen\", dropout = 0.1 }",
+            "`query.dropout` is 0.1, allowed: not set for a frozen tower",
+        ),
+        (
+            "document = { train = \"lora\", freeze_token_table = true }",
+            "`document.freeze_token_table` is true, allowed: only set with train = \"full\"",
+        ),
+        ("document = { lora = { rank = 4 } }", "`document.lora` is set, allowed: only set with train = \"lora\""),
+        ("document = { train = \"lora\", lora = { rank = 0 } }", "document.lora: `rank` is 0, allowed: at least 1"),
+        (
+            "document = { train = \"lora\", lora = { dropout = 1.0 } }",
+            "document.lora: `dropout` is 1, allowed: 0 to below 1",
+        ),
+    ] {
+        assert_eq!(refusal(&format!("{HEAD}{line}\n")), format!("stage[0]: {message}"));
+    }
+    for (line, message) in [
+        (
+            "loss = [{ kind = \"distillation\" }]",
+            "`loss[0].kind` is \"distillation\", allowed: info-nce, embedding-mse, cosine in query-alignment stages",
+        ),
+        (
+            "prompt_template = \"{prompt}{text}\"",
+            "`prompt_template` is \"{prompt}{text}\", allowed: not set in query-alignment stages, whose texts have no task",
+        ),
+        (
+            "query = { train = \"frozen\" }",
+            "`query.train` is \"frozen\", allowed: full or lora in query-alignment stages",
+        ),
+        (
+            "document = { train = \"full\" }",
+            "`document` is set, but query-alignment stages do not train the document tower by itself",
+        ),
+    ] {
+        assert_eq!(refusal(&format!("{ALIGN}{line}\n")), format!("stage[0]: {message}"));
+    }
+}
+
+#[test]
+fn rules_of_the_whole_run() {
+    let stage = "[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"a\"]\n";
+    for (text, message) in [
+        (
+            "output = \"o\"\n[model]\npair = \"p\"\n".to_owned(),
+            "`stage` is empty, allowed: at least one [[stage]] table",
+        ),
+        (
+            "output = \"o\"\n[model]\npair = \"p\"\n[[stage]]\nkind = \"joint-finetuning\"\n".to_owned(),
+            "`stage[0].data` is empty, allowed: at least one file",
+        ),
+        (
+            format!("output = \"o\"\n[model]\n{stage}"),
+            "`model` is ambiguous, allowed: either `pair`, or both `query` and `document`",
+        ),
+        (format!("keep_checkpoints = 0\n{HEAD}"), "`keep_checkpoints` is 0, allowed: at least 1"),
+        (
+            format!("cache_teacher = false\ncache = \"c\"\n{HEAD}"),
+            "`cache` is c, allowed: not set with cache_teacher = false",
+        ),
+        (format!("{HEAD}[evaluation]\ndata = \"dev\"\nevery = 0\n"), "`evaluation.every` is 0, allowed: at least 1"),
+        (
+            format!("{HEAD}[evaluation]\ndata = \"dev\"\npatience = 0\n"),
+            "`evaluation.patience` is 0, allowed: at least 1",
+        ),
+    ] {
+        assert_eq!(refusal(&text), message);
+    }
+}
+
+#[test]
+fn a_file_says_where_it_is_wrong_and_what_was_probably_meant() {
+    for (line, parts) in [
+        ("temprature = 1.0", vec!["line 7", "unknown field `temprature`"]),
+        ("batchsize = 8", vec!["line 7", "did you mean `batch_size`?"]),
+        ("batch_size = \"8\"", vec!["line 7", "invalid type: string \"8\", expected usize"]),
+        ("preset = \"reference-stage3\"", vec!["unknown variant `reference-stage3`", "did you mean `reference-stage"]),
+        ("loss = [{ kind = \"infonce\" }]", vec!["line 7", "did you mean `info-nce`?"]),
+        ("loss = [{ kind = \"info-nce\", margin = 1.0 }]", vec!["line 7", "unknown field `margin`"]),
+        ("document = { train = \"loar\" }", vec!["line 7", "did you mean `lora`?"]),
+        ("schedule = \"cosin\"", vec!["line 7", "did you mean `cosine`?"]),
+        ("= 3", vec!["line 7"]),
+    ] {
+        let message = format!("{HEAD}{line}\n").parse::<TrainConfig>().expect_err(line).to_string();
+        for part in parts {
+            assert!(message.contains(part), "{line}: {message}");
+        }
+    }
+    let kind = HEAD.replace("joint-finetuning", "joint-finetunning");
+    let message = kind.parse::<TrainConfig>().unwrap_err().to_string();
+    assert!(message.contains("line 5") && message.ends_with("did you mean `joint-finetuning`?"), "{message}");
+    let message = HEAD.replace("pair =", "pear =").parse::<TrainConfig>().unwrap_err().to_string();
+    assert!(message.contains("line 3") && message.ends_with("did you mean `pair`?"), "{message}");
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.toml");
+    let text = format!("cache = \"c\"\n{HEAD}[evaluation]\ndata = \"dev\"\n");
+    std::fs::write(&path, text).unwrap();
+    let config = TrainConfig::from_file(&path).unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    assert_eq!(config.output, inside("out"));
+    assert_eq!(config.model.pair, Some(inside("pair")));
+    assert_eq!(config.stage[0].data, [inside("a.jsonl")]);
+    assert_eq!(config.cache, Some(inside("c")));
+    assert_eq!(config.evaluation.as_ref().unwrap().data, inside("dev"));
+    assert!(config.check().is_ok());
+    let error = TrainConfig::from_file(Path::new("none.toml")).unwrap_err().to_string();
+    assert_eq!(error, "cannot read none.toml");
+}
+
+#[test]
+fn a_preset_gives_what_the_stage_leaves_out() {
+    let text = "output = \"o\"\n[model]\npair = \"p\"\n[[stage]]\npreset = \"reference-stage1\"\ndata = [\"a\"]\n\
+        [[stage]]\npreset = \"reference-stage2\"\ndata = [\"a\"]\nbatch_size = 24\n[stage.document.lora]\nrank = 8\n";
+    let config = text.parse::<TrainConfig>().unwrap().check().unwrap();
+    let [first, second] = config.stages() else { panic!("two stages") };
+    assert_eq!((first.kind, first.epochs, first.batch_size, first.group_size), (StageKind::QueryAlignment, 2, 320, 1));
+    assert_eq!((first.learning_rate, first.warmup_ratio, first.weight_decay), (1e-4, 0.05, 0.05));
+    let losses = |stage: &care_train::CheckedStage| {
+        stage.loss.iter().map(|loss| (loss.kind, loss.temperature, loss.weight)).collect::<Vec<_>>()
+    };
+    assert_eq!(losses(first), [(LossKind::InfoNce, Some(0.1), 1.0), (LossKind::EmbeddingMse, None, 1.0)]);
+    assert_eq!((second.kind, second.epochs, second.group_size), (StageKind::JointFinetuning, 1, 8));
+    assert_eq!(second.batch_size, 24, "what the stage says goes before the preset");
+    assert_eq!(losses(second), [(LossKind::InfoNce, Some(0.02), 1.0)]);
+    assert_eq!((second.mode(Role::Query), second.mode(Role::Document)), (TrainMode::Full, TrainMode::Lora));
+    let lora = second.document.lora.clone().unwrap();
+    assert_eq!((lora.rank, lora.alpha, lora.dropout, lora.target_modules.len()), (8, 64.0, 0.1, 7));
+    // What was read is written in the same form.
+    let again: TrainConfig = toml::to_string(&*config).unwrap().parse().unwrap();
+    assert_eq!(again.check().unwrap().stages(), config.stages());
+}
+
+#[test]
+fn defaults_follow_the_kind_of_a_stage() {
+    let losses = |text: &str| {
+        let config = text.parse::<TrainConfig>().unwrap().check().unwrap();
+        config.stages()[0].loss.iter().map(|loss| (loss.kind, loss.temperature)).collect::<Vec<_>>()
+    };
+    assert_eq!(losses(ALIGN), [(LossKind::InfoNce, Some(0.1)), (LossKind::EmbeddingMse, None)]);
+    assert_eq!(losses(HEAD), [(LossKind::InfoNce, None)]);
+}

@@ -1,0 +1,197 @@
+//! Whole runs: what they leave in their folder.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use care_core::Result;
+use care_train::{CheckedTrainConfig, EvaluationReport, Event, Loss, LossInput, Outcome, Run, StepReport, TrainConfig};
+
+/// A pair, alignment and training rows, a dev set.
+fn prepare(folder: &Path) {
+    common::pair(0.0).save(&folder.join("pair")).unwrap();
+    let (mut align, mut train) = (String::new(), String::new());
+    for example in common::examples() {
+        align += &format!("{}\n", serde_json::json!({"query": example.query, "pos": [example.query]}));
+        align += &format!("{}\n", serde_json::json!({"query": example.positives[0], "pos": [example.positives[0]]}));
+        let row = serde_json::json!({"query": example.query, "pos": example.positives, "neg": example.negatives});
+        train += &format!("{row}\n");
+    }
+    fs::write(folder.join("align.jsonl"), align).unwrap();
+    fs::write(folder.join("train.jsonl"), train).unwrap();
+    common::dev_set(&folder.join("dev"));
+}
+
+fn config(folder: &Path, name: &str, head: &str, stages: &str) -> CheckedTrainConfig {
+    let path = folder.join(format!("{name}.toml"));
+    fs::write(&path, format!("output = \"{name}\"\n{head}\n[model]\npair = \"pair\"\n{stages}")).unwrap();
+    TrainConfig::from_file(&path).unwrap().check().unwrap()
+}
+
+/// Runs to the end; every step and every score.
+fn run(config: &CheckedTrainConfig) -> (Vec<StepReport>, Vec<EvaluationReport>, usize) {
+    let (mut steps, mut scores, mut taught) = (Vec::new(), Vec::new(), 0);
+    let outcome = Run::new(config).start(&mut |event| {
+        match event {
+            Event::Step(report) => steps.push(report.clone()),
+            Event::Evaluation(report) => scores.push(report.clone()),
+            Event::Teacher(report) => taught = report.done,
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(outcome.unwrap(), Outcome::Finished { .. }));
+    (steps, scores, taught)
+}
+
+const ALIGN: &str = "[[stage]]\nkind = \"query-alignment\"\ndata = [\"align.jsonl\"]\nbatch_size = 6\nepochs = 8\nlearning_rate = 5e-3\n";
+
+#[test]
+fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let (without, _, taught) = run(&config(folder, "without", "cache_teacher = false", ALIGN));
+    assert_eq!(taught, 0);
+    let (cold, _, taught) = run(&config(folder, "cold", "cache = \"cache\"", ALIGN));
+    assert_eq!(taught, 24);
+    let shards = || {
+        let tower = fs::read_dir(folder.join("cache")).unwrap().next().unwrap().unwrap().path();
+        let mut shards: Vec<_> = fs::read_dir(tower).unwrap().map(|entry| entry.unwrap().path()).collect();
+        shards.sort();
+        shards
+    };
+    let written = shards();
+    let (warm, _, _) = run(&config(folder, "warm", "cache = \"cache\"", ALIGN));
+    assert_eq!(shards(), written, "nothing was computed again");
+    let close = |left: &[StepReport], right: &[StepReport]| {
+        let pairs = left.iter().zip(right);
+        left.len() == right.len() && pairs.into_iter().all(|(a, b)| (a.loss - b.loss).abs() < 1e-4 * a.loss.abs())
+    };
+    assert!(close(&without, &cold));
+    assert!(cold.iter().zip(&warm).all(|(a, b)| a.loss == b.loss), "to the last bit");
+    assert!(cold[0].tokens < without[0].tokens, "the teacher reads nothing while training");
+
+    // A byte that flips is found, reported, and computed again.
+    let mut bytes = fs::read(&written[0]).unwrap();
+    let middle = bytes.len() - 5;
+    bytes[middle] ^= 4;
+    fs::write(&written[0], bytes).unwrap();
+    let mut refused = Vec::new();
+    let damaged = config(folder, "damaged", "cache = \"cache\"", ALIGN);
+    let mut losses = Vec::new();
+    Run::new(&damaged)
+        .start(&mut |event| {
+            match event {
+                Event::Teacher(report) => refused.clone_from(&report.refused),
+                Event::Step(report) => losses.push(report.loss),
+                _ => {}
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(refused, [written[0].clone()]);
+    assert_eq!(losses, cold.iter().map(|report| report.loss).collect::<Vec<_>>());
+
+    // Another instruction or another length is another text or another tower: nothing is reused wrongly.
+    let (query, document) = common::pair(0.0).into_towers();
+    let document = document.with_instruction(care_core::Instruction::new("答：").unwrap());
+    fs::remove_dir_all(folder.join("pair")).unwrap();
+    care_encoders::AsymmetricEncoder::new(query, document).unwrap().save(&folder.join("pair")).unwrap();
+    let (_, _, taught) = run(&config(folder, "instructed", "cache = \"cache\"", ALIGN));
+    assert_eq!(taught, 24);
+    assert_eq!(shards().len(), written.len() + 1 + 1, "one for the damaged, one for the instruction");
+}
+
+#[test]
+fn the_best_weights_go_on_and_patience_ends_a_stage() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    // A rate at which the towers fall apart: the dev set gets worse.
+    let wild = "[evaluation]\ndata = \"dev\"\nevery = 2\npatience = 3\n[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 6\ngroup_size = 2\nepochs = 40\nlearning_rate = 0.3\nmax_grad_norm = 1e9\nwarmup_ratio = 0.5\n";
+    let (steps, scores, _) = run(&config(folder, "wild", "", wild));
+    let last = scores.last().unwrap();
+    let (at, best) = scores.iter().enumerate().rfind(|(_, score)| score.best).unwrap();
+    assert_eq!(scores[0].step, 0, "there is a score before the first step");
+    assert!(scores.iter().all(|score| score.score <= best.score));
+    assert_eq!(scores.len() - 1 - at, 3, "three evaluations in a row without a better one");
+    assert!(steps.len() < 80 && last.step == steps.len(), "the stage ended early");
+    // What was saved has the best score, not the last.
+    let device = care_core::Device::Cpu.open().unwrap();
+    let saved = care_encoders::AsymmetricEncoder::load(&folder.join("wild/model"), &device).unwrap();
+    let task = &cmedteb::load(folder.join("dev")).unwrap()[0];
+    let outcome = cmedteb::evaluate(task, &saved, cmedteb::StsMode::default(), &mut |_| {}).unwrap();
+    assert!((outcome.main_score() - best.score).abs() < 1e-9, "{} {}", outcome.main_score(), best.score);
+    assert!(last.score < best.score);
+}
+
+#[test]
+fn a_run_leaves_a_log_curves_and_a_card() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let stages = format!(
+        "[evaluation]\ndata = \"dev\"\nevery = 10\n{ALIGN}[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 6\ngroup_size = 3\ngrad_cache = 4\n"
+    );
+    let (steps, scores, _) = run(&config(folder, "run", "seed = 9", &stages));
+    let log = fs::read_to_string(folder.join("run/log.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), steps.len() + scores.len());
+    assert_eq!(lines.iter().filter(|line| line["event"] == "step").count(), steps.len());
+    let curves = fs::read_to_string(folder.join("run/curves.svg")).unwrap();
+    assert!(curves.contains("stage 2 (joint-finetuning): dev score"), "{curves}");
+    let card = fs::read_to_string(folder.join("run/model/README.md")).unwrap();
+    for part in [
+        "library_name: sentence-transformers",
+        "seed 9",
+        "### Stage 1: query-alignment",
+        "align.jsonl`, 24 rows",
+        "- document tower: frozen",
+        "1 x info-nce at temperature 0.1, 1 x embedding-mse",
+        "### Stage 2: joint-finetuning",
+        "- batch: 6 queries, groups of 3",
+        "| step | dev score |",
+        "grad_cache = 4",
+    ] {
+        assert!(card.contains(part), "{part}:\n{card}");
+    }
+    let best = scores.iter().rfind(|score| score.best && score.stage == 1).unwrap();
+    assert!(card.contains(&format!("| {} | {:.4} | yes |", best.step, best.score)), "{card}");
+}
+
+/// A loss that wants every vector to point the same way.
+struct Gather;
+
+impl Loss for Gather {
+    fn name(&self) -> String {
+        "gather".into()
+    }
+
+    fn forward(&self, input: &LossInput) -> Tensor<1> {
+        (input.queries.clone() - input.queries.clone().mean_dim(0)).square().sum_dim(1).mean()
+    }
+}
+
+#[test]
+fn losses_of_ones_own_take_part_in_a_run() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let config = config(folder, "own", "", ALIGN);
+    let mut reports = Vec::new();
+    let outcome: Result<Outcome> =
+        Run::new(&config).with_losses(&|_| vec![(200.0, Box::new(Gather))]).start(&mut |event| {
+            if let Event::Step(report) = event {
+                reports.push(report.losses["gather"]);
+            }
+            ControlFlow::Continue(())
+        });
+    outcome.unwrap();
+    assert!(reports[reports.len() - 1] < reports[0]);
+}
