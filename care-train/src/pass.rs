@@ -88,10 +88,11 @@ impl<'a> Pass<'a> {
         let encode = |chunk: usize| match mode {
             PassMode::Frozen => Ok((network.forward(&chunks[chunk].batch), None)),
             PassMode::Graph => {
-                let way = chunks[chunk].go(network);
+                let way = chunks[chunk].way(network);
                 Ok((way.vectors.clone().inner(), Some(way)))
             }
-            PassMode::Cached(_) => Ok((chunks[chunk].go(network).vectors.inner(), None)),
+            // Weights that do not learn make no graph; what is dropped is dropped all the same.
+            PassMode::Cached(_) => Ok((chunks[chunk].go(&network.clone().no_grad()).inner(), None)),
         };
         run_pieces(chunks.len(), workers, &encode, &mut |_, (vectors, way)| {
             let vectors = Tensor::from_inner(vectors);
@@ -123,7 +124,7 @@ impl<'a> Pass<'a> {
             let (chunk, gradient) = (&self.chunks[chunk], &gradients[chunk]);
             let mut named = NamedGradients::new();
             if let Some(gradient) = gradient {
-                let again = if chunk.kept.is_none() { Some(chunk.go(self.network)) } else { None };
+                let again = if chunk.kept.is_none() { Some(chunk.way(self.network)) } else { None };
                 if let Some(Way { network, vectors }) = chunk.kept.as_ref().or(again.as_ref()) {
                     let reached = vectors.clone() * Tensor::from_inner(gradient.clone());
                     collect_gradients(network, scope, &mut reached.sum().backward(), &mut named);
@@ -140,17 +141,21 @@ impl<'a> Pass<'a> {
 }
 
 impl Chunk {
-    fn go(&self, network: &Network<AnyEncoder>) -> Way {
-        static GENERATOR: Mutex<()> = Mutex::new(());
+    fn way(&self, network: &Network<AnyEncoder>) -> Way {
         let network = network.valid().train();
+        let vectors = self.go(&network);
+        Way { network, vectors }
+    }
+
+    fn go(&self, network: &Network<AnyEncoder>) -> Tensor<2> {
+        static GENERATOR: Mutex<()> = Mutex::new(());
         let dropping = network.encoder().has_dropout();
         // The generator is the whole process's: nobody else draws between the seed and the last mask.
         let _alone = dropping.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
         if dropping {
-            device(&network).seed(self.seed);
+            device(network).seed(self.seed);
         }
-        let vectors = network.forward(&self.batch);
-        Way { network, vectors }
+        network.forward(&self.batch)
     }
 }
 

@@ -182,13 +182,13 @@ impl Context<'_> {
         changed: [bool; 2],
         observer: &mut Observer<'_>,
     ) -> Result<StageEnd> {
-        if self.fill_teacher(index, trainer, observer)?.is_break() {
-            return Ok(StageEnd::Break(at.map(|checkpoint| checkpoint.folder().to_owned())));
-        }
         let mut progress = Progress::default();
         if let Some(checkpoint) = at {
             trainer.resume(checkpoint)?;
             progress = checkpoint.state.progress.clone();
+        }
+        if self.fill_teacher(index, trainer, observer)?.is_break() {
+            return Ok(StageEnd::Break(at.map(|checkpoint| checkpoint.folder().to_owned())));
         }
         let patience = self.config.evaluation.as_ref().and_then(|evaluation| evaluation.patience);
         let mut stop = false;

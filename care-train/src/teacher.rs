@@ -7,7 +7,9 @@ use std::sync::Mutex;
 use care_core::{EmbeddingStore, Result};
 use care_encoders::tower_fingerprint;
 
+use crate::config::CheckedStage;
 use crate::dataset::Source;
+use crate::stage::StageKind;
 use crate::towers::{Towers, prepare};
 
 /// Texts of a shard: what a kill costs at most.
@@ -23,17 +25,22 @@ pub(crate) struct TeacherTexts {
 }
 
 impl TeacherTexts {
-    /// Texts of a stage's rows, queries only where the document tower reads them too.
-    pub(crate) fn new(towers: &Towers, sources: &[Source], queries: bool, negatives: bool) -> Self {
+    /// What the document tower reads of a stage's rows.
+    pub(crate) fn new(towers: &Towers, stage: &CheckedStage, sources: &[Source]) -> Self {
         let mut texts = BTreeSet::new();
         for example in sources.iter().flat_map(Source::examples) {
-            texts.extend(queries.then_some(&example.query));
-            texts.extend(&example.positives);
-            texts.extend(example.negatives.iter().filter(|_| negatives));
+            let reads_query = stage.kind == StageKind::QueryAlignment;
+            let negatives = if stage.group_size > 1 { example.negatives.as_slice() } else { &[] };
+            let read = reads_query.then_some(&example.query).into_iter().chain(&example.positives).chain(negatives);
+            let read: Vec<String> = read.cloned().collect();
+            texts.extend(match reads_query {
+                true => prepare(towers.document.instruction(), &read),
+                false => towers.prepare_documents(stage, example.row_type, &[example.prompt.as_ref()], &read),
+            });
         }
-        let texts: Vec<String> = texts.into_iter().cloned().collect();
-        let mut texts = prepare(towers.document.instruction(), &texts);
-        texts.sort_by_key(|text| (text.len(), text.clone()));
+        let mut texts: Vec<String> = texts.into_iter().collect();
+        // Stable: texts of one length stay in their order.
+        texts.sort_by_key(String::len);
         Self { texts, next: 0 }
     }
 

@@ -9,6 +9,7 @@ use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET};
 
 use crate::batcher::TrainBatch;
 use crate::config::{CheckedStage, TrainMode};
+use crate::dataset::RowType;
 use crate::loss::{Alignment, LossInput};
 use crate::pass::{Pass, PassMode, device, select};
 use crate::stage::StageKind;
@@ -82,11 +83,12 @@ impl Towers {
     /// Queries against positives and hard negatives.
     fn contrast(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded<'_>> {
         let template = stage.prompt_template.as_deref();
+        let prompts: Vec<Option<&String>> = batch.prompts.iter().map(Option::as_ref).collect();
         // The document tower alone, both roles through its network, or each through its own.
         let (queries, tokenizer, network, role) = match stage.kind {
             StageKind::SymmetricDocument => {
                 let instruction = self.document.instruction();
-                let texts = prompted(instruction, template, &batch.prompts, &batch.queries);
+                let texts = prompted(instruction, template, &prompts, &batch.queries);
                 (texts, self.document.tokenizer(), self.document.network(), Role::Document)
             }
             _ => {
@@ -94,11 +96,11 @@ impl Towers {
                     true => (self.document.network(), Role::Document),
                     false => (self.query.network(), Role::Query),
                 };
-                let texts = prompted(self.query.instruction(), template, &batch.prompts, &batch.queries);
+                let texts = prompted(self.query.instruction(), template, &prompts, &batch.queries);
                 (texts, self.query.tokenizer(), network, role)
             }
         };
-        let documents = self.prepare_documents(stage, batch);
+        let documents = self.prepare_documents(stage, batch.row_type, &prompts, &batch.documents);
         let (mut passes, mut tokens) = (Vec::new(), 0);
         let frozen = stage.mode(role) == TrainMode::Frozen;
         let pass_mode = if frozen { PassMode::Frozen } else { mode(stage) };
@@ -127,15 +129,22 @@ impl Towers {
         Ok(Encoded { input: LossInput::new(query_vectors, document_vectors), passes, tokens })
     }
 
-    /// Documents with their instruction, or with the query's where the type of the rows has it so.
-    fn prepare_documents(&self, stage: &CheckedStage, batch: &TrainBatch) -> Vec<String> {
-        if !batch.row_type.instructs_documents() {
-            return prepare(self.document.instruction(), &batch.documents);
+    /// Documents with their instruction, or with the query's where the type of the rows has it so. Of `prompts`,
+    /// each is that of as many documents.
+    pub(crate) fn prepare_documents(
+        &self,
+        stage: &CheckedStage,
+        row_type: RowType,
+        prompts: &[Option<&String>],
+        documents: &[String],
+    ) -> Vec<String> {
+        if !row_type.instructs_documents() {
+            return prepare(self.document.instruction(), documents);
         }
-        let group = batch.documents.len() / batch.queries.len();
-        let prompts: Vec<Option<String>> =
-            batch.prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), group)).collect();
-        prompted(self.query.instruction(), stage.prompt_template.as_deref(), &prompts, &batch.documents)
+        let group = documents.len() / prompts.len();
+        let prompts: Vec<Option<&String>> =
+            prompts.iter().flat_map(|prompt| std::iter::repeat_n(*prompt, group)).collect();
+        prompted(self.query.instruction(), stage.prompt_template.as_deref(), &prompts, documents)
     }
 
     /// Vectors of the frozen document tower, without a graph, and the tokens that had to be read for them.
@@ -179,10 +188,10 @@ pub(crate) fn prepare<T: Text>(instruction: &Instruction<T>, texts: &[String]) -
 fn prompted<T: Text>(
     instruction: &Instruction<T>,
     template: Option<&str>,
-    prompts: &[Option<String>],
+    prompts: &[Option<&String>],
     texts: &[String],
 ) -> Vec<String> {
-    let one = |(text, prompt): (&String, &Option<String>)| match (template, prompt) {
+    let one = |(text, prompt): (&String, &Option<&String>)| match (template, prompt) {
         (Some(template), Some(prompt)) => fill_template(template, prompt, text),
         _ => instruction.apply(&T::from(text.clone())),
     };
@@ -208,7 +217,8 @@ mod tests {
     fn a_prompt_and_a_text_go_to_their_places() {
         let instruction = Instruction::<Query>::new("query: ").expect("good");
         let texts = ["头痛{prompt}".to_owned(), "发烧".to_owned()];
-        let prompts = [Some("Find {text}".to_owned()), None];
+        let prompt = "Find {text}".to_owned();
+        let prompts = [Some(&prompt), None];
         let template = Some("Instruct: {prompt}\nQuery:{text}");
         let expected = ["Instruct: Find {text}\nQuery:头痛{prompt}", "query: 发烧"];
         assert_eq!(prompted(&instruction, template, &prompts, &texts), expected);

@@ -149,8 +149,7 @@ impl<'a> Trainer<'a> {
             return Ok(None);
         }
         self.towers.teacher = Some(Mutex::new(open_store(folder, &self.towers)?));
-        let reads_queries = self.stage.kind == StageKind::QueryAlignment;
-        Ok(Some(TeacherTexts::new(&self.towers, self.sources, reads_queries, self.stage.group_size > 1)))
+        Ok(Some(TeacherTexts::new(&self.towers, self.stage, self.sources)))
     }
 
     /// The cache of the frozen document tower's vectors.

@@ -138,10 +138,8 @@ impl std::str::FromStr for TrainConfig {
                 apply_preset(stage).map_err(refuse)?;
             }
         }
-        table.try_into().or_else(|e: toml::de::Error| {
-            // The table has lost the lines; the text has them, unless a preset plays a part.
-            Err(refuse(toml::from_str::<Self>(text).err().unwrap_or(e)))
-        })
+        // The table has lost the lines; the text has them, unless a preset plays a part.
+        table.try_into().map_err(|e: toml::de::Error| refuse(toml::from_str::<Self>(text).err().unwrap_or(e)))
     }
 }
 
