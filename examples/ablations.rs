@@ -43,20 +43,22 @@ loss = [{ kind = "info-nce", temperature = 0.05 }]
 fn main() -> Result<()> {
     let folder = PathBuf::from(std::env::args().nth(1).context("usage: ablations OUTPUT_DIR")?);
     if !folder.join("start").exists() {
-        cmedteb::mini::write_to(folder.join("data"))?;
+        if !folder.join("data").exists() {
+            cmedteb::mini::write_to(folder.join("data"))?;
+        }
         untrained()?.save(&folder.join("untrained"))?;
         // Pretrained towers would come from a checkpoint. Here the document tower learns by itself first.
         let teach = FINETUNE.replace("joint-finetuning", "symmetric-document").replace("epochs = 6", "epochs = 12");
         let teach = teach.replace("5e-4", "2e-3");
         fs::rename(run(&folder, "document-tower", "untrained", &teach)?, folder.join("start"))?;
     }
-    let only = |loss: &str| format!("{ALIGN}loss = [{{ kind = {loss:?} }}]\n");
+    let only = |loss: &str| format!("{ALIGN}loss = [{loss}]\n{FINETUNE}");
     let grid = [
         ("both stages", format!("{ALIGN}{FINETUNE}")),
         ("stage 1 only", ALIGN.to_owned()),
         ("stage 2 only", FINETUNE.to_owned()),
-        ("stage 1 by MSE only", only("embedding-mse") + FINETUNE),
-        ("stage 1 by InfoNCE only", only("info-nce") + FINETUNE),
+        ("stage 1 by MSE only", only("{ kind = \"embedding-mse\" }")),
+        ("stage 1 by InfoNCE only", only("{ kind = \"info-nce\", temperature = 0.1 }")),
         ("document tower frozen in stage 2", format!("{ALIGN}{FINETUNE}document = {{ train = \"frozen\" }}\n")),
         ("symmetric", FINETUNE.replace("joint-finetuning", "symmetric")),
     ];

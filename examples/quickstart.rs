@@ -54,7 +54,7 @@ fn main() -> Result<()> {
         StageConfig {
             epochs: 12,
             learning_rate: 2e-3,
-            loss: vec![LossConfig::info_nce(0.05)],
+            loss: Some(vec![LossConfig::info_nce(0.05)]),
             ..StageConfig::new(StageKind::SymmetricDocument)
         },
     )?;
@@ -83,7 +83,7 @@ fn main() -> Result<()> {
             batch_size: 64,
             group_size: 2,
             learning_rate: 1e-3,
-            loss: vec![LossConfig::info_nce(0.1)],
+            loss: Some(vec![LossConfig::info_nce(0.1)]),
             ..StageConfig::new(StageKind::JointFinetuning)
         },
     )?;

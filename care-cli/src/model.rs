@@ -75,6 +75,11 @@ impl ModelArgs {
         }
     }
 
+    /// The model as it was given.
+    pub(crate) fn name(&self) -> &str {
+        &self.model
+    }
+
     /// The number format, which the device decides if nothing is said.
     pub(crate) fn precision(&self) -> Precision {
         self.precision.unwrap_or(self.device.default_precision())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
@@ -53,7 +53,6 @@ pub struct EmbeddingStore {
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    file: Mutex<File>,
     /// Where the first vector begins.
     start: u64,
 }
@@ -115,21 +114,28 @@ impl EmbeddingStore {
     /// # Errors
     /// When a text has no vector, or a shard cannot be read.
     pub fn get<S: AsRef<str>>(&self, texts: &[S]) -> Result<Embeddings> {
-        let mut vectors = Embeddings::zeros(texts.len(), self.dim);
-        let mut bytes = vec![0; 4 * self.dim];
+        let mut wanted = Vec::with_capacity(texts.len());
         for (row, text) in texts.iter().enumerate() {
             let place = self.places.get(&key(text.as_ref())).ok_or_else(|| {
                 let folder = self.folder.display();
                 Error::new(ErrorKind::Io, format!("{folder}: no vector of text {row} of those asked for"))
             })?;
-            let shard = &self.shards[place.shard];
-            let mut file = shard.file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(SeekFrom::Start(shard.start + (place.row * bytes.len()) as u64))
-                .and_then(|_| file.read_exact(&mut bytes))
-                .map_err(|e| Error::io("read", &shard.path, e))?;
-            let vector: Vec<f32> =
-                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-            vectors.set(row, &vector);
+            wanted.push((place.shard, place.row, row));
+        }
+        wanted.sort_unstable();
+        let mut vectors = Embeddings::zeros(texts.len(), self.dim);
+        let mut bytes = vec![0; 4 * self.dim];
+        // One file is open at a time: a large store has more shards than a process may open.
+        for of_shard in wanted.chunk_by(|left, right| left.0 == right.0) {
+            let Shard { path, start } = &self.shards[of_shard[0].0];
+            let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+            for &(_, place, row) in of_shard {
+                file.seek(SeekFrom::Start(start + (place * bytes.len()) as u64))
+                    .and_then(|_| file.read_exact(&mut bytes))
+                    .map_err(|e| Error::io("read", path, e))?;
+                let values = bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value));
+                vectors.set(row, &values.collect::<Vec<f32>>());
+            }
         }
         Ok(vectors)
     }
@@ -177,7 +183,10 @@ impl EmbeddingStore {
         let content = safetensors::serialize(views, Some(HashMap::from(about))).map_err(failed)?;
         let name = checksum(&content);
         let path = self.folder.join(format!("{name}.safetensors"));
-        let partial = self.folder.join(format!(".{name}.{}.partial", std::process::id()));
+        // Unlike any other's, in this process or another.
+        static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+        let unique = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let partial = self.folder.join(format!(".{name}.{}-{unique}.partial", std::process::id()));
         fs::write(&partial, &content).map_err(|e| Error::io("write", &partial, e)).inspect_err(|_| {
             // Half a file is of no use to anyone.
             fs::remove_file(&partial).ok();
@@ -193,11 +202,10 @@ impl EmbeddingStore {
             return Ok(false);
         }
         let Some((keys, start)) = self.read_shard(&content) else { return Ok(false) };
-        let file = Mutex::new(File::open(path).map_err(|e| Error::io("open", path, e))?);
         for (row, key) in keys.into_iter().enumerate() {
             self.places.entry(key).or_insert(Place { shard: self.shards.len(), row });
         }
-        self.shards.push(Shard { path: path.to_owned(), file, start });
+        self.shards.push(Shard { path: path.to_owned(), start });
         Ok(true)
     }
 

@@ -238,17 +238,20 @@ impl AnyEncoder {
         Ok(self)
     }
 
-    /// The network with another probability of dropping a hidden component in training.
+    /// The network with another probability of dropping a hidden component in training; with that of its
+    /// configuration if none is given.
     ///
     /// # Errors
     /// When it is no probability below 1, or the network has no dropout, as decoders have none.
-    pub fn with_dropout(mut self, probability: f64) -> Result<Self> {
-        if !(0.0..1.0).contains(&probability) {
-            return Err(Error::setting("dropout", probability, "0 to below 1"));
-        }
-        if self.dropout().is_none() {
-            let model_type = self.config().settings().model_type();
-            return Err(Error::setting("dropout", probability, &format!("not set: {model_type} networks have none")));
+    pub fn with_dropout(mut self, probability: Option<f64>) -> Result<Self> {
+        if let Some(probability) = probability {
+            if !(0.0..1.0).contains(&probability) {
+                return Err(Error::setting("dropout", probability, "0 to below 1"));
+            }
+            if self.dropout().is_none() {
+                let allowed = format!("not set: {} networks have none", self.config().settings().model_type());
+                return Err(Error::setting("dropout", probability, &allowed));
+            }
         }
         self.set_dropout(probability);
         Ok(self)
@@ -283,7 +286,7 @@ impl Parts for AnyEncoder {
         with_network!(self, model => model.dropout())
     }
 
-    fn set_dropout(&mut self, probability: f64) {
+    fn set_dropout(&mut self, probability: Option<f64>) {
         with_network!(self, model => model.set_dropout(probability));
     }
 

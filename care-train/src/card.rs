@@ -111,7 +111,7 @@ fn write_course(card: &mut String, index: usize, lines: &[Line]) -> std::fmt::Re
 /// The settings of a stage that readers ask for first.
 fn settings(stage: &CheckedStage) -> BTreeMap<&'static str, String> {
     let losses: Vec<String> = stage
-        .loss
+        .losses()
         .iter()
         .map(|loss| {
             let name = serde_json::to_value(loss.kind).ok();

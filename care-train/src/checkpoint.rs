@@ -81,10 +81,12 @@ impl Checkpoints {
     /// # Errors
     /// When it cannot be read or belongs to another version.
     pub(crate) fn latest(&self) -> Result<Option<Checkpoint>> {
-        match self.all().pop() {
-            None => Ok(None),
-            Some(path) => Checkpoint::open(path).map(Some),
-        }
+        self.newest().map(Checkpoint::open).transpose()
+    }
+
+    /// Where the newest complete checkpoint is.
+    pub(crate) fn newest(&self) -> Option<PathBuf> {
+        self.all().pop()
     }
 
     /// The weights that had a stage's best score.
@@ -92,7 +94,7 @@ impl Checkpoints {
     /// # Errors
     /// When they cannot be read.
     pub(crate) fn best(&self, stage: usize, step: usize) -> Result<Checkpoint> {
-        Checkpoint::open(self.folder.join(format!("{BEST}{}", name(stage, step))))
+        Checkpoint::open(self.folder.join(best_name(stage, step)))
     }
 
     /// Every complete checkpoint, oldest first: names sort as runs go.
@@ -111,8 +113,7 @@ impl Checkpoints {
         found
     }
 
-    /// Writes a checkpoint and removes the oldest ones beyond the number to keep, and weights whose score no
-    /// checkpoint that is kept calls the best.
+    /// Writes a checkpoint and removes the oldest ones beyond the number to keep.
     ///
     /// # Errors
     /// When a file cannot be written; checkpoints written before stay.
@@ -127,21 +128,31 @@ impl Checkpoints {
         for old in kept.drain(..kept.len().saturating_sub(self.keep)) {
             remove(&old)?;
         }
-        let states = kept.into_iter().map(|path| Ok(Checkpoint::open(path)?.state)).collect::<Result<Vec<State>>>()?;
-        let best = |state: &State| Some(format!("{BEST}{}", name(state.stage, state.progress.best?.1)));
-        let wanted: BTreeSet<String> = states.iter().filter_map(best).collect();
-        for old in self.complete(|name| name.starts_with(BEST) && !wanted.contains(name)) {
-            remove(&old)?;
-        }
+        self.prune_best(place)?;
         Ok(target)
     }
 
-    /// Writes the weights that have a stage's best score so far.
+    /// Writes the weights that have a stage's best score so far, and removes those that had it before.
     ///
     /// # Errors
     /// When a file cannot be written.
     pub(crate) fn write_best<M: Module>(&self, place: Place<'_>, networks: &[Written<'_, M>]) -> Result<()> {
-        self.put(&format!("{BEST}{}", name(place.stage, place.step)), place, networks, None).map(drop)
+        self.put(&best_name(place.stage, place.step), place, networks, None)?;
+        self.prune_best(place)
+    }
+
+    /// Removes weights whose score neither the run as it is now nor a checkpoint calls the best.
+    fn prune_best(&self, now: Place<'_>) -> Result<()> {
+        let mut wanted: BTreeSet<String> =
+            now.progress.best.iter().map(|(_, step)| best_name(now.stage, *step)).collect();
+        for path in self.all() {
+            let state = Checkpoint::open(path)?.state;
+            wanted.extend(state.progress.best.map(|(_, step)| best_name(state.stage, step)));
+        }
+        for old in self.complete(|name| name.starts_with(BEST) && !wanted.contains(name)) {
+            remove(&old)?;
+        }
+        Ok(())
     }
 
     fn put<M: Module>(
@@ -156,7 +167,7 @@ impl Checkpoints {
         remove(&partial)?;
         fs::create_dir_all(&partial).map_err(|e| Error::io("create", &partial, e))?;
         // What could not be written whole is of no use, and its place may be what is wanting.
-        fill(&partial, place, networks, optimizer).inspect_err(|_| {
+        fill(&partial, place, networks, optimizer).and_then(|()| sync(&partial)).inspect_err(|_| {
             fs::remove_dir_all(&partial).ok();
         })?;
         remove(&target)?;
@@ -193,6 +204,19 @@ fn fill<M: Module>(
     let path = folder.join(STATE);
     let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::format(&path, e))?;
     fs::write(&path, json).map_err(|e| Error::io("write", &path, e))
+}
+
+/// Waits until a folder's files are on the disk: a checkpoint must not take its name before its content.
+fn sync(folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|e| Error::io("write", &path, e))?;
+    }
+    Ok(())
+}
+
+fn best_name(stage: usize, step: usize) -> String {
+    format!("{BEST}{}", name(stage, step))
 }
 
 fn name(stage: usize, step: usize) -> String {

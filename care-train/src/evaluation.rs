@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::Module;
-use care_core::{Document, Embedder, Embeddings, Query, Result};
+use care_core::{Document, Embedder, Embeddings, Query, Result, Text};
 use care_encoders::DEFAULT_TOKEN_BUDGET;
 use cmedteb::{StsMode, Task, evaluate, load};
 
+use crate::stage::StageKind;
 use crate::towers::Towers;
 
 /// The tasks that are scored.
@@ -44,7 +45,15 @@ impl Embedder for Towers {
     }
 
     fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
-        let network = if self.shared { self.document.network() } else { self.query.network() };
+        let network = match self.kind {
+            // The query tower has no part in this stage.
+            StageKind::SymmetricDocument => {
+                let texts: Vec<Document> = queries.iter().map(|query| Document::new(query.content())).collect();
+                return self.embed_documents(&texts);
+            }
+            StageKind::Symmetric => self.document.network(),
+            StageKind::QueryAlignment | StageKind::JointFinetuning => self.query.network(),
+        };
         self.query.clone().map_network(|_| network.valid()).embed(queries, DEFAULT_TOKEN_BUDGET)
     }
 

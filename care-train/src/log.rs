@@ -1,6 +1,6 @@
 //! The log of a run: one JSON object a line.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -47,11 +47,13 @@ impl Log {
             None => Vec::new(),
         };
         fs::create_dir_all(output).map_err(|e| Error::io("create", output, e))?;
-        fs::write(&path, "").map_err(|e| Error::io("write", &path, e))?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(|e| Error::io("write", &path, e))?;
-        let mut log = Self { path, file };
+        // Written beside and moved: a kill leaves the old lines or the new ones.
+        let partial = output.join(format!(".{FILE}.partial"));
+        let file = File::create(&partial).map_err(|e| Error::io("write", &partial, e))?;
+        let mut log = Self { path: partial, file };
         kept.iter().try_for_each(|line| log.write(line))?;
-        Ok(log)
+        fs::rename(&log.path, &path).map_err(|e| Error::io("rename", &log.path, e))?;
+        Ok(Self { path, ..log })
     }
 
     /// Adds what an event has to say, if it is one that is kept.

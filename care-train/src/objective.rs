@@ -18,7 +18,7 @@ impl Objective {
     /// The losses that a stage's settings name.
     pub(crate) fn new(stage: &CheckedStage, order: TruncationOrder) -> Self {
         let mut objective = Self { parts: Vec::new() };
-        for loss in &stage.loss {
+        for loss in stage.losses() {
             objective.add(loss.weight, loss.build(order));
         }
         objective
@@ -30,6 +30,17 @@ impl Objective {
         let taken = self.parts.iter().filter(|(_, _, other)| other.name() == name).count();
         let name = if taken == 0 { name } else { format!("{name} {}", taken + 1) };
         self.parts.push((name, weight, loss));
+    }
+
+    /// Refuses to train for nothing.
+    ///
+    /// # Errors
+    /// When there is no loss.
+    pub(crate) fn require_loss(&self) -> Result<()> {
+        match self.parts.is_empty() {
+            true => Err(Error::setting("loss", "empty", "at least one, here or of one's own")),
+            false => Ok(()),
+        }
     }
 
     /// Whether every row needs a teacher's scores.
@@ -52,19 +63,18 @@ impl Objective {
     }
 
     /// The weighted sum, and each loss before its weight.
-    pub(crate) fn forward(&self, input: &LossInput) -> (Tensor<1>, BTreeMap<String, Tensor<1>>) {
-        let mut total: Option<Tensor<1>> = None;
+    ///
+    /// # Errors
+    /// When there is no loss.
+    pub(crate) fn forward(&self, input: &LossInput) -> Result<(Tensor<1>, BTreeMap<String, Tensor<1>>)> {
+        self.require_loss()?;
+        let mut total = Tensor::zeros([1], &input.queries.device());
         let mut parts = BTreeMap::new();
         for (name, weight, loss) in &self.parts {
             let value = loss.forward(input);
-            let weighted = value.clone().mul_scalar(*weight);
-            total = Some(match total {
-                Some(sum) => sum + weighted,
-                None => weighted,
-            });
+            total = total + value.clone().mul_scalar(*weight);
             parts.insert(name.clone(), value);
         }
-        // A stage without a loss moves nothing.
-        (total.unwrap_or_else(|| input.queries.clone().sum().mul_scalar(0.0)), parts)
+        Ok((total, parts))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use care_core::{Encoder, Network, Result, TokenBatch, Tokenizer, length_buckets, passes_at_once, run_pieces};
-use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET};
+use care_encoders::AnyEncoder;
 
 use crate::optim::{NamedGradients, add_gradients, collect_gradients};
 
@@ -22,8 +22,9 @@ pub(crate) enum PassMode {
     Cached(usize),
 }
 
-/// Fewer tokens than this do not fill a matrix product.
-const FEWEST_TOKENS: usize = 512;
+/// Tokens of a chunk at most, padding included, unless one text is longer: enough for a matrix product to be fast,
+/// few enough for a batch to be several chunks.
+const CHUNK_TOKENS: usize = 2048;
 
 /// The vectors of texts, and the way back from their gradients.
 ///
@@ -72,8 +73,7 @@ impl<'a> Pass<'a> {
         let ids = tokenizer.encode(texts)?;
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
         let tokens = lengths.iter().sum();
-        let workers = passes_at_once(&device(network));
-        let groups = groups(&lengths, mode, workers);
+        let (groups, workers) = groups(&lengths, mode, passes_at_once(&device(network)));
         let mut chunks: Vec<Chunk> = groups
             .iter()
             .zip(0..)
@@ -159,20 +159,17 @@ impl Chunk {
     }
 }
 
-/// The texts of each chunk, longest first.
-fn groups(lengths: &[usize], mode: PassMode, workers: usize) -> Vec<Vec<usize>> {
+/// The texts of each chunk, longest first, and how many chunks may be under way at once. Chunks follow from the texts
+/// and the mode alone, so that dropout and sums are the same on any number of cores.
+fn groups(lengths: &[usize], mode: PassMode, workers: usize) -> (Vec<Vec<usize>>, usize) {
     match mode {
         PassMode::Cached(size) => {
-            // As many chunks at once as there are workers are no more texts than were asked for.
+            // Two halves at once are no more texts than were asked for.
+            let half = (size / 2).max(1);
             let sorted: Vec<usize> = length_buckets(lengths, usize::MAX).concat();
-            sorted.chunks(size.div_ceil(workers)).map(<[usize]>::to_vec).collect()
+            (sorted.chunks(half).map(<[usize]>::to_vec).collect(), workers.min(size / half))
         }
-        // Two chunks for each worker even out what the longest takes longer.
-        PassMode::Frozen | PassMode::Graph if workers > 1 => {
-            let even = lengths.iter().sum::<usize>() / (2 * workers);
-            length_buckets(lengths, even.clamp(FEWEST_TOKENS, DEFAULT_TOKEN_BUDGET))
-        }
-        PassMode::Frozen | PassMode::Graph => length_buckets(lengths, DEFAULT_TOKEN_BUDGET),
+        PassMode::Frozen | PassMode::Graph => (length_buckets(lengths, CHUNK_TOKENS), workers),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::PoisonError;
 use std::time::Instant;
 
 use care_core::{Device, Error, ErrorKind, Network, Result, Role};
@@ -10,7 +9,7 @@ use care_encoders::{AnyEncoder, AsymmetricEncoder, load_tower};
 
 use crate::card::{card, provenance};
 use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, Written};
-use crate::config::{CheckedTrainConfig, ModelConfig, TowerConfig};
+use crate::config::{CheckedTrainConfig, ModelConfig};
 use crate::curves::draw_curves;
 use crate::dataset::{Source, read_sources};
 use crate::evaluation::DevSet;
@@ -38,7 +37,8 @@ pub enum Outcome {
     },
 }
 
-/// Losses of one's own for the stage of an index, each with its weight.
+/// Losses of one's own for the stage of an index, each with its weight. Called when the run is checked, and again when the
+/// stage begins.
 pub type OwnLosses<'a> = dyn Fn(usize) -> Vec<(f64, Box<dyn Loss>)> + 'a;
 
 /// A run about to start.
@@ -99,7 +99,7 @@ impl<'a> Run<'a> {
         let started_from = pair.provenance().clone();
         // Everything that can be refused is, before anything is written.
         for (index, sources) in sources.iter().enumerate() {
-            self.trainer(pair.clone(), index, sources)?;
+            self.trainer(pair.clone(), index, sources)?.require_loss()?;
         }
         let fingerprint = fingerprint(config, &sources)?;
         let checkpoints = Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints);
@@ -116,9 +116,9 @@ impl<'a> Run<'a> {
                 if let ControlFlow::Break(checkpoint) = context.stage(index, &mut trainer, at, changed, observer)? {
                     return Ok(Outcome::Interrupted { checkpoint });
                 }
-                let [query, document] = base_names(config);
-                trainer
-                    .save_adapters(&config.output.join(format!("adapters-stage-{}", index + 1)), [&query, &document])?;
+                let bases = [Role::Query, Role::Document].map(|role| adapter_base(config, changed, role));
+                let adapters = config.output.join(format!("adapters-stage-{}", index + 1));
+                trainer.save_adapters(&adapters, bases.each_ref().map(Option::as_deref))?;
                 pair = trainer.finish()?;
             }
             changed[0] |= stage.changes(Role::Query);
@@ -188,7 +188,7 @@ impl Context<'_> {
             progress = checkpoint.state.progress.clone();
         }
         if self.fill_teacher(index, trainer, observer)?.is_break() {
-            return Ok(StageEnd::Break(at.map(|checkpoint| checkpoint.folder().to_owned())));
+            return Ok(StageEnd::Break(self.checkpoints.newest()));
         }
         let patience = self.config.evaluation.as_ref().and_then(|evaluation| evaluation.patience);
         let mut stop = false;
@@ -217,7 +217,7 @@ impl Context<'_> {
             }
         }
         if stop {
-            return Ok(StageEnd::Break(None));
+            return Ok(StageEnd::Break(self.checkpoints.newest()));
         }
         // The best weights go on.
         if let Some((_, step)) = progress.best.filter(|(_, step)| *step != trainer.steps_done()) {
@@ -235,12 +235,10 @@ impl Context<'_> {
     ) -> Result<ControlFlow<()>> {
         let Some(folder) = self.config.teacher_cache() else { return Ok(ControlFlow::Continue(())) };
         let Some(mut texts) = trainer.open_teacher(&folder)? else { return Ok(ControlFlow::Continue(())) };
-        let Some(store) = trainer.teacher() else { return Ok(ControlFlow::Continue(())) };
-        let refused = store.lock().unwrap_or_else(PoisonError::into_inner).refused().to_vec();
-        let total = texts.len();
-        while let Some(done) = texts.fill_next(trainer.towers(), store)? {
-            let refused = refused.clone();
-            if self.say(&Event::Teacher(TeacherReport { stage: index, done, total, refused }), observer)?.is_break() {
+        let (total, refused) = (texts.len(), std::mem::take(&mut texts.refused));
+        while let Some(done) = texts.fill_next(trainer.towers())? {
+            let report = TeacherReport { stage: index, done, total, refused: refused.clone() };
+            if self.say(&Event::Teacher(report), observer)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -306,12 +304,17 @@ fn load_pair(config: &CheckedTrainConfig) -> Result<AsymmetricEncoder> {
     }
 }
 
-/// What an adapter names as the encoder it was made for.
-fn base_names(config: &CheckedTrainConfig) -> [String; 2] {
-    let model = &config.model;
-    let name = |tower: &Option<TowerConfig>| {
-        let folder = tower.as_ref().map(|tower| &tower.encoder).or(model.pair.as_ref());
-        folder.map(|folder| folder.display().to_string()).unwrap_or_default()
+/// The encoder that a stage's low-rank additions are made for, if it lies somewhere as it is: not changed by an earlier
+/// stage, nor when it was loaded.
+fn adapter_base(config: &CheckedTrainConfig, changed: [bool; 2], role: Role) -> Option<String> {
+    let (tower, changed) = match role {
+        Role::Query => (&config.model.query, changed[0]),
+        Role::Document => (&config.model.document, changed[1]),
     };
-    [name(&model.query), name(&model.document)]
+    let folder = match (tower, &config.model.pair) {
+        (Some(tower), _) if tower.options.adapter.is_none() && tower.options.layers.is_none() => tower.encoder.clone(),
+        (None, Some(pair)) => pair.join(format!("{}_0_Transformer", role.as_str())),
+        _ => return None,
+    };
+    (!changed && folder.is_dir()).then(|| folder.display().to_string())
 }

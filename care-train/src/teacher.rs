@@ -1,7 +1,7 @@
 //! The frozen tower's vectors, computed once and kept.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use care_core::{EmbeddingStore, Result};
@@ -22,11 +22,13 @@ const SHARD: usize = 512;
 pub(crate) struct TeacherTexts {
     texts: Vec<String>,
     next: usize,
+    /// Files of the store that are torn, changed or foreign.
+    pub(crate) refused: Vec<PathBuf>,
 }
 
 impl TeacherTexts {
     /// What the document tower reads of a stage's rows.
-    pub(crate) fn new(towers: &Towers, stage: &CheckedStage, sources: &[Source]) -> Self {
+    pub(crate) fn new(towers: &Towers, stage: &CheckedStage, sources: &[Source], refused: Vec<PathBuf>) -> Self {
         let mut texts = BTreeSet::new();
         for example in sources.iter().flat_map(Source::examples) {
             let reads_query = stage.kind == StageKind::QueryAlignment;
@@ -41,7 +43,7 @@ impl TeacherTexts {
         let mut texts: Vec<String> = texts.into_iter().collect();
         // Stable: texts of one length stay in their order.
         texts.sort_by_key(String::len);
-        Self { texts, next: 0 }
+        Self { texts, next: 0, refused }
     }
 
     /// How many texts there are.
@@ -53,21 +55,22 @@ impl TeacherTexts {
     ///
     /// # Errors
     /// When a text cannot be encoded or a shard cannot be written.
-    pub(crate) fn fill_next(&mut self, towers: &Towers, store: &Mutex<EmbeddingStore>) -> Result<Option<usize>> {
+    pub(crate) fn fill_next(&mut self, towers: &Towers) -> Result<Option<usize>> {
         let lot = &self.texts[self.next..self.texts.len().min(self.next + SHARD)];
-        if lot.is_empty() {
-            return Ok(None);
-        }
+        let Some(store) = towers.teacher.as_ref().filter(|_| !lot.is_empty()) else { return Ok(None) };
         towers.known_vectors(store, lot)?;
         self.next += lot.len();
         Ok(Some(self.next))
     }
 }
 
-/// The store of a frozen document tower's vectors.
+/// The store of a frozen document tower's vectors, and the files in it that are not used.
 ///
 /// # Errors
 /// When the folder cannot be read or made.
-pub(crate) fn open_store(folder: &Path, towers: &Towers) -> Result<EmbeddingStore> {
-    EmbeddingStore::open(folder, &tower_fingerprint(&towers.document)?, towers.document.embedding_dim())
+pub(crate) fn open_store(folder: &Path, towers: &Towers) -> Result<(Mutex<EmbeddingStore>, Vec<PathBuf>)> {
+    let fingerprint = tower_fingerprint(&towers.document)?;
+    let store = EmbeddingStore::open(folder, &fingerprint, towers.document.embedding_dim())?;
+    let refused = store.refused().to_vec();
+    Ok((Mutex::new(store), refused))
 }

@@ -18,8 +18,8 @@ use crate::stage::StageKind;
 pub(crate) struct Towers {
     pub(crate) query: QueryTower<AnyEncoder>,
     pub(crate) document: DocumentTower<AnyEncoder>,
-    /// Whether the document tower's network reads queries too.
-    pub(crate) shared: bool,
+    /// Which of them read what.
+    pub(crate) kind: StageKind,
     /// Vectors of the frozen document tower that are already known.
     pub(crate) teacher: Option<Mutex<EmbeddingStore>>,
 }
@@ -85,19 +85,18 @@ impl Towers {
         let template = stage.prompt_template.as_deref();
         let prompts: Vec<Option<&String>> = batch.prompts.iter().map(Option::as_ref).collect();
         // The document tower alone, both roles through its network, or each through its own.
+        let (query, document) = (&self.query, &self.document);
         let (queries, tokenizer, network, role) = match stage.kind {
             StageKind::SymmetricDocument => {
-                let instruction = self.document.instruction();
-                let texts = prompted(instruction, template, &prompts, &batch.queries);
-                (texts, self.document.tokenizer(), self.document.network(), Role::Document)
+                let texts = prompted(document.instruction(), template, &prompts, &batch.queries);
+                (texts, document.tokenizer(), document.network(), Role::Document)
             }
-            _ => {
-                let (network, role) = match self.shared {
-                    true => (self.document.network(), Role::Document),
-                    false => (self.query.network(), Role::Query),
-                };
-                let texts = prompted(self.query.instruction(), template, &prompts, &batch.queries);
-                (texts, self.query.tokenizer(), network, role)
+            kind => {
+                let texts = prompted(query.instruction(), template, &prompts, &batch.queries);
+                match kind {
+                    StageKind::Symmetric => (texts, query.tokenizer(), document.network(), Role::Document),
+                    _ => (texts, query.tokenizer(), query.network(), Role::Query),
+                }
             }
         };
         let documents = self.prepare_documents(stage, batch.row_type, &prompts, &batch.documents);

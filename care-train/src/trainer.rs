@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use care_core::{EmbeddingStore, Error, ErrorKind, Network, Precision, Result, Role};
+use care_core::{Embedder, Error, ErrorKind, Network, Precision, Result, Role, TruncationOrder};
 use care_encoders::{AnyEncoder, AsymmetricEncoder, LoraConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -87,13 +86,21 @@ impl<'a> Trainer<'a> {
         let batches = stage.epochs * batcher.batches_per_epoch();
         let steps = batches.div_ceil(stage.accumulation);
         let (query, document) = pair.into_towers();
-        let shared = stage.kind == StageKind::Symmetric;
-        if shared && query.network().encoder().config() != document.network().encoder().config() {
-            let message = "a symmetric stage trains one network in both roles: start both towers from the same encoder";
-            return Err(Error::new(ErrorKind::Config, message));
+        if stage.kind == StageKind::Symmetric {
+            let parts = (query.network().encoder().config(), query.network().head(), query.tokenizer().to_json()?);
+            let other =
+                (document.network().encoder().config(), document.network().head(), document.tokenizer().to_json()?);
+            if parts != other {
+                let message =
+                    "a symmetric stage trains one network in both roles: start both towers from the same encoder";
+                return Err(Error::new(ErrorKind::Config, message));
+            }
         }
-        let objective = Objective::new(stage, document.network().head().truncation);
-        let widest = stage.loss.iter().flat_map(|loss| &loss.dims).max();
+        let head = document.network().head();
+        // Vectors that are compared at their own length are so at every width.
+        let order = if head.normalize { head.truncation } else { TruncationOrder::NormalizeThenTruncate };
+        let objective = Objective::new(stage, order);
+        let widest = stage.losses().iter().flat_map(|loss| &loss.dims).max();
         if let Some(&dim) = widest.filter(|&&dim| dim > document.embedding_dim()) {
             let allowed = format!("at most {}, the dimensions of the towers' vectors", document.embedding_dim());
             return Err(Error::setting("dims", dim, &allowed));
@@ -102,7 +109,7 @@ impl<'a> Trainer<'a> {
         let towers = Towers {
             query: query.try_map_network(|network| prepare(network, stage, Role::Query, lora_seed(1)))?,
             document: document.try_map_network(|network| prepare(network, stage, Role::Document, lora_seed(2)))?,
-            shared,
+            kind: stage.kind,
             teacher: None,
         };
         let trainer = Self {
@@ -148,13 +155,14 @@ impl<'a> Trainer<'a> {
         if self.stage.mode(Role::Document) != TrainMode::Frozen {
             return Ok(None);
         }
-        self.towers.teacher = Some(Mutex::new(open_store(folder, &self.towers)?));
-        Ok(Some(TeacherTexts::new(&self.towers, self.stage, self.sources)))
+        let (store, refused) = open_store(folder, &self.towers)?;
+        self.towers.teacher = Some(store);
+        Ok(Some(TeacherTexts::new(&self.towers, self.stage, self.sources, refused)))
     }
 
-    /// The cache of the frozen document tower's vectors.
-    pub(crate) fn teacher(&self) -> Option<&Mutex<EmbeddingStore>> {
-        self.towers.teacher.as_ref()
+    /// The towers as they are now, without graphs or dropout, for a score in the middle of a stage.
+    pub fn embedder(&self) -> &dyn Embedder {
+        &self.towers
     }
 
     /// The towers as they are now.
@@ -203,7 +211,7 @@ impl<'a> Trainer<'a> {
     /// One step: batches, losses, gradients, clipping, update. `None` when the stage is done.
     ///
     /// # Errors
-    /// When a text cannot be tokenized or the loss is not finite.
+    /// When a text cannot be tokenized, there is no loss, or it is not finite.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
         if self.step == self.total_steps {
             return Ok(None);
@@ -241,13 +249,21 @@ impl<'a> Trainer<'a> {
         }))
     }
 
+    /// Refuses a stage without a loss.
+    ///
+    /// # Errors
+    /// When the settings name none and none was added.
+    pub(crate) fn require_loss(&self) -> Result<()> {
+        self.objective.require_loss()
+    }
+
     /// Adds `share` times the gradients of one batch.
     fn batch(&mut self, number: usize, share: f64, gradients: &mut NamedGradients) -> Result<BatchReport> {
         let batch = self.batcher.batch(number);
         // Dropout follows from the batch's number alone, so a resumed run drops what it would have dropped.
         let seed = batch_seed(self.seed, self.index, number);
         let encoded = self.towers.encode(self.stage, &batch, seed)?;
-        let (total, parts) = self.objective.forward(&encoded.input);
+        let (total, parts) = self.objective.forward(&encoded.input)?;
         let scaled = total.clone().mul_scalar(share);
         let of_vectors = scaled.backward();
         for (role, pass) in &encoded.passes {
@@ -290,14 +306,14 @@ impl<'a> Trainer<'a> {
         Err(Error::new(ErrorKind::NonFinite, message))
     }
 
-    /// Writes the document tower's low-rank additions as a PEFT adapter of the encoder `base`, and the query
-    /// tower's, each in a folder of its role, as far as the stage trains them.
+    /// Writes the low-rank additions that the stage trains as PEFT adapters, in `folder/query` and `folder/document`.
+    /// `bases` names the encoders that they are made for; without a name there is no adapter.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn save_adapters(&self, folder: &Path, base: [&str; 2]) -> Result<()> {
-        for (role, base) in [Role::Query, Role::Document].into_iter().zip(base) {
-            if self.stage.mode(role) == TrainMode::Lora {
+    pub fn save_adapters(&self, folder: &Path, bases: [Option<&str>; 2]) -> Result<()> {
+        for (role, base) in [Role::Query, Role::Document].into_iter().zip(bases) {
+            if let Some(base) = base.filter(|_| self.stage.mode(role) == TrainMode::Lora) {
                 let lora = lora_config(self.stage, role);
                 self.network(role).encoder().save_adapter(&folder.join(role.as_str()), &lora, base)?;
             }
@@ -312,7 +328,7 @@ impl<'a> Trainer<'a> {
     pub fn finish(self) -> Result<AsymmetricEncoder> {
         let settled = |network: Network<AnyEncoder>| network.valid().map_encoder(AnyEncoder::merge_lora);
         let document = self.towers.document.map_network(settled);
-        let query = match self.towers.shared {
+        let query = match self.stage.kind == StageKind::Symmetric {
             true => self.towers.query.map_network(|_| document.network().clone()),
             false => self.towers.query.map_network(settled),
         };
@@ -338,12 +354,13 @@ fn prepare(
     role: Role,
     lora_seed: u64,
 ) -> Result<Network<AnyEncoder>> {
-    let network = match stage.tower(role).dropout {
-        Some(probability) => network.try_map_encoder(|encoder| encoder.with_dropout(probability))?,
-        None => network,
-    };
+    if stage.mode(role) == TrainMode::Frozen {
+        return Ok(network);
+    }
+    // Set in every stage: what an earlier stage wanted is no default for this one.
+    let network = network.try_map_encoder(|encoder| encoder.with_dropout(stage.tower(role).dropout))?;
     let network = match stage.mode(role) {
-        TrainMode::Frozen => return Ok(network),
+        TrainMode::Frozen => network,
         TrainMode::Lora => {
             network.try_map_encoder(|encoder| encoder.with_lora(&lora_config(stage, role), lora_seed))?
         }
@@ -436,6 +453,66 @@ mod tests {
     }
 
     #[test]
+    fn cached_gradients_of_one_network_in_both_roles() {
+        let _alone = alone();
+        let both = |grad_cache| {
+            let (_, document) = common::pair(0.0).into_towers();
+            let (tokenizer, network) = (document.tokenizer().clone(), document.network().clone());
+            let query = care_core::Tower::new(tokenizer, network, Default::default()).expect("a tower");
+            let pair = AsymmetricEncoder::new(query, document).expect("a pair");
+            let config =
+                StageConfig { batch_size: 7, group_size: 2, grad_cache, ..StageConfig::new(StageKind::Symmetric) };
+            let stage = config.check().expect("good");
+            let sources = [Source::new("built in", common::examples()).expect("rows")];
+            let mut trainer = Trainer::new(pair, &stage, &sources, 5).expect("a trainer");
+            let mut gradients = NamedGradients::new();
+            trainer.batch(0, 1.0, &mut gradients).expect("a batch");
+            host(gradients)
+        };
+        let plain = both(None);
+        assert!(plain.keys().all(|name| name.starts_with("document.")));
+        equal(&both(Some(3)), &plain);
+    }
+
+    #[test]
+    fn cached_gradients_of_low_rank_additions_with_dropout() {
+        let _alone = alone();
+        let additions = |grad_cache| {
+            gradients(0.0, StageKind::JointFinetuning, |stage| {
+                let lora = LoraConfig { rank: 4, dropout: 0.3, ..LoraConfig::reference() };
+                stage.document.train = Some(TrainMode::Lora);
+                stage.document.lora = Some(lora);
+                stage.grad_cache = grad_cache;
+            })
+        };
+        let plain = additions(None);
+        assert!(plain.keys().any(|name| name.ends_with("lora.a")));
+        // With one chunk of documents the masks are those of the plain step.
+        equal(&additions(Some(100)), &plain);
+    }
+
+    #[test]
+    fn accumulated_gradients_are_the_mean_of_the_batches() {
+        let _alone = alone();
+        let config = StageConfig { batch_size: 4, group_size: 2, ..StageConfig::new(StageKind::JointFinetuning) };
+        let stage = config.check().expect("good");
+        let sources = [Source::new("built in", common::examples()).expect("rows")];
+        let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
+        let mut together = NamedGradients::new();
+        let mut expected = BTreeMap::<String, Vec<f32>>::new();
+        for number in 0..3 {
+            trainer.batch(number, 1.0 / 3.0, &mut together).expect("a batch");
+            let mut alone = NamedGradients::new();
+            trainer.batch(number, 1.0, &mut alone).expect("a batch");
+            for (name, values) in host(alone) {
+                let sum = expected.entry(name).or_insert_with(|| vec![0.0; values.len()]);
+                sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value / 3.0);
+            }
+        }
+        equal(&host(together), &expected);
+    }
+
+    #[test]
     fn dropout_is_the_same_on_the_way_back() {
         let _alone = alone();
         let whole = |grad_cache| gradients(0.3, StageKind::JointFinetuning, |stage| stage.grad_cache = grad_cache);
@@ -471,7 +548,7 @@ mod tests {
                 Role::Document => input.documents = vectors,
             }
         }
-        let mut of_batch = trainer.objective.forward(&input).0.backward();
+        let mut of_batch = trainer.objective.forward(&input).expect("losses").0.backward();
         let mut plain = NamedGradients::new();
         for role in [Role::Query, Role::Document] {
             collect_gradients(trainer.network(role), role.as_str(), &mut of_batch, &mut plain);

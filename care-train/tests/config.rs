@@ -42,11 +42,11 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
             "loss[0]: `teacher_temperature` is 1, allowed: only set for distillation",
         ),
         (
-            "loss = [{ kind = \"distillation\", teacher_temperature = 0.0 }]",
+            "group_size = 2\nloss = [{ kind = \"distillation\", teacher_temperature = 0.0 }]",
             "loss[0]: `teacher_temperature` is 0, allowed: above 0",
         ),
         (
-            "loss = [{ kind = \"distillation\", false_negative_margin = 0.1 }]",
+            "group_size = 2\nloss = [{ kind = \"distillation\", false_negative_margin = 0.1 }]",
             "loss[0]: `false_negative_margin` is 0.1, allowed: only set for info-nce",
         ),
         (
@@ -73,6 +73,7 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
             "query = { train = \"frozen\" }\ndocument = { train = \"frozen\" }",
             "`document.train` is \"frozen\", allowed: full or lora, since the query tower is frozen",
         ),
+        ("loss = [{ kind = \"distillation\" }]", "`group_size` is 1, allowed: at least 2 with the loss distillation"),
         ("document = { learning_rate = 0.0 }", "`document.learning_rate` is 0, allowed: above 0"),
         (
             "document = { train = \"frozen\", learning_rate = 1e-4 }",
@@ -98,7 +99,7 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
     }
     for (line, message) in [
         (
-            "loss = [{ kind = \"distillation\" }]",
+            "group_size = 2\nloss = [{ kind = \"distillation\" }]",
             "`loss[0].kind` is \"distillation\", allowed: info-nce, embedding-mse, cosine in query-alignment stages",
         ),
         (
@@ -167,6 +168,10 @@ fn a_file_says_where_it_is_wrong_and_what_was_probably_meant() {
             assert!(message.contains(part), "{line}: {message}");
         }
     }
+    // A preset stands for what a stage leaves out, so what is left out is not what is wrong.
+    let presets = "output = \"o\"\n[model]\npair = \"p\"\n[[stage]]\npreset = \"reference-stage1\"\ndata = [\"a\"]\nbatchsize = 3\n";
+    let message = presets.parse::<TrainConfig>().unwrap_err().to_string();
+    assert!(message.ends_with("did you mean `batch_size`?"), "{message}");
     let kind = HEAD.replace("joint-finetuning", "joint-finetunning");
     let message = kind.parse::<TrainConfig>().unwrap_err().to_string();
     assert!(message.contains("line 5") && message.ends_with("did you mean `joint-finetuning`?"), "{message}");
@@ -201,7 +206,7 @@ fn a_preset_gives_what_the_stage_leaves_out() {
     assert_eq!((first.kind, first.epochs, first.batch_size, first.group_size), (StageKind::QueryAlignment, 2, 320, 1));
     assert_eq!((first.learning_rate, first.warmup_ratio, first.weight_decay), (1e-4, 0.05, 0.05));
     let losses = |stage: &care_train::CheckedStage| {
-        stage.loss.iter().map(|loss| (loss.kind, loss.temperature, loss.weight)).collect::<Vec<_>>()
+        stage.losses().iter().map(|loss| (loss.kind, loss.temperature, loss.weight)).collect::<Vec<_>>()
     };
     assert_eq!(losses(first), [(LossKind::InfoNce, Some(0.1), 1.0), (LossKind::EmbeddingMse, None, 1.0)]);
     assert_eq!((second.kind, second.epochs, second.group_size), (StageKind::JointFinetuning, 1, 8));
@@ -219,7 +224,7 @@ fn a_preset_gives_what_the_stage_leaves_out() {
 fn defaults_follow_the_kind_of_a_stage() {
     let losses = |text: &str| {
         let config = text.parse::<TrainConfig>().unwrap().check().unwrap();
-        config.stages()[0].loss.iter().map(|loss| (loss.kind, loss.temperature)).collect::<Vec<_>>()
+        config.stages()[0].losses().iter().map(|loss| (loss.kind, loss.temperature)).collect::<Vec<_>>()
     };
     assert_eq!(losses(ALIGN), [(LossKind::InfoNce, Some(0.1)), (LossKind::EmbeddingMse, None)]);
     assert_eq!(losses(HEAD), [(LossKind::InfoNce, None)]);

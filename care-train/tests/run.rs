@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use care_core::Result;
+use care_core::{HeadConfig, Pooling, Result};
+use care_encoders::{AnyEncoder, AsymmetricEncoder};
 use care_train::{CheckedTrainConfig, EvaluationReport, Event, Loss, LossInput, Outcome, Run, StepReport, TrainConfig};
 
 /// A pair, alignment and training rows, a dev set.
@@ -98,14 +99,22 @@ fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {
     assert_eq!(refused, [written[0].clone()]);
     assert_eq!(losses, cold.iter().map(|report| report.loss).collect::<Vec<_>>());
 
-    // Another instruction or another length is another text or another tower: nothing is reused wrongly.
-    let (query, document) = common::pair(0.0).into_towers();
-    let document = document.with_instruction(care_core::Instruction::new("答：").unwrap());
-    fs::remove_dir_all(folder.join("pair")).unwrap();
-    care_encoders::AsymmetricEncoder::new(query, document).unwrap().save(&folder.join("pair")).unwrap();
+    // Another instruction makes other texts, another head another tower: nothing is reused wrongly.
+    let replace = |change: &dyn Fn(care_core::DocumentTower<AnyEncoder>) -> care_core::DocumentTower<AnyEncoder>| {
+        let (query, document) = common::pair(0.0).into_towers();
+        fs::remove_dir_all(folder.join("pair")).unwrap();
+        AsymmetricEncoder::new(query, change(document)).unwrap().save(&folder.join("pair")).unwrap();
+    };
+    replace(&|document| document.with_instruction(care_core::Instruction::new("答：").unwrap()));
     let (_, _, taught) = run(&config(folder, "instructed", "cache = \"cache\"", ALIGN));
     assert_eq!(taught, 24);
     assert_eq!(shards().len(), written.len() + 1 + 1, "one for the damaged, one for the instruction");
+    replace(&|document| {
+        let head = HeadConfig { pooling: Pooling::Mean, ..document.network().head().clone() };
+        document.map_network(|network| network.with_head(head).unwrap())
+    });
+    run(&config(folder, "pooled", "cache = \"cache\"", ALIGN));
+    assert_eq!(fs::read_dir(folder.join("cache")).unwrap().count(), 2, "a folder for each tower");
 }
 
 #[test]
@@ -124,7 +133,7 @@ fn the_best_weights_go_on_and_patience_ends_a_stage() {
     assert!(steps.len() < 80 && last.step == steps.len(), "the stage ended early");
     // What was saved has the best score, not the last.
     let device = care_core::Device::Cpu.open().unwrap();
-    let saved = care_encoders::AsymmetricEncoder::load(&folder.join("wild/model"), &device).unwrap();
+    let saved = AsymmetricEncoder::load(&folder.join("wild/model"), &device).unwrap();
     let task = &cmedteb::load(folder.join("dev")).unwrap()[0];
     let outcome = cmedteb::evaluate(task, &saved, cmedteb::StsMode::default(), &mut |_| {}).unwrap();
     assert!((outcome.main_score() - best.score).abs() < 1e-9, "{} {}", outcome.main_score(), best.score);

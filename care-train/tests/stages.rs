@@ -66,7 +66,7 @@ fn alignment_reports_the_losses_it_has_before_their_weights() {
     {
         let loss = LossConfig { weight: 0.5, ..loss };
         let (_, _, reports) = train(StageKind::QueryAlignment, |stage| {
-            stage.loss = vec![loss];
+            stage.loss = Some(vec![loss]);
             stage.epochs = 40;
         });
         falls(&reports);
@@ -194,7 +194,7 @@ fn low_rank_additions_learn_over_weights_of_16_bits_and_are_saved_as_an_adapter(
         }
         falls(&reports);
         let folder = tempfile::tempdir().unwrap();
-        trainer.save_adapters(folder.path(), ["query-base", "document-base"]).unwrap();
+        trainer.save_adapters(folder.path(), [Some("query-base"), Some("document-base")]).unwrap();
         assert!(!folder.path().join("query").exists(), "the query tower has no additions");
         let after = trainer.finish().unwrap();
         assert_eq!(Precision::of(after.document().network().encoder()), precision);
@@ -291,25 +291,29 @@ fn a_loss_of_ones_own_is_added_and_reported() {
 }
 
 #[test]
-fn accumulated_batches_move_the_weights_by_the_mean_of_their_gradients() {
-    let report = |accumulation, max_steps| {
-        let (_, after, reports) = train(StageKind::JointFinetuning, |stage| {
+fn accumulated_batches_make_fewer_steps() {
+    let steps = |accumulation| {
+        let (_, _, reports) = train(StageKind::JointFinetuning, |stage| {
             stage.epochs = 1;
             stage.batch_size = 4;
             stage.accumulation = accumulation;
-            stage.max_steps = max_steps;
-            stage.warmup_ratio = 0.0;
         });
-        (after, reports)
+        (reports.len(), reports.iter().map(|report| report.tokens).sum::<usize>())
     };
-    let (_, accumulated) = report(3, None);
-    assert_eq!(accumulated.len(), 1, "3 batches make one step");
-    let (_, fewer) = report(2, None);
-    assert_eq!(fewer.len(), 2, "the last step has one batch");
-    // The first batch's loss is that of an unchanged pair in both.
-    let (_, single) = report(1, Some(1));
-    assert!((single[0].loss - accumulated[0].loss).abs() > 1e-6);
-    assert!((fewer[0].loss + fewer[0].loss - accumulated[0].loss * 3.0).abs() > 1e-6);
+    let (single, tokens) = steps(1);
+    assert_eq!((single, steps(2), steps(3)), (3, (2, tokens), (1, tokens)));
+}
+
+#[test]
+fn a_stage_may_have_its_own_loss_alone() {
+    let sources = [Source::new("built in", common::examples()).unwrap()];
+    let config = StageConfig { batch_size: 6, loss: Some(vec![]), ..StageConfig::new(StageKind::JointFinetuning) };
+    let stage = config.check().unwrap();
+    let bare = || Trainer::new(common::pair(0.0), &stage, &sources, 7).unwrap();
+    let report = bare().with_loss(1.0, Box::new(FirstComponent)).unwrap().step().unwrap().unwrap();
+    assert_eq!(report.losses.keys().collect::<Vec<_>>(), ["first-component"]);
+    let error = bare().step().unwrap_err().to_string();
+    assert_eq!(error, "`loss` is empty, allowed: at least one, here or of one's own");
 }
 
 #[test]
@@ -355,7 +359,7 @@ fn distillation_wants_scores_and_learns_them() {
         batch_size: 6,
         group_size: 3,
         learning_rate: 5e-3,
-        loss: vec![LossConfig { temperature: Some(0.2), ..LossConfig::new(LossKind::Distillation) }],
+        loss: Some(vec![LossConfig { temperature: Some(0.2), ..LossConfig::new(LossKind::Distillation) }]),
         ..StageConfig::new(StageKind::JointFinetuning)
     };
     let stage = config.check().unwrap();
@@ -381,7 +385,7 @@ fn settings_that_do_not_fit_the_towers_are_refused() {
     };
     let wide = LossConfig { dims: vec![8, 17], ..LossConfig::new(LossKind::InfoNce) };
     assert_eq!(
-        refusal(&|stage| stage.loss = vec![wide.clone()]),
+        refusal(&|stage| stage.loss = Some(vec![wide.clone()])),
         "`dims` is 17, allowed: at most 16, the dimensions of the towers' vectors"
     );
     assert_eq!(

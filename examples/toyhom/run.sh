@@ -35,6 +35,7 @@ evaluate() {
 
 encoder=(--model runs/toyhom/me5-small --pooling mean --max-length 160
   --query-instruction "query: " --document-instruction "passage: ")
+evaluate bm25 --model bm25
 evaluate zero-shot "${encoder[@]}"
 evaluate untrained "${encoder[@]}" --query-layers 0,4,8,11
 for run in stage1 both stage2-only symmetric; do

@@ -4,12 +4,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use care_encoders::AsymmetricEncoder;
 use cmedteb::{Report, StsMode, Task};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::model::PairArgs;
 use crate::progress::bar;
 
+/// `--model bm25`, where there is no such folder, tests the baseline of retrieval tasks: BM25 over character bigrams.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -40,23 +42,22 @@ pub(crate) fn run(args: Args) -> Result<()> {
         bail!("two tasks are named {}: their results would overwrite each other", twice[0]);
     }
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
-    let (pair, source) = args.pair.open()?;
-    let settings = json!({
-        "model": source["model"],
-        "commit": source["commit"],
-        "precision": args.pair.model.precision(),
-        "query": tower_settings(pair.query()),
-        "document": tower_settings(pair.document()),
-    });
+    let tested = Tested::open(&args.pair)?;
     let mut out = std::io::stdout().lock();
     for task in &tasks {
         let progress = bar(task.name(), 0);
-        let outcome = cmedteb::evaluate(task, &pair, args.sts, &mut |now| {
-            progress.set_length(now.total as u64);
-            progress.set_position(now.encoded as u64);
-        })?;
+        let outcome = match &tested {
+            Tested::Pair(pair, _) => cmedteb::evaluate(task, pair.as_ref(), args.sts, &mut |now| {
+                progress.set_length(now.total as u64);
+                progress.set_position(now.encoded as u64);
+            })?,
+            Tested::Bm25 => match task.as_retrieval() {
+                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task)?)?,
+                None => bail!("{BM25} is a baseline of retrieval tasks, which {} is not", task.name()),
+            },
+        };
         progress.finish_and_clear();
-        let file = Report::new(task, &outcome, settings.clone()).write(&args.output)?;
+        let file = Report::new(task, &outcome, tested.settings()).write(&args.output)?;
         for (measure, score) in &outcome.scores {
             writeln!(out, "{}\t{measure}\t{score:.4}", task.name())?;
         }
@@ -70,6 +71,41 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The name of the baseline, in place of a model's.
+const BM25: &str = "bm25";
+
+/// What is tested.
+enum Tested {
+    /// A model, and what a report says of it.
+    Pair(Box<AsymmetricEncoder>, Value),
+    /// BM25 over character bigrams.
+    Bm25,
+}
+
+impl Tested {
+    fn open(args: &PairArgs) -> Result<Self> {
+        if args.model.name() == BM25 && !Path::new(BM25).exists() {
+            return Ok(Tested::Bm25);
+        }
+        let (pair, source) = args.open()?;
+        let settings = json!({
+            "model": source["model"],
+            "commit": source["commit"],
+            "precision": args.model.precision(),
+            "query": tower_settings(pair.query()),
+            "document": tower_settings(pair.document()),
+        });
+        Ok(Tested::Pair(Box::new(pair), settings))
+    }
+
+    fn settings(&self) -> Value {
+        match self {
+            Tested::Pair(_, settings) => settings.clone(),
+            Tested::Bm25 => json!({ "model": BM25 }),
+        }
+    }
 }
 
 fn tower_settings<T: care_core::Text>(tower: &care_core::Tower<T, care_encoders::AnyEncoder>) -> serde_json::Value {

@@ -66,13 +66,12 @@ impl Progress {
     fn show(&mut self, event: &Event) {
         match event {
             Event::Teacher(report) => {
-                let bar = self.bar(format!("stage {} teacher", report.stage + 1), report.total);
-                bar.set_position(report.done as u64);
-                bar.set_message("vectors");
+                self.bar(format!("stage {} teacher", report.stage + 1), report.total, report.done)
+                    .set_message("vectors");
             }
             Event::Step(report) => {
-                let bar = self.bar(format!("stage {} {}", report.stage + 1, report.kind.as_str()), report.total_steps);
-                bar.set_position(report.step as u64);
+                let name = format!("stage {} {}", report.stage + 1, report.kind.as_str());
+                let bar = self.bar(name, report.total_steps, report.step);
                 let (loss, rate, speed) = (report.loss, report.learning_rate, report.tokens_per_second());
                 bar.set_message(format!("loss {loss:.4} lr {rate:.1e} {speed:.0} tokens/s"));
             }
@@ -90,11 +89,20 @@ impl Progress {
     }
 
     /// The bar of this name; a new one ends the one before.
-    fn bar(&mut self, name: String, total: usize) -> &ProgressBar {
+    fn bar(&mut self, name: String, total: usize, done: usize) -> &ProgressBar {
         if self.shown.as_ref().is_none_or(|(shown, _)| *shown != name) {
             self.finish();
         }
-        &self.shown.get_or_insert_with(|| (name.clone(), bar(&name, total))).1
+        let begin = || {
+            let bar = bar(&name, total);
+            bar.set_position(done as u64);
+            // What a resumed run finds done says nothing of its speed.
+            bar.reset_eta();
+            (name.clone(), bar)
+        };
+        let bar = &self.shown.get_or_insert_with(begin).1;
+        bar.set_position(done as u64);
+        bar
     }
 
     /// A line above the bar.

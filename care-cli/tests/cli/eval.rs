@@ -42,6 +42,21 @@ fn eval_writes_a_report_and_a_ranking_a_task() {
 }
 
 #[test]
+fn the_baseline_is_tested_like_a_model() {
+    let place = Place::new();
+    let (status, stdout, stderr) = place.care("eval --model bm25 --output results --task mini-retrieval");
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("mini-retrieval\tndcg_at_10\t0.6582\n"), "{stdout}");
+    assert!(place.path("results/mini-retrieval.trec").exists());
+    let report: Value = serde_json::from_slice(&fs::read(place.path("results/mini-retrieval.json")).unwrap()).unwrap();
+    assert_eq!(report["care"]["settings"], json!({"model": "bm25"}));
+    place.fails(
+        "eval --model bm25 --output results --task mini-sts",
+        "bm25 is a baseline of retrieval tasks, which mini-sts is not",
+    );
+}
+
+#[test]
 fn every_command_with_a_model_refuses_one_that_is_not_whole() {
     let place = Place::new();
     place.file("texts.txt", TEXTS);

@@ -102,7 +102,7 @@ fn a_run_killed_at_any_step_ends_with_the_same_weights() {
         fs::read_to_string(log).map_or(0, |text| text.lines().count())
     };
     // 40 steps of the first stage, 8 of the second. Each run is killed twice.
-    for steps in [1, 17, 38] {
+    for steps in [1, 17, 38, 43] {
         let output = format!("killed-{steps}");
         configure(&place, &output, 40);
         assert!(kill_when(start(&place, &output, false), || lines(&output) >= steps), "killed after {steps} steps");

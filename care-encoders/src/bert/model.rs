@@ -66,7 +66,8 @@ impl Parts for Bert {
         Some(self.embeddings.dropout())
     }
 
-    fn set_dropout(&mut self, probability: f64) {
+    fn set_dropout(&mut self, probability: Option<f64>) {
+        let probability = probability.unwrap_or(self.config.hidden_dropout_prob);
         self.embeddings.set_dropout(probability);
         self.layers.iter_mut().for_each(|layer| layer.set_dropout(probability));
     }

@@ -85,7 +85,7 @@ impl Parts for Decoder {
         None
     }
 
-    fn set_dropout(&mut self, _probability: f64) {}
+    fn set_dropout(&mut self, _probability: Option<f64>) {}
 
     fn token_table(&mut self) -> &mut Embedding {
         &mut self.tokens

@@ -64,7 +64,8 @@ impl Parts for Gte {
         Some(self.embeddings.dropout())
     }
 
-    fn set_dropout(&mut self, probability: f64) {
+    fn set_dropout(&mut self, probability: Option<f64>) {
+        let probability = probability.unwrap_or(self.config.hidden_dropout_prob);
         self.embeddings.set_dropout(probability);
         self.layers.iter_mut().for_each(|layer| layer.set_dropout(probability));
     }

@@ -15,8 +15,9 @@ pub(crate) trait Parts {
     /// The probability of dropping a hidden component; `None` if the network has no dropout of its own.
     fn dropout(&self) -> Option<f64>;
 
-    /// Sets the probability of dropping a hidden component, where the network has dropout.
-    fn set_dropout(&mut self, probability: f64);
+    /// Sets the probability of dropping a hidden component, to that of the configuration if none is given, where the
+    /// network has dropout.
+    fn set_dropout(&mut self, probability: Option<f64>);
 
     /// The vector of every token id.
     fn token_table(&mut self) -> &mut Embedding;

@@ -138,8 +138,11 @@ impl std::str::FromStr for TrainConfig {
                 apply_preset(stage).map_err(refuse)?;
             }
         }
-        // The table has lost the lines; the text has them, unless a preset plays a part.
-        table.try_into().map_err(|e: toml::de::Error| refuse(toml::from_str::<Self>(text).err().unwrap_or(e)))
+        table.try_into().map_err(|e: toml::de::Error| {
+            // The table has lost the lines; the text has them, unless a preset plays a part in what is wrong.
+            let placed = toml::from_str::<Self>(text).err().filter(|placed| placed.message() == e.message());
+            refuse(placed.unwrap_or(e))
+        })
     }
 }
 

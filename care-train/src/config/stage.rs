@@ -110,10 +110,10 @@ pub struct StageConfig {
     /// batch, the memory that of so many texts, and each text is encoded twice. Default: whole batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_cache: Option<usize>,
-    /// The losses, added up with their weights. Default: InfoNCE at temperature 0.02; in `query-alignment`
-    /// InfoNCE at 0.1 and `embedding-mse`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub loss: Vec<LossConfig>,
+    /// The losses, added up with their weights; none, where the stage is given its own. Default: InfoNCE at
+    /// temperature 0.02; in `query-alignment` InfoNCE at 0.1 and `embedding-mse`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Vec<LossConfig>>,
     /// How a row with a `prompt` is read, such as `"Instruct: {prompt}\nQuery:{text}"`. Default: `prompt` is not
     /// used, every query has the tower's own instruction. Not for `query-alignment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,7 +174,7 @@ impl StageConfig {
             group_size: 1,
             accumulation: 1,
             grad_cache: None,
-            loss: Vec::new(),
+            loss: None,
             prompt_template: None,
             learning_rate: default_learning_rate(),
             warmup_ratio: default_warmup(),
@@ -211,7 +211,7 @@ impl StageConfig {
         if !(0.0..=1.0).contains(&self.warmup_ratio) {
             return Err(Error::setting("warmup_ratio", self.warmup_ratio, "0 to 1"));
         }
-        self.check_losses()?;
+        let losses = self.check_losses()?;
         self.check_prompt_template()?;
         let query = self.mode(Role::Query)?;
         let document = self.mode(Role::Document)?;
@@ -222,17 +222,19 @@ impl StageConfig {
                 "full or lora, since the query tower is frozen",
             ));
         }
-        Ok(CheckedStage { config: self, query, document })
+        self.loss = Some(losses.clone());
+        Ok(CheckedStage { config: self, losses, query, document })
     }
 
-    fn check_losses(&mut self) -> Result<()> {
-        if self.loss.is_empty() {
-            self.loss = match self.kind {
-                StageKind::QueryAlignment => vec![LossConfig::info_nce(0.1), LossConfig::new(LossKind::EmbeddingMse)],
-                _ => vec![LossConfig::new(LossKind::InfoNce)],
-            };
-        }
-        for (index, loss) in self.loss.iter().enumerate() {
+    fn check_losses(&self) -> Result<Vec<LossConfig>> {
+        let losses = self.loss.clone().unwrap_or_else(|| match self.kind {
+            StageKind::QueryAlignment => vec![LossConfig::info_nce(0.1), LossConfig::new(LossKind::EmbeddingMse)],
+            _ => vec![LossConfig::new(LossKind::InfoNce)],
+        });
+        for (index, loss) in losses.iter().enumerate() {
+            if loss.kind == LossKind::Distillation && self.group_size == 1 {
+                return Err(Error::setting("group_size", 1, "at least 2 with the loss distillation"));
+            }
             loss.check().map_err(|e| Error::new(e.kind(), format!("loss[{index}]: {e}")))?;
             let allowed = match self.kind {
                 StageKind::QueryAlignment if loss.kind == LossKind::Distillation => "info-nce, embedding-mse, cosine",
@@ -244,7 +246,7 @@ impl StageConfig {
             let allowed = format!("{allowed} in {} stages", self.kind.as_str());
             return Err(Error::setting(&format!("loss[{index}].kind"), kind, &allowed));
         }
-        Ok(())
+        Ok(losses)
     }
 
     fn check_prompt_template(&self) -> Result<()> {
@@ -313,6 +315,7 @@ impl StageConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckedStage {
     config: StageConfig,
+    losses: Vec<LossConfig>,
     query: TrainMode,
     document: TrainMode,
 }
@@ -324,6 +327,11 @@ impl CheckedStage {
             Role::Query => self.query,
             Role::Document => self.document,
         }
+    }
+
+    /// The losses that the settings name.
+    pub fn losses(&self) -> &[LossConfig] {
+        &self.losses
     }
 
     /// Whether the tower of a role is another one after the stage.

@@ -36,7 +36,7 @@ pub enum RowType {
     /// A question and its answers. Also what any other `type` stands for.
     #[default]
     Normal,
-    /// The same with one hard negative a query, whatever the stage's `group_size`.
+    /// The same with one hard negative a query at most, whatever the stage's `group_size`.
     #[serde(rename = "only_1neg")]
     OnlyOneNegative,
     /// Two texts that mean the same: both are read with the query's instruction.
