@@ -31,7 +31,7 @@ pub use hub::{Download, Hub, HubConfig, RepoId, RepoKind, Snapshot};
 pub use index::{FlatIndex, Hit};
 pub use jsonl::read_jsonl;
 pub use normalize::l2_normalize;
-pub use parallel::{passes_at_once, run_pieces};
+pub use parallel::{is_cpu, passes_at_once, run_pieces};
 pub use pooling::Pooling;
 pub use projection::{LinearProjection, ProjectionActivation, ProjectionConfig, TruncationOrder};
 pub use store::EmbeddingStore;

@@ -12,11 +12,12 @@ const MOST: usize = 8;
 
 /// How many passes a device is given at once: one for each thread on the CPU, up to 8, else one.
 pub fn passes_at_once(device: &Device) -> usize {
-    let plain = device.clone().inner();
-    match crate::Device::Cpu.open() {
-        Ok(cpu) if cpu == plain => rayon::current_num_threads().min(MOST),
-        _ => 1,
-    }
+    if is_cpu(device) { rayon::current_num_threads().min(MOST) } else { 1 }
+}
+
+/// Whether a device is the CPU.
+pub fn is_cpu(device: &Device) -> bool {
+    crate::Device::Cpu.open().is_ok_and(|cpu| cpu == device.clone().inner())
 }
 
 /// Calls `work` with each number below `count`, `workers` of them at a time, and `take` with each result, in

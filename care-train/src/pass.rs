@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use care_core::{Encoder, Network, Result, TokenBatch, Tokenizer, length_buckets, passes_at_once, run_pieces};
-use care_encoders::AnyEncoder;
+use care_core::{Encoder, Network, Result, TokenBatch, Tokenizer, is_cpu, length_buckets, passes_at_once, run_pieces};
+use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET};
 
 use crate::optim::{NamedGradients, add_gradients, collect_gradients};
 
@@ -22,9 +22,13 @@ pub(crate) enum PassMode {
     Cached(usize),
 }
 
-/// Tokens of a chunk at most, padding included, unless one text is longer: enough for a matrix product to be fast,
-/// few enough for a batch to be several chunks.
-const CHUNK_TOKENS: usize = 2048;
+/// Tokens of a chunk on the CPU at most, padding included, unless one text is longer: enough for a matrix product to be
+/// fast.
+const MOST_TOKENS: usize = 2048;
+/// A small batch is cut into chunks of no fewer tokens than this.
+const FEWEST_TOKENS: usize = 256;
+/// Chunks that a batch is cut into where its size allows.
+const CHUNKS: usize = 4;
 
 /// The vectors of texts, and the way back from their gradients.
 ///
@@ -73,7 +77,7 @@ impl<'a> Pass<'a> {
         let ids = tokenizer.encode(texts)?;
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
         let tokens = lengths.iter().sum();
-        let (groups, workers) = groups(&lengths, mode, passes_at_once(&device(network)));
+        let (groups, workers) = groups(&lengths, mode, &device(network));
         let mut chunks: Vec<Chunk> = groups
             .iter()
             .zip(0..)
@@ -159,9 +163,10 @@ impl Chunk {
     }
 }
 
-/// The texts of each chunk, longest first, and how many chunks may be under way at once. Chunks follow from the texts
-/// and the mode alone, so that dropout and sums are the same on any number of cores.
-fn groups(lengths: &[usize], mode: PassMode, workers: usize) -> (Vec<Vec<usize>>, usize) {
+/// The texts of each chunk, longest first, and how many chunks may be under way at once. Chunks follow from the texts,
+/// the mode and the kind of device, so that dropout and sums are the same on any number of cores.
+fn groups(lengths: &[usize], mode: PassMode, device: &Device) -> (Vec<Vec<usize>>, usize) {
+    let workers = passes_at_once(device);
     match mode {
         PassMode::Cached(size) => {
             // Two halves at once are no more texts than were asked for.
@@ -169,7 +174,11 @@ fn groups(lengths: &[usize], mode: PassMode, workers: usize) -> (Vec<Vec<usize>>
             let sorted: Vec<usize> = length_buckets(lengths, usize::MAX).concat();
             (sorted.chunks(half).map(<[usize]>::to_vec).collect(), workers.min(size / half))
         }
-        PassMode::Frozen | PassMode::Graph => (length_buckets(lengths, CHUNK_TOKENS), workers),
+        PassMode::Frozen | PassMode::Graph if is_cpu(device) => {
+            let share = lengths.iter().sum::<usize>() / CHUNKS;
+            (length_buckets(lengths, share.clamp(FEWEST_TOKENS, MOST_TOKENS)), workers)
+        }
+        PassMode::Frozen | PassMode::Graph => (length_buckets(lengths, DEFAULT_TOKEN_BUDGET), workers),
     }
 }
 

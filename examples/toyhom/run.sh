@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains and tests every row of docs/results.md.
+# Trains and tests BM25, the encoder as it is, and four trained retrievers.
 #
 #   bash examples/toyhom/run.sh MODEL DATA
 #
