@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Embeddings, Error, ErrorKind, Result};
 
-/// Names the form of a shard; another form is not read.
+/// Names the form of a shard, beside its tower's fingerprint; another form is not read.
 const FORMAT: &str = "care-embeddings-1";
 const KEYS: &str = "keys";
 const VECTORS: &str = "vectors";
@@ -178,9 +178,9 @@ impl EmbeddingStore {
             (KEYS, TensorView::new(Dtype::U8, vec![keys.len(), KEY], keys.as_flattened()).map_err(failed)?),
             (VECTORS, TensorView::new(Dtype::F32, vec![keys.len(), self.dim], &bytes).map_err(failed)?),
         ];
-        let about = [("format", FORMAT), ("fingerprint", &self.fingerprint)];
-        let about = about.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let content = safetensors::serialize(views, Some(HashMap::from(about))).map_err(failed)?;
+        // One entry, so that the same vectors make the same file.
+        let about = HashMap::from([(FORMAT.to_owned(), self.fingerprint.clone())]);
+        let content = safetensors::serialize(views, Some(about)).map_err(failed)?;
         let name = checksum(&content);
         let path = self.folder.join(format!("{name}.safetensors"));
         // Unlike any other's, in this process or another.
@@ -212,8 +212,7 @@ impl EmbeddingStore {
     /// The keys of a shard and where its vectors begin; `None` if it is no shard of this tower.
     fn read_shard(&self, content: &[u8]) -> Option<(Vec<Key>, u64)> {
         let (header, about) = SafeTensors::read_metadata(content).ok()?;
-        let said = about.metadata().as_ref()?;
-        if said.get("format")? != FORMAT || *said.get("fingerprint")? != self.fingerprint {
+        if *about.metadata().as_ref()?.get(FORMAT)? != self.fingerprint {
             return None;
         }
         let file = SafeTensors::deserialize(content).ok()?;

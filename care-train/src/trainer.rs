@@ -475,23 +475,6 @@ mod tests {
     }
 
     #[test]
-    fn cached_gradients_of_low_rank_additions_with_dropout() {
-        let _alone = alone();
-        let additions = |grad_cache| {
-            gradients(0.0, StageKind::JointFinetuning, |stage| {
-                let lora = LoraConfig { rank: 4, dropout: 0.3, ..LoraConfig::reference() };
-                stage.document.train = Some(TrainMode::Lora);
-                stage.document.lora = Some(lora);
-                stage.grad_cache = grad_cache;
-            })
-        };
-        let plain = additions(None);
-        assert!(plain.keys().any(|name| name.ends_with("lora.a")));
-        // With one chunk of documents the masks are those of the plain step.
-        equal(&additions(Some(100)), &plain);
-    }
-
-    #[test]
     fn accumulated_gradients_are_the_mean_of_the_batches() {
         let _alone = alone();
         let config = StageConfig { batch_size: 4, group_size: 2, ..StageConfig::new(StageKind::JointFinetuning) };
@@ -521,23 +504,26 @@ mod tests {
         equal(&whole(Some(100)), &whole(None));
     }
 
-    #[test]
-    fn dropout_is_the_same_on_the_way_back_of_every_chunk() {
+    /// Compares cached gradients with those of the same chunks, under the same seeds, in one graph.
+    fn every_chunk_goes_the_same_way(
+        dropout: f64,
+        change: impl FnOnce(&mut StageConfig),
+    ) -> BTreeMap<String, Vec<f32>> {
         let _alone = alone();
         let sources = [Source::new("built in", common::examples()).expect("rows")];
-        let config = StageConfig {
+        let mut config = StageConfig {
             batch_size: 7,
             group_size: 3,
-            grad_cache: Some(2),
+            grad_cache: Some(4),
             ..StageConfig::new(StageKind::JointFinetuning)
         };
+        change(&mut config);
         let stage = config.check().expect("good");
-        let mut trainer = Trainer::new(common::pair(0.3), &stage, &sources, 5).expect("a trainer");
+        let mut trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
         let batch = trainer.batcher.batch(0);
         let mut cached = NamedGradients::new();
         trainer.batch(0, 1.0, &mut cached).expect("a batch");
 
-        // The same chunks with the same seeds, in one graph.
         let encoded = trainer.towers.encode(&stage, &batch, batch_seed(5, 0, 0)).expect("encoded");
         let mut input = encoded.input.clone();
         for (role, pass) in &encoded.passes {
@@ -553,7 +539,24 @@ mod tests {
         for role in [Role::Query, Role::Document] {
             collect_gradients(trainer.network(role), role.as_str(), &mut of_batch, &mut plain);
         }
-        equal(&host(cached), &host(plain));
+        let (cached, plain) = (host(cached), host(plain));
+        equal(&cached, &plain);
+        cached
+    }
+
+    #[test]
+    fn dropout_is_the_same_on_the_way_back_of_every_chunk() {
+        let dropped = every_chunk_goes_the_same_way(0.3, |_| {});
+        assert_ne!(dropped, every_chunk_goes_the_same_way(0.0, |_| {}), "something is dropped");
+        let additions = |dropout: f64| {
+            every_chunk_goes_the_same_way(0.0, |stage| {
+                stage.document.train = Some(TrainMode::Lora);
+                stage.document.lora = Some(LoraConfig { rank: 4, dropout, ..LoraConfig::reference() });
+            })
+        };
+        let dropped = additions(0.3);
+        assert!(dropped.keys().any(|name| name.ends_with("lora.b")));
+        assert_ne!(dropped, additions(0.0), "something is dropped");
     }
 
     #[test]
