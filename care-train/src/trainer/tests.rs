@@ -1,0 +1,173 @@
+//! Gradients of a batch: cached, accumulated, with dropout.
+
+use care_core::Embedder;
+
+use super::*;
+use crate::config::StageConfig;
+use crate::optim::collect_gradients;
+use crate::pass::select;
+use crate::testing::{alone, common};
+
+/// The gradients of a stage's first batch.
+fn gradients(dropout: f64, kind: StageKind, change: impl FnOnce(&mut StageConfig)) -> BTreeMap<String, Vec<f32>> {
+    let mut config = StageConfig { batch_size: 7, group_size: 3, ..StageConfig::new(kind) };
+    change(&mut config);
+    let stage = config.check().expect("good");
+    let sources = [Source::new("built in", common::examples()).expect("rows")];
+    let mut trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
+    let mut gradients = NamedGradients::new();
+    trainer.batch(0, 1.0, &mut gradients).expect("a batch");
+    host(gradients)
+}
+
+fn host(gradients: NamedGradients) -> BTreeMap<String, Vec<f32>> {
+    let host = |gradient: Tensor<1>| gradient.into_data().try_to_vec::<f32>().expect("f32");
+    gradients.into_iter().map(|(name, gradient)| (name, host(gradient))).collect()
+}
+
+/// The same weights have gradients, equal to 1e-5 of each weight's largest.
+fn equal(found: &BTreeMap<String, Vec<f32>>, expected: &BTreeMap<String, Vec<f32>>) {
+    assert!(found.keys().eq(expected.keys()));
+    let length = |values: &[f32]| values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    let longest = expected.values().map(|values| length(values)).fold(0.0, f32::max);
+    for (name, expected) in expected {
+        // A bias before a softmax has a gradient of nothing but rounding: it is measured by the others.
+        let size = length(expected).max(1e-3 * longest);
+        for (found, expected) in found[name].iter().zip(expected) {
+            assert!((found - expected).abs() <= 1e-5 * size, "{name}: {found} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn cached_gradients_are_those_of_the_whole_batch() {
+    let _alone = alone();
+    for kind in [StageKind::JointFinetuning, StageKind::SymmetricDocument, StageKind::QueryAlignment] {
+        let group = if kind == StageKind::QueryAlignment { 1 } else { 3 };
+        let plain = gradients(0.0, kind, |stage| stage.group_size = group);
+        assert!(plain.values().any(|values| values.iter().any(|value| *value != 0.0)));
+        for size in [1, 2, 5, 100] {
+            let cached = gradients(0.0, kind, |stage| {
+                stage.group_size = group;
+                stage.grad_cache = Some(size);
+            });
+            equal(&cached, &plain);
+        }
+    }
+}
+
+#[test]
+fn cached_gradients_of_one_network_in_both_roles() {
+    let _alone = alone();
+    let both = |grad_cache| {
+        let (_, document) = common::pair(0.0).into_towers();
+        let (tokenizer, network) = (document.tokenizer().clone(), document.network().clone());
+        let query = care_core::Tower::new(tokenizer, network, Default::default()).expect("a tower");
+        let pair = AsymmetricEncoder::new(query, document).expect("a pair");
+        let config = StageConfig { batch_size: 7, group_size: 2, grad_cache, ..StageConfig::new(StageKind::Symmetric) };
+        let stage = config.check().expect("good");
+        let sources = [Source::new("built in", common::examples()).expect("rows")];
+        let mut trainer = Trainer::new(pair, &stage, &sources, 5).expect("a trainer");
+        let mut gradients = NamedGradients::new();
+        trainer.batch(0, 1.0, &mut gradients).expect("a batch");
+        host(gradients)
+    };
+    let plain = both(None);
+    assert!(plain.keys().all(|name| name.starts_with("document.")));
+    equal(&both(Some(3)), &plain);
+}
+
+#[test]
+fn accumulated_gradients_are_the_mean_of_the_batches() {
+    let _alone = alone();
+    let config = StageConfig { batch_size: 4, group_size: 2, ..StageConfig::new(StageKind::JointFinetuning) };
+    let stage = config.check().expect("good");
+    let sources = [Source::new("built in", common::examples()).expect("rows")];
+    let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
+    let mut together = NamedGradients::new();
+    let mut expected = BTreeMap::<String, Vec<f32>>::new();
+    for number in 0..3 {
+        trainer.batch(number, 1.0 / 3.0, &mut together).expect("a batch");
+        let mut alone = NamedGradients::new();
+        trainer.batch(number, 1.0, &mut alone).expect("a batch");
+        for (name, values) in host(alone) {
+            let sum = expected.entry(name).or_insert_with(|| vec![0.0; values.len()]);
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value / 3.0);
+        }
+    }
+    equal(&host(together), &expected);
+}
+
+#[test]
+fn dropout_is_the_same_on_the_way_back() {
+    let _alone = alone();
+    let whole = |grad_cache| gradients(0.3, StageKind::JointFinetuning, |stage| stage.grad_cache = grad_cache);
+    let undropped = gradients(0.0, StageKind::JointFinetuning, |_| {});
+    assert_ne!(whole(None), undropped, "something is dropped");
+    equal(&whole(Some(100)), &whole(None));
+}
+
+/// Compares cached gradients with those of the same chunks, under the same seeds, in one graph.
+fn every_chunk_goes_the_same_way(dropout: f64, change: impl FnOnce(&mut StageConfig)) -> BTreeMap<String, Vec<f32>> {
+    let _alone = alone();
+    let sources = [Source::new("built in", common::examples()).expect("rows")];
+    let mut config = StageConfig {
+        batch_size: 7,
+        group_size: 3,
+        grad_cache: Some(4),
+        ..StageConfig::new(StageKind::JointFinetuning)
+    };
+    change(&mut config);
+    let stage = config.check().expect("good");
+    let mut trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
+    let batch = trainer.batcher.batch(0);
+    let mut cached = NamedGradients::new();
+    trainer.batch(0, 1.0, &mut cached).expect("a batch");
+
+    let encoded = trainer.towers.encode(&stage, &batch, batch_seed(5, 0, 0)).expect("encoded");
+    let mut input = encoded.input.clone();
+    for (role, pass) in &encoded.passes {
+        let (vectors, places) = pass.with_graph();
+        let vectors = select(&vectors, &places);
+        match role {
+            Role::Query => input.queries = vectors,
+            Role::Document => input.documents = vectors,
+        }
+    }
+    let mut of_batch = trainer.objective.forward(&input).expect("losses").0.backward();
+    let mut plain = NamedGradients::new();
+    for role in [Role::Query, Role::Document] {
+        collect_gradients(trainer.network(role), role.as_str(), &mut of_batch, &mut plain);
+    }
+    let (cached, plain) = (host(cached), host(plain));
+    equal(&cached, &plain);
+    cached
+}
+
+#[test]
+fn dropout_is_the_same_on_the_way_back_of_every_chunk() {
+    let dropped = every_chunk_goes_the_same_way(0.3, |_| {});
+    assert_ne!(dropped, every_chunk_goes_the_same_way(0.0, |_| {}), "something is dropped");
+    let additions = |dropout: f64| {
+        every_chunk_goes_the_same_way(0.0, |stage| {
+            stage.document.train = Some(TrainMode::Lora);
+            stage.document.lora = Some(LoraConfig { rank: 4, dropout, ..LoraConfig::reference() });
+        })
+    };
+    let dropped = additions(0.3);
+    assert!(dropped.keys().any(|name| name.ends_with("lora.b")));
+    assert_ne!(dropped, additions(0.0), "something is dropped");
+}
+
+#[test]
+fn the_towers_embed_in_the_middle_of_a_stage_without_dropout() {
+    let _alone = alone();
+    let sources = [Source::new("built in", common::examples()).expect("rows")];
+    let stage = StageConfig { batch_size: 4, ..StageConfig::new(StageKind::JointFinetuning) }.check().expect("good");
+    let mut trainer = Trainer::new(common::pair(0.5), &stage, &sources, 5).expect("a trainer");
+    trainer.step().expect("a step");
+    let queries = ["头痛".into()];
+    let once = trainer.towers().embed_queries(&queries).expect("embedded");
+    assert_eq!(once, trainer.towers().embed_queries(&queries).expect("embedded"));
+    assert_eq!(once, trainer.finish().expect("a pair").embed_queries(&queries).expect("embedded"));
+}
