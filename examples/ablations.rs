@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use care_core::{Device, HeadConfig, Instruction, Pooling, TokenizerStyle, Tower, character_tokenizer};
 use care_encoders::{AsymmetricEncoder, DecoderConfig, EncoderConfig, network_with_head, random_encoder};
 use care_train::{Event, Outcome, Run, TrainConfig};
-use cmedteb::StsMode;
+use cmedteb::Protocol;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Stage 1: the document tower teaches the query tower.
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
             symmetric(&AsymmetricEncoder::load(&folder.join("start"), &device)?)?.save(&folder.join(start))?;
         }
         let pair = AsymmetricEncoder::load(&run(&folder, &name.replace(' ', "-"), start, stages)?, &device)?;
-        let outcome = cmedteb::evaluate(&task, &pair, StsMode::default(), &mut |_| {})?;
+        let outcome = cmedteb::evaluate(&task, &pair, &Protocol::default(), &mut |_| {})?;
         let score = |key| outcome.score(key).unwrap_or(f64::NAN);
         println!("{name:34} {:8.4} {:11.4}", score("ndcg_at_10"), score("recall_at_100"));
     }

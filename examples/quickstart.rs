@@ -18,7 +18,7 @@ use care_core::{
 use care_encoders::{AsymmetricEncoder, BertConfig, DecoderConfig, EncoderConfig, network_with_head, random_encoder};
 use care_train::{Event, LossConfig, Source, StageConfig, StageKind, TrainingExample, train_stage};
 use clap::Parser;
-use cmedteb::{Outcome, StsMode, Task, mini};
+use cmedteb::{Outcome, Protocol, Task, mini};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Width of the shared vector space.
@@ -187,7 +187,7 @@ fn train(
 
 fn evaluate(task: &Task, pair: &AsymmetricEncoder) -> Result<Outcome> {
     let bar = progress("evaluating");
-    let outcome = cmedteb::evaluate(task, pair, StsMode::default(), &mut |progress| {
+    let outcome = cmedteb::evaluate(task, pair, &Protocol::default(), &mut |progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.encoded as u64);
     })?;
@@ -197,7 +197,7 @@ fn evaluate(task: &Task, pair: &AsymmetricEncoder) -> Result<Outcome> {
 
 fn bm25(task: &Task) -> Result<Outcome> {
     let task = task.as_retrieval().expect("mini-retrieval is a retrieval task");
-    Ok(cmedteb::score_run(task, cmedteb::bm25(task)?)?)
+    Ok(cmedteb::score_run(task, cmedteb::bm25(task)?, &Protocol::default())?)
 }
 
 fn ask(pair: &AsymmetricEncoder, questions: [&str; 3]) -> Result<()> {

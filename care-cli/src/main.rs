@@ -6,6 +6,7 @@
 mod commands;
 mod model;
 mod progress;
+mod tasks;
 mod texts;
 
 use std::process::ExitCode;
@@ -27,6 +28,12 @@ enum Command {
     Train(commands::train::Args),
     /// Test a model on benchmark tasks
     Eval(commands::eval::Args),
+    /// Compare two models' results: differences, their intervals and tests, as Markdown
+    Compare(commands::report::CompareArgs),
+    /// Put models' results side by side, as Markdown and as a page that needs no network
+    Report(commands::report::ReportArgs),
+    /// List what may be wrong with a task's data: duplicates, leaks, absent and likely missing judgements
+    Audit(commands::audit::Args),
     /// Compute retrieval measures from judgements and a run
     Metrics(commands::metrics::Args),
     /// Search a collection by exact similarity
@@ -42,6 +49,9 @@ fn main() -> ExitCode {
         Command::Embed(args) => commands::embed::run(args),
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
+        Command::Compare(args) => commands::report::compare(args),
+        Command::Report(args) => commands::report::report(args),
+        Command::Audit(args) => commands::audit::run(args),
         Command::Metrics(args) => commands::metrics::run(args),
         Command::Search(args) => commands::search::run(args),
         Command::Convert(args) => commands::convert::run(args),

@@ -81,6 +81,19 @@ impl Embeddings {
         if left == 0.0 || right == 0.0 { 0.0 } else { dot / (left.sqrt() * right.sqrt()) }
     }
 
+    /// The values, row by row.
+    pub(crate) fn into_values(self) -> Vec<f32> {
+        if !self.0.is_standard_layout() {
+            return self.0.iter().copied().collect();
+        }
+        let len = self.0.len();
+        let (mut values, start) = self.0.into_raw_vec_and_offset();
+        let start = start.unwrap_or(0);
+        values.truncate(start + len);
+        values.drain(..start);
+        values
+    }
+
     /// The matrix.
     pub fn as_array(&self) -> &Array2<f32> {
         &self.0

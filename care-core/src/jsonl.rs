@@ -14,8 +14,20 @@ use crate::{Error, Result};
 /// When the file cannot be read, or a line is no JSON or lacks a field; the message names path and
 /// line.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let mut rows = Vec::new();
+    for_each_jsonl(path, &mut |number, row| {
+        rows.push((number, row));
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// [`read_jsonl`] that keeps no row: calls `each` with the number of every line and its row.
+///
+/// # Errors
+/// As [`read_jsonl`], and what `each` returns.
+pub fn for_each_jsonl<T: DeserializeOwned>(path: &Path, each: &mut dyn FnMut(usize, T) -> Result<()>) -> Result<()> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     for (number, line) in (1..).zip(BufReader::new(file).lines()) {
         let line = line.map_err(|e| match e.kind() {
             ErrorKind::InvalidData => Error::line(path, number, "not valid UTF-8 text"),
@@ -26,10 +38,9 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>> {
         if line.trim().is_empty() {
             continue;
         }
-        let row = serde_json::from_str(line).map_err(|e| Error::line(path, number, describe(&e)))?;
-        rows.push((number, row));
+        each(number, serde_json::from_str(line).map_err(|e| Error::line(path, number, describe(&e)))?)?;
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// serde_json's message without its own "at line 1 column n": the file's line is known better.

@@ -28,8 +28,8 @@ pub use encoder::Encoder;
 pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "hub")]
 pub use hub::{Download, Hub, HubConfig, RepoId, RepoKind, Snapshot};
-pub use index::{FlatIndex, Hit};
-pub use jsonl::read_jsonl;
+pub use index::{FlatIndex, Hit, VectorFormat};
+pub use jsonl::{for_each_jsonl, read_jsonl};
 pub use normalize::l2_normalize;
 pub use parallel::{is_cpu, passes_at_once, run_pieces};
 pub use pooling::Pooling;

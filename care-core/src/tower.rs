@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::projection::{LinearProjection, ProjectionConfig, TruncationOrder, normalize_and_truncate};
 use crate::{
-    Document, Embeddings, Encoder, Error, ErrorKind, Instruction, Pooling, Precision, Query, Result, Text, TokenBatch,
-    Tokenizer, length_buckets, passes_at_once, run_pieces,
+    Document, EmbeddingStore, Embeddings, Encoder, Error, ErrorKind, Instruction, Pooling, Precision, Query, Result,
+    Text, TokenBatch, Tokenizer, length_buckets, passes_at_once, run_pieces,
 };
 
 /// How hidden states become an embedding.
@@ -292,13 +292,17 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         Self { instruction, ..self }
     }
 
+    /// Texts as the tokenizer reads them: with the instruction applied.
+    pub fn prepare(&self, texts: &[T]) -> Vec<String> {
+        texts.iter().map(|text| self.instruction.apply(text)).collect()
+    }
+
     /// Token ids of each text, with the instruction applied.
     ///
     /// # Errors
     /// When the tokenizer refuses a text.
     pub fn tokenize(&self, texts: &[T]) -> Result<Vec<Vec<u32>>> {
-        let texts: Vec<String> = texts.iter().map(|text| self.instruction.apply(text)).collect();
-        self.tokenizer.encode(&texts)
+        self.tokenizer.encode(&self.prepare(texts))
     }
 
     /// Pads tokenized texts as this tower's network wants them.
@@ -328,7 +332,32 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         token_budget: usize,
         progress: &mut dyn FnMut(&EmbedProgress),
     ) -> Result<Embeddings> {
-        let tokens = self.tokenize(texts)?;
+        self.embed_tokens(&self.tokenize(texts)?, token_budget, progress)
+    }
+
+    /// Embeddings of [prepared](Tower::prepare) texts from a store of this tower's vectors; those that it
+    /// lacks are computed as [`Tower::embed`] does and put there as one shard.
+    ///
+    /// # Errors
+    /// As [`Tower::embed`], and when the store cannot be read or written.
+    pub fn embed_stored<S: AsRef<str>>(
+        &self,
+        prepared: &[S],
+        store: &mut EmbeddingStore,
+        token_budget: usize,
+    ) -> Result<Embeddings> {
+        store.fill(prepared, &mut |lacking| {
+            self.embed_tokens(&self.tokenizer.encode(lacking)?, token_budget, &mut |_| {})
+        })?;
+        store.get(prepared)
+    }
+
+    fn embed_tokens(
+        &self,
+        tokens: &[Vec<u32>],
+        token_budget: usize,
+        progress: &mut dyn FnMut(&EmbedProgress),
+    ) -> Result<Embeddings> {
         let lengths: Vec<usize> = tokens.iter().map(Vec::len).collect();
         let buckets = length_buckets(&lengths, token_budget);
         let embed_bucket = |bucket: usize| {
@@ -340,7 +369,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
             Ok((batch, vectors))
         };
         let mut done = EmbedProgress::default();
-        let mut embeddings = Embeddings::zeros(texts.len(), self.embedding_dim());
+        let mut embeddings = Embeddings::zeros(tokens.len(), self.embedding_dim());
         let workers = self.network.devices().first().map_or(1, passes_at_once);
         run_pieces(buckets.len(), workers, &embed_bucket, &mut |bucket, (batch, vectors)| {
             for (vector, &index) in vectors.chunks_exact(self.embedding_dim()).zip(&buckets[bucket]) {

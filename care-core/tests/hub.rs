@@ -425,6 +425,21 @@ fn a_data_set_is_downloaded_as_far_as_it_is_wanted() {
 }
 
 #[test]
+fn the_rows_and_judgements_of_a_data_set_are_downloaded() {
+    let server = HubServer::start();
+    server.set_branch("datasets/org/qa", "main", COMMIT_A);
+    let wanted = ["corpus/test-00000-of-00001.parquet", "qrels/test.tsv", "queries.jsonl"];
+    for file in wanted.into_iter().chain(["README.md", ".cache/rows.jsonl", "build.py"]) {
+        server.add("datasets/org/qa", COMMIT_A, file, b"content");
+    }
+    let cache = Cache::new(&server);
+    let get = |hub: &Hub| hub.data_set(&id("org/qa"), &mut |_| ());
+    let snapshot = get(&cache.hub()).unwrap();
+    assert_eq!(files(&snapshot.folder), wanted);
+    assert_eq!(get(&cache.offline()).unwrap(), snapshot);
+}
+
+#[test]
 fn a_repository_without_a_wanted_file_is_refused() {
     let server = HubServer::start();
     server.set_branch("org/tower", "main", COMMIT_A);

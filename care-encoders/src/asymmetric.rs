@@ -126,6 +126,11 @@ impl AsymmetricEncoder {
         &self.provenance
     }
 
+    /// Tokens that one forward pass computes at most, padding included, unless one text is longer.
+    pub fn token_budget(&self) -> usize {
+        self.token_budget
+    }
+
     /// The query tower.
     pub fn query(&self) -> &QueryTower<AnyEncoder> {
         &self.query

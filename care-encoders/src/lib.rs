@@ -9,6 +9,7 @@ mod layers;
 mod pretrained;
 mod registry;
 mod settings;
+mod stored;
 
 pub use asymmetric::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET};
 pub use bert::{Bert, BertConfig, BertFamily};
@@ -21,3 +22,4 @@ pub use pretrained::{
     save_tower,
 };
 pub use registry::{AnyEncoder, EncoderConfig};
+pub use stored::StoredEncoder;

@@ -31,10 +31,16 @@ pub fn bootstrap_interval(values: &[f64], level: f64, resamples: usize, seed: u6
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut draw = || values[rng.random_range(0..values.len())];
-    let mut means: Vec<f64> =
-        (0..resamples).map(|_| (0..values.len()).map(|_| draw()).sum::<f64>() / values.len() as f64).collect();
-    means.sort_by(f64::total_cmp);
-    let at = |share: f64| means[((share * (resamples - 1) as f64).round() as usize).min(resamples - 1)];
+    let mean = |_| (0..values.len()).map(|_| draw()).sum::<f64>() / values.len() as f64;
+    percentile_interval((0..resamples).map(mean).collect(), level)
+}
+
+/// The interval that holds the middle `level` of values that a statistic took on resampled data; `None`
+/// without a value. For statistics that are no means: see [`bootstrap_interval`] for those.
+pub fn percentile_interval(mut values: Vec<f64>, level: f64) -> Option<Interval> {
+    let last = values.len().checked_sub(1)?;
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((share * last as f64).round() as usize).min(last)];
     let tail = (1.0 - level.clamp(0.0, 1.0)) / 2.0;
     Some(Interval { low: at(tail), high: at(1.0 - tail) })
 }

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     NoQueries,
     /// A correlation is not defined for its input.
     Correlation,
+    /// Values of two systems cannot be paired.
+    Pairs,
 }
 
 impl Error {

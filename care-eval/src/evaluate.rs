@@ -9,8 +9,8 @@ use crate::evaluation::{Evaluation, Scores};
 use crate::measure::Measure;
 use crate::missing::Missing;
 use crate::qrels::Qrels;
-use crate::run::Run;
-use crate::ties::Ties;
+use crate::run::{Retrieved, Run};
+use crate::ties::{Candidate, Ties};
 
 /// Which measures to compute, and under which conventions.
 ///
@@ -78,11 +78,42 @@ impl Evaluator {
     /// Every measure for one query; a query that is not in the run has an empty ranking, which
     /// scores 0.
     fn score(&self, run: &Run, query_id: &str, judged: &BTreeMap<String, i32>) -> Scores {
-        let grade_of = |doc_id: &str| judged.get(doc_id).copied().unwrap_or(0);
-        let ranked: Vec<_> = run.ranked(query_id, self.ties, grade_of).iter().map(|document| document.grade).collect();
+        let mut ranked = candidates(run.retrieved(query_id), judged);
         let judged: Vec<_> = judged.values().copied().collect();
+        if self.ties == Ties::Expected {
+            self.ties.sort(&mut ranked, None);
+            let ties: Vec<_> = ranked.chunk_by(|a, b| a.score == b.score).map(<[_]>::len).collect();
+            let ranked: Vec<_> = ranked.iter().map(|document| document.grade).collect();
+            return Scores::new(&self.measures, |measure| measure.expected_score(&ranked, &ties, &judged));
+        }
+        let relevant = judged.iter().filter(|grade| **grade > 0).count();
+        // As deep as the deepest measure; to the end if one of them looks there.
+        let depth = self
+            .measures
+            .iter()
+            .map(|measure| measure.depth(relevant))
+            .try_fold(0, |deepest, depth| Some(deepest.max(depth?)));
+        self.ties.sort(&mut ranked, depth);
+        let ranked: Vec<_> = ranked.iter().map(|document| document.grade).collect();
         Scores::new(&self.measures, |measure| measure.score(&ranked, &judged))
     }
+}
+
+/// The documents of a query as the tie rules see them, in the order in which they were added.
+fn candidates<'a>(retrieved: Option<&'a Retrieved>, judged: &BTreeMap<String, i32>) -> Vec<Candidate<'a>> {
+    let Some(retrieved) = retrieved else { return Vec::new() };
+    let mut candidates: Vec<_> = retrieved
+        .iter()
+        .enumerate()
+        .map(|(position, (doc_id, &score))| Candidate { doc_id, score, position, grade: 0 })
+        .collect();
+    // There are fewer judgements than retrieved documents as a rule.
+    for (doc_id, &grade) in judged {
+        if let Some(position) = retrieved.get_index_of(doc_id.as_str()) {
+            candidates[position].grade = grade;
+        }
+    }
+    candidates
 }
 
 /// The error for an empty mean. It shows an id of each side, since ids of different forms are the

@@ -25,7 +25,7 @@
 //! single answer. The defaults here are trec_eval's; the two that people vary are settings, and an
 //! evaluation records them.
 //!
-//! - **Which of two equal scores comes first?** [`Ties`]. It matters more than it seems: on lists
+//! - **Which of two equal scores comes first?** [`Ties`], or none: the mean over every order. It matters more than it seems: on lists
 //!   with many ties it moves MAP@10 from 0.52 to 0.63. Scores are `f32`, as in trec_eval 9, so
 //!   equal in `f32` is a tie.
 //! - **What of a judged query that the run does not answer?** [`Missing`]: left out of the mean, or
@@ -39,13 +39,17 @@
 //! # The rest
 //!
 //! - Each metric is also a plain function over a ranked list of grades: [`ndcg`],
-//!   [`average_precision`], [`reciprocal_rank`], [`recall`], [`precision`], [`success`].
+//!   [`average_precision`], [`reciprocal_rank`], [`recall`], [`precision`], [`r_precision`],
+//!   [`success`].
 //! - A reranking list (positives and negatives with scores) is a query of a [`Run`] and its
 //!   [`Qrels`]; the evaluator serves it as it is.
-//! - [`bootstrap_interval`] says how far a mean over queries is to be trusted.
+//! - [`bootstrap_interval`] says how far a mean over queries is to be trusted;
+//!   [`paired_randomisation_test`] and [`paired_t_test`] whether two systems differ by more than
+//!   chance.
+//! - [`reciprocal_rank_fusion`] makes one run of several.
 //! - Semantic textual similarity is measured by [`pearson`] and [`spearman`].
 //! - [`read_qrels`] and [`read_run`] read TREC, BEIR and JSON files; [`write_trec_qrels`],
-//!   [`write_trec_run`] and [`write_beir_qrels`] write them.
+//!   [`write_trec_run`], [`write_json_run`] and [`write_beir_qrels`] write them.
 //!
 //! Deliberately absent: tensors, models, data sets, and anything that prints.
 
@@ -55,6 +59,8 @@ mod correlation;
 mod error;
 mod evaluate;
 mod evaluation;
+mod fusion;
+mod json;
 mod lines;
 mod measure;
 mod metric;
@@ -62,22 +68,25 @@ mod missing;
 mod qrels;
 mod read;
 mod run;
-mod run_json;
+mod significance;
 mod ties;
 mod trec;
 
 pub use beir::write_beir_qrels;
-pub use bootstrap::{Interval, bootstrap_interval};
+pub use bootstrap::{Interval, bootstrap_interval, percentile_interval};
 pub use correlation::{pearson, spearman};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::Evaluator;
 pub use evaluation::{Evaluation, Scores};
+pub use fusion::reciprocal_rank_fusion;
+pub use json::write_json_run;
 pub use measure::Measure;
-pub use metric::{average_precision, ndcg, precision, recall, reciprocal_rank, success};
+pub use metric::{average_precision, ndcg, precision, r_precision, recall, reciprocal_rank, success};
 pub use missing::Missing;
 pub use qrels::Qrels;
 pub use read::{read_qrels, read_run};
 pub use run::Run;
+pub use significance::{PairedTest, paired_randomisation_test, paired_t_test};
 pub use ties::Ties;
 pub use trec::{write_trec_qrels, write_trec_run};
 

@@ -2,9 +2,12 @@
 //! where.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
-use std::str::FromStr;
+use std::str::{self, FromStr};
+
+use memchr::{memchr, memchr_iter, memrchr};
+use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -24,6 +27,64 @@ pub(crate) fn read_lines(path: &Path, mut visit: impl FnMut(&str) -> Result<()>)
         }
     }
     Ok(())
+}
+
+/// Bytes that are read before their lines are parsed.
+const BLOCK: usize = 16 << 20;
+/// Bytes that one task parses at least.
+const PIECE: usize = 64 << 10;
+
+/// Calls `parse` with the number and the text of each line that is not blank, in parallel: each
+/// piece of the file gathers what its lines say in a `T`, and `take` gets them in the file's order.
+///
+/// Errors of `parse` and `take` name the path and the line themselves, by [`Error::at`]. The error
+/// that is returned is that of the first line with one.
+pub(crate) fn read_lines_in_parallel<T: Default + Send>(
+    path: &Path,
+    parse: impl Fn(&mut T, usize, &str) -> Result<()> + Sync,
+    mut take: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let (mut block, mut number) = (Vec::new(), 1);
+    loop {
+        let read = (&file).take(BLOCK as u64).read_to_end(&mut block).map_err(|e| Error::io("read", path, e))?;
+        // A line that is not complete yet waits for the next block.
+        let whole = if read == 0 { block.len() } else { memrchr(b'\n', &block).map_or(0, |end| end + 1) };
+        let pieces = pieces(&block[..whole], &mut number);
+        let parsed: Vec<Result<T>> = pieces
+            .into_par_iter()
+            .map(|(first, piece)| {
+                let mut gathered = T::default();
+                for (line, number) in piece.split_inclusive(|&byte| byte == b'\n').zip(first..) {
+                    let line = str::from_utf8(line)
+                        .map_err(|e| Error::new(ErrorKind::Io, "cannot read the line").caused_by(e).at(path, number))?;
+                    if !line.trim().is_empty() {
+                        parse(&mut gathered, number, line.trim_end_matches(['\n', '\r']))?;
+                    }
+                }
+                Ok(gathered)
+            })
+            .collect();
+        parsed.into_iter().try_for_each(|piece| take(piece?))?;
+        if read == 0 {
+            return Ok(());
+        }
+        block.drain(..whole);
+    }
+}
+
+/// Cuts lines into pieces, each with the number of its first line; `number` is that of the next.
+fn pieces<'a>(mut lines: &'a [u8], number: &mut usize) -> Vec<(usize, &'a [u8])> {
+    let mut pieces = Vec::new();
+    let size = PIECE.max(lines.len() / (8 * rayon::current_num_threads()));
+    while !lines.is_empty() {
+        let end = lines.get(size..).and_then(|rest| memchr(b'\n', rest)).map_or(lines.len(), |end| size + end + 1);
+        let (piece, rest) = lines.split_at(end);
+        pieces.push((*number, piece));
+        *number += memchr_iter(b'\n', piece).count();
+        lines = rest;
+    }
+    pieces
 }
 
 /// Writes each line; errors carry the path and the line. On an error the file is left incomplete.

@@ -8,7 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::metric::{average_precision, ndcg, precision, recall, reciprocal_rank, success};
+use crate::metric::{Expected, average_precision, ndcg, precision, r_precision, recall, reciprocal_rank, success};
 
 /// A metric and its cut-off, parsed from text such as `ndcg@10`, `map` or `recall@100`.
 ///
@@ -34,15 +34,17 @@ pub enum Measure {
     Recall(NonZeroUsize),
     /// `precision@k` or `p@k`: see [`precision`](crate::precision).
     Precision(NonZeroUsize),
-    /// `success@k`: see [`success`](crate::success).
+    /// `success@k` or `hit_rate@k`: see [`success`](crate::success).
     Success(NonZeroUsize),
+    /// `rprec`: see [`r_precision`](crate::r_precision).
+    RPrecision,
 }
 
 /// What [`Measure::from_str`] reads, for messages.
-const ACCEPTED: &str = "ndcg[@k], map[@k], mrr[@k], recall@k, precision@k (p@k), success@k";
+const ACCEPTED: &str = "ndcg[@k], map[@k], mrr[@k], recall@k, precision@k (p@k), success@k (hit_rate@k), rprec";
 
 /// What other programs call our measures.
-const ELSEWHERE: [(&str, &str); 14] = [
+const ELSEWHERE: [(&str, &str); 15] = [
     ("dcg", "ndcg"),
     ("ndcg_cut", "ndcg"),
     ("ap", "map"),
@@ -55,7 +57,8 @@ const ELSEWHERE: [(&str, &str); 14] = [
     ("prec", "precision"),
     ("hit", "success"),
     ("hits", "success"),
-    ("hit_rate", "success"),
+    ("r_precision", "rprec"),
+    ("r-precision", "rprec"),
     ("accuracy", "success"),
 ];
 
@@ -73,6 +76,33 @@ impl Measure {
             Self::Recall(cutoff) => recall(ranked, relevant(), cutoff),
             Self::Precision(cutoff) => precision(ranked, cutoff),
             Self::Success(cutoff) => success(ranked, cutoff),
+            Self::RPrecision => r_precision(ranked, relevant()),
+        }
+    }
+
+    /// The mean of [`score`](Measure::score) over every order in which documents of one tie can be.
+    ///
+    /// `ties` are the sizes of the ties, best first: how many documents of `ranked` share each
+    /// score. Their sum is the length of `ranked`.
+    pub(crate) fn expected_score(self, ranked: &[i32], ties: &[usize], judged: &[i32]) -> f64 {
+        let relevant = judged.iter().filter(|grade| **grade > 0).count();
+        let expected = |cutoff| Expected::new(ranked, ties, cutoff);
+        match self {
+            Self::Ndcg(cutoff) => expected(cutoff).ndcg(judged),
+            Self::Map(cutoff) => expected(cutoff).average_precision(relevant),
+            Self::Mrr(cutoff) => expected(cutoff).reciprocal_rank(),
+            Self::Recall(cutoff) => share(expected(Some(cutoff)).hits(), relevant),
+            Self::Precision(cutoff) => share(expected(Some(cutoff)).hits(), cutoff.get()),
+            Self::Success(cutoff) => expected(Some(cutoff)).success(),
+            Self::RPrecision => share(NonZeroUsize::new(relevant).map_or(0.0, |r| expected(Some(r)).hits()), relevant),
+        }
+    }
+
+    /// How deep into the ranking the value looks; to its end if `None`.
+    pub(crate) fn depth(self, relevant: usize) -> Option<usize> {
+        match self {
+            Self::RPrecision => Some(relevant),
+            _ => self.cutoff().map(NonZeroUsize::get),
         }
     }
 
@@ -85,16 +115,22 @@ impl Measure {
             Self::Recall(_) => "recall",
             Self::Precision(_) => "precision",
             Self::Success(_) => "success",
+            Self::RPrecision => "rprec",
         }
     }
 
-    /// How many documents of the ranking are looked at; all if `None`.
+    /// The cut-off: how many documents of the ranking are looked at; `None` without one.
     pub fn cutoff(self) -> Option<NonZeroUsize> {
         match self {
             Self::Ndcg(cutoff) | Self::Map(cutoff) | Self::Mrr(cutoff) => cutoff,
             Self::Recall(cutoff) | Self::Precision(cutoff) | Self::Success(cutoff) => Some(cutoff),
+            Self::RPrecision => None,
         }
     }
+}
+
+fn share(part: f64, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part / whole as f64 }
 }
 
 impl FromStr for Measure {
@@ -119,7 +155,11 @@ impl FromStr for Measure {
             "mrr" => Ok(Self::Mrr(cutoff)),
             "recall" => required().map(Self::Recall),
             "precision" | "p" => required().map(Self::Precision),
-            "success" => required().map(Self::Success),
+            "success" | "hit_rate" => required().map(Self::Success),
+            "rprec" => match cutoff {
+                None => Ok(Self::RPrecision),
+                Some(_) => Err(fail("rprec has no cut-off: it is cut at the number of relevant documents".to_owned())),
+            },
             unknown => Err(fail(match ELSEWHERE.iter().find(|(theirs, _)| *theirs == unknown) {
                 Some((_, ours)) => format!("unknown name, did you mean {ours}?"),
                 None => "unknown name".to_owned(),
@@ -162,7 +202,9 @@ mod tests {
 
     #[test]
     fn canonical_names_survive_a_round_trip() {
-        for name in ["ndcg@10", "ndcg", "map@10", "map", "mrr@10", "mrr", "recall@100", "precision@5", "success@1"] {
+        for name in
+            ["ndcg@10", "ndcg", "map@10", "map", "mrr@10", "mrr", "recall@100", "precision@5", "success@1", "rprec"]
+        {
             let measure: Measure = name.parse().unwrap();
             assert_eq!(measure.to_string(), name);
             assert_eq!(serde_json::to_value(measure).unwrap(), name);
@@ -170,6 +212,7 @@ mod tests {
         }
         assert_eq!("nDCG@10".parse::<Measure>().unwrap(), Measure::Ndcg(NonZeroUsize::new(10)));
         assert_eq!("p@5".parse::<Measure>().unwrap().to_string(), "precision@5");
+        assert_eq!("hit_rate@3".parse::<Measure>().unwrap().to_string(), "success@3");
     }
 
     #[test]
@@ -179,13 +222,14 @@ mod tests {
                 message(&format!("ndcg@{digits}")),
                 format!(
                     "measure \"ndcg@{digits}\": the cut-off \"{digits}\" is not a whole number from 1 up; accepted: \
-                     ndcg[@k], map[@k], mrr[@k], recall@k, precision@k (p@k), success@k"
+                     ndcg[@k], map[@k], mrr[@k], recall@k, precision@k (p@k), success@k (hit_rate@k), rprec"
                 )
             );
         }
         assert!(
             message("recall").starts_with("measure \"recall\": a cut-off is required, such as recall@10; accepted: ")
         );
+        assert!(message("rprec@5").starts_with("measure \"rprec@5\": rprec has no cut-off"));
     }
 
     #[test]
@@ -194,7 +238,8 @@ mod tests {
         assert!(message("f1").starts_with("measure \"f1\": unknown name; accepted: ndcg[@k]"));
         for (theirs, ours) in ELSEWHERE {
             assert!(theirs.parse::<Measure>().is_err());
-            assert_eq!(format!("{ours}@1").parse::<Measure>().unwrap().name(), ours);
+            let text = if ours == "rprec" { ours.to_owned() } else { format!("{ours}@1") };
+            assert_eq!(text.parse::<Measure>().unwrap().name(), ours);
         }
     }
 }

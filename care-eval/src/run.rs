@@ -1,7 +1,10 @@
 //! What a retrieval system returned.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use compact_str::CompactString;
+use indexmap::IndexMap;
+use indexmap::map::Entry;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ties::{Candidate, Ties};
@@ -10,19 +13,15 @@ use crate::ties::{Candidate, Ties};
 /// first.
 ///
 /// Scores are `f32`, as trec_eval 9 compares them. A run holds scores, not ranks: the order among
-/// equal scores is chosen at evaluation by [`Ties`]. A query exists once it has a document, as in a
-/// TREC file.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// equal scores is chosen at evaluation by [`Ties`](crate::Ties). A query exists once it has a
+/// document, as in a TREC file.
+#[derive(Debug, Clone, Default)]
 pub struct Run {
-    queries: BTreeMap<String, HashMap<String, Scored>>,
+    queries: BTreeMap<String, Retrieved>,
 }
 
-/// A document's score, and its place in the input.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Scored {
-    score: f32,
-    position: usize,
-}
+/// The documents of one query and their scores, in the order in which they were added.
+pub(crate) type Retrieved = IndexMap<CompactString, f32, foldhash::fast::RandomState>;
 
 impl Run {
     /// No documents.
@@ -52,31 +51,28 @@ impl Run {
     /// [`ErrorKind::Score`] if the score is NaN, [`ErrorKind::Duplicate`] if the query already has
     /// the document.
     pub fn insert(&mut self, query_id: &str, doc_id: &str, score: f32) -> Result<()> {
-        if score.is_nan() {
-            let message = format!("the score of document {doc_id:?} for query {query_id:?} is not a number");
-            return Err(Error::new(ErrorKind::Score, message));
-        }
-        let retrieved = self.queries.entry(query_id.to_owned()).or_default();
-        let position = retrieved.len();
-        match retrieved.entry(doc_id.to_owned()) {
-            Entry::Vacant(entry) => {
-                entry.insert(Scored { score, position });
+        // A known query needs no new string.
+        match self.queries.get_mut(query_id) {
+            Some(retrieved) => retrieve(retrieved, query_id, doc_id, score),
+            None => {
+                let mut retrieved = Retrieved::default();
+                retrieve(&mut retrieved, query_id, doc_id, score)?;
+                self.queries.insert(query_id.to_owned(), retrieved);
                 Ok(())
             }
-            Entry::Occupied(_) => Err(Error::new(
-                ErrorKind::Duplicate,
-                format!("document {doc_id:?} is retrieved twice for query {query_id:?}"),
-            )),
         }
     }
 
     /// The documents of a query and their scores in the order they were added; `None` if it has
     /// none.
-    pub fn get(&self, query_id: &str) -> Option<Vec<(&str, f32)>> {
+    pub fn get(&self, query_id: &str) -> Option<impl ExactSizeIterator<Item = (&str, f32)>> {
         let retrieved = self.queries.get(query_id)?;
-        let mut documents: Vec<_> = retrieved.iter().collect();
-        documents.sort_unstable_by_key(|(_, scored)| scored.position);
-        Some(documents.into_iter().map(|(doc_id, scored)| (doc_id.as_str(), scored.score)).collect())
+        Some(retrieved.iter().map(|(doc_id, score)| (doc_id.as_str(), *score)))
+    }
+
+    /// The score of a document for a query; `None` if it was not retrieved.
+    pub fn score(&self, query_id: &str, doc_id: &str) -> Option<f32> {
+        self.queries.get(query_id)?.get(doc_id).copied()
     }
 
     /// Whether the run answers a query.
@@ -99,14 +95,59 @@ impl Run {
         self.queries.is_empty()
     }
 
-    /// The documents of a query, best first, with the grades that `grade_of` gives them; empty for
-    /// an unknown query.
-    pub(crate) fn ranked(&self, query_id: &str, ties: Ties, grade_of: impl Fn(&str) -> i32) -> Vec<Candidate<'_>> {
-        let retrieved = self.queries.get(query_id).into_iter().flatten();
-        let mut candidates: Vec<_> = retrieved
-            .map(|(doc_id, &Scored { score, position })| Candidate { doc_id, score, position, grade: grade_of(doc_id) })
-            .collect();
-        ties.sort(&mut candidates);
-        candidates
+    /// The documents of a query, best first, equal scores by a rule that needs no grades.
+    pub(crate) fn ranked(&self, query_id: &str, ties: Ties) -> Vec<(&str, f32)> {
+        let retrieved = self.queries.get(query_id).into_iter().flatten().enumerate();
+        let mut candidates: Vec<_> =
+            retrieved.map(|(position, (doc_id, &score))| Candidate { doc_id, score, position, grade: 0 }).collect();
+        ties.sort(&mut candidates, None);
+        candidates.into_iter().map(|candidate| (candidate.doc_id, candidate.score)).collect()
+    }
+
+    pub(crate) fn retrieved(&self, query_id: &str) -> Option<&Retrieved> {
+        self.queries.get(query_id)
+    }
+
+    /// Adds documents of one query that are distinct among themselves. If the query has one of them
+    /// already, the error is at that one's place among them.
+    pub(crate) fn extend(&mut self, query_id: String, documents: Retrieved) -> std::result::Result<(), (usize, Error)> {
+        let Some(retrieved) = self.queries.get_mut(&query_id) else {
+            self.queries.insert(query_id, documents);
+            return Ok(());
+        };
+        for (place, (doc_id, score)) in documents.into_iter().enumerate() {
+            retrieve(retrieved, &query_id, &doc_id, score).map_err(|error| (place, error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Two runs are equal if they hold the same documents in the same order.
+impl PartialEq for Run {
+    fn eq(&self, other: &Self) -> bool {
+        self.queries.len() == other.queries.len()
+            && self
+                .queries
+                .iter()
+                .zip(&other.queries)
+                .all(|(left, right)| left.0 == right.0 && left.1.iter().eq(right.1))
+    }
+}
+
+/// Adds one document to those of a query.
+pub(crate) fn retrieve(retrieved: &mut Retrieved, query_id: &str, doc_id: &str, score: f32) -> Result<()> {
+    if score.is_nan() {
+        let message = format!("the score of document {doc_id:?} for query {query_id:?} is not a number");
+        return Err(Error::new(ErrorKind::Score, message));
+    }
+    match retrieved.entry(doc_id.into()) {
+        Entry::Vacant(entry) => {
+            entry.insert(score);
+            Ok(())
+        }
+        Entry::Occupied(_) => {
+            let message = format!("document {doc_id:?} is retrieved twice for query {query_id:?}");
+            Err(Error::new(ErrorKind::Duplicate, message))
+        }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The order among documents whose scores are equal as `f32`.
+/// What counts among documents whose scores are equal as `f32`.
 ///
 /// Under every rule but [`InputOrder`](Ties::InputOrder) the order in which documents were added is
 /// irrelevant.
@@ -28,11 +28,18 @@ pub enum Ties {
     /// Document id ascending, compared as bytes: `d10` before `d2`. The rule of
     /// sentence-transformers.
     DocIdAscending,
+    /// None: a value is the mean over every order that equal scores can have, computed exactly.
+    ///
+    /// # Reference
+    /// McSherry and Najork, *Computing information retrieval performance measures efficiently in the
+    /// presence of tied scores*, ECIR 2008.
+    Expected,
 }
 
 impl Ties {
     /// Every rule.
-    pub const ALL: [Self; 4] = [Self::TrecEval, Self::InputOrder, Self::Pessimistic, Self::DocIdAscending];
+    pub const ALL: [Self; 5] =
+        [Self::TrecEval, Self::InputOrder, Self::Pessimistic, Self::DocIdAscending, Self::Expected];
 
     /// The rule's name in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -41,15 +48,21 @@ impl Ties {
             Self::InputOrder => "input_order",
             Self::Pessimistic => "pessimistic",
             Self::DocIdAscending => "doc_id_ascending",
+            Self::Expected => "expected",
         }
     }
 
-    /// Sorts by score descending, equal scores by this rule.
-    pub(crate) fn sort(self, candidates: &mut [Candidate<'_>]) {
-        candidates.sort_unstable_by(|a, b| {
+    /// The first `depth` by score descending, equal scores by this rule; all without a depth.
+    pub(crate) fn sort(self, candidates: &mut Vec<Candidate<'_>>, depth: Option<usize>) {
+        let compare = |a: &Candidate<'_>, b: &Candidate<'_>| {
             // Not `total_cmp`: 0.0 and -0.0 are a tie. A run holds no NaN.
             b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal).then_with(|| self.break_tie(a, b))
-        });
+        };
+        if let Some(depth) = depth.filter(|depth| (1..candidates.len()).contains(depth)) {
+            candidates.select_nth_unstable_by(depth - 1, compare);
+            candidates.truncate(depth);
+        }
+        candidates.sort_unstable_by(compare);
     }
 
     fn break_tie(self, a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
@@ -58,6 +71,8 @@ impl Ties {
             Self::InputOrder => a.position.cmp(&b.position),
             Self::Pessimistic => a.grade.cmp(&b.grade).then_with(|| b.doc_id.cmp(a.doc_id)),
             Self::DocIdAscending => a.doc_id.cmp(b.doc_id),
+            // Equal scores count as one place, whatever their order.
+            Self::Expected => Ordering::Equal,
         }
     }
 }
@@ -78,7 +93,7 @@ impl FromStr for Ties {
 }
 
 /// A retrieved document, with all that a tie rule may look at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Candidate<'a> {
     pub(crate) doc_id: &'a str,
     pub(crate) score: f32,
@@ -95,14 +110,20 @@ mod tests {
 
     fn order(ties: Ties) -> Vec<&'static str> {
         let candidate = |doc_id, score, position, grade| Candidate { doc_id, score, position, grade };
-        let mut candidates = [
+        let mut candidates = vec![
             candidate("d10", 0.0, 0, 2),
             candidate("d2", -0.0, 1, 0),
             candidate("d3", 0.0, 2, -1),
             candidate("first", 1.0, 3, 0),
         ];
-        ties.sort(&mut candidates);
-        candidates.map(|candidate| candidate.doc_id).to_vec()
+        let all = candidates.clone();
+        ties.sort(&mut candidates, None);
+        for depth in 1..=all.len() {
+            let mut first = all.clone();
+            ties.sort(&mut first, Some(depth));
+            assert_eq!(first, candidates[..depth], "{ties} cut at {depth}");
+        }
+        candidates.iter().map(|candidate| candidate.doc_id).collect()
     }
 
     #[test]
@@ -122,7 +143,7 @@ mod tests {
         let error = "random".parse::<Ties>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown tie rule \"random\"; accepted: trec_eval, input_order, pessimistic, doc_id_ascending"
+            "unknown tie rule \"random\"; accepted: trec_eval, input_order, pessimistic, doc_id_ascending, expected"
         );
     }
 }

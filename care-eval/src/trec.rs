@@ -34,10 +34,9 @@ pub fn write_trec_qrels(path: impl AsRef<Path>, qrels: &Qrels) -> Result<()> {
 /// space. The file is then incomplete.
 pub fn write_trec_run(path: impl AsRef<Path>, run: &Run, tag: &str) -> Result<()> {
     let lines = run.query_ids().flat_map(|query_id| {
-        let ranked = run.ranked(query_id, Ties::InputOrder, |_| 0);
-        ranked.into_iter().zip(1..).map(move |(document, rank)| {
-            let (query_id, doc_id, tag) = (word(query_id)?, word(document.doc_id)?, word(tag)?);
-            Ok(format!("{query_id} Q0 {doc_id} {rank} {} {tag}", document.score))
+        run.ranked(query_id, Ties::InputOrder).into_iter().zip(1..).map(move |((doc_id, score), rank)| {
+            let (query_id, doc_id, tag) = (word(query_id)?, word(doc_id)?, word(tag)?);
+            Ok(format!("{query_id} Q0 {doc_id} {rank} {score} {tag}"))
         })
     });
     write_lines(path.as_ref(), lines)

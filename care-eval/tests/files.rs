@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use care_eval::{
-    Error, ErrorKind, Qrels, Run, read_qrels, read_run, write_beir_qrels, write_trec_qrels, write_trec_run,
+    Error, ErrorKind, Qrels, Run, read_qrels, read_run, write_beir_qrels, write_json_run, write_trec_qrels,
+    write_trec_run,
 };
 
 /// A path for one test's file; the names are distinct, since tests run side by side.
@@ -36,6 +37,8 @@ fn qrels_are_read_in_either_format() {
     assert_eq!(read_qrels(trec).unwrap(), judgements());
     let beir = file("qrels.tsv", "\nquery-id\tcorpus-id\tscore\nq1\td1\t2\n\nq1\td2\t-1\nq2\td1\t0\n");
     assert_eq!(read_qrels(beir).unwrap(), judgements());
+    let json = file("qrels.json", r#"{"q1": {"d2": -1, "d1": 2}, "q2": {"d1": 0}}"#);
+    assert_eq!(read_qrels(json).unwrap(), judgements());
 }
 
 #[test]
@@ -57,8 +60,8 @@ fn runs_are_read_in_either_format_and_keep_their_order() {
     assert_eq!(read_run(trec).unwrap(), expected);
     let json = file("run.json", r#"{"q1": {"d9": 0.1, "d1": 0.1}, "q2": {"d3": -2.5}}"#);
     assert_eq!(read_run(json).unwrap(), expected);
-    assert_eq!(expected.get("q1").unwrap(), [("d9", 0.1), ("d1", 0.1)]);
-    assert_eq!(expected.get("q3"), None);
+    assert_eq!(expected.get("q1").unwrap().collect::<Vec<_>>(), [("d9", 0.1), ("d1", 0.1)]);
+    assert!(expected.get("q3").is_none());
 }
 
 #[test]
@@ -70,7 +73,50 @@ fn runs_survive_a_round_trip() {
         "q1 Q0 d3 1 0.33333334 care\nq1 Q0 d2 2 0.1 care\nq1 Q0 d1 3 0.1 care\n"
     );
     let read = read_run(path("round.trec")).unwrap();
-    assert_eq!(read.get("q1").unwrap(), [("d3", 1.0 / 3.0), ("d2", 0.1), ("d1", 0.1)]);
+    assert_eq!(read.get("q1").unwrap().collect::<Vec<_>>(), [("d3", 1.0 / 3.0), ("d2", 0.1), ("d1", 0.1)]);
+}
+
+#[test]
+fn a_run_written_as_json_reads_back() {
+    let run = Run::from_scores([("q 1", "d2", 0.1), ("q 1", "d3", 1.0 / 3.0), ("q2", "d1", -0.0)]).unwrap();
+    write_json_run(path("round.json"), &run).unwrap();
+    assert_eq!(
+        fs::read_to_string(path("round.json")).unwrap(),
+        r#"{"q 1":{"d2":0.1,"d3":0.33333334},"q2":{"d1":-0.0}}"#
+    );
+    assert_eq!(read_run(path("round.json")).unwrap(), run);
+    let run = Run::from_scores([("q", "d", f32::INFINITY)]).unwrap();
+    let message = "the score inf of document \"d\" for query \"q\" has no form in JSON".to_owned();
+    assert_eq!(describe(write_json_run(path("infinite.json"), &run)), (ErrorKind::Format, message));
+}
+
+/// A file of several blocks and many pieces, whose queries are torn apart by them.
+#[test]
+fn a_large_run_reads_as_it_does_line_by_line_and_errors_keep_their_line() {
+    let line = |n: usize| format!("query-{:04} Q0 document-{:06} {n} {} run", n / 1000, n * 7919 % 1_000_003, n % 97);
+    let count = 500_000;
+    let mut text: String = (0..count).map(|n| line(n) + if n % 1000 == 7 { "\n\r\n" } else { "\n" }).collect();
+    assert!(text.len() > 20 << 20);
+    let large = read_run(file("large.trec", &text)).unwrap();
+    let mut expected = Run::new();
+    for n in 0..count {
+        let columns: Vec<_> = line(n).split(' ').map(str::to_owned).collect();
+        expected.insert(&columns[0], &columns[2], columns[4].parse().unwrap()).unwrap();
+    }
+    assert_eq!(large, expected);
+
+    // 500 blank lines stand among the others.
+    for (appended, kind, message) in [
+        (line(3), ErrorKind::Duplicate, "document \"document-023757\" is retrieved twice for query \"query-0000\""),
+        ("query-0000 Q0 new 1 x run".to_owned(), ErrorKind::Format, "score \"x\" is not a number"),
+    ] {
+        let start = text.len();
+        text.push_str(&appended);
+        let expected = (kind, format!("large.trec:500501: {message}"));
+        assert_eq!(describe(read_run(file("large.trec", &text))), expected);
+        text.truncate(start);
+    }
+    fs::remove_file(path("large.trec")).unwrap();
 }
 
 #[test]
@@ -109,6 +155,13 @@ fn malformed_qrels_are_located() {
             "e5:2: column \"corpus-id\" is missing; a line is \"query-id corpus-id score\"",
         ),
         ("e6", "query-id\tcorpus-id\tscore\nq1\td1\thigh\n", Format, "e6:2: score \"high\" is not a whole number"),
+        ("e7.json", "{\"q\": [1]}", Format, "e7.json:1: not judgements of the form {query_id: {doc_id: grade}}"),
+        (
+            "e8.json",
+            "{\"q\": {\"d\": 1,\n\"d\": 2}}",
+            Format,
+            "e8.json:2: not judgements of the form {query_id: {doc_id: grade}}",
+        ),
     ] {
         assert_eq!(describe(read_qrels(file(name, text))), (kind, message.to_owned()));
     }

@@ -6,7 +6,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use std::num::NonZeroUsize;
 
-const NAMES: [&str; 9] = ["ndcg@10", "ndcg", "map@10", "map", "mrr@10", "mrr", "recall@3", "precision@5", "success@1"];
+const NAMES: [&str; 10] =
+    ["ndcg@10", "ndcg", "map@10", "map", "mrr@10", "mrr", "recall@3", "precision@5", "success@1", "rprec"];
 
 fn measures() -> impl Iterator<Item = Measure> {
     NAMES.into_iter().map(|name| name.parse().unwrap())

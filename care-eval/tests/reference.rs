@@ -1,11 +1,9 @@
-//! Agreement with pytrec_eval and scipy on `data/metrics_case.json`, to 1e-9. `data/README.md` says
-//! how it was made.
+//! Agreement with pytrec_eval and scipy on `data/metrics_case.json` and `data/random_cases.json`, to
+//! 1e-9. `data/README.md` says how they were made.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-
 use approx::assert_abs_diff_eq;
-use care_eval::{Evaluator, Measure, Missing, Qrels, Run, Scores, Ties, pearson, spearman};
+use care_eval::{Evaluator, Measure, Missing, Qrels, Run, Scores, Ties, paired_t_test, pearson, spearman};
 use serde_json::Value;
 
 const TOLERANCE: f64 = 1e-9;
@@ -15,10 +13,7 @@ fn case() -> Value {
 }
 
 fn qrels(case: &Value) -> Qrels {
-    let queries: BTreeMap<String, BTreeMap<String, i32>> = serde_json::from_value(case["qrels"].clone()).unwrap();
-    let judgements =
-        queries.iter().flat_map(|(query, judged)| judged.iter().map(move |(doc, grade)| (query, doc, *grade)));
-    Qrels::from_judgements(judgements).unwrap()
+    serde_json::from_value(case["qrels"].clone()).unwrap()
 }
 
 fn run(case: &Value) -> Run {
@@ -40,14 +35,15 @@ fn from_trec_eval(name: &str) -> Measure {
         "map_cut" => "map",
         "recip_rank" => "mrr",
         "P" => "precision",
+        "Rprec" => "rprec",
         same => same,
     };
     measure(&format!("{ours}{cutoff}"))
 }
 
-fn assert_agrees(ours: &Scores, theirs: &Value) {
+fn assert_agrees(ours: &Scores, theirs: &Value, measures: usize) {
     let theirs = theirs.as_object().unwrap();
-    assert_eq!(theirs.len(), 15);
+    assert_eq!(theirs.len(), measures);
     for (name, value) in theirs {
         let ours = ours.get(from_trec_eval(name)).unwrap();
         assert_abs_diff_eq!(ours, value.as_f64().unwrap(), epsilon = TOLERANCE);
@@ -66,14 +62,43 @@ fn every_query_and_both_means_agree_with_pytrec_eval() {
     assert_eq!((dropped.queries, dropped.missing_queries, dropped.surplus_queries), (16, 1, 1));
     assert!(dropped.per_query.keys().eq(per_query.keys()));
     for (query, theirs) in per_query {
-        assert_agrees(&dropped.per_query[query], theirs);
+        assert_agrees(&dropped.per_query[query], theirs, 15);
     }
-    assert_agrees(&dropped.measures, &case["mean_evaluated"]);
+    assert_agrees(&dropped.measures, &case["mean_evaluated"], 15);
 
     let zero = evaluator.missing(Missing::Zero).evaluate(&qrels(&case), &run(&case)).unwrap();
     assert_eq!((zero.queries, zero.missing_queries, zero.surplus_queries), (17, 1, 1));
     assert!(zero.per_query["q_missing"].iter().all(|(_, value)| value == 0.0));
-    assert_agrees(&zero.measures, &case["mean_all_qrels"]);
+    assert_agrees(&zero.measures, &case["mean_all_qrels"], 15);
+}
+
+#[test]
+fn two_hundred_random_cases_agree_with_pytrec_eval() {
+    let file: Value = serde_json::from_str(include_str!("data/random_cases.json")).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 200);
+    for case in cases {
+        let (qrels, run) = (qrels(case), run(case));
+        let expected = case["expected"].as_object().unwrap();
+        let measures = expected.values().next().unwrap().as_object().unwrap().keys();
+        let evaluation = Evaluator::new(measures.map(|name| from_trec_eval(name))).evaluate(&qrels, &run).unwrap();
+        assert!(evaluation.per_query.keys().eq(expected.keys()));
+        for (query, theirs) in expected {
+            assert_agrees(&evaluation.per_query[query], theirs, 17);
+        }
+    }
+}
+
+#[test]
+fn paired_t_tests_agree_with_scipy() {
+    let file: Value = serde_json::from_str(include_str!("data/random_cases.json")).unwrap();
+    let tests = file["t_tests"].as_array().unwrap();
+    assert_eq!(tests.len(), 5);
+    for test in tests {
+        let values = |key: &str| serde_json::from_value::<Vec<f64>>(test[key].clone()).unwrap();
+        let ours = paired_t_test(&values("first"), &values("second")).unwrap();
+        assert_abs_diff_eq!(ours.p_value, test["p_value"].as_f64().unwrap(), epsilon = TOLERANCE);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::module::Module;
 use care_core::{Document, Embedder, Embeddings, Query, Result, Text};
 use care_encoders::DEFAULT_TOKEN_BUDGET;
-use cmedteb::{StsMode, Task, evaluate, load};
+use cmedteb::{Protocol, Task, evaluate, load};
 
 use crate::stage::StageKind;
 use crate::towers::Towers;
@@ -22,7 +22,7 @@ impl DevSet {
     /// # Errors
     /// As [`cmedteb::load`].
     pub(crate) fn load(folder: &Path) -> Result<Self> {
-        Ok(Self { tasks: load(folder)? })
+        Ok(Self { tasks: load(folder, None)? })
     }
 
     /// The main score of each task.
@@ -31,7 +31,7 @@ impl DevSet {
     /// When a text cannot be encoded or a score is not defined.
     pub(crate) fn scores(&self, towers: &Towers) -> Result<BTreeMap<String, f64>> {
         let score = |task: &Task| {
-            let outcome = evaluate(task, towers, StsMode::default(), &mut |_| {})?;
+            let outcome = evaluate(task, towers, &Protocol::default(), &mut |_| {})?;
             Ok((task.name().to_owned(), outcome.main_score()))
         };
         self.tasks.iter().map(score).collect()
@@ -59,10 +59,7 @@ impl Embedder for Towers {
 
     fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
         match &self.teacher {
-            Some(store) => {
-                let texts: Vec<String> = documents.iter().map(|text| self.document.instruction().apply(text)).collect();
-                self.known_vectors(store, &texts)
-            }
+            Some(store) => self.known_vectors(store, &self.document.prepare(documents)),
             None => self.document.clone().map_network(|network| network.valid()).embed(documents, DEFAULT_TOKEN_BUDGET),
         }
     }

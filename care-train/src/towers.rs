@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Tensor, TensorData};
-use care_core::{Document, DocumentTower, EmbeddingStore, Embeddings, Instruction, QueryTower, Result, Role, Text};
+use care_core::{DocumentTower, EmbeddingStore, Embeddings, Instruction, QueryTower, Result, Role, Text};
 use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET};
 
 use crate::batcher::TrainBatch;
@@ -163,13 +163,7 @@ impl Towers {
     /// Vectors of prepared documents from a store, where they are put if they are not there yet.
     pub(crate) fn known_vectors(&self, store: &Mutex<EmbeddingStore>, prepared: &[String]) -> Result<Embeddings> {
         let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-        // The texts have their instruction already.
-        let bare = || self.document.clone().with_instruction(Instruction::default());
-        store.fill(prepared, &mut |texts| {
-            let documents: Vec<Document> = texts.iter().map(|&text| Document::new(text)).collect();
-            bare().embed(&documents, DEFAULT_TOKEN_BUDGET)
-        })?;
-        store.get(prepared)
+        self.document.embed_stored(prepared, &mut store, DEFAULT_TOKEN_BUDGET)
     }
 }
 

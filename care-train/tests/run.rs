@@ -134,8 +134,8 @@ fn the_best_weights_go_on_and_patience_ends_a_stage() {
     // What was saved has the best score, not the last.
     let device = care_core::Device::Cpu.open().unwrap();
     let saved = AsymmetricEncoder::load(&folder.join("wild/model"), &device).unwrap();
-    let task = &cmedteb::load(folder.join("dev")).unwrap()[0];
-    let outcome = cmedteb::evaluate(task, &saved, cmedteb::StsMode::default(), &mut |_| {}).unwrap();
+    let task = &cmedteb::load(folder.join("dev"), None).unwrap()[0];
+    let outcome = cmedteb::evaluate(task, &saved, &cmedteb::Protocol::default(), &mut |_| {}).unwrap();
     assert!((outcome.main_score() - best.score).abs() < 1e-9, "{} {}", outcome.main_score(), best.score);
     assert!(last.score < best.score);
 }

@@ -18,17 +18,22 @@ use crate::task::RetrievalTask;
 /// equal scores are in the order of the corpus: the result is the same on every machine.
 ///
 /// # Errors
-/// None in practice: BM25 scores are finite.
+/// When the corpus cannot be read.
 ///
 /// # Reference
 /// Lucene's form of BM25, `idf = ln(1 + (n - df + 0.5) / (df + 0.5))`.
 pub fn bm25(task: &RetrievalTask) -> Result<Run> {
-    let index = Index::new(&task.documents().iter().map(Text::content).collect::<Vec<_>>());
+    let mut texts = Vec::with_capacity(task.corpus().len());
+    task.corpus().visit(1024, &mut |documents| {
+        texts.extend(documents.iter().map(|document| document.content().into_owned()));
+        Ok(())
+    })?;
+    let index = Index::new(&texts);
     let found: Vec<_> = task.queries().par_iter().map(|query| index.search(&query.content(), DEPTH)).collect();
     let mut run = Run::new();
     for (query_id, hits) in task.query_ids().iter().zip(found) {
         for (document, score) in hits {
-            run.insert(query_id, &task.doc_ids()[document], score).map_err(from_eval)?;
+            run.insert(query_id, &task.corpus().ids()[document], score).map_err(from_eval)?;
         }
     }
     Ok(run)
@@ -100,7 +105,7 @@ mod tests {
     use care_eval::Qrels;
 
     use super::*;
-    use crate::protocol::score_run;
+    use crate::protocol::{Protocol, score_run};
     use crate::tasks::find;
 
     #[test]
@@ -120,7 +125,7 @@ mod tests {
         let qrels = Qrels::from_judgements([("q", "d2", 1), ("none", "d1", 1)]).expect("distinct");
         let task = RetrievalTask::new("t", "test", corpus, queries, qrels).expect("valid");
         let run = bm25(&task).expect("ranked");
-        let ranked = run.get("q").expect("answered");
+        let ranked: Vec<_> = run.get("q").expect("answered").collect();
         // 发热 is in all three, 热咳 and 咳嗽 in one; the first and the third tie in the corpus' order.
         assert_eq!(ranked.iter().map(|(doc_id, _)| *doc_id).collect::<Vec<_>>(), ["d2", "d1", "d3"]);
         // Every document has 3 tokens, the average, so a weight is 2.2 / (1 + 1.2) = 1.
@@ -134,7 +139,7 @@ mod tests {
     fn the_demonstration_set_is_neither_trivial_nor_hopeless() {
         let task = find("mini-retrieval").expect("built in");
         let task = task.as_retrieval().expect("retrieval");
-        let outcome = score_run(task, bm25(task).expect("ranked")).expect("scored");
+        let outcome = score_run(task, bm25(task).expect("ranked"), &Protocol::default()).expect("scored");
         assert!((0.3..0.95).contains(&outcome.main_score()), "nDCG@10 is {}", outcome.main_score());
         assert_eq!(bm25(task).expect("ranked"), *outcome.run().expect("a ranking"));
     }

@@ -4,7 +4,7 @@
 ///
 /// # Reference
 /// <http://www.isthe.com/chongo/tech/comp/fnv/>
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Fingerprint(u64);
 
 impl Fingerprint {

@@ -1,20 +1,28 @@
 #![doc = include_str!("../README.md")]
 
+mod audit;
 mod baseline;
+mod compare;
 mod error;
 mod fingerprint;
 mod loader;
 pub mod mini;
 mod protocol;
 mod report;
+mod results;
+mod summary;
 mod task;
 mod tasks;
 #[cfg(test)]
 mod testing;
 
+pub use audit::{Finding, FindingKind, TrainingTexts, audit};
 pub use baseline::bm25;
+pub use compare::{Comparison, compare};
 pub use loader::load;
-pub use protocol::{Evidence, Outcome, Progress, StsMode, evaluate, score_run};
+pub use protocol::{Evidence, Outcome, Progress, Protocol, StsMode, evaluate, score_run};
 pub use report::Report;
-pub use task::{RerankingList, RerankingRow, RerankingTask, RetrievalTask, StsPair, StsTask, Task};
-pub use tasks::{find, names};
+pub use results::{Results, Single, TaskResult};
+pub use summary::Summary;
+pub use task::{Corpus, RerankingList, RerankingRow, RerankingTask, RetrievalTask, StsPair, StsTask, Task};
+pub use tasks::{Fetch, Sources, built_in_names, find, load_task_file, names, open};

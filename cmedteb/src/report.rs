@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::protocol::{Evidence, Outcome, StsMode};
+use crate::results::Single;
 use crate::task::Task;
 
 /// A task's scores in the form of mteb's result files, with our own object `care` beside theirs.
@@ -37,8 +38,8 @@ struct Scores {
     languages: [&'static str; 1],
 }
 
-/// What is needed to read the numbers and to get them again.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+/// What is needed to read the numbers, to get them again and to compare them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Care {
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +55,7 @@ struct Care {
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped_rows: Option<usize>,
     settings: Value,
+    evidence: Single,
 }
 
 impl Report {
@@ -69,6 +71,7 @@ impl Report {
             Evidence::Ranking { evaluation, .. } => (Some(evaluation.ties), Some(evaluation.missing), None),
             Evidence::Similarity { mode, .. } => (None, None, Some(*mode)),
         };
+        let single = Single::of(task, outcome);
         let (absent_judged, dropped_rows) = match task {
             Task::Retrieval(task) => (Some(task.absent_judged()), None),
             Task::Reranking(task) => (None, Some(task.dropped())),
@@ -89,6 +92,7 @@ impl Report {
                 absent_judged,
                 dropped_rows,
                 settings,
+                evidence: single,
             },
         }
     }
@@ -127,12 +131,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::protocol::evaluate;
+    use crate::protocol::{Protocol, evaluate};
     use crate::task::{RerankingTask, StsTask};
     use crate::testing::{Table, pair, row};
 
     fn reported(task: &Task, model: &Table) -> Value {
-        let outcome = evaluate(task, model, StsMode::default(), &mut |_| {}).expect("evaluated");
+        let outcome = evaluate(task, model, &Protocol::default(), &mut |_| {}).expect("evaluated");
         let report = Report::new(task, &outcome, json!({"model": "toy"}));
         let mut value: Value = serde_json::from_str(&report.to_json()).expect("JSON");
         assert!(value["evaluation_time"].take().as_f64().expect("seconds") >= 0.0);
@@ -156,6 +160,7 @@ mod tests {
             "care": {
                 "version": env!("CARGO_PKG_VERSION"), "embedding_dim": 1, "ties": "trec_eval", "missing": "zero",
                 "dropped_rows": 1, "settings": {"model": "toy"},
+                "evidence": {"main": "map@10", "queries": {"test_query0": 1.0}},
             },
         });
         assert_eq!(reported(&task, &table), expected);
@@ -163,7 +168,7 @@ mod tests {
 
     #[test]
     fn an_sts_report_names_its_mode_and_no_rule_for_ties() {
-        let table = Table::new(2).query("a", [1.0, 0.0]).query("b", [0.0, 1.0]);
+        let table = Table::new(2).query("a", [1.0, 0.0]).query("b", [0.0, 1.0]).documents_like_queries();
         let pairs = vec![pair("a", "a", 5.0), pair("a", "b", 0.0)];
         let report = reported(&Task::Sts(StsTask::new("toy", "test", pairs).expect("valid")), &table);
         let scores = &report["scores"]["test"][0];
@@ -172,6 +177,7 @@ mod tests {
         }
         assert_eq!(report["care"]["sts_mode"], "query-query");
         assert_eq!(report["care"].get("ties"), None);
+        assert_eq!(report["care"]["evidence"], json!({"main": "cosine_spearman", "pairs": [[5.0, 1.0], [0.0, 0.0]]}));
     }
 
     #[test]
@@ -179,8 +185,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let task =
             Task::Sts(StsTask::new("toy", "test", vec![pair("a", "a", 5.0), pair("a", "b", 0.0)]).expect("valid"));
-        let table = Table::new(2).query("a", [1.0, 0.0]).query("b", [0.0, 1.0]);
-        let outcome = evaluate(&task, &table, StsMode::default(), &mut |_| {}).expect("evaluated");
+        let table = Table::new(2).query("a", [1.0, 0.0]).query("b", [0.0, 1.0]).documents_like_queries();
+        let outcome = evaluate(&task, &table, &Protocol::default(), &mut |_| {}).expect("evaluated");
         let results = folder.path().join("results/model");
         for settings in [json!(1), json!(2)] {
             let report = Report::new(&task, &outcome, settings);

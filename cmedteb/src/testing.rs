@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use care_core::{Document, Embedder, Embeddings, Query, Result, Text};
 
-use crate::task::{RerankingRow, StsPair};
+use crate::task::{RerankingRow, RetrievalTask, StsPair};
 
 /// Looks vectors up by role and text. A text it does not know is a failed test.
 pub(crate) struct Table {
@@ -26,6 +26,11 @@ impl Table {
     pub(crate) fn document(mut self, text: &str, vector: impl Into<Vec<f32>>) -> Self {
         self.documents.insert(text.to_owned(), vector.into());
         self
+    }
+
+    /// Documents have the vectors that queries of the same text have.
+    pub(crate) fn documents_like_queries(self) -> Self {
+        Self { documents: self.queries.clone(), ..self }
     }
 
     fn embed<T: Text>(&self, vectors: &HashMap<String, Vec<f32>>, texts: &[T]) -> Result<Embeddings> {
@@ -51,6 +56,18 @@ impl Embedder for Table {
     fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
         self.embed(&self.documents, documents)
     }
+}
+
+/// The documents of a task's corpus.
+pub(crate) fn documents_of(task: &RetrievalTask) -> Vec<Document> {
+    let mut documents = Vec::new();
+    task.corpus()
+        .visit(7, &mut |group| {
+            documents.extend_from_slice(group);
+            Ok(())
+        })
+        .expect("readable");
+    documents
 }
 
 /// Documents whose text is their id.

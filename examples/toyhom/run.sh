@@ -27,7 +27,7 @@ evaluate() {
   name=$1
   shift
   [ -e "runs/toyhom/results/$name/test.json" ] || "$care" eval "$@" --task runs/toyhom/data/test \
-    --output "runs/toyhom/results/$name" > /dev/null
+    --cache runs/toyhom/vectors --output "runs/toyhom/results/$name" > /dev/null
   printf '%s\t' "$name"
   "$care" metrics --qrels runs/toyhom/data/test/qrels/test.tsv --run "runs/toyhom/results/$name/test.trec" \
     --measures ndcg@10,recall@100 --missing zero --bootstrap 10000
@@ -40,5 +40,5 @@ evaluate zero-shot "${encoder[@]}"
 evaluate untrained "${encoder[@]}" --query-layers 0,4,8,11
 for run in stage1 both stage2-only symmetric; do
   train "$run"
-  evaluate "$run" --model "runs/toyhom/$run/model"
+  evaluate "$run" --model "runs/toyhom/$run/model" --max-length 160
 done

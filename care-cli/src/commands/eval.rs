@@ -4,55 +4,62 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_encoders::AsymmetricEncoder;
-use cmedteb::{Report, StsMode, Task};
+use care_core::{Embedder, VectorFormat};
+use care_encoders::{StoredEncoder, tower_fingerprint};
+use care_eval::Ties;
+use cmedteb::{Protocol, Report, StsMode, Task};
 use serde_json::{Value, json};
 
 use crate::model::PairArgs;
 use crate::progress::bar;
+use crate::tasks::TaskArgs;
 
 /// `--model bm25`, where there is no such folder, tests the baseline of retrieval tasks: BM25 over character bigrams.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,
-    /// Names of built-in tasks, or folders with tasks of your own
-    #[arg(long = "task", value_name = "NAME|FOLDER", required = true, num_args = 1..)]
-    tasks: Vec<String>,
+    #[command(flatten)]
+    tasks: TaskArgs,
     /// Folder for a result file a task, and for the rankings of retrieval and reranking tasks
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
+    /// Folder that keeps vectors: what this or another run has computed with the same tower is not computed again,
+    /// and a run that was broken off goes on
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Which towers read the two sentences of STS: query-query, query-document or document-document
     #[arg(long, default_value = "query-query")]
     sts: StsMode,
+    /// Order of documents with equal scores: trec_eval, input_order, pessimistic, doc_id_ascending or expected
+    #[arg(long, default_value = "trec_eval")]
+    ties: Ties,
+    /// Keep document vectors in 2 bytes a component instead of 4 while searching
+    #[arg(long)]
+    half_index: bool,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let mut tasks: Vec<Task> = Vec::new();
-    for name in &args.tasks {
-        if Path::new(name).is_dir() {
-            tasks.extend(cmedteb::load(name)?);
-        } else {
-            tasks.push(cmedteb::find(name)?);
-        }
-    }
+    let tasks = args.tasks.open()?;
     let mut names: Vec<&str> = tasks.iter().map(Task::name).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         bail!("two tasks are named {}: their results would overwrite each other", twice[0]);
     }
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
-    let tested = Tested::open(&args.pair)?;
+    let tested = Tested::open(&args)?;
+    let index = if args.half_index { VectorFormat::F16 } else { VectorFormat::F32 };
+    let protocol = Protocol { sts: args.sts, ties: args.ties, index };
     let mut out = std::io::stdout().lock();
     for task in &tasks {
         let progress = bar(task.name(), 0);
         let outcome = match &tested {
-            Tested::Pair(pair, _) => cmedteb::evaluate(task, pair.as_ref(), args.sts, &mut |now| {
+            Tested::Model(model, _) => cmedteb::evaluate(task, model.as_ref(), &protocol, &mut |now| {
                 progress.set_length(now.total as u64);
                 progress.set_position(now.encoded as u64);
             })?,
             Tested::Bm25 => match task.as_retrieval() {
-                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task)?)?,
+                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task)?, &protocol)?,
                 None => bail!("{BM25} is a baseline of retrieval tasks, which {} is not", task.name()),
             },
         };
@@ -79,39 +86,52 @@ const BM25: &str = "bm25";
 /// What is tested.
 enum Tested {
     /// A model, and what a report says of it.
-    Pair(Box<AsymmetricEncoder>, Value),
+    Model(Box<dyn Embedder>, Value),
     /// BM25 over character bigrams.
     Bm25,
 }
 
 impl Tested {
-    fn open(args: &PairArgs) -> Result<Self> {
-        if args.model.name() == BM25 && !Path::new(BM25).exists() {
+    fn open(args: &Args) -> Result<Self> {
+        if args.pair.model.name() == BM25 && !Path::new(BM25).exists() {
             return Ok(Tested::Bm25);
         }
-        let (pair, source) = args.open()?;
+        let (pair, source) = args.pair.open()?;
         let settings = json!({
             "model": source["model"],
             "commit": source["commit"],
-            "precision": args.model.precision(),
-            "query": tower_settings(pair.query()),
-            "document": tower_settings(pair.document()),
+            "precision": args.pair.model.precision(),
+            "index": if args.half_index { "f16" } else { "f32" },
+            "burn": BURN,
+            "query": tower_settings(pair.query())?,
+            "document": tower_settings(pair.document())?,
         });
-        Ok(Tested::Pair(Box::new(pair), settings))
+        let Some(cache) = &args.cache else { return Ok(Tested::Model(Box::new(pair), settings)) };
+        let stored = StoredEncoder::open(pair, cache)?;
+        for path in stored.refused() {
+            eprintln!("warning: {} is not used: it is torn, changed or foreign", path.display());
+        }
+        Ok(Tested::Model(Box::new(stored), settings))
     }
 
     fn settings(&self) -> Value {
         match self {
-            Tested::Pair(_, settings) => settings.clone(),
+            Tested::Model(_, settings) => settings.clone(),
             Tested::Bm25 => json!({ "model": BM25 }),
         }
     }
 }
 
-fn tower_settings<T: care_core::Text>(tower: &care_core::Tower<T, care_encoders::AnyEncoder>) -> serde_json::Value {
-    json!({
+/// The version of burn that the workspace pins.
+const BURN: &str = "0.22.1";
+
+fn tower_settings<T: care_core::Text>(
+    tower: &care_core::Tower<T, care_encoders::AnyEncoder>,
+) -> care_core::Result<serde_json::Value> {
+    Ok(json!({
+        "weights": tower_fingerprint(tower)?,
         "head": tower.network().head(),
         "max_length": tower.tokenizer().max_length(),
         "instruction": tower.instruction().template(),
-    })
+    }))
 }

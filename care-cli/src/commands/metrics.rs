@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Judged queries that the run lacks: left out of the mean, or counted as zero
     #[arg(long, default_value = "drop", value_name = "drop|zero")]
     missing: Missing,
-    /// Order of documents with equal scores: trec_eval, input_order, pessimistic or doc_id_ascending
+    /// Order of documents with equal scores: trec_eval, input_order, pessimistic, doc_id_ascending or expected
     #[arg(long, default_value = "trec_eval")]
     ties: Ties,
     /// Also a 95 % confidence interval of each mean, from so many bootstrap samples of the queries

@@ -1,9 +1,11 @@
 //! One file a command.
 
+pub(crate) mod audit;
 pub(crate) mod convert;
 pub(crate) mod demo_data;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod metrics;
+pub(crate) mod report;
 pub(crate) mod search;
 pub(crate) mod train;

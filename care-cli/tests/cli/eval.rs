@@ -125,7 +125,7 @@ fn eval_names_the_line_of_a_bad_task_file() {
     );
     place.fails(
         &format!("{base} --task mini"),
-        "`task` is \"mini\", allowed: mini-retrieval, mini-retrieval-dev, mini-reranking, mini-sts",
+        "`task` is \"mini\", allowed: mini-retrieval, mini-retrieval-dev, mini-reranking, mini-sts, CMedTEB-retrieval, CMedTEB-reranking, CMedTEB-sts, CmedqaRetrieval, MedicalRetrieval, CMedQAv1-reranking, CMedQAv2-reranking",
     );
     place.refuses(&format!("{base} --task mini-sts --sts both"), "both");
 }

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[cfg(unix)]
+mod cache;
 mod embed;
 mod eval;
 #[cfg(unix)]
 mod killed;
 mod metrics;
 mod models;
+mod report;
 mod search;
 mod train;
 

@@ -3,6 +3,7 @@
 mod cache;
 mod checksum;
 mod config;
+mod data_set;
 mod model;
 mod remote;
 mod repo;
@@ -102,6 +103,16 @@ impl Hub {
     pub fn model(&self, id: &RepoId, progress: &mut dyn FnMut(Download<'_>)) -> Result<Snapshot> {
         let source = Source { kind: RepoKind::Model, wanted: &model::is_model_file, refused: &model::foreign_weights };
         self.fetch(id, source, &model::lacking_file, progress)
+    }
+
+    /// The folder of a data set: every `.jsonl`, `.parquet` and `.tsv` file of the repository, hidden ones not.
+    ///
+    /// A folder that another program downloaded is used as it is if it has a file of rows.
+    ///
+    /// # Errors
+    /// As [`Hub::snapshot`].
+    pub fn data_set(&self, id: &RepoId, progress: &mut dyn FnMut(Download<'_>)) -> Result<Snapshot> {
+        self.snapshot(RepoKind::Dataset, id, &data_set::is_data_file, &data_set::lacking_rows, progress)
     }
 
     /// The folder of a repository's files that are `wanted`, downloaded as far as they are lacking.

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
@@ -28,29 +30,84 @@ impl Hit {
     }
 }
 
-/// An exact index over document vectors; similarity is the dot product.
+/// The number format of an index's vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VectorFormat {
+    /// 4 bytes a component.
+    #[default]
+    F32,
+    /// 2 bytes a component: 11 bits of precision, which moves a cosine by less than 0.001.
+    F16,
+}
+
+/// An exact index over document vectors; similarity is the dot product, summed in f32.
 ///
 /// Equal scores are ordered by row, so results depend on nothing else: not on threads, not on how
 /// queries are grouped.
+///
+/// ```
+/// use care_core::{Embeddings, FlatIndex, VectorFormat};
+/// let mut index = FlatIndex::with_capacity(2, 1000, VectorFormat::F16);
+/// let mut vectors = Embeddings::zeros(3, 2);
+/// vectors.set(1, &[0.6, 0.8]);
+/// index.add(&vectors)?;
+/// assert_eq!(index.search(&vectors, 1)?[1][0].index, 1);
+/// # Ok::<(), care_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct FlatIndex {
-    documents: Embeddings,
+    dim: usize,
+    vectors: Vectors,
+}
+
+#[derive(Debug, Clone)]
+enum Vectors {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
 }
 
 impl FlatIndex {
-    /// Indexes document vectors.
+    /// Indexes document vectors as they are.
     pub fn new(documents: Embeddings) -> Self {
-        Self { documents }
+        let dim = documents.dim();
+        Self { dim, vectors: Vectors::F32(documents.into_values()) }
+    }
+
+    /// An empty index with room for `documents` vectors of `dim` components, so that adding them moves nothing.
+    pub fn with_capacity(dim: usize, documents: usize, format: VectorFormat) -> Self {
+        let vectors = match format {
+            VectorFormat::F32 => Vectors::F32(Vec::with_capacity(dim * documents)),
+            VectorFormat::F16 => Vectors::F16(Vec::with_capacity(dim * documents)),
+        };
+        Self { dim, vectors }
+    }
+
+    /// Adds document vectors behind those that are there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dimension`] when they are not of the index's width.
+    pub fn add(&mut self, documents: &Embeddings) -> Result<()> {
+        self.check("documents", documents)?;
+        let values = documents.as_array().iter().copied();
+        match &mut self.vectors {
+            Vectors::F32(vectors) => vectors.extend(values),
+            Vectors::F16(vectors) => vectors.extend(values.map(f16::from_f32)),
+        }
+        Ok(())
     }
 
     /// Number of documents.
     pub fn len(&self) -> usize {
-        self.documents.len()
+        let values = match &self.vectors {
+            Vectors::F32(vectors) => vectors.len(),
+            Vectors::F16(vectors) => vectors.len(),
+        };
+        values.checked_div(self.dim).unwrap_or(0)
     }
 
     /// Whether the index holds no document.
     pub fn is_empty(&self) -> bool {
-        self.documents.is_empty()
+        self.len() == 0
     }
 
     /// The `k` best documents of each query, best first; fewer when the index is smaller.
@@ -58,14 +115,17 @@ impl FlatIndex {
     /// # Errors
     /// [`ErrorKind::Dimension`] when queries and documents differ in width.
     pub fn search(&self, queries: &Embeddings, k: usize) -> Result<Vec<Vec<Hit>>> {
-        if queries.dim() != self.documents.dim() {
-            return Err(Error::new(
-                ErrorKind::Dimension,
-                format!("queries of {} dimensions against documents of {}", queries.dim(), self.documents.dim()),
-            ));
-        }
+        self.check("queries", queries)?;
         let groups: Vec<ArrayView2<'_, f32>> = queries.as_array().axis_chunks_iter(Axis(0), QUERIES).collect();
         Ok(groups.into_par_iter().flat_map_iter(|group| self.search_group(group, k)).collect())
+    }
+
+    fn check(&self, what: &str, vectors: &Embeddings) -> Result<()> {
+        if vectors.dim() == self.dim {
+            return Ok(());
+        }
+        let message = format!("{what} of {} dimensions against an index of {}", vectors.dim(), self.dim);
+        Err(Error::new(ErrorKind::Dimension, message))
     }
 
     fn search_group(&self, queries: ArrayView2<'_, f32>, k: usize) -> Vec<Vec<Hit>> {
@@ -86,7 +146,16 @@ impl FlatIndex {
 
     fn search_block(&self, queries: ArrayView2<'_, f32>, start: usize, k: usize) -> Vec<Vec<Hit>> {
         let end = (start + BLOCK).min(self.len());
-        let scores = queries.dot(&self.documents.as_array().slice_axis(Axis(0), (start..end).into()).t());
+        let range = start * self.dim..end * self.dim;
+        let shape = (end - start, self.dim);
+        let scores = match &self.vectors {
+            Vectors::F32(vectors) => queries.dot(&block(shape, &vectors[range]).t()),
+            Vectors::F16(vectors) => {
+                let mut values = vec![0.0; range.len()];
+                vectors[range].convert_to_f32_slice(&mut values);
+                queries.dot(&block(shape, &values).t())
+            }
+        };
         // Adding 0 makes -0 equal to 0, which a total order would tell apart.
         scores
             .rows()
@@ -96,6 +165,10 @@ impl FlatIndex {
             })
             .collect()
     }
+}
+
+fn block(shape: (usize, usize), values: &[f32]) -> ArrayView2<'_, f32> {
+    ArrayView2::from_shape(shape, values).expect("a block is rows times width")
 }
 
 /// The `k` first hits in order.
@@ -161,8 +234,23 @@ mod tests {
     }
 
     #[test]
+    fn half_precision_finds_what_it_finds_over_rounded_vectors() {
+        let values: Vec<i8> = (-60..60).collect();
+        let documents = Embeddings::from(matrix(5000, 24, &values).as_array() / 97.0);
+        let queries = Embeddings::from(matrix(9, 24, &values[5..]).as_array() / 89.0);
+        let rounded = Embeddings::from(documents.as_array().mapv(|value| f16::from_f32(value).to_f32()));
+        let mut half = FlatIndex::with_capacity(24, 5000, VectorFormat::F16);
+        for rows in documents.as_array().axis_chunks_iter(Axis(0), 700) {
+            half.add(&Embeddings::from(rows.to_owned())).expect("same width");
+        }
+        assert_eq!(half.len(), 5000);
+        let expected = FlatIndex::new(rounded).search(&queries, 20).expect("same width");
+        assert_eq!(half.search(&queries, 20).expect("same width"), expected);
+    }
+
+    #[test]
     fn other_widths_are_refused() {
         let error = FlatIndex::new(Embeddings::zeros(3, 4)).search(&Embeddings::zeros(1, 5), 1).expect_err("widths");
-        assert_eq!(error.to_string(), "queries of 5 dimensions against documents of 4");
+        assert_eq!(error.to_string(), "queries of 5 dimensions against an index of 4");
     }
 }

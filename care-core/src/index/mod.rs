@@ -2,4 +2,4 @@
 
 mod flat;
 
-pub use flat::{FlatIndex, Hit};
+pub use flat::{FlatIndex, Hit, VectorFormat};

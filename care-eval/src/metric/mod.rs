@@ -1,11 +1,13 @@
 //! The metrics: pure functions of a ranked list of grades, for one query.
 //!
 //! To add one, write a file here, re-export it, and give it a variant of
-//! [`Measure`](crate::Measure).
+//! [`Measure`](crate::Measure) and its mean over ties in `expected.rs`.
 
 mod average_precision;
+mod expected;
 mod ndcg;
 mod precision;
+mod r_precision;
 mod recall;
 mod reciprocal_rank;
 mod success;
@@ -13,8 +15,10 @@ mod success;
 use std::num::NonZeroUsize;
 
 pub use average_precision::average_precision;
+pub(crate) use expected::Expected;
 pub use ndcg::ndcg;
 pub use precision::precision;
+pub use r_precision::r_precision;
 pub use recall::recall;
 pub use reciprocal_rank::reciprocal_rank;
 pub use success::success;
@@ -53,14 +57,19 @@ mod tests {
         assert_eq!(precision(&ranked, K), 1.0 / 2.0);
         assert_eq!(precision(&[1], K), 1.0 / 2.0, "a short list is not excused");
         assert_eq!(success(&ranked, K), 1.0);
+        assert_eq!(r_precision(&ranked, 3), 1.0 / 3.0);
+        assert_eq!(r_precision(&[1], 2), 1.0 / 2.0);
     }
 
     #[test]
     fn nothing_retrieved_or_nothing_relevant_is_a_positive_zero() {
         for (ranked, judged) in [(&[][..], &[1][..]), (&[0, 0], &[0, -1]), (&[], &[])] {
-            for name in ["ndcg", "map", "mrr", "recall@2", "precision@2", "success@2"] {
+            for name in ["ndcg", "map", "mrr", "recall@2", "precision@2", "success@2", "rprec"] {
                 let score = name.parse::<crate::Measure>().unwrap().score(ranked, judged);
                 assert_eq!(score.to_bits(), 0.0_f64.to_bits(), "{name} of {ranked:?}");
+                let measure: crate::Measure = name.parse().unwrap();
+                let expected = measure.expected_score(ranked, &vec![1; ranked.len()], judged);
+                assert_eq!(expected.to_bits(), 0.0_f64.to_bits(), "expected {name} of {ranked:?}");
             }
         }
     }

@@ -15,10 +15,15 @@ use super::top;
 /// Järvelin and Kekäläinen, *Cumulated gain-based evaluation of IR techniques*, TOIS 2002, with the
 /// discount and the linear gain of trec_eval's `ndcg_cut` and `ndcg`.
 pub fn ndcg(ranked: &[i32], judged: &[i32], cutoff: Option<NonZeroUsize>) -> f64 {
+    let best = ideal_dcg(judged, cutoff);
+    if best == 0.0 { 0.0 } else { dcg(top(ranked, cutoff)) / best }
+}
+
+/// The DCG of all judged documents, best first.
+pub(super) fn ideal_dcg(judged: &[i32], cutoff: Option<NonZeroUsize>) -> f64 {
     let mut ideal = judged.to_vec();
     ideal.sort_unstable_by(|a, b| b.cmp(a));
-    let best = dcg(top(&ideal, cutoff));
-    if best == 0.0 { 0.0 } else { dcg(top(ranked, cutoff)) / best }
+    dcg(top(&ideal, cutoff))
 }
 
 fn dcg(grades: &[i32]) -> f64 {

@@ -69,6 +69,7 @@ mod tests {
     use crate::loader::load;
     use crate::mini::qrels;
     use crate::tasks::find;
+    use crate::testing::documents_of;
 
     #[test]
     fn the_folder_loads_as_the_same_tasks() {
@@ -76,7 +77,7 @@ mod tests {
         let folder = outer.path().join("mini");
         write_to(&folder).expect("written");
 
-        let loaded = load(&folder).expect("tasks");
+        let loaded = load(&folder, None).expect("tasks");
         let names: Vec<_> = loaded.iter().map(|task| task.name()).collect();
         assert_eq!(names, ["mini", "mini-reranking", "mini-sts"]);
         for (loaded, name) in loaded.iter().zip(["mini-retrieval", "mini-reranking", "mini-sts"]) {
@@ -87,7 +88,7 @@ mod tests {
         assert_eq!(loaded[1..], [find("mini-reranking").expect("built in"), find("mini-sts").expect("built in")]);
         let (loaded, built_in) = (loaded[0].as_retrieval(), find("mini-retrieval").expect("built in"));
         let (loaded, built_in) = (loaded.expect("retrieval"), built_in.as_retrieval().expect("retrieval"));
-        assert_eq!((loaded.documents(), loaded.queries()), (built_in.documents(), built_in.queries()));
+        assert_eq!((documents_of(loaded), loaded.queries()), (documents_of(built_in), built_in.queries()));
         for split in Split::ALL {
             let path = folder.join("qrels").join(split.name()).with_extension("tsv");
             assert_eq!(care_eval::read_qrels(path).expect("BEIR"), *qrels(split));

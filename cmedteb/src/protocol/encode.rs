@@ -3,7 +3,7 @@
 use care_core::{Document, Embedder, Embeddings, Error, ErrorKind, Query, Result, Text};
 
 /// Texts between two reports of progress.
-const GROUP: usize = 1024;
+pub(super) const GROUP: usize = 1024;
 
 /// How far an evaluation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,33 +38,52 @@ impl<'a> Encoding<'a> {
         self.encode(documents, |group| embedder.embed_documents(group))
     }
 
+    /// The vectors of a few documents, a group at most.
+    pub(super) fn document_group(&mut self, first: usize, documents: &[Document]) -> Result<Embeddings> {
+        let embedder = self.embedder;
+        self.encode_group(first, documents, |group| embedder.embed_documents(group))
+    }
+
     fn encode<T: Text>(&mut self, texts: &[T], embed: impl Fn(&[T]) -> Result<Embeddings>) -> Result<Embeddings> {
-        let dim = self.embedder.embedding_dim();
-        let mut embeddings = Embeddings::zeros(0, dim);
+        let mut embeddings = Embeddings::zeros(0, self.embedder.embedding_dim());
         for group in texts.chunks(GROUP) {
-            let first = embeddings.len();
-            let vectors = embed(group).map_err(|e| {
-                // The model counts from the group's first text.
-                let (role, last) = (T::ROLE.as_str(), first + group.len() - 1);
-                Error::new(e.kind(), format!("{role} {first} to {last} of the task: {e}")).with_source(e)
-            })?;
-            if (vectors.len(), vectors.dim()) != (group.len(), dim) {
-                return Err(Error::new(
-                    ErrorKind::Dimension,
-                    format!(
-                        "the model gave {} vectors of {} dimensions for {} texts in the role {}, where {dim} dimensions were due",
-                        vectors.len(),
-                        vectors.dim(),
-                        group.len(),
-                        T::ROLE.as_str(),
-                    ),
-                ));
-            }
-            embeddings.append(&vectors)?;
-            self.progress.encoded += group.len();
-            (self.report)(self.progress);
+            embeddings.append(&self.encode_group(embeddings.len(), group, &embed)?)?;
         }
         Ok(embeddings)
+    }
+
+    fn encode_group<T: Text>(
+        &mut self,
+        first: usize,
+        group: &[T],
+        embed: impl Fn(&[T]) -> Result<Embeddings>,
+    ) -> Result<Embeddings> {
+        let dim = self.embedder.embedding_dim();
+        let vectors = embed(group).map_err(|e| {
+            // The model counts from the group's first text.
+            let (role, last) = (T::ROLE.as_str(), first + group.len() - 1);
+            Error::new(e.kind(), format!("{role} {first} to {last} of the task: {e}")).with_source(e)
+        })?;
+        if (vectors.len(), vectors.dim()) != (group.len(), dim) {
+            return Err(Error::new(
+                ErrorKind::Dimension,
+                format!(
+                    "the model gave {} vectors of {} dimensions for {} texts in the role {}, where {dim} dimensions were due",
+                    vectors.len(),
+                    vectors.dim(),
+                    group.len(),
+                    T::ROLE.as_str(),
+                ),
+            ));
+        }
+        self.progress.encoded += group.len();
+        (self.report)(self.progress);
+        Ok(vectors)
+    }
+
+    /// Components of a vector.
+    pub(super) fn dim(&self) -> usize {
+        self.embedder.embedding_dim()
     }
 }
 

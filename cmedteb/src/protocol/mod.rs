@@ -2,13 +2,14 @@
 
 mod encode;
 mod outcome;
-mod reranking;
-mod retrieval;
+pub(crate) mod reranking;
+pub(crate) mod retrieval;
 mod sts;
 
 use std::time::Instant;
 
-use care_core::{Embedder, Result};
+use care_core::{Embedder, Result, VectorFormat};
+use care_eval::Ties;
 
 pub use encode::Progress;
 pub use outcome::{Evidence, Outcome};
@@ -19,9 +20,21 @@ pub use sts::StsMode;
 use crate::task::Task;
 use encode::Encoding;
 
+/// What a protocol leaves open; by default what the field does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Protocol {
+    /// Which towers read the sentences of an STS task for its main score. The other ways are reported too.
+    pub sts: StsMode,
+    /// What counts among documents of equal scores.
+    pub ties: Ties,
+    /// The number format of document vectors in the index of a retrieval task.
+    pub index: VectorFormat,
+}
+
 /// Tests a model on a task.
 ///
-/// `sts` says which towers read the sentences of an STS task; other tasks have no such choice.
+/// The corpus of a retrieval task goes through in groups: what stays in memory are its ids and its vectors.
+///
 /// `progress` is called before the first and after every further group of texts.
 ///
 /// # Errors
@@ -32,20 +45,22 @@ use encode::Encoding;
 pub fn evaluate(
     task: &Task,
     embedder: &dyn Embedder,
-    sts: StsMode,
+    protocol: &Protocol,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Outcome> {
     let start = Instant::now();
     let outcome = match task {
         Task::Retrieval(task) => {
-            let encoding = Encoding::new(embedder, progress, task.queries().len() + task.documents().len());
-            score_run(task, retrieval::rank(task, encoding)?)?
+            let encoding = Encoding::new(embedder, progress, task.queries().len() + task.corpus().len());
+            score_run(task, retrieval::rank(task, protocol.index, encoding)?, protocol)?
         }
         Task::Reranking(task) => {
             let encoding = Encoding::new(embedder, progress, task.queries().len() + task.documents().len());
-            reranking::evaluate(task, encoding)?
+            reranking::evaluate(task, protocol.ties, encoding)?
         }
-        Task::Sts(task) => sts::evaluate(task, sts, Encoding::new(embedder, progress, 2 * task.pairs().len()))?,
+        Task::Sts(task) => {
+            sts::evaluate(task, protocol.sts, Encoding::new(embedder, progress, 4 * task.pairs().len()))?
+        }
     };
     Ok(Outcome {
         embedding_dim: Some(embedder.embedding_dim()),

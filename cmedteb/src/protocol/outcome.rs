@@ -1,7 +1,7 @@
 //! What an evaluation found.
 
 use care_core::Result;
-use care_eval::{Evaluation, Evaluator, Measure, Missing, Qrels, Run};
+use care_eval::{Evaluation, Evaluator, Measure, Missing, Qrels, Run, Ties};
 
 use super::sts::StsMode;
 use crate::error::from_eval;
@@ -32,9 +32,9 @@ pub enum Evidence {
     },
     /// STS.
     Similarity {
-        /// Which towers read the sentences.
+        /// Which towers read the sentences for the main score.
         mode: StsMode,
-        /// The cosine of each pair.
+        /// The cosine of each pair, read so.
         cosines: Vec<f64>,
     },
 }
@@ -62,11 +62,12 @@ impl Outcome {
         Self { scores, evidence, embedding_dim: None, seconds: None }
     }
 
-    /// Scores a run by the named measures, the main one first, over every judged query.
-    pub(super) fn of_run(measures: &[&str], qrels: &Qrels, run: Run) -> Result<Self> {
-        let measures = measures.iter().map(|name| name.parse()).collect::<care_eval::Result<Vec<Measure>>>();
+    /// Scores a run by the named measures, the main one moved to the front, over every judged query.
+    pub(super) fn of_run(measures: &[&str], main: &str, qrels: &Qrels, run: Run, ties: Ties) -> Result<Self> {
+        let others = measures.iter().copied().filter(|name| *name != main);
+        let measures = [main].into_iter().chain(others).map(str::parse).collect::<care_eval::Result<Vec<Measure>>>();
         let evaluation = measures
-            .and_then(|measures| Evaluator::new(measures).missing(Missing::Zero).evaluate(qrels, &run))
+            .and_then(|measures| Evaluator::new(measures).missing(Missing::Zero).ties(ties).evaluate(qrels, &run))
             .map_err(from_eval)?;
         let key = |measure: Measure| measure.to_string().replace('@', "_at_");
         let scores = evaluation.measures.iter().map(|(measure, value)| (key(measure), value)).collect();

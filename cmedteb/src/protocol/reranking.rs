@@ -1,7 +1,7 @@
 //! Reranking: each query ranks its own candidates.
 
 use care_core::Result;
-use care_eval::Run;
+use care_eval::{Run, Ties};
 
 use super::encode::Encoding;
 use super::outcome::Outcome;
@@ -9,9 +9,9 @@ use crate::error::from_eval;
 use crate::task::RerankingTask;
 
 /// `map@1000`, the whole list, is the main score of mteb's own reranking tasks.
-const MEASURES: [&str; 4] = ["map@10", "map@1000", "mrr@10", "ndcg@10"];
+pub(crate) const MEASURES: [&str; 4] = ["map@10", "map@1000", "mrr@10", "ndcg@10"];
 
-pub(super) fn evaluate(task: &RerankingTask, mut encoding: Encoding<'_>) -> Result<Outcome> {
+pub(super) fn evaluate(task: &RerankingTask, ties: Ties, mut encoding: Encoding<'_>) -> Result<Outcome> {
     let queries = encoding.queries(task.queries())?;
     let documents = encoding.documents(task.documents())?;
     let mut run = Run::new();
@@ -20,14 +20,14 @@ pub(super) fn evaluate(task: &RerankingTask, mut encoding: Encoding<'_>) -> Resu
             run.insert(&list.query_id, doc_id, queries.dot(row, &documents, *place)).map_err(from_eval)?;
         }
     }
-    Outcome::of_run(&MEASURES, task.qrels(), run)
+    Outcome::of_run(&MEASURES, task.main_score(), task.qrels(), run, ties)
 }
 
 #[cfg(test)]
 mod tests {
     use approx::assert_abs_diff_eq;
 
-    use crate::protocol::{StsMode, evaluate};
+    use crate::protocol::{Protocol, evaluate};
     use crate::task::{RerankingTask, Task};
     use crate::testing::{Table, row};
 
@@ -44,7 +44,7 @@ mod tests {
         let task = Task::Reranking(RerankingTask::new("t", "test", rows).expect("valid"));
         let mut last = None;
         let outcome =
-            evaluate(&task, &table, StsMode::default(), &mut |progress| last = Some(progress)).expect("evaluated");
+            evaluate(&task, &table, &Protocol::default(), &mut |progress| last = Some(progress)).expect("evaluated");
 
         let map = (0.5 + (1.0 + 2.0 / 3.0) / 2.0) / 2.0;
         assert_abs_diff_eq!(outcome.main_score(), map, epsilon = 1e-12);
@@ -65,7 +65,7 @@ mod tests {
         let table = Table::new(1).query("q", [1.0]).document("a", [1.0]).document("b", [1.0]).document("c", [1.0]);
         let rows = vec![row("q", &["a"], &["b", "c"])];
         let task = Task::Reranking(RerankingTask::new("t", "test", rows).expect("valid"));
-        let outcome = evaluate(&task, &table, StsMode::default(), &mut |_| {}).expect("evaluated");
+        let outcome = evaluate(&task, &table, &Protocol::default(), &mut |_| {}).expect("evaluated");
         assert_abs_diff_eq!(outcome.main_score(), 1.0 / 3.0, epsilon = 1e-12);
     }
 }

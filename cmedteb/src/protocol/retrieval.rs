@@ -1,9 +1,10 @@
 //! Retrieval: the whole corpus is ranked for each query, exactly.
 
-use care_core::{FlatIndex, Result};
+use care_core::{FlatIndex, Result, VectorFormat};
 use care_eval::Run;
 
-use super::encode::Encoding;
+use super::Protocol;
+use super::encode::{Encoding, GROUP};
 use super::outcome::Outcome;
 use crate::error::from_eval;
 use crate::task::RetrievalTask;
@@ -11,7 +12,7 @@ use crate::task::RetrievalTask;
 /// Documents in a ranking: the deepest cut-off below.
 pub(crate) const DEPTH: usize = 100;
 
-const MEASURES: [&str; 13] = [
+pub(crate) const MEASURES: [&str; 13] = [
     "ndcg@10",
     "ndcg@1",
     "ndcg@3",
@@ -33,19 +34,20 @@ const MEASURES: [&str; 13] = [
 ///
 /// # Errors
 /// None in practice: a [`RetrievalTask`] has judgements.
-pub fn score_run(task: &RetrievalTask, run: Run) -> Result<Outcome> {
-    Outcome::of_run(&MEASURES, task.qrels(), run)
+pub fn score_run(task: &RetrievalTask, run: Run, protocol: &Protocol) -> Result<Outcome> {
+    Outcome::of_run(&MEASURES, task.main_score(), task.qrels(), run, protocol.ties)
 }
 
 /// The best documents of each query by dot product.
-pub(super) fn rank(task: &RetrievalTask, mut encoding: Encoding<'_>) -> Result<Run> {
+pub(super) fn rank(task: &RetrievalTask, format: VectorFormat, mut encoding: Encoding<'_>) -> Result<Run> {
     let queries = encoding.queries(task.queries())?;
-    let documents = encoding.documents(task.documents())?;
-    let found = FlatIndex::new(documents).search(&queries, DEPTH)?;
+    let mut index = FlatIndex::with_capacity(encoding.dim(), task.corpus().len(), format);
+    task.corpus().visit(GROUP, &mut |documents| index.add(&encoding.document_group(index.len(), documents)?))?;
+    let found = index.search(&queries, DEPTH)?;
     let mut run = Run::new();
     for (query_id, hits) in task.query_ids().iter().zip(found) {
         for hit in hits {
-            run.insert(query_id, &task.doc_ids()[hit.index], hit.score).map_err(from_eval)?;
+            run.insert(query_id, &task.corpus().ids()[hit.index], hit.score).map_err(from_eval)?;
         }
     }
     Ok(run)
@@ -59,7 +61,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::{StsMode, evaluate};
+    use crate::protocol::{Protocol, evaluate};
     use crate::task::Task;
     use crate::testing::{Table, documents, queries};
 
@@ -90,7 +92,7 @@ mod tests {
             ],
         );
         // A query that is not judged is not encoded: the table has no vector for it.
-        let outcome = evaluate(&task, &table, StsMode::default(), &mut |_| {}).expect("evaluated");
+        let outcome = evaluate(&task, &table, &Protocol::default(), &mut |_| {}).expect("evaluated");
 
         let ndcg = (2.0 / 3f64.log2() + 1.0 / 4f64.log2()) / (2.0 + 1.0 / 3f64.log2());
         let expected = [
@@ -108,20 +110,20 @@ mod tests {
         assert_eq!(outcome.main_score(), outcome.score("ndcg_at_10").expect("asked for"));
         assert_eq!(outcome.embedding_dim, Some(4));
         let ranked = outcome.run().and_then(|run| run.get("ranks c a b d")).expect("answered");
-        assert_eq!(ranked.iter().map(|(doc_id, _)| *doc_id).collect::<Vec<_>>(), ["c", "a", "b", "d"]);
+        assert_eq!(ranked.map(|(doc_id, _)| doc_id).collect::<Vec<_>>(), ["c", "a", "b", "d"]);
     }
 
     #[test]
     fn a_query_without_an_answer_scores_zero() {
         let Task::Retrieval(task) = task(&["p", "q"], &["d"], &[("p", "d", 1), ("q", "d", 1)]) else { unreachable!() };
         let run = Run::from_scores([("p", "d", 1.0)]).expect("a run");
-        assert_eq!(score_run(&task, run).expect("scored").main_score(), 0.5);
+        assert_eq!(score_run(&task, run, &Protocol::default()).expect("scored").main_score(), 0.5);
     }
 
     #[test]
     fn a_vector_that_is_not_finite_is_an_error() {
         let table = Table::new(1).document("d", [f32::NAN]).query("q", [1.0]);
-        let error = evaluate(&task(&["q"], &["d"], &[("q", "d", 1)]), &table, StsMode::default(), &mut |_| {})
+        let error = evaluate(&task(&["q"], &["d"], &[("q", "d", 1)]), &table, &Protocol::default(), &mut |_| {})
             .expect_err("not a number");
         assert_eq!(error.kind(), ErrorKind::NonFinite);
         assert_eq!(error.to_string(), "the score of document \"d\" for query \"q\" is not a number");
@@ -150,7 +152,7 @@ mod tests {
             }
             let task = RetrievalTask::new("t", "test", documents(&doc_ids), queries(&["p", "q"]), qrels.clone());
             let task = Task::Retrieval(task.expect("valid"));
-            let outcome = evaluate(&task, &table, StsMode::default(), &mut |_| {}).expect("evaluated");
+            let outcome = evaluate(&task, &table, &Protocol::default(), &mut |_| {}).expect("evaluated");
             let measures: Vec<Measure> = MEASURES.iter().map(|name| name.parse().expect("known")).collect();
             let expected = Evaluator::new(measures).evaluate(&qrels, &run).expect("judged");
             for ((_, value), (_, expected)) in outcome.scores.iter().zip(expected.measures.iter()) {
@@ -171,8 +173,8 @@ mod tests {
         let qrels = Qrels::from_judgements([("q", "d", 1)]).expect("distinct");
         let corpus = vec![("d".to_owned(), Document::new("same"))];
         let task = RetrievalTask::new("t", "test", corpus, vec![("q".to_owned(), Query::new("same"))], qrels);
-        let outcome = evaluate(&Task::Retrieval(task.expect("valid")), &table, StsMode::default(), &mut |_| {})
+        let outcome = evaluate(&Task::Retrieval(task.expect("valid")), &table, &Protocol::default(), &mut |_| {})
             .expect("evaluated");
-        assert_eq!(outcome.run().and_then(|run| run.get("q")), Some(vec![("d", 2.0)]));
+        assert_eq!(outcome.run().and_then(|run| run.score("q", "d")), Some(2.0));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use care_core::{Document, Embeddings, Error, ErrorKind, Query, Result, Role};
+use care_core::{Document, Error, ErrorKind, Query, Result};
 use care_eval::{pearson, spearman};
 use serde::{Deserialize, Serialize};
 
@@ -36,14 +36,6 @@ impl StsMode {
             Self::DocumentDocument => "document-document",
         }
     }
-
-    fn roles(self) -> (Role, Role) {
-        match self {
-            Self::QueryQuery => (Role::Query, Role::Query),
-            Self::QueryDocument => (Role::Query, Role::Document),
-            Self::DocumentDocument => (Role::Document, Role::Document),
-        }
-    }
 }
 
 impl fmt::Display for StsMode {
@@ -62,29 +54,40 @@ impl FromStr for StsMode {
     }
 }
 
-pub(super) fn evaluate(task: &StsTask, mode: StsMode, mut encoding: Encoding<'_>) -> Result<Outcome> {
-    let (first, second) = mode.roles();
-    let left = encode(&mut encoding, first, task.pairs().iter().map(|pair| pair.sentence1.as_str()))?;
-    let right = encode(&mut encoding, second, task.pairs().iter().map(|pair| pair.sentence2.as_str()))?;
-    let cosines: Vec<f64> = (0..left.len()).map(|row| left.cosine(row, &right, row)).collect();
-    let scores: Vec<f64> = task.pairs().iter().map(|pair| pair.score).collect();
+/// Scores all three ways of reading pairs, the main one first and without the way's name.
+pub(super) fn evaluate(task: &StsTask, main: StsMode, mut encoding: Encoding<'_>) -> Result<Outcome> {
+    let first = task.pairs().iter().map(|pair| pair.sentence1.as_str());
+    let second = task.pairs().iter().map(|pair| pair.sentence2.as_str());
+    let first_as_query = encoding.queries(&first.clone().map(Query::new).collect::<Vec<_>>())?;
+    let second_as_query = encoding.queries(&second.clone().map(Query::new).collect::<Vec<_>>())?;
+    let first_as_document = encoding.documents(&first.map(Document::new).collect::<Vec<_>>())?;
+    let second_as_document = encoding.documents(&second.map(Document::new).collect::<Vec<_>>())?;
 
-    let undefined = |e| {
-        let problem = format!("task {}: no correlation of the cosines (x) with the scores (y): {e}", task.name());
-        Error::new(ErrorKind::NonFinite, problem).with_source(e)
-    };
-    let scores = vec![
-        ("cosine_spearman".to_owned(), spearman(&cosines, &scores).map_err(undefined)?),
-        ("cosine_pearson".to_owned(), pearson(&cosines, &scores).map_err(undefined)?),
-    ];
-    Ok(Outcome::new(scores, Evidence::Similarity { mode, cosines }))
-}
-
-fn encode<'a>(encoding: &mut Encoding<'_>, role: Role, sentences: impl Iterator<Item = &'a str>) -> Result<Embeddings> {
-    match role {
-        Role::Query => encoding.queries(&sentences.map(Query::new).collect::<Vec<_>>()),
-        Role::Document => encoding.documents(&sentences.map(Document::new).collect::<Vec<_>>()),
+    let given: Vec<f64> = task.pairs().iter().map(|pair| pair.score).collect();
+    let (mut scores, mut of_main) = (Vec::new(), Vec::new());
+    for mode in StsMode::ALL {
+        let (left, right) = match mode {
+            StsMode::QueryQuery => (&first_as_query, &second_as_query),
+            StsMode::QueryDocument => (&first_as_query, &second_as_document),
+            StsMode::DocumentDocument => (&first_as_document, &second_as_document),
+        };
+        let cosines: Vec<f64> = (0..left.len()).map(|row| left.cosine(row, right, row)).collect();
+        let undefined = |e| {
+            let name = task.name();
+            let problem = format!("task {name}: no correlation of the {mode} cosines (x) with the scores (y): {e}");
+            Error::new(ErrorKind::NonFinite, problem).with_source(e)
+        };
+        let spearman = spearman(&cosines, &given).map_err(undefined)?;
+        let pearson = pearson(&cosines, &given).map_err(undefined)?;
+        let way = mode.name().replace('-', "_");
+        scores.push((format!("{way}_cosine_spearman"), spearman));
+        scores.push((format!("{way}_cosine_pearson"), pearson));
+        if mode == main {
+            scores.splice(..0, [("cosine_spearman".to_owned(), spearman), ("cosine_pearson".to_owned(), pearson)]);
+            of_main = cosines;
+        }
     }
+    Ok(Outcome::new(scores, Evidence::Similarity { mode: main, cosines: of_main }))
 }
 
 #[cfg(test)]
@@ -92,7 +95,7 @@ mod tests {
     use approx::assert_abs_diff_eq;
 
     use super::*;
-    use crate::protocol::evaluate;
+    use crate::protocol::{Protocol, evaluate};
     use crate::task::Task;
     use crate::testing::{Table, pair};
 
@@ -109,8 +112,9 @@ mod tests {
             .query("a", [0.0, 1.0])
             .query("b", [4.0, 3.0])
             .query("c", [3.0, 4.0])
-            .query("d", [0.1, 0.0]);
-        let outcome = evaluate(&task(), &table, StsMode::QueryQuery, &mut |_| {}).expect("evaluated");
+            .query("d", [0.1, 0.0])
+            .documents_like_queries();
+        let outcome = evaluate(&task(), &table, &Protocol::default(), &mut |_| {}).expect("evaluated");
         assert_abs_diff_eq!(outcome.main_score(), 0.8, epsilon = 1e-12);
         assert_abs_diff_eq!(outcome.score("cosine_spearman").expect("there"), 0.8, epsilon = 1e-12);
         assert_abs_diff_eq!(outcome.score("cosine_pearson").expect("there"), 1.4 / 2.8f64.sqrt(), epsilon = 1e-12);
@@ -134,19 +138,37 @@ mod tests {
         for (mode, spearman) in
             [(StsMode::QueryQuery, 0.8), (StsMode::QueryDocument, 1.0), (StsMode::DocumentDocument, -1.0)]
         {
-            let outcome = evaluate(&task(), &table, mode, &mut |_| {}).expect("evaluated");
+            let protocol = Protocol { sts: mode, ..Protocol::default() };
+            let outcome = evaluate(&task(), &table, &protocol, &mut |_| {}).expect("evaluated");
             assert_abs_diff_eq!(outcome.main_score(), spearman, epsilon = 1e-12);
+            let keys: Vec<&str> = outcome.scores.iter().map(|(key, _)| key.as_str()).collect();
+            assert_eq!(
+                keys,
+                [
+                    "cosine_spearman",
+                    "cosine_pearson",
+                    "query_query_cosine_spearman",
+                    "query_query_cosine_pearson",
+                    "query_document_cosine_spearman",
+                    "query_document_cosine_pearson",
+                    "document_document_cosine_spearman",
+                    "document_document_cosine_pearson",
+                ]
+            );
+            let way = format!("{}_cosine_spearman", mode.name().replace('-', "_"));
+            assert_eq!(outcome.score(&way), Some(outcome.main_score()));
         }
     }
 
     #[test]
     fn equal_cosines_are_an_error() {
         let table = ["x", "a", "b", "c", "d"].iter().fold(Table::new(1), |table, text| table.query(text, [1.0]));
-        let error = evaluate(&task(), &table, StsMode::QueryQuery, &mut |_| {}).expect_err("constant");
+        let table = table.documents_like_queries();
+        let error = evaluate(&task(), &table, &Protocol::default(), &mut |_| {}).expect_err("constant");
         assert_eq!(error.kind(), ErrorKind::NonFinite);
         assert_eq!(
             error.to_string(),
-            "task t: no correlation of the cosines (x) with the scores (y): x is constant: all 4 values are 1"
+            "task t: no correlation of the query-query cosines (x) with the scores (y): x is constant: all 4 values are 1"
         );
     }
 

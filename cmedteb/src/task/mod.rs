@@ -1,14 +1,16 @@
 //! What a model is tested on: data that have been checked, each kind with its own type.
 
+pub(crate) mod corpus;
 mod reranking;
 mod retrieval;
 mod sts;
 
+pub use corpus::Corpus;
 pub use reranking::{RerankingList, RerankingRow, RerankingTask};
 pub use retrieval::RetrievalTask;
 pub use sts::{StsPair, StsTask};
 
-use crate::fingerprint::Fingerprint;
+use care_core::{Error, ErrorKind, Result};
 
 /// A data set with the protocol that it is for.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +42,19 @@ impl Task {
         }
     }
 
+    /// The same task known by another of the measures that are reported, such as `recall@100`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when it is none of them; the message lists them. Of an STS task it is the
+    /// protocol that says which way of reading counts.
+    pub fn with_main_score(self, measure: &str) -> Result<Self> {
+        match self {
+            Task::Retrieval(task) => task.with_main_score(measure).map(Task::Retrieval),
+            Task::Reranking(task) => task.with_main_score(measure).map(Task::Reranking),
+            Task::Sts(_) => Err(Error::new(ErrorKind::Config, "`main_score` is for retrieval and reranking")),
+        }
+    }
+
     /// The retrieval data, if this is such a task.
     pub fn as_retrieval(&self) -> Option<&RetrievalTask> {
         match self {
@@ -51,12 +66,11 @@ impl Task {
     /// A short name for the content (ids, texts and judgements, not the task's name): equal data have
     /// equal fingerprints on every platform.
     pub fn fingerprint(&self) -> String {
-        let mut fingerprint = Fingerprint::new();
         match self {
-            Task::Retrieval(task) => task.add_to(&mut fingerprint),
-            Task::Reranking(task) => task.add_to(&mut fingerprint),
-            Task::Sts(task) => task.add_to(&mut fingerprint),
+            Task::Retrieval(task) => task.fingerprint(),
+            Task::Reranking(task) => task.fingerprint(),
+            Task::Sts(task) => task.fingerprint(),
         }
-        fingerprint.finish()
+        .finish()
     }
 }

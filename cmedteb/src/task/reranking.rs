@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use care_core::{Document, Query, Result, Text};
+use care_core::{Document, Error, Query, Result, Text};
 use care_eval::Qrels;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{from_eval, invalid};
 use crate::fingerprint::Fingerprint;
+use crate::protocol::reranking::MEASURES;
 
 /// A query with the texts that answer it and texts that do not, as in a file's line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,7 @@ pub struct RerankingTask {
     lists: Vec<RerankingList>,
     qrels: Qrels,
     dropped: usize,
+    main_score: String,
 }
 
 /// The candidates of one query.
@@ -52,15 +54,7 @@ impl RerankingTask {
     /// (`apositive_test_query0_00000`, `negative_test_query0_00000`, ..). By trec_eval's tie rule
     /// negatives come first, so a model gains nothing from equal scores.
     pub fn new(name: impl Into<String>, split: impl Into<String>, rows: Vec<RerankingRow>) -> Result<Self> {
-        let mut task = Self {
-            name: name.into(),
-            split: split.into(),
-            queries: Vec::new(),
-            documents: Vec::new(),
-            lists: Vec::new(),
-            qrels: Qrels::new(),
-            dropped: 0,
-        };
+        let mut task = Self::empty(name.into(), split.into());
         let mut places = HashMap::new();
         for row in rows {
             if row.positive.is_empty() || row.negative.is_empty() {
@@ -83,14 +77,86 @@ impl RerankingTask {
             task.queries.push(Query::new(row.query));
             task.lists.push(RerankingList { query_id, candidates });
         }
-        if task.queries.is_empty() {
+        task.checked()
+    }
+
+    /// The same task from a corpus, queries, judgements and each query's candidates, all with ids of their
+    /// own. A query whose candidates lack a relevant or another document is dropped and counted.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Format`](care_core::ErrorKind::Format) when no query is left, when a candidate or a query
+    /// is unknown, or when a candidate is given twice for one query.
+    ///
+    /// # Reference
+    /// mteb's present form of reranking: retrieval with `top_ranked`.
+    pub fn from_candidates(
+        name: impl Into<String>,
+        split: impl Into<String>,
+        corpus: Vec<(String, Document)>,
+        queries: Vec<(String, Query)>,
+        qrels: &Qrels,
+        candidates: Vec<(String, Vec<String>)>,
+    ) -> Result<Self> {
+        let mut task = Self::empty(name.into(), split.into());
+        let mut queries: HashMap<String, Query> = queries.into_iter().collect();
+        let of_id: HashMap<&str, &Document> = corpus.iter().map(|(id, document)| (id.as_str(), document)).collect();
+        let mut places = HashMap::new();
+        for (query_id, doc_ids) in candidates {
+            let unknown = |what: &str, id: &str| invalid(&task.name, format!("{what} {id:?} is unknown"));
+            let query = queries.remove(&query_id).ok_or_else(|| unknown("the query of candidates", &query_id))?;
+            let grade =
+                |doc_id: &String| qrels.get(&query_id).and_then(|judged| judged.get(doc_id)).copied().unwrap_or(0);
+            let relevant = doc_ids.iter().filter(|doc_id| grade(doc_id) > 0).count();
+            if relevant == 0 || relevant == doc_ids.len() {
+                task.dropped += 1;
+                continue;
+            }
+            let mut list = Vec::with_capacity(doc_ids.len());
+            for doc_id in doc_ids {
+                let document = *of_id.get(doc_id.as_str()).ok_or_else(|| unknown("the candidate", &doc_id))?;
+                task.qrels.insert(&query_id, &doc_id, grade(&doc_id)).map_err(from_eval)?;
+                let place = *places.entry(document).or_insert_with(|| {
+                    task.documents.push(document.clone());
+                    task.documents.len() - 1
+                });
+                list.push((doc_id, place));
+            }
+            task.queries.push(query);
+            task.lists.push(RerankingList { query_id, candidates: list });
+        }
+        task.checked()
+    }
+
+    fn empty(name: String, split: String) -> Self {
+        let (queries, documents, lists, qrels) = (Vec::new(), Vec::new(), Vec::new(), Qrels::new());
+        Self { name, split, queries, documents, lists, qrels, dropped: 0, main_score: MEASURES[0].to_owned() }
+    }
+
+    fn checked(self) -> Result<Self> {
+        if self.queries.is_empty() {
             let problem = format!(
                 "there is no row with both a positive and a negative; rows dropped for lacking one: {}",
-                task.dropped
+                self.dropped
             );
-            return Err(invalid(&task.name, problem));
+            return Err(invalid(&self.name, problem));
         }
-        Ok(task)
+        Ok(self)
+    }
+
+    /// The measure that the task is known by, such as `map@10`.
+    pub fn main_score(&self) -> &str {
+        &self.main_score
+    }
+
+    /// The same task known by another of the measures that are reported.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](care_core::ErrorKind::Config) when it is none of them; the message lists them.
+    pub fn with_main_score(self, measure: &str) -> Result<Self> {
+        if !MEASURES.contains(&measure) {
+            return Err(Error::setting("main_score", format!("{measure:?}"), &MEASURES.join(", ")));
+        }
+        Ok(Self { main_score: measure.to_owned(), ..self })
     }
 
     /// The task's name.
@@ -128,7 +194,8 @@ impl RerankingTask {
         self.dropped
     }
 
-    pub(super) fn add_to(&self, fingerprint: &mut Fingerprint) {
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let mut fingerprint = Fingerprint::new();
         for (query, list) in self.queries.iter().zip(&self.lists) {
             fingerprint.add(&query.content());
             for (doc_id, place) in &list.candidates {
@@ -136,6 +203,7 @@ impl RerankingTask {
                 fingerprint.add(&self.documents[*place].content());
             }
         }
+        fingerprint
     }
 }
 

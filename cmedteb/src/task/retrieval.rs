@@ -2,23 +2,25 @@
 
 use std::collections::HashSet;
 
-use care_core::{Document, Query, Result, Text};
+use care_core::{Error, Query, Result, Text};
 use care_eval::Qrels;
 
 use crate::error::invalid;
 use crate::fingerprint::Fingerprint;
+use crate::protocol::retrieval::MEASURES;
+use crate::task::Corpus;
 
 /// A corpus to search, the queries to search it with, and the judgements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetrievalTask {
     name: String,
     split: String,
-    doc_ids: Vec<String>,
-    documents: Vec<Document>,
+    corpus: Corpus,
     query_ids: Vec<String>,
     queries: Vec<Query>,
     qrels: Qrels,
     absent_judged: usize,
+    main_score: String,
 }
 
 impl RetrievalTask {
@@ -31,11 +33,11 @@ impl RetrievalTask {
     pub fn new(
         name: impl Into<String>,
         split: impl Into<String>,
-        corpus: Vec<(String, Document)>,
+        corpus: impl Into<Corpus>,
         queries: Vec<(String, Query)>,
         qrels: Qrels,
     ) -> Result<Self> {
-        let (name, split) = (name.into(), split.into());
+        let (name, split, corpus) = (name.into(), split.into(), corpus.into());
         for (what, empty) in
             [("documents", corpus.is_empty()), ("queries", queries.is_empty()), ("judgements", qrels.is_empty())]
         {
@@ -43,16 +45,31 @@ impl RetrievalTask {
                 return Err(invalid(&name, format!("there are no {what}")));
             }
         }
-        let doc_ids = distinct(&name, "document", &corpus)?;
-        let query_ids = distinct(&name, "query", &queries)?;
+        let doc_ids = distinct(&name, "document", corpus.ids())?;
+        let query_ids = distinct(&name, "query", queries.iter().map(|(id, _)| id))?;
         if let Some((query_id, _)) = qrels.iter().find(|(query_id, _)| !query_ids.contains(query_id)) {
             return Err(invalid(&name, format!("query {query_id:?} is judged but is not among the queries")));
         }
         let absent_judged = qrels.judgements().filter(|(_, doc_id, _)| !doc_ids.contains(doc_id)).count();
 
         let (query_ids, queries) = queries.into_iter().filter(|(query_id, _)| qrels.get(query_id).is_some()).unzip();
-        let (doc_ids, documents) = corpus.into_iter().unzip();
-        Ok(Self { name, split, doc_ids, documents, query_ids, queries, qrels, absent_judged })
+        Ok(Self { name, split, corpus, query_ids, queries, qrels, absent_judged, main_score: MEASURES[0].to_owned() })
+    }
+
+    /// The measure that the task is known by, such as `ndcg@10`.
+    pub fn main_score(&self) -> &str {
+        &self.main_score
+    }
+
+    /// The same task known by another of the measures that are reported.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](care_core::ErrorKind::Config) when it is none of them; the message lists them.
+    pub fn with_main_score(self, measure: &str) -> Result<Self> {
+        if !MEASURES.contains(&measure) {
+            return Err(Error::setting("main_score", format!("{measure:?}"), &MEASURES.join(", ")));
+        }
+        Ok(Self { main_score: measure.to_owned(), ..self })
     }
 
     /// The task's name.
@@ -65,14 +82,9 @@ impl RetrievalTask {
         &self.split
     }
 
-    /// The ids of the documents, in the order of [`documents`](Self::documents).
-    pub fn doc_ids(&self) -> &[String] {
-        &self.doc_ids
-    }
-
-    /// The corpus.
-    pub fn documents(&self) -> &[Document] {
-        &self.documents
+    /// The documents that are searched.
+    pub fn corpus(&self) -> &Corpus {
+        &self.corpus
     }
 
     /// The ids of the judged queries, in the order of [`queries`](Self::queries).
@@ -96,11 +108,8 @@ impl RetrievalTask {
         self.absent_judged
     }
 
-    pub(super) fn add_to(&self, fingerprint: &mut Fingerprint) {
-        for (id, document) in self.doc_ids.iter().zip(&self.documents) {
-            fingerprint.add(id);
-            fingerprint.add(&document.content());
-        }
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let mut fingerprint = self.corpus.fingerprint();
         for (id, query) in self.query_ids.iter().zip(&self.queries) {
             fingerprint.add(id);
             fingerprint.add(&query.content());
@@ -110,14 +119,15 @@ impl RetrievalTask {
             fingerprint.add(doc_id);
             fingerprint.add(&grade.to_string());
         }
+        fingerprint
     }
 }
 
-fn distinct<'a, T>(task: &str, what: &str, rows: &'a [(String, T)]) -> Result<HashSet<&'a str>> {
-    let mut ids = HashSet::with_capacity(rows.len());
-    match rows.iter().find(|(id, _)| !ids.insert(id.as_str())) {
-        None => Ok(ids),
-        Some((id, _)) => Err(invalid(task, format!("there are two {what} entries of the id {id:?}"))),
+fn distinct<'a>(task: &str, what: &str, ids: impl IntoIterator<Item = &'a String>) -> Result<HashSet<&'a str>> {
+    let mut distinct = HashSet::new();
+    match ids.into_iter().find(|id| !distinct.insert(id.as_str())) {
+        None => Ok(distinct),
+        Some(id) => Err(invalid(task, format!("there are two {what} entries of the id {id:?}"))),
     }
 }
 

@@ -60,12 +60,14 @@ impl StsTask {
         &self.pairs
     }
 
-    pub(super) fn add_to(&self, fingerprint: &mut Fingerprint) {
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let mut fingerprint = Fingerprint::new();
         for pair in &self.pairs {
             fingerprint.add(&pair.sentence1);
             fingerprint.add(&pair.sentence2);
             fingerprint.add(&pair.score.to_string());
         }
+        fingerprint
     }
 }
 

@@ -32,10 +32,10 @@ mod tests {
     use care_core::{Document, Query, Text};
     use care_eval::Qrels;
 
-    use crate::protocol::{StsMode, evaluate};
+    use crate::protocol::{Protocol, evaluate};
     use crate::task::Task;
-    use crate::tasks::{find, names};
-    use crate::testing::Table;
+    use crate::tasks::{built_in_names, find};
+    use crate::testing::{Table, documents_of as documents};
 
     /// A model that knows the answers: documents are the axes, a query's components are its grades.
     fn ranking_oracle<'a>(
@@ -64,8 +64,9 @@ mod tests {
         match task {
             Task::Retrieval(task) => {
                 let queries = task.queries().iter().zip(task.query_ids().iter().map(String::as_str));
-                let place = |_: &str, doc_id: &str| task.doc_ids().iter().position(|id| id == doc_id).expect("there");
-                ranking_oracle(task.documents(), queries, task.qrels(), place)
+                let place =
+                    |_: &str, doc_id: &str| task.corpus().ids().iter().position(|id| id == doc_id).expect("there");
+                ranking_oracle(&documents(task), queries, task.qrels(), place)
             }
             Task::Reranking(task) => {
                 let queries = task.queries().iter().zip(task.lists().iter().map(|list| list.query_id.as_str()));
@@ -78,26 +79,30 @@ mod tests {
             Task::Sts(task) => {
                 // Each pair has a plane of its own, in which the angle gives the score.
                 let dim = 2 * task.pairs().len();
-                task.pairs().iter().enumerate().fold(Table::new(dim), |table, (number, pair)| {
-                    let plane = |x: f64, y: f64| {
-                        let mut vector = vec![0.0; dim];
-                        (vector[2 * number], vector[2 * number + 1]) = (x as f32, y as f32);
-                        vector
-                    };
-                    let cosine = pair.score / 5.0;
-                    table
-                        .query(&pair.sentence1, plane(1.0, 0.0))
-                        .query(&pair.sentence2, plane(cosine, (1.0 - cosine * cosine).sqrt()))
-                })
+                task.pairs()
+                    .iter()
+                    .enumerate()
+                    .fold(Table::new(dim), |table, (number, pair)| {
+                        let plane = |x: f64, y: f64| {
+                            let mut vector = vec![0.0; dim];
+                            (vector[2 * number], vector[2 * number + 1]) = (x as f32, y as f32);
+                            vector
+                        };
+                        let cosine = pair.score / 5.0;
+                        table
+                            .query(&pair.sentence1, plane(1.0, 0.0))
+                            .query(&pair.sentence2, plane(cosine, (1.0 - cosine * cosine).sqrt()))
+                    })
+                    .documents_like_queries()
             }
         }
     }
 
     #[test]
     fn a_model_that_knows_the_answers_scores_one_on_every_task() {
-        for name in names() {
+        for name in built_in_names() {
             let task = find(name).expect("built in");
-            let outcome = evaluate(&task, &oracle(&task), StsMode::default(), &mut |_| {}).expect("evaluated");
+            let outcome = evaluate(&task, &oracle(&task), &Protocol::default(), &mut |_| {}).expect("evaluated");
             assert_abs_diff_eq!(outcome.main_score(), 1.0, epsilon = 1e-9);
         }
     }

@@ -1,0 +1,63 @@
+//! `care report` and `care compare`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use cmedteb::{Results, Summary};
+
+#[derive(clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Folders that `care eval` wrote, or mteb; each is compared with the first
+    #[arg(required = true, value_name = "RESULTS")]
+    results: Vec<PathBuf>,
+    /// Folder for summary.md and summary.html
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    #[command(flatten)]
+    trust: Trust,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct CompareArgs {
+    /// A folder that `care eval` wrote
+    first: PathBuf,
+    /// Another
+    second: PathBuf,
+    #[command(flatten)]
+    trust: Trust,
+}
+
+/// How the trust in a difference is computed.
+#[derive(clap::Args)]
+struct Trust {
+    /// Bootstrap samples, and random exchanges of the randomisation test
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    samples: usize,
+    /// Decides them
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+}
+
+fn summary(folders: &[PathBuf], trust: &Trust) -> Result<Summary> {
+    let results = folders.iter().map(|folder| Results::read(folder)).collect::<care_core::Result<_>>()?;
+    Ok(Summary::new(results, trust.samples, trust.seed)?)
+}
+
+pub(crate) fn report(args: ReportArgs) -> Result<()> {
+    let summary = summary(&args.results, &args.trust)?;
+    std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
+    for (name, text) in [("summary.md", summary.to_markdown()), ("summary.html", summary.to_html()?)] {
+        let path = args.output.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        eprintln!("{}", path.display());
+    }
+    Ok(())
+}
+
+pub(crate) fn compare(args: CompareArgs) -> Result<()> {
+    let summary = summary(&[args.first, args.second], &args.trust)?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(summary.to_markdown().as_bytes())?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,77 @@
+//! `care compare`, `care report` and `care audit`.
+
+use std::fs;
+
+use super::{Place, tiny};
+
+/// The results of two tiny models on the built-in tasks, in folders of their names.
+fn results(place: &Place) {
+    for name in ["bert", "qwen3"] {
+        let tasks = "mini-retrieval mini-reranking mini-sts";
+        let (status, _, stderr) =
+            place.care(&format!("eval --model {} --max-length 24 --task {tasks} --output {name}", tiny(name)));
+        assert_eq!(status, 0, "{stderr}");
+    }
+}
+
+#[test]
+fn two_models_are_compared_and_reported() {
+    let place = Place::new();
+    results(&place);
+    let (status, stdout, stderr) = place.care("compare bert qwen3 --samples 200");
+    assert_eq!(status, 0, "{stderr}");
+    for row in ["| mini-retrieval | ndcg@10 |", "| mini-reranking | map@10 |", "| mini-sts | cosine_spearman |"] {
+        assert!(stdout.contains(row), "{stdout}");
+    }
+    // Every report says what decides its numbers.
+    for fact in [
+        "- settings.document.weights: ",
+        "- settings.query.instruction: ",
+        "- settings.query.max_length: 24",
+        "- settings.precision: f32",
+        "- settings.burn: 0.22.1",
+        "- embedding_dim: ",
+        "- ties: trec_eval",
+        "- version: ",
+        "- sts_mode: query-query",
+    ] {
+        assert!(stdout.contains(fact), "{fact} in {stdout}");
+    }
+    assert_eq!(place.care("compare bert qwen3 --samples 200").1, stdout);
+
+    let (status, _, stderr) = place.care("report bert qwen3 --output page --samples 200");
+    assert_eq!(status, 0, "{stderr}");
+    assert_eq!(fs::read_to_string(place.path("page/summary.md")).unwrap(), stdout);
+    assert!(fs::read_to_string(place.path("page/summary.html")).unwrap().contains("<svg"));
+
+    place.fails("compare bert nowhere", "cannot read the folder nowhere: No such file or directory (os error 2)");
+    fs::create_dir(place.path("empty")).unwrap();
+    place.fails("compare bert empty", "empty: there is no result file of a task here");
+    place.fails("compare bert bert", "two models are named bert");
+}
+
+#[test]
+fn an_audit_is_a_table() {
+    let place = Place::new();
+    place.file(
+        "own/corpus.jsonl",
+        "{\"_id\":\"a\",\"text\":\"头痛多休息\"}\n{\"_id\":\"b\",\"text\":\"头痛，多休息。\"}\n{\"_id\":\"c\",\"text\":\"发烧\"}\n",
+    );
+    place.file("own/queries.jsonl", "{\"_id\":\"q\",\"text\":\"头痛\"}\n");
+    place.file("own/qrels.tsv", "query-id\tcorpus-id\tscore\nq\ta\t1\nq\tz\t1\n");
+    place.file("train.jsonl", "{\"query\":\"别的\",\"pos\":[\"x\"]}\n{\"query\":\"头痛？\",\"pos\":[\"x\"]}\n");
+    place.file("run.trec", "q Q0 c 1 0.9 t\nq Q0 a 2 0.5 t\n");
+    let (status, stdout, stderr) = place.care("audit --task own --train train.jsonl --run run.trec");
+    assert_eq!(status, 0, "{stderr}");
+    assert_eq!(
+        stdout,
+        "task\tfinding\tquery\tdocument\tdetail\n\
+         own\tduplicate-document\t\tb\tas a: 头痛，多休息。\n\
+         own\tleaked-query\tq\t\tin train.jsonl:2: 头痛\n\
+         own\tabsent-judged\tq\tz\tgrade 1\n\
+         own\tlikely-false-negative\tq\tc\t头痛 / 发烧\n"
+    );
+    place.fails("audit --task own mini-sts --run run.trec", "a ranking is of one task, and there are 2");
+    place.file("bad.jsonl", "{\"question\":\"a\"}\n");
+    place.fails("audit --task own --train bad.jsonl", "bad.jsonl:1: missing field `query` (column 16)");
+}

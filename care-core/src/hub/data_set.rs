@@ -1,0 +1,21 @@
+//! Which files of a repository are a data set.
+
+use std::path::Path;
+
+/// Rows and judgements, in the forms that tasks are read from.
+pub(super) fn is_data_file(path: &str) -> bool {
+    let hidden = path.split('/').any(|part| part.starts_with('.'));
+    !hidden && [".jsonl", ".parquet", ".tsv"].iter().any(|extension| path.ends_with(extension))
+}
+
+/// What a folder lacks that another program filled: any file of rows at all, since nothing says which there are.
+pub(super) fn lacking_rows(folder: &Path) -> Option<String> {
+    fn has_rows(folder: &Path) -> bool {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).any(|path| match path.is_dir() {
+            true => has_rows(&path),
+            false => path.to_str().is_some_and(is_data_file),
+        })
+    }
+    (!has_rows(folder)).then(|| "its rows (.jsonl or .parquet)".to_owned())
+}

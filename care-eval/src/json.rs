@@ -1,0 +1,124 @@
+//! Runs and judgements from `{query_id: {doc_id: value}}`, in any serde format, and back.
+//!
+//! Read by hand rather than through a map, which would lose the order of the documents and hide
+//! duplicates.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::marker::PhantomData;
+use std::path::Path;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
+
+use crate::error::{Error, Result};
+use crate::qrels::Qrels;
+use crate::run::Run;
+
+/// What is filled query by query, document by document.
+trait Table: Default {
+    type Value: for<'de> Deserialize<'de>;
+    fn add(&mut self, query_id: &str, doc_id: &str, value: Self::Value) -> Result<()>;
+}
+
+impl Table for Run {
+    type Value = f32;
+    fn add(&mut self, query_id: &str, doc_id: &str, score: f32) -> Result<()> {
+        self.insert(query_id, doc_id, score)
+    }
+}
+
+impl Table for Qrels {
+    type Value = i32;
+    fn add(&mut self, query_id: &str, doc_id: &str, grade: i32) -> Result<()> {
+        self.insert(query_id, doc_id, grade)
+    }
+}
+
+impl<'de> Deserialize<'de> for Run {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(Queries(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Qrels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(Queries(PhantomData))
+    }
+}
+
+/// The documents of each query stand in the order in which they were added.
+impl Serialize for Run {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.query_ids().map(|query_id| (query_id, self.retrieved(query_id))))
+    }
+}
+
+/// Writes a run as `{query_id: {doc_id: score}}`, which pytrec_eval, ranx and BEIR's tools take.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be written,
+/// [`ErrorKind::Format`](crate::ErrorKind::Format) if a score is infinite, for which JSON has no form.
+/// The file is then incomplete.
+pub fn write_json_run(path: impl AsRef<Path>, run: &Run) -> Result<()> {
+    let path = path.as_ref();
+    for query_id in run.query_ids() {
+        if let Some((doc_id, score)) = run.get(query_id).into_iter().flatten().find(|(_, score)| score.is_infinite()) {
+            let message =
+                format!("the score {score} of document {doc_id:?} for query {query_id:?} has no form in JSON");
+            return Err(crate::lines::malformed(message));
+        }
+    }
+    let failed = |e| Error::io("write", path, e);
+    let mut out = BufWriter::new(File::create(path).map_err(failed)?);
+    serde_json::to_writer(&mut out, run).map_err(|e| failed(e.into()))?;
+    out.flush().map_err(failed)
+}
+
+struct Queries<T>(PhantomData<T>);
+
+impl<'de, T: Table> Visitor<'de> for Queries<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of queries")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<T, A::Error> {
+        let mut table = T::default();
+        while let Some(query_id) = map.next_key::<String>()? {
+            map.next_value_seed(Documents { table: &mut table, query_id: &query_id })?;
+        }
+        Ok(table)
+    }
+}
+
+/// Adds the documents of one query to a table.
+struct Documents<'a, T> {
+    table: &'a mut T,
+    query_id: &'a str,
+}
+
+impl<'de, T: Table> DeserializeSeed<'de> for Documents<'_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, T: Table> Visitor<'de> for Documents<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a map of the documents of query {:?}", self.query_id)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        while let Some((doc_id, value)) = map.next_entry::<String, T::Value>()? {
+            self.table.add(self.query_id, &doc_id, value).map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! What may be wrong with a task's data, for a person to look at.
+
+use std::collections::HashMap;
+
+use care_core::{Result, Text};
+use care_eval::Run;
+
+use crate::task::{RetrievalTask, Task};
+
+/// Something in a task's data that a person should look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub kind: FindingKind,
+    /// The query that it is about; empty if none.
+    pub query: String,
+    /// The document that it is about; empty if none.
+    pub document: String,
+    /// What was found, with the texts.
+    pub detail: String,
+}
+
+/// A kind of [`Finding`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FindingKind {
+    /// A document of the same text as an earlier one.
+    DuplicateDocument,
+    /// A query of the same text as an earlier one.
+    DuplicateQuery,
+    /// A query that is among the training texts.
+    LeakedQuery,
+    /// A judgement of a document that the corpus lacks.
+    AbsentJudged,
+    /// An unjudged document that ranks above every relevant one.
+    LikelyFalseNegative,
+}
+
+impl FindingKind {
+    /// Its name in tables, such as `duplicate-document`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DuplicateDocument => "duplicate-document",
+            Self::DuplicateQuery => "duplicate-query",
+            Self::LeakedQuery => "leaked-query",
+            Self::AbsentJudged => "absent-judged",
+            Self::LikelyFalseNegative => "likely-false-negative",
+        }
+    }
+}
+
+/// Training texts that a query must not be among, by their form for comparison, with where they stand.
+#[derive(Debug, Clone, Default)]
+pub struct TrainingTexts(HashMap<String, String>);
+
+impl TrainingTexts {
+    /// Adds a text and where it stands, such as `train.jsonl:17`.
+    pub fn add(&mut self, text: &str, place: impl Into<String>) {
+        self.0.entry(comparable(text)).or_insert_with(|| place.into());
+    }
+}
+
+/// A text without what does not make it another: width, case, white space and punctuation.
+fn comparable(text: &str) -> String {
+    let narrow = text.chars().map(|character| match character {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(character as u32 - 0xfee0).unwrap_or(character),
+        other => other,
+    });
+    narrow.filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// Looks a task through. Texts are the same if they differ in width, case, white space and punctuation alone.
+///
+/// With a run of a retrieval task, unjudged documents that rank above a query's first relevant document are
+/// listed, `most` for a query at most: the better the system, the more of them answer the query.
+///
+/// # Errors
+/// When the corpus cannot be read.
+pub fn audit(task: &Task, training: &TrainingTexts, run: Option<&Run>, most: usize) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    match task {
+        Task::Retrieval(task) => {
+            duplicate_documents(task, &mut findings)?;
+            let queries = task.query_ids().iter().zip(task.queries());
+            queries_of(queries.map(|(id, query)| (id.as_str(), query.content().into_owned())), training, &mut findings);
+            absent(task, &mut findings);
+            if let Some(run) = run {
+                false_negatives(task, run, most, &mut findings)?;
+            }
+        }
+        Task::Reranking(task) => {
+            let queries = task.lists().iter().map(|list| list.query_id.as_str()).zip(task.queries());
+            queries_of(queries.map(|(id, query)| (id, query.content().into_owned())), training, &mut findings);
+        }
+        Task::Sts(task) => {
+            let pairs = task.pairs().iter().enumerate();
+            let ids: Vec<(String, String)> =
+                pairs.map(|(n, pair)| (format!("pair {}", n + 1), pair.sentence1.clone() + &pair.sentence2)).collect();
+            queries_of(ids.iter().map(|(id, text)| (id.as_str(), text.clone())), training, &mut findings);
+        }
+    }
+    Ok(findings)
+}
+
+fn duplicate_documents(task: &RetrievalTask, findings: &mut Vec<Finding>) -> Result<()> {
+    let mut first: HashMap<String, usize> = HashMap::new();
+    let ids = task.corpus().ids();
+    let mut place = 0;
+    task.corpus().visit(1024, &mut |documents| {
+        for document in documents {
+            let text = document.content();
+            if let Some(&before) = first.get(&comparable(&text)) {
+                findings.push(Finding {
+                    kind: FindingKind::DuplicateDocument,
+                    query: String::new(),
+                    document: ids[place].clone(),
+                    detail: format!("as {}: {text}", ids[before]),
+                });
+            } else {
+                first.insert(comparable(&text), place);
+            }
+            place += 1;
+        }
+        Ok(())
+    })
+}
+
+fn queries_of<'a>(
+    queries: impl Iterator<Item = (&'a str, String)>,
+    training: &TrainingTexts,
+    findings: &mut Vec<Finding>,
+) {
+    let mut first: HashMap<String, &str> = HashMap::new();
+    for (id, text) in queries {
+        let form = comparable(&text);
+        let mut find = |kind, detail| {
+            findings.push(Finding { kind, query: id.to_owned(), document: String::new(), detail });
+        };
+        if let Some(place) = training.0.get(&form) {
+            find(FindingKind::LeakedQuery, format!("in {place}: {text}"));
+        }
+        match first.get(&form) {
+            Some(before) => find(FindingKind::DuplicateQuery, format!("as {before}: {text}")),
+            None => {
+                first.insert(form, id);
+            }
+        }
+    }
+}
+
+fn absent(task: &RetrievalTask, findings: &mut Vec<Finding>) {
+    let known: std::collections::HashSet<&String> = task.corpus().ids().iter().collect();
+    for (query, document, grade) in task.qrels().judgements() {
+        if !known.contains(&document.to_owned()) {
+            findings.push(Finding {
+                kind: FindingKind::AbsentJudged,
+                query: query.to_owned(),
+                document: document.to_owned(),
+                detail: format!("grade {grade}"),
+            });
+        }
+    }
+}
+
+fn false_negatives(task: &RetrievalTask, run: &Run, most: usize, findings: &mut Vec<Finding>) -> Result<()> {
+    let mut suspects: Vec<(usize, String, String)> = Vec::new();
+    for (row, query_id) in task.query_ids().iter().enumerate() {
+        let Some(judged) = task.qrels().get(query_id) else { continue };
+        let mut ranked: Vec<(&str, f32)> = run.get(query_id).into_iter().flatten().collect();
+        ranked.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        let above = ranked.iter().take_while(|(document, _)| judged.get(*document).is_none_or(|grade| *grade <= 0));
+        let unjudged = above.filter(|(document, _)| !judged.contains_key(*document));
+        suspects.extend(unjudged.take(most).map(|(document, _)| (row, query_id.clone(), (*document).to_owned())));
+    }
+    let mut texts: HashMap<String, String> = suspects.iter().map(|(_, _, id)| (id.clone(), String::new())).collect();
+    let mut ids = task.corpus().ids().iter();
+    task.corpus().visit(1024, &mut |documents| {
+        for (document, id) in documents.iter().zip(&mut ids) {
+            if let Some(text) = texts.get_mut(id) {
+                *text = document.content().into_owned();
+            }
+        }
+        Ok(())
+    })?;
+    findings.extend(suspects.into_iter().map(|(row, query, document)| Finding {
+        kind: FindingKind::LikelyFalseNegative,
+        detail: format!("{} / {}", task.queries()[row].content(), texts[&document]),
+        query,
+        document,
+    }));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use care_core::{Document, Query};
+    use care_eval::Qrels;
+
+    use super::*;
+
+    fn task() -> Task {
+        let corpus = [("d1", "头痛，怎么办？"), ("d2", "发热"), ("d3", "头痛 怎么办"), ("d4", "咳嗽"), ("d5", "Ａ b")];
+        let corpus: Vec<_> = corpus.map(|(id, text)| (id.to_owned(), Document::new(text))).to_vec();
+        let queries = [("q1", "头痛"), ("q2", "头 痛！"), ("q3", "发烧")];
+        let queries = queries.map(|(id, text)| (id.to_owned(), Query::new(text))).to_vec();
+        let judged = [("q1", "d1", 1), ("q1", "d4", 0), ("q2", "gone", 1), ("q3", "d2", 2)];
+        let qrels = Qrels::from_judgements(judged).expect("distinct");
+        Task::Retrieval(RetrievalTask::new("t", "test", corpus, queries, qrels).expect("valid"))
+    }
+
+    #[test]
+    fn each_kind_of_finding_is_found_and_nothing_else() {
+        let mut training = TrainingTexts::default();
+        training.add("发烧。", "train.jsonl:3");
+        training.add("ａ Ｂ", "train.jsonl:4");
+        let run = [
+            ("q1", "d4", 0.9),
+            ("q1", "d2", 0.8),
+            ("q1", "d3", 0.7),
+            ("q1", "d5", 0.6),
+            ("q1", "d1", 0.5),
+            ("q3", "d2", 0.9),
+            ("q3", "d1", 0.8),
+        ];
+        let run = Run::from_scores(run).expect("distinct");
+        let found = audit(&task(), &training, Some(&run), 2).expect("audited");
+        let found: Vec<_> =
+            found.iter().map(|f| (f.kind.name(), f.query.as_str(), f.document.as_str(), f.detail.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                ("duplicate-document", "", "d3", "as d1: 头痛 怎么办"),
+                ("duplicate-query", "q2", "", "as q1: 头 痛！"),
+                ("leaked-query", "q3", "", "in train.jsonl:3: 发烧"),
+                ("absent-judged", "q2", "gone", "grade 1"),
+                ("likely-false-negative", "q1", "d2", "头痛 / 发热"),
+                ("likely-false-negative", "q1", "d3", "头痛 / 头痛 怎么办"),
+            ]
+        );
+        let without = audit(&task(), &TrainingTexts::default(), None, 2).expect("audited");
+        assert_eq!(without.len(), 3);
+    }
+
+    #[test]
+    fn texts_are_compared_without_width_case_space_and_marks() {
+        assert_eq!(comparable("ＣＴ 检查（头部）"), comparable("ct检查头部"));
+        assert_ne!(comparable("血压140"), comparable("血压14.5"));
+    }
+}

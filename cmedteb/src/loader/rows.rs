@@ -1,0 +1,127 @@
+//! Rows of a file, whichever format it has: JSON Lines or Parquet.
+
+use std::fs::File;
+use std::path::Path;
+
+use care_core::{Document, Error, Query, Result, for_each_jsonl};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Unexpected};
+use serde_json::Value;
+
+/// A row of `corpus`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CorpusRow {
+    #[serde(rename = "_id", alias = "id", deserialize_with = "id")]
+    id: String,
+    title: Option<String>,
+    text: String,
+}
+
+/// A row of `queries`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct QueryRow {
+    #[serde(rename = "_id", alias = "id", deserialize_with = "id")]
+    id: String,
+    text: String,
+}
+
+/// A row of judgements: mteb's and BEIR's names, or C-MTEB's.
+#[derive(Debug, Deserialize)]
+pub(super) struct QrelsRow {
+    #[serde(rename = "query-id", alias = "qid", deserialize_with = "id")]
+    pub(super) query_id: String,
+    #[serde(rename = "corpus-id", alias = "pid", deserialize_with = "id")]
+    pub(super) doc_id: String,
+    #[serde(deserialize_with = "grade")]
+    pub(super) score: i32,
+}
+
+/// A row of `top_ranked`: the candidates of a query.
+#[derive(Debug, Deserialize)]
+pub(super) struct CandidatesRow {
+    #[serde(rename = "query-id", deserialize_with = "id")]
+    pub(super) query_id: String,
+    #[serde(rename = "corpus-ids")]
+    pub(super) doc_ids: Vec<String>,
+}
+
+impl From<CorpusRow> for (String, Document) {
+    fn from(row: CorpusRow) -> Self {
+        (row.id, Document::with_title(row.title.unwrap_or_default(), row.text))
+    }
+}
+
+impl From<QueryRow> for (String, Query) {
+    fn from(row: QueryRow) -> Self {
+        (row.id, Query::new(row.text))
+    }
+}
+
+/// Calls `each` with the number of every row, from 1, and its content. A line of a JSONL file is its row.
+///
+/// # Errors
+/// When the file cannot be read or a row is not an `R` (the message names file and row), and what `each`
+/// returns.
+pub(crate) fn for_each_row<R: DeserializeOwned>(
+    path: &Path,
+    each: &mut dyn FnMut(usize, R) -> Result<()>,
+) -> Result<()> {
+    if path.extension().is_none_or(|extension| extension != "parquet") {
+        return for_each_jsonl(path, each);
+    }
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let unreadable = |e: ParquetError| Error::format(path, format!("not a readable Parquet file: {e}")).with_source(e);
+    let reader = SerializedFileReader::new(file).map_err(unreadable)?;
+    for (number, row) in (1..).zip(reader.get_row_iter(None).map_err(unreadable)?) {
+        let row = row.map_err(unreadable)?.to_json_value();
+        each(number, serde_json::from_value(row).map_err(|e| Error::line(path, number, e))?)?;
+    }
+    Ok(())
+}
+
+/// The names of a file's columns: those of its first row.
+pub(super) fn columns(path: &Path) -> Result<Vec<String>> {
+    let mut names = None;
+    let read = for_each_row(path, &mut |_, row: Value| {
+        names = Some(row.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect());
+        // One row is enough.
+        Err(Error::format(path, "the rest is not read"))
+    });
+    names.map_or_else(|| read.map(|()| Vec::new()), Ok)
+}
+
+/// An id that some writers leave as a number.
+fn id<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(id) if id.is_empty() => Err(D::Error::custom("the id is empty")),
+        Value::String(id) => Ok(id),
+        Value::Number(id) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
+        other => Err(unexpected(&other, "a string or a whole number")),
+    }
+}
+
+/// A grade that some writers leave as a fraction or as text.
+fn grade<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<i32, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let number = match &value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let whole = number.filter(|number| number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX));
+    whole.map(|number| number as i32).ok_or_else(|| unexpected(&value, "a whole number"))
+}
+
+fn unexpected<E: serde::de::Error>(value: &Value, expected: &str) -> E {
+    let unexpected = match value {
+        Value::Null => Unexpected::Other("null"),
+        Value::Bool(value) => Unexpected::Bool(*value),
+        Value::Number(value) => Unexpected::Float(value.as_f64().unwrap_or(f64::NAN)),
+        Value::String(value) => Unexpected::Str(value),
+        Value::Array(_) => Unexpected::Seq,
+        Value::Object(_) => Unexpected::Map,
+    };
+    E::invalid_type(unexpected, &expected)
+}

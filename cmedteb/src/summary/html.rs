@@ -1,0 +1,48 @@
+//! The summary as one HTML file.
+
+use care_core::Result;
+
+use super::markdown::EXPLANATION;
+use super::plots;
+use super::{Summary, Table};
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
+table{border-collapse:collapse;margin:1rem 0}th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:left}\
+td:nth-child(n+3){font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}\
+details{margin:.5rem 0}dt{color:#666}dd{margin:0 0 .3rem 1rem;word-break:break-word}";
+
+pub(super) fn write(summary: &Summary) -> Result<String> {
+    let mut body = format!("<h1>Results</h1>\n{}{}", table(&summary.scores()), plots::scores(summary)?);
+    let differences = summary.differences();
+    if !differences.rows.is_empty() {
+        body += &format!("<h2>Differences</h2>\n{}<p>{EXPLANATION}</p>\n", table(&differences));
+        body += &plots::intervals(summary)?;
+        for (model, comparison) in summary.compared().filter(|(_, comparison)| !comparison.queries.is_empty()) {
+            body += &format!("<h3>{} on {}, query by query</h3>\n", escape(model), escape(&comparison.task));
+            body += &plots::queries(comparison)?;
+        }
+    }
+    body += "<h2>What was measured</h2>\n";
+    for (title, facts) in summary.about() {
+        body += &format!("<details><summary>{}</summary><dl>", escape(&title));
+        for (key, value) in facts {
+            body += &format!("<dt>{}</dt><dd>{}</dd>", escape(&key), escape(&value));
+        }
+        body += "</dl></details>\n";
+    }
+    let head = format!("<meta charset=\"utf-8\"><title>Results</title><style>{STYLE}</style>");
+    Ok(format!("<!doctype html>\n<html lang=\"en\"><head>{head}</head>\n<body>\n{body}</body></html>\n"))
+}
+
+fn table(table: &Table) -> String {
+    let row = |cells: &[String], tag: &str| {
+        let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+        format!("<tr>{cells}</tr>\n")
+    };
+    let rows: String = table.rows.iter().map(|cells| row(cells, "td")).collect();
+    format!("<table>\n{}{rows}</table>\n", row(&table.header, "th"))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,120 @@
+//! Tasks of the user's own: a TOML file that says where the data are.
+
+use std::fs;
+use std::path::Path;
+
+use care_core::{Error, Result};
+use serde::Deserialize;
+
+use super::{Sources, of_hub};
+use crate::loader::load_as;
+use crate::task::Task;
+
+/// The name of the file in a task's folder.
+pub(super) const NAME: &str = "task.toml";
+
+/// What a task file says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TaskFile {
+    name: String,
+    data: Option<String>,
+    qrels: Option<String>,
+    split: Option<String>,
+    main_score: Option<String>,
+}
+
+/// Reads a task file.
+///
+/// ```toml
+/// name = "clinic"              # in tables and of the report's file
+/// data = "files"               # a folder beside this file, or org/name@revision of the hub; by default this folder
+/// qrels = "judgements"         # a folder, where judgements lie apart; by default as cmedteb::load finds them
+/// split = "dev"                # by default the first of test, dev and validation
+/// main_score = "recall@100"    # by default ndcg@10 for retrieval, map@10 for reranking
+/// ```
+///
+/// # Errors
+/// When the file or its data cannot be read; a field that is unknown, lacking or of another type is named with
+/// its line.
+pub fn load_task_file(path: &Path, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
+    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let file: TaskFile = toml::from_str(&text).map_err(|e| {
+        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        Error::line(path, line, e.message())
+    })?;
+    let here = path.parent().unwrap_or(Path::new("."));
+    let split = file.split.as_deref().or(sources.split).map(str::to_owned);
+    let folder = here.join(file.data.as_deref().unwrap_or("."));
+    let qrels = file.qrels.map(|qrels| here.join(qrels));
+    let mut tasks = match &file.data {
+        Some(id) if !folder.exists() && id.contains('/') && !id.starts_with(['.', '/', '~']) => {
+            of_hub(id, &file.name, split.as_deref(), sources)?
+        }
+        _ if !folder.is_dir() => {
+            return Err(Error::format(path, format!("`data`: there is no folder {}", folder.display())));
+        }
+        _ => load_as(&folder, &file.name, split.as_deref(), qrels.as_deref())?,
+    };
+    if let Some(main) = &file.main_score {
+        tasks = tasks
+            .into_iter()
+            .map(|task| task.with_main_score(main))
+            .collect::<Result<_>>()
+            .map_err(|e| Error::format(path, e))?;
+    }
+    Ok(tasks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::open;
+
+    #[test]
+    fn a_task_file_names_data_judgements_split_and_main_score() {
+        let place = tempfile::tempdir().expect("a folder");
+        let write = |path: &str, text: &str| {
+            let path = place.path().join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, text).expect("written");
+        };
+        write("files/corpus.jsonl", "{\"_id\":\"d\",\"text\":\"a\"}\n{\"_id\":\"e\",\"text\":\"b\"}");
+        write("files/queries.jsonl", "{\"_id\":\"1\",\"text\":\"q\"}");
+        write("judged/dev.jsonl", "{\"query-id\":\"1\",\"corpus-id\":\"d\",\"score\":\"2\"}");
+        write("judged/test.jsonl", "{\"query-id\":\"1\",\"corpus-id\":\"e\",\"score\":1.0}");
+        let lines =
+            "name = \"clinic\"\ndata = \"files\"\nqrels = \"judged\"\nsplit = \"dev\"\nmain_score = \"recall@100\"";
+        write("task.toml", lines);
+        let folder = place.path().to_str().expect("a path").to_owned();
+        let open = |word: &str| {
+            open(word, &mut Sources { data: None, hub: None, split: None })
+                .map_err(|e| e.to_string().replace(&folder, "F"))
+        };
+        for word in [folder.clone(), format!("{folder}/task.toml")] {
+            let tasks = open(&word).expect("a task");
+            let task = tasks[0].as_retrieval().expect("retrieval");
+            assert_eq!((task.name(), task.split(), task.main_score()), ("clinic", "dev", "recall@100"));
+            assert_eq!(task.qrels().judgements().collect::<Vec<_>>(), [("1", "d", 2)]);
+        }
+        for (lines, message) in [
+            ("data = \"files\"", "F/task.toml:1: missing field `name`"),
+            (
+                "name = \"clinic\"\nsplits = \"dev\"",
+                "F/task.toml:2: unknown field `splits`, expected one of `name`, `data`, `qrels`, `split`, `main_score`",
+            ),
+            ("name = 3", "F/task.toml:1: invalid type: integer `3`, expected a string"),
+            ("name = \"clinic\"\ndata = \"elsewhere\"", "F/task.toml: `data`: there is no folder F/elsewhere"),
+            (
+                "name = \"clinic\"\ndata = \"org/name\"",
+                "org/name is a data set of the hub, which this program was built without",
+            ),
+        ] {
+            write("task.toml", lines);
+            assert_eq!(open(&folder).expect_err(message), message);
+        }
+        write("task.toml", "name = \"clinic\"\ndata = \"files\"\nqrels = \"judged\"\nmain_score = \"f1\"");
+        let error = open(&folder).expect_err("no such measure");
+        assert!(error.starts_with("F/task.toml: `main_score` is \"f1\", allowed: ndcg@10, "), "{error}");
+    }
+}
