@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::{Device, Hub, Pooling, Precision, RepoId};
-use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, EncoderOptions};
+use care_core::{Device, Embedder, Hub, Pooling, Precision, RepoId};
+use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, EncoderOptions, StoredEncoder};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -164,5 +164,26 @@ impl PairArgs {
         let located = self.model.locate()?;
         let pair = AsymmetricEncoder::open(&located.folder, &query, &document, &self.model.device()?)?;
         Ok((pair.with_token_budget(self.model.batch_tokens)?, located.source))
+    }
+}
+
+/// Where vectors are kept.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CacheArgs {
+    /// Folder that keeps vectors: what any run has computed with the same tower is not computed again, and a run
+    /// that was broken off goes on
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+impl CacheArgs {
+    /// The pair, with its vectors from the folder if there is one.
+    pub(crate) fn embedder(&self, pair: AsymmetricEncoder) -> Result<Box<dyn Embedder>> {
+        let Some(folder) = &self.cache else { return Ok(Box::new(pair)) };
+        let stored = StoredEncoder::open(pair, folder)?;
+        for path in stored.refused() {
+            eprintln!("warning: {} is not used: it is torn, changed or foreign", path.display());
+        }
+        Ok(Box::new(stored))
     }
 }

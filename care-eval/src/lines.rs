@@ -22,11 +22,17 @@ pub(crate) fn read_lines(path: &Path, mut visit: impl FnMut(&str) -> Result<()>)
         if reader.read_line(&mut line).map_err(unreadable)? == 0 {
             break;
         }
+        let line = without_mark(&line, number);
         if !line.trim().is_empty() {
             visit(line.trim_end_matches(['\n', '\r'])).map_err(|e| e.at(path, number))?;
         }
     }
     Ok(())
+}
+
+/// The first line of some files begins with a byte-order mark, which is no part of its text.
+fn without_mark(line: &str, number: usize) -> &str {
+    if number == 1 { line.trim_start_matches('\u{feff}') } else { line }
 }
 
 /// Bytes that are read before their lines are parsed.
@@ -37,8 +43,7 @@ const PIECE: usize = 64 << 10;
 /// Calls `parse` with the number and the text of each line that is not blank, in parallel: each
 /// piece of the file gathers what its lines say in a `T`, and `take` gets them in the file's order.
 ///
-/// Errors of `parse` and `take` name the path and the line themselves, by [`Error::at`]. The error
-/// that is returned is that of the first line with one.
+/// Errors of `parse` and `take` name the path and the line themselves, by [`Error::at`].
 pub(crate) fn read_lines_in_parallel<T: Default + Send>(
     path: &Path,
     parse: impl Fn(&mut T, usize, &str) -> Result<()> + Sync,
@@ -58,6 +63,7 @@ pub(crate) fn read_lines_in_parallel<T: Default + Send>(
                 for (line, number) in piece.split_inclusive(|&byte| byte == b'\n').zip(first..) {
                     let line = str::from_utf8(line)
                         .map_err(|e| Error::new(ErrorKind::Io, "cannot read the line").caused_by(e).at(path, number))?;
+                    let line = without_mark(line, number);
                     if !line.trim().is_empty() {
                         parse(&mut gathered, number, line.trim_end_matches(['\n', '\r']))?;
                     }

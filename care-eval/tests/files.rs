@@ -33,7 +33,7 @@ fn judgements() -> Qrels {
 
 #[test]
 fn qrels_are_read_in_either_format() {
-    let trec = file("qrels.txt", "q1 0 d1 2\r\n\r\nq1\t0  d2 -1\r\nq2 0 d1 0");
+    let trec = file("qrels.txt", "\u{feff}q1 0 d1 2\r\n\r\nq1\t0  d2 -1\r\nq2 0 d1 0");
     assert_eq!(read_qrels(trec).unwrap(), judgements());
     let beir = file("qrels.tsv", "\nquery-id\tcorpus-id\tscore\nq1\td1\t2\n\nq1\td2\t-1\nq2\td1\t0\n");
     assert_eq!(read_qrels(beir).unwrap(), judgements());
@@ -56,7 +56,7 @@ fn qrels_survive_a_round_trip() {
 #[test]
 fn runs_are_read_in_either_format_and_keep_their_order() {
     let expected = Run::from_scores([("q1", "d9", 0.1), ("q1", "d1", 0.1), ("q2", "d3", -2.5)]).unwrap();
-    let trec = file("run.trec", "q1 Q0 d9 7 0.1 tag\r\nq1 Q0 d1 1 1e-1 tag\r\n\r\nq2 Q0 d3 1 -2.5 tag\r\n");
+    let trec = file("run.trec", "\u{feff}q1 Q0 d9 7 0.1 tag\r\nq1 Q0 d1 1 1e-1 tag\r\n\r\nq2 Q0 d3 1 -2.5 tag\r\n");
     assert_eq!(read_run(trec).unwrap(), expected);
     let json = file("run.json", r#"{"q1": {"d9": 0.1, "d1": 0.1}, "q2": {"d3": -2.5}}"#);
     assert_eq!(read_run(json).unwrap(), expected);

@@ -92,10 +92,21 @@ pub fn audit(task: &Task, training: &TrainingTexts, run: Option<&Run>, most: usi
             queries_of(queries.map(|(id, query)| (id, query.content().into_owned())), training, &mut findings);
         }
         Task::Sts(task) => {
-            let pairs = task.pairs().iter().enumerate();
-            let ids: Vec<(String, String)> =
-                pairs.map(|(n, pair)| (format!("pair {}", n + 1), pair.sentence1.clone() + &pair.sentence2)).collect();
-            queries_of(ids.iter().map(|(id, text)| (id.as_str(), text.clone())), training, &mut findings);
+            let mut first: HashMap<(String, String), usize> = HashMap::new();
+            for (number, pair) in (1..).zip(task.pairs()) {
+                let query = format!("pair {number}");
+                for sentence in [&pair.sentence1, &pair.sentence2] {
+                    leaked(&query, sentence, training, &mut findings);
+                }
+                let form = (comparable(&pair.sentence1), comparable(&pair.sentence2));
+                if let Some(before) = first.get(&form) {
+                    let detail = format!("as pair {before}: {} / {}", pair.sentence1, pair.sentence2);
+                    let (kind, document) = (FindingKind::DuplicateQuery, String::new());
+                    findings.push(Finding { kind, query, document, detail });
+                } else {
+                    first.insert(form, number);
+                }
+            }
         }
     }
     Ok(findings)
@@ -131,19 +142,21 @@ fn queries_of<'a>(
 ) {
     let mut first: HashMap<String, &str> = HashMap::new();
     for (id, text) in queries {
+        leaked(id, &text, training, findings);
         let form = comparable(&text);
-        let mut find = |kind, detail| {
-            findings.push(Finding { kind, query: id.to_owned(), document: String::new(), detail });
-        };
-        if let Some(place) = training.0.get(&form) {
-            find(FindingKind::LeakedQuery, format!("in {place}: {text}"));
+        if let Some(before) = first.get(&form) {
+            let (query, detail) = (id.to_owned(), format!("as {before}: {text}"));
+            findings.push(Finding { kind: FindingKind::DuplicateQuery, query, document: String::new(), detail });
+        } else {
+            first.insert(form, id);
         }
-        match first.get(&form) {
-            Some(before) => find(FindingKind::DuplicateQuery, format!("as {before}: {text}")),
-            None => {
-                first.insert(form, id);
-            }
-        }
+    }
+}
+
+fn leaked(id: &str, text: &str, training: &TrainingTexts, findings: &mut Vec<Finding>) {
+    if let Some(place) = training.0.get(&comparable(text)) {
+        let (query, detail) = (id.to_owned(), format!("in {place}: {text}"));
+        findings.push(Finding { kind: FindingKind::LeakedQuery, query, document: String::new(), detail });
     }
 }
 
@@ -196,6 +209,8 @@ mod tests {
     use care_eval::Qrels;
 
     use super::*;
+    use crate::task::StsTask;
+    use crate::testing::pair;
 
     fn task() -> Task {
         let corpus = [("d1", "头痛，怎么办？"), ("d2", "发热"), ("d3", "头痛 怎么办"), ("d4", "咳嗽"), ("d5", "Ａ b")];
@@ -238,6 +253,20 @@ mod tests {
         );
         let without = audit(&task(), &TrainingTexts::default(), None, 2).expect("audited");
         assert_eq!(without.len(), 3);
+    }
+
+    #[test]
+    fn sentences_of_pairs_leak_one_by_one_and_pairs_are_duplicates_as_a_whole() {
+        let pairs = vec![pair("ab", "c", 1.0), pair("a", "bc", 2.0), pair("ab ", "C", 3.0)];
+        let task = Task::Sts(StsTask::new("t", "test", pairs).expect("valid"));
+        let mut training = TrainingTexts::default();
+        training.add("bc", "train.jsonl:1");
+        let found = audit(&task, &training, None, 3).expect("audited");
+        let found: Vec<_> = found.iter().map(|f| (f.kind.name(), f.query.as_str(), f.detail.as_str())).collect();
+        assert_eq!(
+            found,
+            [("leaked-query", "pair 2", "in train.jsonl:1: bc"), ("duplicate-query", "pair 3", "as pair 1: ab  / C")]
+        );
     }
 
     #[test]

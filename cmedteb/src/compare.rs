@@ -45,10 +45,10 @@ impl Comparison {
 /// Compares two models on every task that both have a result of. `samples` and `seed` are of the bootstrap and
 /// of the randomisation test.
 ///
-/// # Errors
-/// [`ErrorKind::Format`] when they have no task in common, or when results of one task cannot be compared:
-/// of different data or measures, or of another program, which does not say what each query got.
-pub fn compare(first: &Results, second: &Results, samples: usize, seed: u64) -> Result<Vec<Comparison>> {
+/// An item is an error ([`ErrorKind::Format`]) where results of a task cannot be compared: of different data,
+/// measures or rules, or of another program, which does not say what each query got. Without a task in common
+/// there is no item but the error that says so.
+pub fn compare(first: &Results, second: &Results, samples: usize, seed: u64) -> Vec<Result<Comparison>> {
     let both = first.tasks.iter().filter_map(|left| Some((left, second.task(&left.task)?)));
     let compared = both.map(|(left, right)| {
         compare_task(left, right, samples, seed).map_err(|problem| {
@@ -56,12 +56,12 @@ pub fn compare(first: &Results, second: &Results, samples: usize, seed: u64) -> 
             Error::new(ErrorKind::Format, format!("{first} and {second} cannot be compared on {task}: {problem}"))
         })
     });
-    let comparisons: Vec<Comparison> = compared.collect::<Result<_>>()?;
+    let comparisons: Vec<_> = compared.collect();
     if comparisons.is_empty() {
         let message = format!("{} and {} have no task in common", first.name, second.name);
-        return Err(Error::new(ErrorKind::Format, message));
+        return vec![Err(Error::new(ErrorKind::Format, message))];
     }
-    Ok(comparisons)
+    comparisons
 }
 
 fn compare_task(
@@ -78,6 +78,12 @@ fn compare_task(
     };
     if of_left.main() != of_right.main() {
         return Err(format!("their main scores are different, {} and {}", of_left.main(), of_right.main()));
+    }
+    for rule in ["ties", "missing", "sts_mode"] {
+        let (of_left, of_right) = (&left.about[rule], &right.about[rule]);
+        if of_left != of_right {
+            return Err(format!("their rules are different, `{rule}` is {of_left} and {of_right}"));
+        }
     }
     let mut comparison = Comparison {
         task: left.task.clone(),
@@ -154,6 +160,12 @@ mod tests {
         Some(Single::Queries { main: "ndcg@10".to_owned(), queries })
     }
 
+    /// The one item of a list.
+    fn only(mut items: Vec<Result<Comparison>>) -> Result<Comparison> {
+        assert_eq!(items.len(), 1);
+        items.remove(0)
+    }
+
     fn model(name: &str, task: TaskResult) -> Results {
         Results { name: name.to_owned(), tasks: vec![task] }
     }
@@ -167,13 +179,13 @@ mod tests {
             model("a", result("x", queries(&first), mean(&first))),
             model("b", result("x", queries(&second), mean(&second))),
         );
-        let comparison = &compare(&a, &b, 2000, 1).expect("comparable")[0];
+        let comparison = &only(compare(&a, &b, 2000, 1)).expect("comparable");
         assert_abs_diff_eq!(comparison.difference(), 0.0375, epsilon = 1e-12);
         assert_eq!(comparison.counts(), [20, 10, 10]);
         let interval = comparison.interval.expect("an interval");
         assert!(0.0 < interval.low && interval.low < 0.0375 && 0.0375 < interval.high, "{interval:?}");
         assert!(comparison.p_value.expect("a test") < 0.01);
-        let same = &compare(&a, &a, 2000, 1).expect("comparable")[0];
+        let same = &only(compare(&a, &a, 2000, 1)).expect("comparable");
         assert_eq!((same.difference(), same.p_value), (0.0, Some(1.0)));
     }
 
@@ -189,7 +201,7 @@ mod tests {
             let score = spearman(&cosines, &given).expect("defined");
             result("x", Some(Single::Pairs { main: "cosine_spearman".to_owned(), pairs }), score)
         };
-        let comparison = &compare(&model("a", of(8.0)), &model("b", of(1.0)), 500, 1).expect("comparable")[0];
+        let comparison = &only(compare(&model("a", of(8.0)), &model("b", of(1.0)), 500, 1)).expect("comparable");
         let interval = comparison.interval.expect("an interval");
         assert!(comparison.difference() > 0.0 && interval.low > 0.0, "{comparison:?}");
         assert!(interval.low < comparison.difference() && comparison.difference() < interval.high);
@@ -206,14 +218,18 @@ mod tests {
             (result("x", other("map@10"), 1.0), "their main scores are different, ndcg@10 and map@10"),
             (result("x", queries(&[1.0, 0.5]), 1.0), "their queries are different"),
             (result("x", pairs, 1.0), "one is of a ranking, the other of pairs"),
+            (
+                TaskResult { about: serde_json::json!({"ties": "expected"}), ..result("x", queries(&[1.0]), 1.0) },
+                "their rules are different, `ties` is null and \"expected\"",
+            ),
         ];
         let first = model("a", result("x", queries(&[1.0]), 1.0));
         for (second, problem) in cases {
-            let error = compare(&first, &model("b", second), 10, 1).expect_err(problem);
+            let error = only(compare(&first, &model("b", second), 10, 1)).expect_err(problem);
             assert_eq!(error.to_string(), format!("a and b cannot be compared on t: {problem}"));
         }
         let elsewhere = TaskResult { task: "u".to_owned(), ..result("x", None, 1.0) };
-        let error = compare(&first, &model("b", elsewhere), 10, 1).expect_err("nothing in common");
+        let error = only(compare(&first, &model("b", elsewhere), 10, 1)).expect_err("nothing in common");
         assert_eq!(error.to_string(), "a and b have no task in common");
     }
 }

@@ -8,6 +8,7 @@ use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::loader::SPLITS;
 use crate::protocol::{Evidence, Outcome};
 use crate::task::Task;
 
@@ -121,14 +122,17 @@ impl Results {
 
 /// `None` if the file is something else than a result.
 fn read_file(path: &Path) -> Result<Option<TaskResult>> {
-    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    // Python writes numbers that are none, which JSON does not know.
+    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?.replace(": NaN", ": null");
     let value: Value = serde_json::from_str(&text).map_err(|e| Error::line(path, e.line(), e))?;
     if value.get("task_name").is_none() {
         return Ok(None);
     }
     let bad = |problem: String| Error::new(ErrorKind::Format, format!("{}: {problem}", path.display()));
     let file: File = serde_json::from_value(value).map_err(|e| bad(format!("not a task's result: {e}")))?;
-    let scores = file.scores.values().flatten().next().ok_or_else(|| bad("there are no scores".to_owned()))?;
+    let preferred = SPLITS.iter().filter_map(|split| file.scores.get(*split));
+    let scores = preferred.chain(file.scores.values()).flatten().next();
+    let scores = scores.ok_or_else(|| bad("there are no scores".to_owned()))?;
     let scores: BTreeMap<String, f64> =
         scores.iter().filter_map(|(key, value)| Some((key.clone(), value.as_f64()?))).collect();
     let main_score = *scores.get("main_score").ok_or_else(|| bad("there is no `main_score`".to_owned()))?;
@@ -156,7 +160,8 @@ mod tests {
     #[test]
     fn files_of_mteb_are_read_and_others_left_alone() {
         let mteb = r#"{"task_name": "T", "dataset_revision": "abc", "mteb_version": "2.26",
-            "scores": {"dev": [{"main_score": 0.5, "ndcg_at_10": 0.5, "hf_subset": "default", "languages": []}]}}"#;
+            "scores": {"dev": [{"main_score": 0.1}], "test": [{"main_score": 0.5, "ndcg_at_10": 0.5, "naucs": NaN,
+            "hf_subset": "default", "languages": []}]}}"#;
         let results = read(&[("T.json", mteb), ("meta.json", "{\"name\": 1}"), ("run.trec", "")]).expect("read");
         assert_eq!((results.name.as_str(), results.tasks.len()), ("model", 1));
         let task = results.task("T").expect("there");

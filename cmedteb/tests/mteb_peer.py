@@ -5,7 +5,8 @@
 
 CARE is the program, MODEL a model's folder, FOLDER a place for files. The built-in demonstration set is written out,
 its texts are embedded with `care embed`, and mteb gets a model that looks the vectors up. For retrieval, reranking and
-STS every score that both report is printed, ours and the difference; the exit status is 1 if one is above 1e-6.
+STS every score that both report is printed, ours and the difference; the exit status is 1 if one is above 1e-6. What
+is in FOLDER already is not made again.
 """
 
 import json
@@ -16,11 +17,14 @@ from pathlib import Path
 import mteb
 import numpy as np
 from datasets import Dataset, DatasetDict
+from mteb._evaluators import retrieval_metrics
 from mteb.abstasks import AbsTaskRetrieval
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 
 LIMIT = 1e-6
+# mteb keeps five digits of a score; all of them are compared.
+retrieval_metrics.round = lambda value, digits=None: round(value) if digits is None else value
 
 
 def rows(path):
@@ -37,7 +41,8 @@ class Vectors:
         with open(source, "w", encoding="utf-8") as out:
             out.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in self.texts)
         command = [care, "embed", "--model", model, "--role", role, "--input", source, "--output", target]
-        subprocess.run(command, check=True)
+        if not target.exists():
+            subprocess.run(command, check=True)
         self.rows = dict(zip(self.texts, np.load(target)))
 
     def of(self, texts):
@@ -105,8 +110,9 @@ def main(care, model, folder):
     if not demo.exists():
         subprocess.run([care, "demo-data", "--output", demo], check=True)
     results = folder / "results"
-    subprocess.run([care, "eval", "--model", model, "--task", demo, "--output", results], check=True,
-                   stdout=subprocess.DEVNULL)
+    command = [care, "eval", "--model", model, "--task", demo, "--output", results]
+    if not results.exists():
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     corpus = [{"id": row["_id"], "title": "", "text": f"{row.get('title') or ''} {row['text']}".strip()}
               for row in rows(demo / "corpus.jsonl")]

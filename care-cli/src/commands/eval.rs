@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use care_core::{Embedder, VectorFormat};
-use care_encoders::{StoredEncoder, tower_fingerprint};
+use care_encoders::tower_fingerprint;
 use care_eval::Ties;
 use cmedteb::{Protocol, Report, StsMode, Task};
 use serde_json::{Value, json};
 
-use crate::model::PairArgs;
+use crate::model::{CacheArgs, PairArgs};
 use crate::progress::bar;
 use crate::tasks::TaskArgs;
 
@@ -24,10 +24,8 @@ pub(crate) struct Args {
     /// Folder for a result file a task, and for the rankings of retrieval and reranking tasks
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
-    /// Folder that keeps vectors: what this or another run has computed with the same tower is not computed again,
-    /// and a run that was broken off goes on
-    #[arg(long, value_name = "DIR")]
-    cache: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Which towers read the two sentences of STS: query-query, query-document or document-document
     #[arg(long, default_value = "query-query")]
     sts: StsMode,
@@ -106,12 +104,7 @@ impl Tested {
             "query": tower_settings(pair.query())?,
             "document": tower_settings(pair.document())?,
         });
-        let Some(cache) = &args.cache else { return Ok(Tested::Model(Box::new(pair), settings)) };
-        let stored = StoredEncoder::open(pair, cache)?;
-        for path in stored.refused() {
-            eprintln!("warning: {} is not used: it is torn, changed or foreign", path.display());
-        }
-        Ok(Tested::Model(Box::new(stored), settings))
+        Ok(Tested::Model(args.cache.embedder(pair)?, settings))
     }
 
     fn settings(&self) -> Value {
@@ -124,6 +117,12 @@ impl Tested {
 
 /// The version of burn that the workspace pins.
 const BURN: &str = "0.22.1";
+
+#[cfg(test)]
+#[test]
+fn the_version_of_burn_is_the_one_that_is_pinned() {
+    assert!(include_str!("../../../Cargo.toml").contains(&format!("burn = {{ version = \"={BURN}\"")));
+}
 
 fn tower_settings<T: care_core::Text>(
     tower: &care_core::Tower<T, care_encoders::AnyEncoder>,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Judgements: TREC, or BEIR TSV with its header
+    /// Judgements: TREC, BEIR TSV with its header, or JSON {query: {document: grade}}
     #[arg(long, value_name = "FILE")]
     qrels: PathBuf,
     /// Ranking: TREC, or JSON {query: {document: score}}

@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cmedteb::{Results, Summary};
 
 #[derive(clap::Args)]
 pub(crate) struct ReportArgs {
-    /// Folders that `care eval` wrote, or mteb; each is compared with the first
+    /// Folders that `care eval` wrote, each compared with the first; mteb's are shown, but not compared
     #[arg(required = true, value_name = "RESULTS")]
     results: Vec<PathBuf>,
     /// Folder for summary.md and summary.html
@@ -32,8 +32,8 @@ pub(crate) struct CompareArgs {
 #[derive(clap::Args)]
 struct Trust {
     /// Bootstrap samples, and random exchanges of the randomisation test
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    samples: usize,
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: u32,
     /// Decides them
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -41,7 +41,7 @@ struct Trust {
 
 fn summary(folders: &[PathBuf], trust: &Trust) -> Result<Summary> {
     let results = folders.iter().map(|folder| Results::read(folder)).collect::<care_core::Result<_>>()?;
-    Ok(Summary::new(results, trust.samples, trust.seed)?)
+    Ok(Summary::new(results, trust.samples as usize, trust.seed)?)
 }
 
 pub(crate) fn report(args: ReportArgs) -> Result<()> {
@@ -57,6 +57,9 @@ pub(crate) fn report(args: ReportArgs) -> Result<()> {
 
 pub(crate) fn compare(args: CompareArgs) -> Result<()> {
     let summary = summary(&[args.first, args.second], &args.trust)?;
+    if let Some(note) = summary.notes().first() {
+        bail!("{note}");
+    }
     let mut out = std::io::stdout().lock();
     out.write_all(summary.to_markdown().as_bytes())?;
     Ok(out.flush()?)

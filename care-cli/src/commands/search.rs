@@ -4,16 +4,21 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use care_core::{Document, Embedder, FlatIndex, Query, read_jsonl};
+use care_core::{Document, FlatIndex, Query, VectorFormat, read_jsonl};
 use serde::{Deserialize, Serialize};
 
-use crate::model::PairArgs;
-use crate::progress::{bar, show};
+use crate::model::{CacheArgs, PairArgs};
+use crate::progress::bar;
+
+/// Documents between two movements of the bar.
+const GROUP: usize = 1024;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Documents: rows with `_id`, `text` and optionally `title`
     #[arg(long, value_name = "FILE.jsonl")]
     corpus: PathBuf,
@@ -58,14 +63,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
         bail!("{}: the corpus is empty", args.corpus.display());
     }
     let (pair, _) = args.pair.open()?;
+    // Queries come one at a time and are not kept.
+    let queries = pair.query().clone();
+    let model = args.cache.embedder(pair)?;
     let progress = bar("embedding the corpus", documents.len());
-    let vectors = pair
-        .document()
-        .embed_with_progress(&documents, args.pair.model.batch_tokens, &mut |now| show(&progress, now))?;
+    let mut index = FlatIndex::with_capacity(model.embedding_dim(), documents.len(), VectorFormat::F32);
+    for group in documents.chunks(GROUP) {
+        index.add(&model.embed_documents(group)?)?;
+        progress.set_position(index.len() as u64);
+    }
     progress.finish_and_clear();
-    let index = FlatIndex::new(vectors);
     let answer = |query: &str| -> Result<()> {
-        let found = index.search(&pair.embed_queries(&[Query::new(query)])?, args.top_k as usize)?;
+        let vector = queries.embed(&[Query::new(query)], args.pair.model.batch_tokens)?;
+        let found = index.search(&vector, args.top_k as usize)?;
         let hits = found.iter().flatten().zip(1..).map(|(hit, rank)| Found {
             rank,
             score: hit.score,

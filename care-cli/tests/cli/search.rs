@@ -30,6 +30,16 @@ fn search_answers_a_query_or_every_line_of_stdin() {
         stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["hits"][0]["_id"].clone()).collect();
     assert_eq!(best, [json!("b"), json!("c")]);
 
+    // Kept vectors give the same answers, the second time without computing one.
+    for _ in 0..2 {
+        let (status, again, stderr) = place.care_with(&format!("{base} --cache cache"), "发烧三天\n孩子咳嗽\n");
+        assert_eq!((status, again.as_str()), (0, stdout.as_str()), "{stderr}");
+        let towers: Vec<_> = std::fs::read_dir(place.path("cache")).unwrap().collect();
+        assert_eq!(towers.len(), 1);
+        let shards = std::fs::read_dir(towers[0].as_ref().unwrap().path()).unwrap();
+        assert_eq!(shards.count(), 1);
+    }
+
     place.file("empty.jsonl", "\n");
     place.file("bad.jsonl", "{\"_id\":\"a\",\"text\":\"x\"}\n{\"_id\":\"a\"}\n");
     let bert = tiny("bert");

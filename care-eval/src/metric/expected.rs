@@ -67,7 +67,8 @@ impl<'a> Expected<'a> {
 
     /// Relevant documents within the cut-off.
     pub(crate) fn hits(&self) -> f64 {
-        self.ties.iter().map(|tie| tie.relevant() / tie.size() * tie.places as f64).fold(0.0, |sum, hits| sum + hits)
+        // Multiplied first: all of a tie's relevant documents are a whole number of them.
+        self.ties.iter().map(|tie| tie.relevant() * tie.places as f64 / tie.size()).fold(0.0, |sum, hits| sum + hits)
     }
 
     pub(crate) fn ndcg(&self, judged: &[i32]) -> f64 {
@@ -99,7 +100,7 @@ impl<'a> Expected<'a> {
     }
 
     pub(crate) fn success(&self) -> f64 {
-        self.first(|tie| tie.first_relevant().fold(0.0, |sum, here| sum + here))
+        self.first(|tie| tie.first_relevant().fold(0.0, |sum, here| sum + here).min(1.0))
     }
 
     /// Of the first tie with a relevant document; 0 if there is none.
@@ -131,6 +132,18 @@ mod tests {
                 permutations(&rest).into_iter().map(move |tail| [&[items[first]], tail.as_slice()].concat())
             })
             .collect()
+    }
+
+    #[test]
+    fn certain_values_are_not_above_one() {
+        let ranked: Vec<i32> = (0..25).map(|n| i32::from(n % 4 == 0)).collect();
+        for name in ["recall@100", "success@100", "rprec", "precision@1"] {
+            let measure: Measure = name.parse().unwrap();
+            let value = measure.expected_score(&ranked, &[25], &ranked);
+            assert!((0.0..=1.0).contains(&value), "{name} is {value}");
+        }
+        let recall: Measure = "recall@25".parse().unwrap();
+        assert_eq!(recall.expected_score(&ranked, &[25], &ranked), 1.0);
     }
 
     #[test]

@@ -37,7 +37,10 @@ impl Layout {
     pub(super) fn of(folder: &Path) -> Result<Self> {
         let mut layout = Self::default();
         layout.look_into(folder, None)?;
-        layout.files.values_mut().for_each(|paths| paths.sort());
+        for paths in layout.files.values_mut() {
+            paths.sort();
+            complete(paths)?;
+        }
         Ok(layout)
     }
 
@@ -54,7 +57,7 @@ impl Layout {
                     self.look_into(&path, Some(name))?;
                 }
             } else if let Some((stem, "jsonl" | "parquet" | "tsv")) = name.rsplit_once('.') {
-                let split = split_of(stem);
+                let (split, _) = split_of(stem);
                 if let Some((part, split)) = part(config, split, &path)? {
                     self.files.entry((part, split)).or_default().push(path);
                 }
@@ -82,15 +85,28 @@ impl Layout {
     }
 }
 
-/// `test-00000-of-00002-6f2a` is of the split `test`.
-fn split_of(stem: &str) -> &str {
-    let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let shard = stem.match_indices('-').find(|(place, _)| {
+/// `test-00000-of-00002-6f2a` is of the split `test`, and the first of two shards.
+fn split_of(stem: &str) -> (&str, Option<[usize; 2]>) {
+    let number = |text: &str| text.parse().ok().filter(|_| text.len() == 5);
+    let shard = stem.match_indices('-').find_map(|(place, _)| {
         let mut rest = stem[place + 1..].splitn(4, '-');
-        let [shard, of, count] = [rest.next(), rest.next(), rest.next()].map(Option::unwrap_or_default);
-        digits(shard) && of == "of" && digits(count)
+        let (shard, of, count) = (number(rest.next()?)?, rest.next()?, number(rest.next()?)?);
+        (of == "of").then_some((&stem[..place], [shard, count]))
     });
-    shard.map_or(stem, |(place, _)| &stem[..place])
+    shard.map_or((stem, None), |(split, shard)| (split, Some(shard)))
+}
+
+/// Refuses shards of which some are not there: half a corpus is another task.
+fn complete(paths: &[PathBuf]) -> Result<()> {
+    let shards = paths.iter().filter_map(|path| Some((path, split_of(path.file_stem()?.to_str()?).1?)));
+    let shards: Vec<(&PathBuf, [usize; 2])> = shards.collect();
+    let Some(&(first, [_, count])) = shards.first() else { return Ok(()) };
+    let whole = shards.len() == count && shards.iter().enumerate().all(|(place, (_, shard))| *shard == [place, count]);
+    if whole {
+        return Ok(());
+    }
+    let problem = format!("it is one of {count} shards, of which {} are here", shards.len());
+    Err(Error::format(first, problem))
 }
 
 /// What a file is and the split that it is of; `None` if it is nothing that tasks are made of.
@@ -131,7 +147,7 @@ fn part(config: Option<&str>, split: &str, path: &Path) -> Result<Option<(Part, 
 }
 
 /// The splits that are tested, the first choice first.
-pub(super) const SPLITS: [&str; 3] = [DEFAULT_SPLIT, "dev", "validation"];
+pub(crate) const SPLITS: [&str; 3] = [DEFAULT_SPLIT, "dev", "validation"];
 const DEFAULT_SPLIT: &str = "test";
 
 #[cfg(test)]
@@ -148,7 +164,20 @@ mod tests {
             ("my-test-00000-of-00001", "my-test"),
             ("test-0-of-1", "test-0-of-1"),
         ] {
-            assert_eq!(split_of(stem), split);
+            assert_eq!(split_of(stem).0, split);
         }
+        assert_eq!(split_of("dev-00001-of-00002-6f2ab3").1, Some([1, 2]));
+    }
+
+    #[test]
+    fn a_missing_shard_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("corpus")).expect("made");
+        let write = |name: &str| fs::write(folder.path().join("corpus").join(name), "{}\n").expect("written");
+        write("test-00000-of-00002.jsonl");
+        let error = Layout::of(folder.path()).expect_err("half a corpus").to_string();
+        assert!(error.ends_with("test-00000-of-00002.jsonl: it is one of 2 shards, of which 1 are here"), "{error}");
+        write("test-00001-of-00002.jsonl");
+        assert_eq!(Layout::of(folder.path()).expect("whole").files(Part::Corpus, "test").len(), 2);
     }
 }

@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use rows::{CorpusRow, QueryRow, for_each_row};
 
-use self::layout::{Layout, Part, SPLITS};
+pub(crate) use layout::SPLITS;
+
+use self::layout::{Layout, Part};
 use self::rows::{CandidatesRow, QrelsRow};
 use crate::error::from_eval;
 use crate::task::corpus::twice;
@@ -46,37 +48,36 @@ pub fn load(folder: impl AsRef<Path>, split: Option<&str>) -> Result<Vec<Task>> 
     load_as(folder, &name, split, None)
 }
 
-/// [`load`] under a name of the caller's, with judgements from another folder if they lie there.
+/// [`load`] under a name of the caller's; judgements are those of another folder if one is given.
 pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Option<&Path>) -> Result<Vec<Task>> {
     let layout = Layout::of(folder)?;
-    let mut beside = folder.as_os_str().to_owned();
-    beside.push("-qrels");
-    let elsewhere = qrels.map(Path::to_owned).or_else(|| Some(PathBuf::from(beside)).filter(|path| path.is_dir()));
-    let judged = match &elsewhere {
-        Some(folder) => Layout::of(folder)?,
-        None => Layout::default(),
+    let judged = match qrels {
+        Some(folder) => vec![Layout::of(folder)?],
+        // C-MTEB's judgements lie in a folder beside.
+        None => beside(folder)?.map(|folder| Layout::of(&folder)).transpose()?.into_iter().collect(),
     };
-    let choose = |layout: &Layout, part| choose(layout, part, split);
+    let own = qrels.is_none().then_some(&layout);
+    let places: Vec<&Layout> = own.into_iter().chain(&judged).collect();
+    let choose = |layouts: &[&Layout], part| choose(layouts, part, split);
 
     let mut tasks = Vec::new();
     let has_corpus = layout.splits(Part::Corpus).next().is_some();
     if has_corpus {
-        let (place, split) = match (choose(&layout, Part::Qrels), choose(&judged, Part::Qrels)) {
-            (Some(split), _) => (&layout, split),
-            (None, Some(split)) => (&judged, split),
-            (None, None) => {
-                let wanted = split.map_or_else(|| SPLITS.join(", "), str::to_owned);
-                let problem = format!(
-                    "there is a corpus without judgements: looked for qrels of the split {wanted} here and in {}-qrels",
-                    folder.display()
-                );
-                return Err(Error::format(folder, problem));
-            }
+        let Some(split) = choose(&places, Part::Qrels) else {
+            let wanted = split.map_or_else(|| SPLITS.join(", "), str::to_owned);
+            let place = match qrels {
+                Some(qrels) => format!("in {}", qrels.display()),
+                None => format!("here and in {}-qrels", folder.display()),
+            };
+            let problem =
+                format!("there is a corpus without judgements: looked for qrels of the split {wanted} {place}");
+            return Err(Error::format(folder, problem));
         };
-        tasks.push(of_corpus(folder, name, &layout, &split, &read_judgements(place.files(Part::Qrels, &split))?)?);
+        let files = places.iter().map(|place| place.files(Part::Qrels, &split)).find(|files| !files.is_empty());
+        tasks.push(of_corpus(folder, name, &layout, &split, &read_judgements(files.unwrap_or_default())?)?);
     }
-    let reranking = choose(&layout, Part::Reranking);
-    let sts = choose(&layout, Part::Sts);
+    let reranking = choose(&[&layout], Part::Reranking);
+    let sts = choose(&[&layout], Part::Sts);
     let alone = usize::from(has_corpus) + usize::from(reranking.is_some()) + usize::from(sts.is_some()) == 1;
     let of_part = |suffix: &str, paths: &[PathBuf]| match alone && !named_after(suffix, paths) {
         true => name.to_owned(),
@@ -107,12 +108,21 @@ pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Opt
 /// Whether a folder has a corpus and no judgements of it.
 pub(crate) fn lacks_judgements(folder: &Path, split: Option<&str>) -> Result<bool> {
     let layout = Layout::of(folder)?;
-    Ok(layout.splits(Part::Corpus).next().is_some() && choose(&layout, Part::Qrels, split).is_none())
+    Ok(layout.splits(Part::Corpus).next().is_some() && choose(&[&layout], Part::Qrels, split).is_none())
 }
 
-/// The split that is wanted, or the first that is there.
-fn choose(layout: &Layout, part: Part, wanted: Option<&str>) -> Option<String> {
-    let there = |split: &&str| layout.splits(part).any(|found| found == *split);
+/// The folder `NAME-qrels` beside a folder `NAME`, if it is there.
+fn beside(folder: &Path) -> Result<Option<PathBuf>> {
+    // The real path has a name even if `folder` is "." or ends in a slash.
+    let real = folder.canonicalize().map_err(|e| Error::io("open the folder", folder, e))?;
+    let mut path = real.into_os_string();
+    path.push("-qrels");
+    Ok(Some(PathBuf::from(path)).filter(|path| path.is_dir()))
+}
+
+/// The split that is wanted, or the first that is there in any of the places.
+fn choose(layouts: &[&Layout], part: Part, wanted: Option<&str>) -> Option<String> {
+    let there = |split: &&str| layouts.iter().any(|layout| layout.splits(part).any(|found| found == *split));
     match wanted {
         Some(split) => Some(split).filter(there).map(str::to_owned),
         None => SPLITS.into_iter().find(there).map(str::to_owned),

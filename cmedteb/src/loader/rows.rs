@@ -7,7 +7,7 @@ use care_core::{Document, Error, Query, Result, for_each_jsonl};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _, Unexpected};
+use serde::de::{DeserializeOwned, Deserializer, Unexpected};
 use serde_json::Value;
 
 /// A row of `corpus`.
@@ -43,7 +43,7 @@ pub(super) struct QrelsRow {
 pub(super) struct CandidatesRow {
     #[serde(rename = "query-id", deserialize_with = "id")]
     pub(super) query_id: String,
-    #[serde(rename = "corpus-ids")]
+    #[serde(rename = "corpus-ids", deserialize_with = "ids")]
     pub(super) doc_ids: Vec<String>,
 }
 
@@ -94,8 +94,16 @@ pub(super) fn columns(path: &Path) -> Result<Vec<String>> {
 
 /// An id that some writers leave as a number.
 fn id<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::String(id) if id.is_empty() => Err(D::Error::custom("the id is empty")),
+    id_of(Value::deserialize(deserializer)?)
+}
+
+fn ids<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+    Vec::<Value>::deserialize(deserializer)?.into_iter().map(id_of).collect()
+}
+
+fn id_of<E: serde::de::Error>(value: Value) -> std::result::Result<String, E> {
+    match value {
+        Value::String(id) if id.is_empty() => Err(E::custom("the id is empty")),
         Value::String(id) => Ok(id),
         Value::Number(id) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
         other => Err(unexpected(&other, "a string or a whole number")),

@@ -76,6 +76,10 @@ impl<'a> Encoding<'a> {
                 ),
             ));
         }
+        if let Some(row) = vectors.as_array().rows().into_iter().position(|row| row.iter().any(|x| !x.is_finite())) {
+            let message = format!("the vector of {} {} of the task is not finite", T::ROLE.as_str(), first + row);
+            return Err(Error::new(ErrorKind::NonFinite, message));
+        }
         self.progress.encoded += group.len();
         (self.report)(self.progress);
         Ok(vectors)

@@ -25,7 +25,8 @@ use encode::Encoding;
 pub struct Protocol {
     /// Which towers read the sentences of an STS task for its main score. The other ways are reported too.
     pub sts: StsMode,
-    /// What counts among documents of equal scores.
+    /// What counts among documents of equal scores. A retrieval task ranks 100 documents a query; which of those that
+    /// tie with the hundredth are among them, the order of the corpus decides.
     pub ties: Ties,
     /// The number format of document vectors in the index of a retrieval task.
     pub index: VectorFormat,

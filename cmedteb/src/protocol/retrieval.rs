@@ -126,7 +126,7 @@ mod tests {
         let error = evaluate(&task(&["q"], &["d"], &[("q", "d", 1)]), &table, &Protocol::default(), &mut |_| {})
             .expect_err("not a number");
         assert_eq!(error.kind(), ErrorKind::NonFinite);
-        assert_eq!(error.to_string(), "the score of document \"d\" for query \"q\" is not a number");
+        assert_eq!(error.to_string(), "the vector of document 0 of the task is not finite");
     }
 
     proptest! {

@@ -22,6 +22,7 @@ pub(super) fn write(summary: &Summary) -> Result<String> {
             body += &plots::queries(comparison)?;
         }
     }
+    body += &summary.notes.iter().map(|note| format!("<p>{}</p>\n", escape(note))).collect::<String>();
     body += "<h2>What was measured</h2>\n";
     for (title, facts) in summary.about() {
         body += &format!("<details><summary>{}</summary><dl>", escape(&title));

@@ -10,6 +10,7 @@ pub(super) fn write(summary: &Summary) -> String {
         text += &table(&differences);
         text += &format!("\n{EXPLANATION}\n");
     }
+    text += &summary.notes.iter().map(|note| format!("\n{note}\n")).collect::<String>();
     text += "\n## What was measured\n";
     for (title, facts) in summary.about() {
         text += &format!("\n{title}\n\n");

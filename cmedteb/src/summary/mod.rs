@@ -18,13 +18,14 @@ pub struct Summary {
     models: Vec<Results>,
     /// Of each model but the first.
     comparisons: Vec<Vec<Comparison>>,
+    notes: Vec<String>,
 }
 
 impl Summary {
-    /// Puts models side by side; `samples` and `seed` are of [`compare`].
+    /// Puts models side by side; `samples` and `seed` are of [`compare`]. What cannot be compared is noted.
     ///
     /// # Errors
-    /// As [`compare`], when there is no model, or when two have the same name.
+    /// When there is no model, or when two have the same name.
     pub fn new(models: Vec<Results>, samples: usize, seed: u64) -> Result<Self> {
         let Some((first, others)) = models.split_first() else {
             return Err(Error::new(ErrorKind::Config, "there is no model to report on"));
@@ -34,8 +35,19 @@ impl Summary {
         if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::new(ErrorKind::Config, format!("two models are named {}", twice[0])));
         }
-        let comparisons = others.iter().map(|other| compare(first, other, samples, seed)).collect::<Result<_>>()?;
-        Ok(Self { models, comparisons })
+        let (mut comparisons, mut notes) = (Vec::new(), Vec::new());
+        for other in others {
+            let (compared, refused): (Vec<_>, Vec<_>) =
+                compare(first, other, samples, seed).into_iter().partition(Result::is_ok);
+            comparisons.push(compared.into_iter().flatten().collect());
+            notes.extend(refused.into_iter().filter_map(|refused| Some(refused.err()?.to_string())));
+        }
+        Ok(Self { models, comparisons, notes })
+    }
+
+    /// What could not be compared, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The summary as Markdown.
@@ -178,6 +190,19 @@ mod tests {
         }
         let alone = Summary::new(vec![model("base", 0.0)], 500, 1).expect("one model");
         assert_eq!(alone.to_html().expect("drawn").matches("<svg").count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_shown_without_its_comparison() {
+        let mut foreign = model("theirs", 0.1);
+        foreign.tasks[0].single = None;
+        let summary = Summary::new(vec![model("ours", 0.0), foreign], 100, 1).expect("one task is comparable");
+        let note = "ours and theirs cannot be compared on retrieval: a result file does not say what each query got";
+        assert_eq!(summary.notes(), [note]);
+        let (text, page) = (summary.to_markdown(), summary.to_html().expect("drawn"));
+        assert!(text.contains(note) && page.contains(note));
+        assert!(text.contains("| retrieval | ndcg@10 | 0.2833 | 0.3333 |"), "{text}");
+        assert!(text.contains("| sts | theirs |") && !text.contains("| retrieval | theirs |"), "{text}");
     }
 
     #[test]

@@ -10,6 +10,16 @@ use crate::compare::Comparison;
 const WIDTH: u32 = 860;
 /// Height of a bar or an interval with its label.
 const ROW: u32 = 22;
+const BETTER: RGBColor = RGBColor(46, 125, 80);
+const WORSE: RGBColor = RGBColor(190, 60, 50);
+/// One a model, again from the first when there are more.
+const MODELS: [RGBColor; 5] = [
+    RGBColor(120, 130, 145),
+    RGBColor(45, 105, 165),
+    RGBColor(200, 130, 40),
+    RGBColor(110, 80, 150),
+    RGBColor(60, 140, 120),
+];
 /// Room for labels on the left.
 const LABELS: u32 = 260;
 
@@ -33,7 +43,7 @@ pub(super) fn scores(summary: &Summary) -> Result<String> {
         let mut chart = rows(area, bars.len(), low, 1.0, &bars.iter().map(|bar| bar.0.clone()).collect::<Vec<_>>())?;
         chart.draw_series(bars.iter().enumerate().map(|(row, (_, score, model))| {
             let place = row as f64;
-            Rectangle::new([(0.0, place + 0.2), (*score, place + 0.8)], Palette99::pick(*model).mix(0.8).filled())
+            Rectangle::new([(0.0, place + 0.2), (*score, place + 0.8)], MODELS[model % MODELS.len()].filled())
         }))?;
         chart.draw_series(bars.iter().enumerate().map(|(row, (_, score, _))| {
             Text::new(format!("{score:.3}"), (score.max(0.0) + 0.01, row as f64 + 0.25), ("sans-serif", 13))
@@ -57,9 +67,9 @@ pub(super) fn intervals(summary: &Summary) -> Result<String> {
             let Some(interval) = comparison.interval else { continue };
             // An interval without 0 is a difference that other queries would show too.
             let color = if interval.low > 0.0 {
-                GREEN
+                BETTER
             } else if interval.high < 0.0 {
-                RED
+                WORSE
             } else {
                 BLACK
             };
@@ -92,8 +102,8 @@ pub(super) fn queries(comparison: &Comparison) -> Result<String> {
             .y_desc("difference")
             .draw()?;
         chart.draw_series(differences.iter().enumerate().map(|(place, &difference)| {
-            let color = if difference > 0.0 { GREEN } else { RED };
-            Rectangle::new([(place as f64, 0.0), (place as f64 + 1.0, difference)], color.mix(0.7).filled())
+            let color = if difference > 0.0 { BETTER } else { WORSE };
+            Rectangle::new([(place as f64, 0.0), (place as f64 + 1.0, difference)], color.filled())
         }))?;
         Ok(())
     })

@@ -81,11 +81,12 @@ impl RerankingTask {
     }
 
     /// The same task from a corpus, queries, judgements and each query's candidates, all with ids of their
-    /// own. A query whose candidates lack a relevant or another document is dropped and counted.
+    /// own. A query whose candidates lack a relevant or another document is dropped and counted. A relevant
+    /// document that is no candidate counts as not found.
     ///
     /// # Errors
     /// [`ErrorKind::Format`](care_core::ErrorKind::Format) when no query is left, when a candidate or a query
-    /// is unknown, or when a candidate is given twice for one query.
+    /// is unknown or given twice.
     ///
     /// # Reference
     /// mteb's present form of reranking: retrieval with `top_ranked`.
@@ -102,8 +103,9 @@ impl RerankingTask {
         let of_id: HashMap<&str, &Document> = corpus.iter().map(|(id, document)| (id.as_str(), document)).collect();
         let mut places = HashMap::new();
         for (query_id, doc_ids) in candidates {
-            let unknown = |what: &str, id: &str| invalid(&task.name, format!("{what} {id:?} is unknown"));
-            let query = queries.remove(&query_id).ok_or_else(|| unknown("the query of candidates", &query_id))?;
+            let problem =
+                |what: &str, id: &str| invalid(&task.name, format!("{what} {id:?} is unknown or comes twice"));
+            let query = queries.remove(&query_id).ok_or_else(|| problem("the query of candidates", &query_id))?;
             let grade =
                 |doc_id: &String| qrels.get(&query_id).and_then(|judged| judged.get(doc_id)).copied().unwrap_or(0);
             let relevant = doc_ids.iter().filter(|doc_id| grade(doc_id) > 0).count();
@@ -112,14 +114,20 @@ impl RerankingTask {
                 continue;
             }
             let mut list = Vec::with_capacity(doc_ids.len());
+            let mut left: HashMap<&String, i32> =
+                qrels.get(&query_id).into_iter().flatten().map(|(id, g)| (id, *g)).collect();
             for doc_id in doc_ids {
-                let document = *of_id.get(doc_id.as_str()).ok_or_else(|| unknown("the candidate", &doc_id))?;
+                let document = *of_id.get(doc_id.as_str()).ok_or_else(|| problem("the candidate", &doc_id))?;
+                left.remove(&doc_id);
                 task.qrels.insert(&query_id, &doc_id, grade(&doc_id)).map_err(from_eval)?;
                 let place = *places.entry(document).or_insert_with(|| {
                     task.documents.push(document.clone());
                     task.documents.len() - 1
                 });
                 list.push((doc_id, place));
+            }
+            for (doc_id, grade) in left {
+                task.qrels.insert(&query_id, doc_id, grade).map_err(from_eval)?;
             }
             task.queries.push(query);
             task.lists.push(RerankingList { query_id, candidates: list });
@@ -197,11 +205,17 @@ impl RerankingTask {
     pub(super) fn fingerprint(&self) -> Fingerprint {
         let mut fingerprint = Fingerprint::new();
         for (query, list) in self.queries.iter().zip(&self.lists) {
+            fingerprint.add(&list.query_id);
             fingerprint.add(&query.content());
             for (doc_id, place) in &list.candidates {
                 fingerprint.add(doc_id);
                 fingerprint.add(&self.documents[*place].content());
             }
+        }
+        for (query_id, doc_id, grade) in self.qrels.judgements() {
+            fingerprint.add(query_id);
+            fingerprint.add(doc_id);
+            fingerprint.add(&grade.to_string());
         }
         fingerprint
     }

@@ -43,13 +43,16 @@ pub fn load_task_file(path: &Path, sources: &mut Sources<'_>) -> Result<Vec<Task
         let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         Error::line(path, line, e.message())
     })?;
+    if file.name.is_empty() || file.name.starts_with('.') || file.name.contains(['/', '\\']) {
+        return Err(Error::format(path, format!("`name` is {:?}, but it names a file", file.name)));
+    }
     let here = path.parent().unwrap_or(Path::new("."));
     let split = file.split.as_deref().or(sources.split).map(str::to_owned);
     let folder = here.join(file.data.as_deref().unwrap_or("."));
     let qrels = file.qrels.map(|qrels| here.join(qrels));
     let mut tasks = match &file.data {
         Some(id) if !folder.exists() && id.contains('/') && !id.starts_with(['.', '/', '~']) => {
-            of_hub(id, &file.name, split.as_deref(), sources)?
+            of_hub(id, &file.name, split.as_deref(), qrels.as_deref(), sources)?
         }
         _ if !folder.is_dir() => {
             return Err(Error::format(path, format!("`data`: there is no folder {}", folder.display())));
@@ -97,12 +100,17 @@ mod tests {
             assert_eq!((task.name(), task.split(), task.main_score()), ("clinic", "dev", "recall@100"));
             assert_eq!(task.qrels().judgements().collect::<Vec<_>>(), [("1", "d", 2)]);
         }
+        // Judgements that are named count, whatever lies with the data.
+        write("files/qrels/dev.jsonl", "{\"query-id\":\"1\",\"corpus-id\":\"e\",\"score\":1}");
+        let tasks = open(&folder).expect("a task");
+        assert_eq!(tasks[0].as_retrieval().expect("retrieval").qrels().judgements().next(), Some(("1", "d", 2)));
         for (lines, message) in [
             ("data = \"files\"", "F/task.toml:1: missing field `name`"),
             (
                 "name = \"clinic\"\nsplits = \"dev\"",
                 "F/task.toml:2: unknown field `splits`, expected one of `name`, `data`, `qrels`, `split`, `main_score`",
             ),
+            ("name = \"a/b\"", "F/task.toml: `name` is \"a/b\", but it names a file"),
             ("name = 3", "F/task.toml:1: invalid type: integer `3`, expected a string"),
             ("name = \"clinic\"\ndata = \"elsewhere\"", "F/task.toml: `data`: there is no folder F/elsewhere"),
             (

@@ -108,7 +108,7 @@ pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
     }
     let Some(row) = TASKS.iter().find(|row| row.name == word) else {
         return match word.contains('/') && !word.starts_with(['.', '/', '~']) {
-            true => of_hub(word, &hub_name(word), sources.split, sources),
+            true => of_hub(word, &hub_name(word), sources.split, None, sources),
             false => Err(Error::setting("task", format!("{word:?}"), &names().collect::<Vec<_>>().join(", "))),
         };
     };
@@ -118,7 +118,9 @@ pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
         (Source::Hub { split, main_score, .. }, Some(folder)) => {
             (load_as(&folder, word, Some(split), None)?, Some(*main_score))
         }
-        (Source::Hub { id, split, main_score }, None) => (of_hub(id, word, Some(split), sources)?, Some(*main_score)),
+        (Source::Hub { id, split, main_score }, None) => {
+            (of_hub(id, word, Some(split), None, sources)?, Some(*main_score))
+        }
         (Source::Folder { main_score }, Some(folder)) => (load_as(&folder, word, sources.split, None)?, *main_score),
         (Source::Folder { .. }, None) => {
             let message = format!(
@@ -127,18 +129,28 @@ pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
             return Err(Error::new(ErrorKind::Config, message));
         }
     };
-    tasks.into_iter().map(|task| main_score.map_or(Ok(task.clone()), |main| task.with_main_score(main))).collect()
+    match main_score {
+        Some(main) => tasks.into_iter().map(|task| task.with_main_score(main)).collect(),
+        None => Ok(tasks),
+    }
 }
 
-/// A data set of the hub. Judgements that C-MTEB keeps apart are fetched when the data set has none.
-fn of_hub(id: &str, name: &str, split: Option<&str>, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
+/// A data set of the hub. Judgements that C-MTEB keeps apart are fetched when the data set has none and no folder
+/// has them.
+fn of_hub(
+    id: &str,
+    name: &str,
+    split: Option<&str>,
+    qrels: Option<&Path>,
+    sources: &mut Sources<'_>,
+) -> Result<Vec<Task>> {
     let Some(fetch) = sources.hub.as_mut() else {
         let message = format!("{id} is a data set of the hub, which this program was built without");
         return Err(Error::new(ErrorKind::Config, message));
     };
     let folder = fetch(id)?;
-    if !crate::loader::lacks_judgements(&folder, split)? {
-        return load_as(&folder, name, split, None);
+    if qrels.is_some() || !crate::loader::lacks_judgements(&folder, split)? {
+        return load_as(&folder, name, split, qrels);
     }
     // Its revision says nothing of the other data set's.
     let apart = format!("{}-qrels", id.split('@').next().unwrap_or(id));
