@@ -74,3 +74,11 @@ impl Task {
         .finish()
     }
 }
+
+/// A measure, if it is one of those that are reported.
+fn one_of(measures: &[&str], measure: &str) -> Result<String> {
+    match measures.contains(&measure) {
+        true => Ok(measure.to_owned()),
+        false => Err(Error::setting("main_score", format!("{measure:?}"), &measures.join(", "))),
+    }
+}

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use care_core::{Document, Error, Query, Result, Text};
+use care_core::{Document, Query, Result, Text};
 use care_eval::Qrels;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{from_eval, invalid};
 use crate::fingerprint::Fingerprint;
 use crate::protocol::reranking::MEASURES;
+use crate::task::one_of;
 
 /// A query with the texts that answer it and texts that do not, as in a file's line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,10 +162,7 @@ impl RerankingTask {
     /// # Errors
     /// [`ErrorKind::Config`](care_core::ErrorKind::Config) when it is none of them; the message lists them.
     pub fn with_main_score(self, measure: &str) -> Result<Self> {
-        if !MEASURES.contains(&measure) {
-            return Err(Error::setting("main_score", format!("{measure:?}"), &MEASURES.join(", ")));
-        }
-        Ok(Self { main_score: measure.to_owned(), ..self })
+        Ok(Self { main_score: one_of(&MEASURES, measure)?, ..self })
     }
 
     /// The task's name.

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use care_core::{Error, Query, Result, Text};
+use care_core::{Query, Result, Text};
 use care_eval::Qrels;
 
 use crate::error::invalid;
 use crate::fingerprint::Fingerprint;
 use crate::protocol::retrieval::MEASURES;
-use crate::task::Corpus;
+use crate::task::{Corpus, one_of};
 
 /// A corpus to search, the queries to search it with, and the judgements.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,10 +66,7 @@ impl RetrievalTask {
     /// # Errors
     /// [`ErrorKind::Config`](care_core::ErrorKind::Config) when it is none of them; the message lists them.
     pub fn with_main_score(self, measure: &str) -> Result<Self> {
-        if !MEASURES.contains(&measure) {
-            return Err(Error::setting("main_score", format!("{measure:?}"), &MEASURES.join(", ")));
-        }
-        Ok(Self { main_score: measure.to_owned(), ..self })
+        Ok(Self { main_score: one_of(&MEASURES, measure)?, ..self })
     }
 
     /// The task's name.
