@@ -12,7 +12,8 @@ pub enum PaddingSide {
     Left,
 }
 
-/// Token ids `[batch, seq]` with the mask that says which of them are text.
+/// Token ids `[rows, seq]` with the mask that says which of them are text: a text a row, padded, or all texts in one
+/// row, one after another.
 ///
 /// The mask is kept beside the ids and never derived from them: Qwen3-Embedding's terminal token is
 /// also its padding token.
@@ -30,27 +31,40 @@ impl TokenBatch {
     /// # Panics
     /// When there is no text, or one without a token.
     pub fn pad<I: AsRef<[u32]>>(texts: &[I], pad_id: u32, side: PaddingSide) -> Self {
-        assert!(!texts.is_empty(), "a batch needs at least one text");
         let seq_len = texts.iter().map(|text| text.as_ref().len()).max().unwrap_or(0);
         let mut ids = vec![pad_id; texts.len() * seq_len];
-        let mut spans = Vec::with_capacity(texts.len());
-        for (row, text) in texts.iter().enumerate() {
-            let text = text.as_ref();
-            assert!(!text.is_empty(), "text {row} of the batch has no token");
-            let start = match side {
-                PaddingSide::Right => 0,
-                PaddingSide::Left => seq_len - text.len(),
-            };
-            let at = row * seq_len + start;
-            ids[at..at + text.len()].copy_from_slice(text);
-            spans.push((start, start + text.len()));
-        }
+        let start_of = |row: usize, length: usize| match side {
+            PaddingSide::Right => row * seq_len,
+            PaddingSide::Left => (row + 1) * seq_len - length,
+        };
+        let spans = place(texts, start_of, &mut ids);
         Self { ids, spans, seq_len, side }
+    }
+
+    /// Puts texts one after another, without padding. Networks keep them apart: a token sees its own text alone.
+    ///
+    /// # Panics
+    /// When there is no text, or one without a token.
+    pub fn pack<I: AsRef<[u32]>>(texts: &[I]) -> Self {
+        let seq_len = texts.iter().map(|text| text.as_ref().len()).sum();
+        let mut ids = vec![0; seq_len];
+        let mut end = 0;
+        let start_of = |_row: usize, length: usize| {
+            end += length;
+            end - length
+        };
+        let spans = place(texts, start_of, &mut ids);
+        Self { ids, spans, seq_len, side: PaddingSide::Right }
     }
 
     /// Number of texts.
     pub fn batch_size(&self) -> usize {
         self.spans.len()
+    }
+
+    /// Number of rows: that of the texts, or 1 where they stand one after another.
+    pub fn rows(&self) -> usize {
+        self.ids.len() / self.seq_len
     }
 
     /// Tokens in a row, padding included.
@@ -68,45 +82,67 @@ impl TokenBatch {
         self.token_count() != self.ids.len()
     }
 
+    /// Whether several texts share a row.
+    pub fn is_packed(&self) -> bool {
+        self.batch_size() > self.rows()
+    }
+
     /// On which side the padding is.
     pub fn padding_side(&self) -> PaddingSide {
         self.side
     }
 
-    /// The first and the one-past-last position of each row's text.
+    /// Where each text stands: its first and its one-past-last token, counted through all rows.
     pub fn spans(&self) -> &[(usize, usize)] {
         &self.spans
     }
 
-    /// Token ids `[batch, seq]`.
+    /// Token ids `[rows, seq]`.
     pub fn input_ids(&self, device: &Device) -> Tensor<2, Int> {
         let ids: Vec<i64> = self.ids.iter().map(|&id| i64::from(id)).collect();
-        Tensor::from_data(TensorData::new(ids, [self.batch_size(), self.seq_len]), device)
+        Tensor::from_data(TensorData::new(ids, [self.rows(), self.seq_len]), device)
     }
 
-    /// The mask `[batch, seq]`: true = text, false = padding.
+    /// The mask `[rows, seq]`: true = text, false = padding.
     pub fn attention_mask(&self, device: &Device) -> Tensor<2, Bool> {
-        let mask: Vec<bool> =
-            self.positions_by_row().map(|(position, (start, end))| (start..end).contains(&position)).collect();
-        Tensor::from_data(TensorData::new(mask, [self.batch_size(), self.seq_len]), device)
+        let mut mask = vec![false; self.ids.len()];
+        for &(start, end) in &self.spans {
+            mask[start..end].fill(true);
+        }
+        Tensor::from_data(TensorData::new(mask, [self.rows(), self.seq_len]), device)
     }
 
-    /// Each token's place in its own text, `[batch, seq]`, counted from 0; padding gets 0.
+    /// Each token's place in its own text, `[rows, seq]`, counted from 0; padding gets 0.
     ///
-    /// So a network with learned positions gives the same result for either padding side.
+    /// So a network with learned positions gives the same result wherever a text stands.
     pub fn position_ids(&self, device: &Device) -> Tensor<2, Int> {
-        let places: Vec<i64> = self
-            .positions_by_row()
-            .map(
-                |(position, (start, end))| if (start..end).contains(&position) { (position - start) as i64 } else { 0 },
-            )
-            .collect();
-        Tensor::from_data(TensorData::new(places, [self.batch_size(), self.seq_len]), device)
+        let mut places = vec![0i64; self.ids.len()];
+        for &(start, end) in &self.spans {
+            for (place, position) in places[start..end].iter_mut().zip(0..) {
+                *place = position;
+            }
+        }
+        Tensor::from_data(TensorData::new(places, [self.rows(), self.seq_len]), device)
     }
+}
 
-    fn positions_by_row(&self) -> impl Iterator<Item = (usize, (usize, usize))> + '_ {
-        self.spans.iter().flat_map(|&span| (0..self.seq_len).map(move |position| (position, span)))
+/// Copies each text to its start, and says where it then stands.
+fn place<I: AsRef<[u32]>>(
+    texts: &[I],
+    mut start_of: impl FnMut(usize, usize) -> usize,
+    ids: &mut [u32],
+) -> Vec<(usize, usize)> {
+    assert!(!texts.is_empty(), "a batch needs at least one text");
+    let mut spans = Vec::with_capacity(texts.len());
+    for (row, text) in texts.iter().enumerate() {
+        let text = text.as_ref();
+        assert!(!text.is_empty(), "text {row} of the batch has no token");
+        let start = start_of(row, text.len());
+        let end = start + text.len();
+        ids[start..end].copy_from_slice(text);
+        spans.push((start, end));
     }
+    spans
 }
 
 /// Groups texts of similar length under a budget of tokens, padding included.
@@ -144,8 +180,8 @@ mod tests {
         let left = TokenBatch::pad(&texts, 9, PaddingSide::Left);
         assert_eq!(right.ids, [7, 8, 9, 5, 9, 9]);
         assert_eq!(left.ids, [7, 8, 9, 9, 9, 5]);
-        assert_eq!(right.spans(), [(0, 3), (0, 1)]);
-        assert_eq!(left.spans(), [(0, 3), (2, 3)]);
+        assert_eq!(right.spans(), [(0, 3), (3, 4)]);
+        assert_eq!(left.spans(), [(0, 3), (5, 6)]);
         assert!(left.has_padding());
         assert_eq!(left.token_count(), 4);
         let device = crate::Device::Cpu.open().expect("the cpu is compiled in");
@@ -153,6 +189,19 @@ mod tests {
         assert_eq!(mask, [true, true, true, false, false, true]);
         let places = left.position_ids(&device).into_data().convert::<i64>().try_to_vec::<i64>().expect("ints");
         assert_eq!(places, [0, 1, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn packed_texts_stand_in_one_row() {
+        let batch = TokenBatch::pack(&[vec![7, 8, 9], vec![5, 6]]);
+        assert_eq!(batch.ids, [7, 8, 9, 5, 6]);
+        assert_eq!(batch.spans(), [(0, 3), (3, 5)]);
+        assert_eq!((batch.batch_size(), batch.rows(), batch.seq_len()), (2, 1, 5));
+        assert!(batch.is_packed() && !batch.has_padding());
+        let device = crate::Device::Cpu.open().expect("the cpu is compiled in");
+        let places = batch.position_ids(&device).into_data().convert::<i64>().try_to_vec::<i64>().expect("ints");
+        assert_eq!(places, [0, 1, 2, 0, 1]);
+        assert!(!TokenBatch::pack(&[[1, 2]]).is_packed());
     }
 
     proptest! {

@@ -1,8 +1,9 @@
 //! What a network must do to be a tower's encoder.
 
 use burn::module::{Module, ModuleDisplay};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
+use crate::layers::Packing;
 use crate::{PaddingSide, TokenBatch};
 
 /// A network that turns token ids into one hidden state a token.
@@ -24,12 +25,36 @@ pub trait Encoder: Module + ModuleDisplay + Sync + 'static {
         PaddingSide::Right
     }
 
+    /// Where the network computes.
+    fn device(&self) -> Device {
+        self.devices().first().cloned().unwrap_or_default()
+    }
+
+    /// Whether texts are best put one after another in a row here, rather than padded: see [`TokenBatch::pack`].
+    /// By default they are not.
+    fn packs_texts(&self) -> bool {
+        false
+    }
+
+    /// Lays the weights out for inference on the CPU, where that is what they are for: see
+    /// [`Linear::pack`](crate::layers::Linear::pack). By default they stay as they are.
+    #[must_use]
+    fn packed(self, _packing: Packing) -> Self {
+        self
+    }
+
+    /// The same weights, laid out for any device and for training. By default they are.
+    #[must_use]
+    fn unpacked(&self) -> Self {
+        self.clone()
+    }
+
     /// Hidden states of every token.
     ///
-    /// Padding never changes the hidden state of a text's own tokens; what stands at padded
+    /// Neither padding nor other texts change the hidden states of a text's own tokens; what stands at padded
     /// positions is finite and otherwise unspecified.
     ///
     /// # Shapes
-    /// A batch `[batch, seq]` to `[batch, seq, hidden_size]`, in the weights' number format.
+    /// A batch `[rows, seq]` to `[rows, seq, hidden_size]`, in the weights' number format.
     fn forward(&self, batch: &TokenBatch) -> Tensor<3>;
 }

@@ -10,6 +10,7 @@ mod error;
 mod hub;
 mod index;
 mod jsonl;
+pub mod kernels;
 pub mod layers;
 mod normalize;
 mod parallel;

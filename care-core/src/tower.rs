@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::layers::Packing;
 use crate::projection::{LinearProjection, ProjectionConfig, TruncationOrder, normalize_and_truncate};
 use crate::{
     Document, EmbeddingStore, Embeddings, Encoder, Error, ErrorKind, Instruction, Pooling, Precision, Query, Result,
@@ -145,6 +146,19 @@ impl<E: Encoder> Network<E> {
         Self { encoder: change(self.encoder), ..self }
     }
 
+    /// The network with its weights laid out for inference on the CPU, where that is where it is: see
+    /// [`Encoder::packed`].
+    #[must_use]
+    pub fn packed(self, packing: Packing) -> Self {
+        self.map_encoder(|encoder| encoder.packed(packing))
+    }
+
+    /// The same network, laid out for any device and for training.
+    #[must_use]
+    pub fn unpacked(&self) -> Self {
+        self.clone().map_encoder(|encoder| encoder.unpacked())
+    }
+
     /// The weights in another number format.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
@@ -197,7 +211,7 @@ impl EmbedProgress {
     fn add(&mut self, batch: &TokenBatch) {
         self.texts += batch.batch_size();
         self.tokens += batch.token_count();
-        self.padding += batch.batch_size() * batch.seq_len() - batch.token_count();
+        self.padding += batch.rows() * batch.seq_len() - batch.token_count();
     }
 }
 
@@ -305,12 +319,16 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         self.tokenizer.encode(&self.prepare(texts))
     }
 
-    /// Pads tokenized texts as this tower's network wants them.
+    /// Puts tokenized texts together as this tower's network reads them best: without padding on the CPU in f32, where
+    /// each token attends to its own text alone at no cost, else padded.
     ///
     /// # Panics
     /// When there is no text, or one without a token.
     pub fn batch<I: AsRef<[u32]>>(&self, texts: &[I]) -> TokenBatch {
-        TokenBatch::pad(texts, self.tokenizer.pad_id(), self.network.encoder.padding_side())
+        match self.network.encoder.packs_texts() {
+            true => TokenBatch::pack(texts),
+            false => TokenBatch::pad(texts, self.tokenizer.pad_id(), self.network.encoder.padding_side()),
+        }
     }
 
     /// Embeddings of texts in their order, computed in length buckets of at most `token_budget` tokens.
@@ -370,7 +388,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         };
         let mut done = EmbedProgress::default();
         let mut embeddings = Embeddings::zeros(tokens.len(), self.embedding_dim());
-        let workers = self.network.devices().first().map_or(1, passes_at_once);
+        let workers = passes_at_once(&self.network.encoder.device());
         run_pieces(buckets.len(), workers, &embed_bucket, &mut |bucket, (batch, vectors)| {
             for (vector, &index) in vectors.chunks_exact(self.embedding_dim()).zip(&buckets[bucket]) {
                 if vector.iter().any(|component| !component.is_finite()) {

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use care_core::{Document, DocumentTower, Embedder, Embeddings, Error, ErrorKind, Query, QueryTower, Result};
+use care_core::layers::Packing;
+use care_core::{Document, DocumentTower, Embedder, Embeddings, Encoder, Error, ErrorKind, Query, QueryTower, Result};
 use serde_json::Value;
 
 use crate::AnyEncoder;
@@ -52,14 +53,16 @@ impl AsymmetricEncoder {
     /// Loads both towers of a folder in any layout that [`load_tower`](crate::load_tower) reads. A network
     /// that serves both roles is in memory once. Options that are set replace what the folder says.
     ///
+    /// On the CPU, f32 weights are laid out for inference: see [`Network::packed`](care_core::Network::packed).
+    ///
     /// # Errors
     /// As [`load_tower`](crate::load_tower), and when the vectors differ in width.
     pub fn open(folder: &Path, query: &EncoderOptions, document: &EncoderOptions, device: &Device) -> Result<Self> {
         let recipes = read_layout(folder)?;
-        let query_encoder = recipes.query.load_encoder(query, device)?;
+        let query_encoder = recipes.query.load_encoder(query, device)?.packed(Packing::F32);
         let document_encoder = match recipes.query.shares_encoder(query, &recipes.document, document) {
             true => query_encoder.clone(),
-            false => recipes.document.load_encoder(document, device)?,
+            false => recipes.document.load_encoder(document, device)?.packed(Packing::F32),
         };
         let pair = Self::new(
             recipes.query.tower(query_encoder, query, device)?,
@@ -95,7 +98,8 @@ impl AsymmetricEncoder {
     /// # Errors
     /// When a file cannot be written, or the folder holds something else.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        save_pair(folder, &self.query, &self.document, &self.provenance, &self.card)
+        let (query, document) = self.clone().into_towers();
+        save_pair(folder, &query, &document, &self.provenance, &self.card)
     }
 
     /// The same towers with at most this many tokens in a forward pass.
@@ -141,9 +145,9 @@ impl AsymmetricEncoder {
         &self.document
     }
 
-    /// The two towers.
+    /// The two towers, laid out for any device and for training.
     pub fn into_towers(self) -> (QueryTower<AnyEncoder>, DocumentTower<AnyEncoder>) {
-        (self.query, self.document)
+        (self.query.map_network(|network| network.unpacked()), self.document.map_network(|network| network.unpacked()))
     }
 }
 

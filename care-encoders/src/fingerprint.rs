@@ -35,7 +35,7 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
             self.digest.update(data.as_bytes());
         }
     }
-    let network = tower.network();
+    let network = tower.network().unpacked();
     let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default() };
     update(&mut weights.digest, "care-tower-1");
     update(&mut weights.digest, &network.encoder().config().to_json().to_string());

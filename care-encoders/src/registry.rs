@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
-use care_core::layers::{Linear, Lora};
+use burn::tensor::{Device, Tensor};
+use care_core::layers::{Linear, Lora, Packing};
 use care_core::{Encoder, Error, PaddingSide, Pooling, Result, TokenBatch};
 use serde_json::Value;
 
@@ -310,6 +310,30 @@ impl Encoder for AnyEncoder {
 
     fn padding_side(&self) -> PaddingSide {
         with_network!(self, model => model.padding_side())
+    }
+
+    fn device(&self) -> Device {
+        with_network!(self, model => model.device())
+    }
+
+    fn packs_texts(&self) -> bool {
+        with_network!(self, model => model.packs_texts())
+    }
+
+    fn packed(self, packing: Packing) -> Self {
+        match self {
+            AnyEncoder::Bert(model) => AnyEncoder::Bert(model.packed(packing)),
+            AnyEncoder::Gte(model) => AnyEncoder::Gte(model.packed(packing)),
+            AnyEncoder::Decoder(model) => AnyEncoder::Decoder(model.packed(packing)),
+        }
+    }
+
+    fn unpacked(&self) -> Self {
+        match self {
+            AnyEncoder::Bert(model) => AnyEncoder::Bert(model.unpacked()),
+            AnyEncoder::Gte(model) => AnyEncoder::Gte(model.unpacked()),
+            AnyEncoder::Decoder(model) => AnyEncoder::Decoder(model.unpacked()),
+        }
     }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {

@@ -1,10 +1,14 @@
 //! The one type that every linear weight of every network goes through.
 
+use std::fmt;
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::module::linear;
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Shape, Tensor, TensorData};
 
-use super::{Lora, parameter};
+use super::{Activation, Host, Lora, parameter};
+use crate::kernels::{F32Matrix, Int8Matrix, Product, multiply};
 
 /// `x W + b`, with `W` kept as `[in, out]`, and a low-rank addition if the layer has one.
 ///
@@ -15,13 +19,52 @@ pub struct Linear {
     weight: Param<Tensor<2>>,
     bias: Option<Param<Tensor<1>>>,
     lora: Option<Lora>,
+    /// The weight as the CPU's kernels read it. It counts as long as nobody has touched `weight`, which until then
+    /// takes no memory and is made from this when it is asked for.
+    #[module(skip)]
+    packed: Option<Arc<Packed>>,
 }
+
+/// How the weights of inference on the CPU are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// Every number as it is.
+    F32,
+    /// A byte a number: see [`Int8Matrix`].
+    Int8,
+}
+
+enum Packed {
+    F32(F32Matrix),
+    Int8(Int8Matrix),
+}
+
+impl Packed {
+    fn unpack(&self) -> Vec<f32> {
+        match self {
+            Packed::F32(matrix) => matrix.unpack(),
+            Packed::Int8(matrix) => matrix.unpack(),
+        }
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Packed::F32(_) => "F32",
+            Packed::Int8(_) => "Int8",
+        })
+    }
+}
+
+/// Rows from which on it pays to lay out a weight for one product.
+const ROWS_WORTH_PACKING: usize = 32;
 
 impl Linear {
     /// A layer whose weights are zero until they are filled.
     pub fn new(inputs: usize, outputs: usize, bias: bool, device: &Device) -> Self {
         let bias = bias.then(|| parameter([outputs], device));
-        Self { weight: parameter([inputs, outputs], device), bias, lora: None }
+        Self { weight: parameter([inputs, outputs], device), bias, lora: None, packed: None }
     }
 
     /// The widths of input and output.
@@ -43,7 +86,7 @@ impl Linear {
         self.merge_lora();
         let weight = Param::from_tensor(self.weight.val().narrow(1, 0, outputs));
         let bias = self.bias.map(|bias| Param::from_tensor(bias.val().narrow(0, 0, outputs)));
-        Self { weight, bias, lora: None }
+        Self { weight, bias, lora: None, packed: None }
     }
 
     /// The low-rank addition, if there is one.
@@ -66,15 +109,126 @@ impl Linear {
         }
     }
 
+    /// Lays the weight out for inference on the CPU, low-rank addition merged, and gives the memory of the plain one
+    /// back. Nothing happens where the weight is not an f32 tensor of the CPU, or learns.
+    ///
+    /// Whoever reads the weight afterwards gets it, made anew: the same numbers for [`Packing::F32`], those that the
+    /// bytes stand for with [`Packing::Int8`]. The layer then computes with it as any other.
+    pub fn pack(&mut self, packing: Packing) {
+        self.merge_lora();
+        let weight = self.weight.val();
+        let Some(host) = Host::of(&weight) else { return };
+        let shape @ [inputs, outputs] = weight.dims();
+        let packed = Arc::new(match packing {
+            Packing::F32 => Packed::F32(F32Matrix::new(host.values(), inputs, outputs)),
+            Packing::Int8 => Packed::Int8(Int8Matrix::new(host.values(), inputs, outputs)),
+        });
+        let (id, device) = (self.weight.id, weight.device());
+        self.packed = Some(packed.clone());
+        let unpack = move |device: &Device, require_grad: bool| {
+            Tensor::from_data(TensorData::new(packed.unpack(), shape), device).set_require_grad(require_grad)
+        };
+        self.weight = Param::uninitialized(id, unpack, device, true, Shape::from(shape));
+    }
+
+    /// The layer with its plain weight, and none of it shared with this one.
+    #[must_use]
+    pub fn unpacked(&self) -> Self {
+        let weight = match self.packed.as_deref() {
+            None => self.weight.clone(),
+            Some(packed) => {
+                let data = TensorData::new(packed.unpack(), self.widths());
+                Param::from_tensor(Tensor::from_data(data, &self.device()))
+            }
+        };
+        Self { weight, bias: self.bias.clone(), lora: self.lora.clone(), packed: None }
+    }
+
     /// Applies the layer to the last axis.
     ///
     /// # Shapes
     /// `[.., in]` to `[.., out]`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let [output] = Self::forward_all([(self, None)], input);
+        output
+    }
+
+    /// Applies the layer and then an activation.
+    ///
+    /// # Shapes
+    /// As [`Linear::forward`].
+    pub fn forward_activated<const D: usize>(&self, input: Tensor<D>, activation: Activation) -> Tensor<D> {
+        let [output] = Self::forward_all([(self, Some(activation))], input);
+        output
+    }
+
+    /// Applies several layers, each with its activation if it has one, to the same input.
+    ///
+    /// # Shapes
+    /// As [`Linear::forward`], each.
+    pub fn forward_all<const D: usize, const N: usize>(
+        layers: [(&Self, Option<Activation>); N],
+        input: Tensor<D>,
+    ) -> [Tensor<D>; N] {
+        if let Some(host) = Host::of(&input) {
+            if let Some(outputs) = Self::multiply_packed(layers, &host, input.dims()) {
+                return outputs;
+            }
+        }
+        layers.map(|(layer, activation)| {
+            let output = layer.forward_plainly(input.clone());
+            activation.into_iter().fold(output, |output, activation| activation.forward(output))
+        })
+    }
+
+    fn forward_plainly<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let bias = self.bias.as_ref().map(|bias| bias.val());
         match &self.lora {
             None => linear(input, self.weight.val(), bias),
             Some(lora) => linear(input.clone(), self.weight.val(), bias) + lora.forward(input),
+        }
+    }
+
+    /// The products on the CPU's kernels, if all layers have weights for them.
+    fn multiply_packed<const D: usize, const N: usize>(
+        layers: [(&Self, Option<Activation>); N],
+        input: &Host,
+        mut shape: [usize; D],
+    ) -> Option<[Tensor<D>; N]> {
+        let rows: usize = shape[..D - 1].iter().product();
+        let packed: Vec<Arc<Packed>> = layers.iter().map(|(layer, _)| layer.packed(rows)).collect::<Option<_>>()?;
+        let biases: Vec<Option<Host>> =
+            layers.iter().map(|(layer, _)| layer.bias.as_ref().and_then(|bias| Host::of(&bias.val()))).collect();
+        let mut outputs: Vec<Vec<f32>> = layers.iter().map(|(layer, _)| vec![0.0; rows * layer.widths()[1]]).collect();
+        let (mut f32s, mut int8s) = (Vec::new(), Vec::new());
+        let parts = packed.iter().zip(&biases).zip(&mut outputs).zip(&layers);
+        for (((packed, bias), out), &(_, activation)) in parts {
+            let bias = bias.as_ref().map(Host::values);
+            match &**packed {
+                Packed::F32(weight) => f32s.push(Product { weight, bias, activation, out }),
+                Packed::Int8(weight) => int8s.push(Product { weight, bias, activation, out }),
+            }
+        }
+        multiply(input.values(), f32s);
+        multiply(input.values(), int8s);
+        let mut outputs = outputs.into_iter();
+        Some(layers.map(|(layer, _)| {
+            shape[D - 1] = layer.widths()[1];
+            Host::tensor(outputs.next().unwrap_or_default(), shape)
+        }))
+    }
+
+    /// The weight for a product of this many rows, laid out for it alone if it was not before and that pays.
+    fn packed(&self, rows: usize) -> Option<Arc<Packed>> {
+        match &self.packed {
+            _ if self.lora.is_some() => None,
+            Some(packed) if !self.weight.is_initialized() => Some(packed.clone()),
+            _ if rows < ROWS_WORTH_PACKING => None,
+            _ => {
+                let [inputs, outputs] = self.widths();
+                let host = Host::of(&self.weight.val())?;
+                Some(Arc::new(Packed::F32(F32Matrix::new(host.values(), inputs, outputs))))
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a tower's head and every network share: the linear layer and how parameters are made and found.
 
+mod activation;
+mod host;
 mod linear;
 mod lora;
 mod path;
@@ -7,7 +9,9 @@ mod path;
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Shape, Tensor};
 
-pub use linear::Linear;
+pub use activation::Activation;
+pub use host::Host;
+pub use linear::{Linear, Packing};
 pub use lora::Lora;
 pub use path::ParameterPath;
 

@@ -6,7 +6,7 @@ use super::take_positions;
 use crate::TokenBatch;
 
 /// # Shapes
-/// `[batch, seq, hidden]` to `[batch, hidden]`.
+/// `[rows, seq, hidden]` to `[batch, hidden]`.
 pub(super) fn pool(hidden: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
     take_positions(hidden, batch.spans().iter().map(|&(_, end)| end - 1))
 }

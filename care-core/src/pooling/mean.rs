@@ -5,8 +5,14 @@ use burn::tensor::{Tensor, TensorData};
 use crate::TokenBatch;
 
 /// # Shapes
-/// `[batch, seq, hidden]` to `[batch, hidden]`.
+/// `[rows, seq, hidden]` to `[batch, hidden]`.
 pub(super) fn pool(hidden: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
+    if batch.is_packed() {
+        let [_, tokens, width] = hidden.dims();
+        let states = hidden.reshape([tokens, width]);
+        let mean = |&(start, end): &(usize, usize)| states.clone().narrow(0, start, end - start).mean_dim(0);
+        return Tensor::cat(batch.spans().iter().map(mean).collect(), 0);
+    }
     let device = hidden.device();
     let hidden = if batch.has_padding() {
         let padding = batch.attention_mask(&device).bool_not().unsqueeze_dim::<3>(2);

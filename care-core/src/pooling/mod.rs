@@ -31,7 +31,7 @@ impl Pooling {
     /// Pools hidden states, in f32 whatever the network's number format.
     ///
     /// # Shapes
-    /// `[batch, seq, hidden]` to `[batch, hidden]`.
+    /// `[rows, seq, hidden]` to `[batch, hidden]`.
     pub fn forward(self, hidden: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
         let hidden = hidden.cast(burn::tensor::FloatDType::F32);
         match self {
@@ -63,15 +63,16 @@ impl FromStr for Pooling {
     }
 }
 
-/// The hidden state at one position of each row.
+/// The hidden state at one position of each text.
 ///
 /// # Shapes
-/// `[batch, seq, hidden]` and `batch` positions to `[batch, hidden]`.
+/// `[rows, seq, hidden]` and `batch` positions, counted through all rows, to `[batch, hidden]`.
 fn take_positions(hidden: Tensor<3>, positions: impl Iterator<Item = usize>) -> Tensor<2> {
-    let [batch, seq, width] = hidden.dims();
-    let rows: Vec<i64> = positions.enumerate().map(|(row, position)| (row * seq + position) as i64).collect();
-    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [batch]), &hidden.device());
-    hidden.reshape([batch * seq, width]).select(0, rows)
+    let [rows, seq, width] = hidden.dims();
+    let positions: Vec<i64> = positions.map(|position| position as i64).collect();
+    let batch = positions.len();
+    let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [batch]), &hidden.device());
+    hidden.reshape([rows * seq, width]).select(0, positions)
 }
 
 #[cfg(test)]
@@ -102,6 +103,21 @@ mod tests {
                 let expected = TensorData::from([first, [10.0, 20.0]]);
                 pooling.forward(hidden, &batch).into_data().assert_approx_eq::<f32>(&expected, Tolerance::default());
             }
+        }
+    }
+
+    #[test]
+    fn each_pooling_reads_each_text_of_a_row_alone() {
+        let device = Device::Cpu.open().expect("cpu");
+        let batch = TokenBatch::pack(&[vec![1, 2, 3], vec![4, 5]]);
+        let hidden = [[[1.0, 2.0], [3.0, 4.0], [5.0, 9.0], [10.0, 20.0], [30.0, 50.0]]];
+        for (pooling, expected) in [
+            (Pooling::Cls, [[1.0, 2.0], [10.0, 20.0]]),
+            (Pooling::Mean, [[3.0, 5.0], [20.0, 35.0]]),
+            (Pooling::LastToken, [[5.0, 9.0], [30.0, 50.0]]),
+        ] {
+            let pooled = pooling.forward(Tensor::from_data(hidden, &device), &batch).into_data();
+            pooled.assert_approx_eq::<f32>(&TensorData::from(expected), Tolerance::default());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::layers::Linear;
+use care_core::layers::{Linear, Packing};
 use care_core::{Encoder, TokenBatch};
 
 use super::BertConfig;
@@ -90,8 +90,27 @@ impl Encoder for Bert {
         self.config.max_positions()
     }
 
+    fn device(&self) -> Device {
+        self.embeddings.device()
+    }
+
+    fn packs_texts(&self) -> bool {
+        self.embeddings.is_on_host()
+    }
+
+    fn packed(mut self, packing: Packing) -> Self {
+        self.linears().into_iter().for_each(|(_, linear)| linear.pack(packing));
+        self
+    }
+
+    fn unpacked(&self) -> Self {
+        let mut plain = self.clone();
+        plain.linears().into_iter().for_each(|(_, linear)| *linear = linear.unpacked());
+        plain
+    }
+
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
-        let mask = AttentionMask::new(batch, false, &self.embeddings.device());
+        let mask = AttentionMask::new(batch, false);
         let embedded = self.embeddings.forward(batch, self.config.first_position());
         self.layers.iter().fold(embedded, |states, layer| layer.forward(states, None, &mask))
     }

@@ -2,13 +2,13 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::layers::Linear;
+use care_core::layers::{Linear, Packing};
 use care_core::{Encoder, TokenBatch};
 
 use super::DecoderConfig;
 use crate::layers::{
-    AttentionMask, AttentionShape, Embedding, FeedForward, GatedBias, GatedMlp, Parts, RmsNorm, RotaryTable,
-    SelfAttention, layer_linears, pick_layers,
+    AttentionMask, AttentionShape, Embedding, FeedForward, GatedBias, GatedMlp, Parts, RmsNorm, RotaryAngles,
+    RotaryTable, SelfAttention, layer_linears, pick_layers,
 };
 
 /// A Qwen2, Qwen3 or Llama decoder without its language-model head.
@@ -22,6 +22,8 @@ pub struct Decoder {
     tokens: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
+    #[module(skip)]
+    angles: RotaryAngles,
     #[module(skip)]
     config: DecoderConfig,
 }
@@ -62,6 +64,7 @@ impl Decoder {
             tokens: Embedding::new(config.vocab_size, width, device),
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             norm: norm(width),
+            angles: RotaryAngles::default(),
             config: config.clone(),
         }
     }
@@ -93,7 +96,7 @@ impl Parts for Decoder {
 }
 
 impl Layer {
-    fn forward(&self, input: Tensor<3>, rotary: &RotaryTable, mask: &AttentionMask) -> Tensor<3> {
+    fn forward(&self, input: Tensor<3>, rotary: &RotaryTable, mask: &AttentionMask<'_>) -> Tensor<3> {
         let attended = self.attention.forward(self.attention_norm.forward(input.clone()), Some(rotary), mask);
         let middle = input + attended;
         let fed = self.mlp.forward(self.mlp_norm.forward(middle.clone()));
@@ -114,10 +117,29 @@ impl Encoder for Decoder {
         self.config.max_position_embeddings
     }
 
+    fn device(&self) -> Device {
+        self.tokens.device()
+    }
+
+    fn packs_texts(&self) -> bool {
+        self.tokens.is_on_host()
+    }
+
+    fn packed(mut self, packing: Packing) -> Self {
+        self.linears().into_iter().for_each(|(_, linear)| linear.pack(packing));
+        self
+    }
+
+    fn unpacked(&self) -> Self {
+        let mut plain = self.clone();
+        plain.linears().into_iter().for_each(|(_, linear)| *linear = linear.unpacked());
+        plain
+    }
+
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         let device = self.tokens.device();
-        let mask = AttentionMask::new(batch, self.config.is_causal, &device);
-        let rotary = RotaryTable::new(batch.seq_len(), self.config.head_dim, &self.config.rope_parameters, &device);
+        let mask = AttentionMask::new(batch, self.config.is_causal);
+        let rotary = self.angles.table(batch.seq_len(), self.config.head_dim, &self.config.rope_parameters);
         let embedded = self.tokens.forward(batch.input_ids(&device));
         let states = self.layers.iter().fold(embedded, |states, layer| layer.forward(states, &rotary, &mask));
         self.norm.forward(states)

@@ -2,12 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::layers::Linear;
+use care_core::layers::{Linear, Packing};
 use care_core::{Encoder, TokenBatch};
 
 use super::GteConfig;
 use crate::layers::{
-    AttentionMask, Embedding, GatedBias, GatedMlp, Parts, PostNormBlock, PostNormShape, RotaryTable, TextEmbeddings,
+    AttentionMask, Embedding, GatedBias, GatedMlp, Parts, PostNormBlock, PostNormShape, RotaryAngles, TextEmbeddings,
     layer_linears, pick_layers,
 };
 
@@ -20,6 +20,8 @@ use crate::layers::{
 pub struct Gte {
     embeddings: TextEmbeddings,
     layers: Vec<PostNormBlock<GatedMlp>>,
+    #[module(skip)]
+    angles: RotaryAngles,
     #[module(skip)]
     config: GteConfig,
 }
@@ -41,6 +43,7 @@ impl Gte {
         Self {
             embeddings: TextEmbeddings::new(&shape, device),
             layers: (0..config.num_hidden_layers).map(|_| PostNormBlock::new(&shape, mlp(), device)).collect(),
+            angles: RotaryAngles::default(),
             config: config.clone(),
         }
     }
@@ -88,10 +91,28 @@ impl Encoder for Gte {
         self.config.max_position_embeddings
     }
 
+    fn device(&self) -> Device {
+        self.embeddings.device()
+    }
+
+    fn packs_texts(&self) -> bool {
+        self.embeddings.is_on_host()
+    }
+
+    fn packed(mut self, packing: Packing) -> Self {
+        self.linears().into_iter().for_each(|(_, linear)| linear.pack(packing));
+        self
+    }
+
+    fn unpacked(&self) -> Self {
+        let mut plain = self.clone();
+        plain.linears().into_iter().for_each(|(_, linear)| *linear = linear.unpacked());
+        plain
+    }
+
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
-        let device = self.embeddings.device();
-        let mask = AttentionMask::new(batch, false, &device);
-        let rotary = RotaryTable::new(batch.seq_len(), self.config.head_dim(), &self.config.rope_parameters, &device);
+        let mask = AttentionMask::new(batch, false);
+        let rotary = self.angles.table(batch.seq_len(), self.config.head_dim(), &self.config.rope_parameters);
         let embedded = self.embeddings.forward(batch, 0);
         self.layers.iter().fold(embedded, |states, layer| layer.forward(states, Some(&rotary), &mask))
     }

@@ -21,13 +21,14 @@ pub(crate) fn split_heads(states: Tensor<3>, heads: usize) -> Tensor<4> {
 /// # Shapes
 /// `query [batch, heads, seq, head_dim]`, `key` and `value [batch, kv_heads, seq, head_dim]` to
 /// `[batch, seq, heads * head_dim]`.
-pub(crate) fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: &AttentionMask) -> Tensor<3> {
+pub(crate) fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: &AttentionMask<'_>) -> Tensor<3> {
     let [batch, heads, seq, head_dim] = query.dims();
-    let options = AttentionModuleOptions { is_causal: mask.is_causal(), ..Default::default() };
+    let hidden = mask.hidden(heads, &query.device());
+    let options = AttentionModuleOptions { is_causal: mask.is_causal() && hidden.is_none(), ..Default::default() };
     let dtype = query.dtype();
     let wide = |states: Tensor<4>| states.cast(FloatDType::F32);
     let (key, value) = (repeat_heads(wide(key), heads), repeat_heads(wide(value), heads));
-    let attended = attention(wide(query), key, value, mask.hidden(heads), None, options).cast(dtype);
+    let attended = attention(wide(query), key, value, hidden, None, options).cast(dtype);
     attended.swap_dims(1, 2).reshape([batch, seq, heads * head_dim])
 }
 

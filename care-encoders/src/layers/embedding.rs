@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor};
-use care_core::layers::parameter;
+use care_core::layers::{Host, parameter};
 
 /// A table `[rows, width]`.
 #[derive(Module, Debug)]
@@ -30,6 +30,11 @@ impl Embedding {
     /// Keeps the table as it is in training.
     pub(crate) fn freeze(&mut self) {
         self.weight = self.weight.clone().set_require_grad(false);
+    }
+
+    /// Whether the table is in this process's memory, in f32, and does not learn.
+    pub(crate) fn is_on_host(&self) -> bool {
+        Host::of(&self.weight.val()).is_some()
     }
 
     /// Where the table lives, which is where the network computes.

@@ -2,9 +2,8 @@
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
-use care_core::layers::Linear;
-
-use super::Activation;
+use care_core::kernels;
+use care_core::layers::{Activation, Host, Linear};
 
 /// What stands between the attentions of a network.
 pub(crate) trait FeedForward: Module + ModuleDisplay {
@@ -33,7 +32,7 @@ impl Mlp {
 
 impl FeedForward for Mlp {
     fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        self.down.forward(self.activation.forward(self.up.forward(input)))
+        self.down.forward(self.up.forward_activated(input, self.activation))
     }
 
     fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
@@ -67,10 +66,24 @@ impl GatedMlp {
     }
 }
 
+impl GatedMlp {
+    /// `activation(gate) * up`.
+    fn gated(&self, gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
+        match (Host::of(&gate), Host::of(&up)) {
+            (Some(mut gates), Some(up)) => {
+                drop(gate);
+                kernels::gate(gates.values_mut(), up.values(), self.activation);
+                gates.into_tensor()
+            }
+            _ => self.activation.forward(gate) * up,
+        }
+    }
+}
+
 impl FeedForward for GatedMlp {
     fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        let gate = self.activation.forward(self.gate.forward(input.clone()));
-        self.down.forward(gate * self.up.forward(input))
+        let [gate, up] = Linear::forward_all([(&self.gate, None), (&self.up, None)], input);
+        self.down.forward(self.gated(gate, up))
     }
 
     fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {

@@ -3,7 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::module::layer_norm;
 use burn::tensor::{Device, FloatDType, Tensor};
-use care_core::layers::parameter;
+use care_core::kernels;
+use care_core::layers::{Host, parameter};
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis.
 #[derive(Module, Debug)]
@@ -20,10 +21,30 @@ impl LayerNorm {
     }
 
     pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        let dtype = input.dtype();
+        self.norm(input, None)
+    }
+
+    /// The norm of a sum.
+    pub(crate) fn forward_sum(&self, input: Tensor<3>, added: Tensor<3>) -> Tensor<3> {
+        self.norm(input, Some(added))
+    }
+
+    fn norm(&self, input: Tensor<3>, added: Option<Tensor<3>>) -> Tensor<3> {
         let wide = |weight: &Param<Tensor<1>>| weight.val().cast(FloatDType::F32);
-        let input = input.cast(FloatDType::F32);
-        layer_norm(input, wide(&self.weight), Some(wide(&self.bias)), self.eps).cast(dtype)
+        let (weight, bias) = (wide(&self.weight), wide(&self.bias));
+        let added_host = added.as_ref().and_then(Host::of);
+        if let (Some(mut rows), Some(weight), Some(bias)) = (Host::of(&input), Host::of(&weight), Host::of(&bias))
+            && added_host.is_some() == added.is_some()
+        {
+            // The numbers are changed in place unless the input is wanted elsewhere.
+            drop(input);
+            let added = added_host.as_ref().map(Host::values);
+            kernels::layer_norm(rows.values_mut(), added, weight.values(), bias.values(), self.eps as f32);
+            return rows.into_tensor();
+        }
+        let input = added.into_iter().fold(input, |input, added| input + added);
+        let dtype = input.dtype();
+        layer_norm(input.cast(FloatDType::F32), weight, Some(bias), self.eps).cast(dtype)
     }
 }
 
@@ -41,10 +62,21 @@ impl RmsNorm {
     }
 
     pub(crate) fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        if let Some(mut rows) = Host::of(&input) {
+            drop(input);
+            self.in_place(&mut rows);
+            return rows.into_tensor();
+        }
         let dtype = input.dtype();
         let input = input.cast(FloatDType::F32);
         let scale = (input.clone().square().mean_dim(D - 1) + self.eps).sqrt();
         let normed = (input / scale).cast(dtype);
         normed * self.weight.val().unsqueeze()
+    }
+
+    /// [`RmsNorm::forward`] of as many rows as the numbers make.
+    pub(crate) fn in_place(&self, rows: &mut Host) {
+        let weight: Vec<f32> = self.weight.val().into_data().iter::<f32>().collect();
+        kernels::rms_norm(rows.values_mut(), &weight, self.eps as f32);
     }
 }

@@ -67,6 +67,11 @@ impl TextEmbeddings {
         &mut self.word
     }
 
+    /// Whether the network computes on the CPU's kernels.
+    pub(crate) fn is_on_host(&self) -> bool {
+        self.word.is_on_host()
+    }
+
     /// Where the network computes.
     pub(crate) fn device(&self) -> Device {
         self.word.device()
@@ -120,10 +125,15 @@ impl<F: FeedForward> PostNormBlock<F> {
 
     /// # Shapes
     /// `[batch, seq, width]`, unchanged.
-    pub(crate) fn forward(&self, input: Tensor<3>, rotary: Option<&RotaryTable>, mask: &AttentionMask) -> Tensor<3> {
+    pub(crate) fn forward(
+        &self,
+        input: Tensor<3>,
+        rotary: Option<&RotaryTable>,
+        mask: &AttentionMask<'_>,
+    ) -> Tensor<3> {
         let attended = self.dropout.forward(self.attention.forward(input.clone(), rotary, mask));
-        let middle = self.attention_norm.forward(input + attended);
+        let middle = self.attention_norm.forward_sum(input, attended);
         let fed = self.dropout.forward(self.mlp.forward(middle.clone()));
-        self.mlp_norm.forward(middle + fed)
+        self.mlp_norm.forward_sum(middle, fed)
     }
 }

@@ -1,8 +1,11 @@
 //! Rotary position embeddings in the half-split ("rotate half") pairing.
 
+use std::cell::OnceCell;
 use std::f64::consts::TAU;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
+use care_core::kernels;
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -135,44 +138,90 @@ impl RopeParameters {
     }
 }
 
-/// Cosines and sines of one forward pass, `[1, 1, seq, head_dim]`, in f32.
+/// Cosines and sines of every position and pair of components, `[positions, head_dim / 2]`.
+#[derive(Debug)]
+struct Angles {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Angles {
+    /// Angles `position * frequency(i)` for pair `i` of components `i` and `i + head_dim/2`.
+    fn new(positions: usize, head_dim: usize, rope: &RopeParameters) -> Self {
+        let frequencies = rope.frequencies(head_dim);
+        let table = |function: fn(f64) -> f64| {
+            let row = |position| frequencies.iter().map(move |frequency| function(position as f64 * frequency) as f32);
+            (0..positions).flat_map(row).collect()
+        };
+        Self { half: frequencies.len(), cos: table(f64::cos), sin: table(f64::sin) }
+    }
+}
+
+/// The angles of a network for the longest row it has read so far, shared by its clones.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RotaryAngles(Arc<Mutex<Option<Arc<Angles>>>>);
+
+impl RotaryAngles {
+    /// The angles of one forward pass over rows of `seq` tokens.
+    ///
+    /// Positions count from the start of the row. Where a text starts elsewhere its positions are shifted, which
+    /// attention cannot see, since it reads only their differences.
+    pub(crate) fn table(&self, seq: usize, head_dim: usize, rope: &RopeParameters) -> RotaryTable {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let half = head_dim / 2;
+        let angles = match known.take().filter(|angles| angles.half == half && angles.cos.len() >= seq * half) {
+            Some(angles) => angles,
+            None => Arc::new(Angles::new(seq.next_power_of_two(), head_dim, rope)),
+        };
+        *known = Some(angles.clone());
+        RotaryTable { angles, seq, tensors: OnceCell::new() }
+    }
+}
+
+/// The angles of one forward pass.
 pub(crate) struct RotaryTable {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
+    angles: Arc<Angles>,
+    seq: usize,
+    /// Cosines and sines `[1, 1, seq, head_dim]`, in f32.
+    tensors: OnceCell<[Tensor<4>; 2]>,
 }
 
 impl RotaryTable {
-    /// Angles `position * frequency(i)` for pair `i` of components `i` and `i + head_dim/2`.
-    ///
-    /// Positions count from the start of the row. With left padding a text's positions are shifted
-    /// by the padding, which attention cannot see, since it reads only their differences.
-    pub(crate) fn new(seq: usize, head_dim: usize, rope: &RopeParameters, device: &Device) -> Self {
-        let frequencies = rope.frequencies(head_dim);
-        let table = |function: fn(f64) -> f64| {
-            let values: Vec<f32> = (0..seq)
-                .flat_map(|position| {
-                    let angle = move |frequency: &f64| function(position as f64 * frequency) as f32;
-                    frequencies.iter().map(angle).chain(frequencies.iter().map(angle))
-                })
-                .collect();
-            let data = TensorData::new(values, [1, 1, seq, head_dim]);
-            Tensor::from_data(data, (device, DType::F32))
-        };
-        Self { cos: table(f64::cos), sin: table(f64::sin) }
-    }
-
     /// Rotates queries or keys by their positions.
     ///
     /// # Shapes
     /// `[batch, heads, seq, head_dim]`, unchanged.
     pub(crate) fn rotate(&self, states: Tensor<4>) -> Tensor<4> {
         let dtype = states.dtype();
+        let device = states.device();
+        let half = self.angles.half;
+        let [cos, sin] = self.tensors.get_or_init(|| {
+            [&self.angles.cos, &self.angles.sin].map(|values| {
+                let twice = |row: &[f32]| [row, row].concat();
+                let values: Vec<f32> = values.chunks_exact(half).take(self.seq).flat_map(twice).collect();
+                let data = TensorData::new(values, [1, 1, self.seq, 2 * half]);
+                Tensor::from_data(data, (&device, DType::F32))
+            })
+        });
         let states = states.cast(FloatDType::F32);
-        let half = states.dims()[3] / 2;
         let first = states.clone().narrow(3, 0, half);
         let second = states.clone().narrow(3, half, half);
         let turned = Tensor::cat(vec![second.neg(), first], 3);
-        (states * self.cos.clone() + turned * self.sin.clone()).cast(dtype)
+        (states * cos.clone() + turned * sin.clone()).cast(dtype)
+    }
+
+    /// Rotates the heads of rows of `seq` tokens.
+    ///
+    /// # Shapes
+    /// `[rows, seq, heads, head_dim]`.
+    pub(crate) fn rotate_in_place(&self, states: &mut [f32], heads: usize) {
+        let count = self.seq * self.angles.half;
+        let (cos, sin) = (&self.angles.cos[..count], &self.angles.sin[..count]);
+        let width = 2 * self.angles.half * heads;
+        for row in states.chunks_exact_mut(self.seq * width) {
+            kernels::rotate(row, width, cos, sin);
+        }
     }
 }
 

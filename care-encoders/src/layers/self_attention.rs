@@ -2,7 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::layers::Linear;
+use care_core::kernels::{self, AttentionHeads};
+use care_core::layers::{Host, Linear};
 
 use super::{AttentionMask, RmsNorm, RotaryTable, attend, split_heads};
 
@@ -19,6 +20,8 @@ pub(crate) struct SelfAttention {
     heads: usize,
     #[module(skip)]
     kv_heads: usize,
+    #[module(skip)]
+    head_dim: usize,
 }
 
 /// The sizes of a [`SelfAttention`].
@@ -58,6 +61,7 @@ impl SelfAttention {
             key_norm: None,
             heads,
             kv_heads,
+            head_dim,
         }
     }
 
@@ -76,15 +80,55 @@ impl SelfAttention {
     }
 
     /// # Shapes
-    /// `[batch, seq, width]`, unchanged.
-    pub(crate) fn forward(&self, input: Tensor<3>, rotary: Option<&RotaryTable>, mask: &AttentionMask) -> Tensor<3> {
-        let place = |states: Tensor<4>, norm: &Option<RmsNorm>| {
-            let states = norm.iter().fold(states, |states, norm| norm.forward(states));
-            rotary.into_iter().fold(states, |states, rotary| rotary.rotate(states))
+    /// `[rows, seq, width]`, unchanged.
+    pub(crate) fn forward(
+        &self,
+        input: Tensor<3>,
+        rotary: Option<&RotaryTable>,
+        mask: &AttentionMask<'_>,
+    ) -> Tensor<3> {
+        let [query, key, value] =
+            Linear::forward_all([(&self.query, None), (&self.key, None), (&self.value, None)], input);
+        let attended = match (Host::of(&query), Host::of(&key), Host::of(&value)) {
+            (Some(on_host), Some(key), Some(value)) => {
+                let shape = query.dims();
+                drop(query);
+                Host::tensor(self.attend_on_host(on_host, key, value, rotary, mask), shape)
+            }
+            _ => {
+                let place = |states: Tensor<3>, heads: usize, norm: &Option<RmsNorm>| {
+                    let states = norm.iter().fold(split_heads(states, heads), |states, norm| norm.forward(states));
+                    rotary.into_iter().fold(states, |states, rotary| rotary.rotate(states))
+                };
+                let query = place(query, self.heads, &self.query_norm);
+                let key = place(key, self.kv_heads, &self.key_norm);
+                attend(query, key, split_heads(value, self.kv_heads), mask)
+            }
         };
-        let query = place(split_heads(self.query.forward(input.clone()), self.heads), &self.query_norm);
-        let key = place(split_heads(self.key.forward(input.clone()), self.kv_heads), &self.key_norm);
-        let value = split_heads(self.value.forward(input), self.kv_heads);
-        self.output.forward(attend(query, key, value, mask))
+        self.output.forward(attended)
+    }
+
+    /// The same on the CPU's kernels, without splitting heads apart.
+    fn attend_on_host(
+        &self,
+        mut query: Host,
+        mut key: Host,
+        value: Host,
+        rotary: Option<&RotaryTable>,
+        mask: &AttentionMask<'_>,
+    ) -> Vec<f32> {
+        for (states, norm, heads) in
+            [(&mut query, &self.query_norm, self.heads), (&mut key, &self.key_norm, self.kv_heads)]
+        {
+            norm.iter().for_each(|norm| norm.in_place(states));
+            rotary.into_iter().for_each(|rotary| rotary.rotate_in_place(states.values_mut(), heads));
+        }
+        let shape = AttentionHeads {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            causal: mask.is_causal(),
+        };
+        kernels::attend(query.values(), key.values(), value.values(), mask.spans(), shape)
     }
 }

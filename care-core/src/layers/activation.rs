@@ -21,7 +21,8 @@ pub enum Activation {
 }
 
 impl Activation {
-    pub(crate) fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
+    /// Applies the function to every component.
+    pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
         match self {
             Activation::Gelu => activation::gelu(input),
             Activation::GeluTanh => activation::gelu_approximate(input),

@@ -1,0 +1,25 @@
+//! What the CPU computes in inference, over plain slices: matrix products with weights that are laid out once, attention
+//! of texts that stand one after another, norms, rotations.
+//!
+//! Every function is written once and compiled for each [`InstructionSet`]; which of them runs is decided when the
+//! process starts. Work is divided among the threads of rayon's global pool, and none of it where it is too small for
+//! that. Nothing here knows burn: [`crate::layers`] does, and calls these functions where a tensor is on the CPU and no
+//! gradient is wanted.
+
+mod attention;
+mod instructions;
+mod int8;
+mod math;
+mod matmul;
+mod multiply;
+mod pointwise;
+
+pub use attention::{AttentionHeads, attend};
+pub use instructions::InstructionSet;
+pub use int8::Int8Matrix;
+pub use matmul::F32Matrix;
+pub use multiply::{Product, multiply};
+pub use pointwise::{activate, gate, layer_norm, rms_norm, rotate};
+
+#[cfg(test)]
+mod testing;
