@@ -38,7 +38,7 @@ pub(crate) struct ModelArgs {
     /// cpu, wgpu or cuda:0
     #[arg(long, default_value = "cpu")]
     device: Device,
-    /// Number format of weights and activations: f32, bf16 or f16; by default bf16 on CUDA, else f32
+    /// Number format of weights and activations: f32, bf16, f16 or, on the CPU, int8; by default bf16 on CUDA, else f32
     #[arg(long)]
     precision: Option<Precision>,
     /// Take f16 for a decoder of more than a billion weights, where it may overflow
@@ -87,9 +87,13 @@ impl ModelArgs {
 
     /// The device, opened.
     pub(crate) fn device(&self) -> Result<burn::tensor::Device> {
+        self.device_for(self.precision())
+    }
+
+    fn device_for(&self, precision: Precision) -> Result<burn::tensor::Device> {
         let device = self.device.open()?;
-        if !device.supports_dtype(self.precision().dtype()) {
-            bail!("device `{}` does not compute in {}", self.device, self.precision().as_str());
+        if !device.supports_dtype(precision.dtype()) {
+            bail!("device `{}` does not compute in {}", self.device, precision.as_str());
         }
         Ok(device)
     }
@@ -139,29 +143,37 @@ pub(crate) struct PairArgs {
     /// Layers of the document tower that are kept
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     document_layers: Option<Vec<usize>>,
+    /// Number format of the query tower, such as int8 where documents stay in f32; by default that of --precision
+    #[arg(long, value_name = "PRECISION")]
+    query_precision: Option<Precision>,
 }
 
 impl PairArgs {
     /// How the query tower and the document tower read texts.
     pub(crate) fn options(&self) -> [EncoderOptions; 2] {
-        [
-            self.model.options(
-                self.query_instruction.as_ref(),
-                self.query_adapter.as_ref(),
-                self.query_layers.as_ref(),
-            ),
-            self.model.options(
-                self.document_instruction.as_ref(),
-                self.document_adapter.as_ref(),
-                self.document_layers.as_ref(),
-            ),
-        ]
+        let query = self.model.options(
+            self.query_instruction.as_ref(),
+            self.query_adapter.as_ref(),
+            self.query_layers.as_ref(),
+        );
+        let document = self.model.options(
+            self.document_instruction.as_ref(),
+            self.document_adapter.as_ref(),
+            self.document_layers.as_ref(),
+        );
+        [EncoderOptions { precision: Some(self.query_precision()), ..query }, document]
+    }
+
+    /// The number format of the query tower.
+    pub(crate) fn query_precision(&self) -> Precision {
+        self.query_precision.unwrap_or(self.model.precision())
     }
 
     /// Loads both towers; says where they came from.
     pub(crate) fn open(&self) -> Result<(AsymmetricEncoder, Value)> {
         let [query, document] = self.options();
         let located = self.model.locate()?;
+        self.model.device_for(self.query_precision())?;
         let pair = AsymmetricEncoder::open(&located.folder, &query, &document, &self.model.device()?)?;
         Ok((pair.with_token_budget(self.model.batch_tokens)?, located.source))
     }

@@ -36,11 +36,12 @@ impl Device {
     /// The burn device.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] when this build lacks the backend's feature.
+    /// [`ErrorKind::Device`] when this build lacks the backend's feature; for the CPU also when the environment
+    /// variable `CARE_CPU` names no [instruction set](crate::kernels::InstructionSet) that the processor has.
     pub fn open(self) -> Result<burn::tensor::Device> {
         match self {
             #[cfg(feature = "cpu")]
-            Device::Cpu => Ok(burn::tensor::Device::flex()),
+            Device::Cpu => crate::kernels::InstructionSet::chosen().map(|_| burn::tensor::Device::flex()),
             #[cfg(feature = "wgpu")]
             Device::Wgpu => Ok(burn::tensor::Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
             #[cfg(feature = "cuda")]
@@ -138,10 +139,13 @@ pub enum Precision {
     Bf16,
     /// IEEE half precision: may overflow in large decoders.
     F16,
+    /// Linear weights in whole numbers of one byte, for inference on the CPU; everything else in f32.
+    /// See [`Int8Matrix`](crate::kernels::Int8Matrix).
+    Int8,
 }
 
 impl Precision {
-    /// The format of a network's weights, by the first of them; f32 without one.
+    /// The format of a network's weights, by the first of them, which is never in int8; f32 without one.
     pub fn of(network: &impl Module) -> Self {
         struct First(Option<DType>);
         impl ModuleVisitor for First {
@@ -160,21 +164,22 @@ impl Precision {
         }
     }
 
-    /// burn's name for it.
+    /// burn's name for it, that of the activations.
     pub fn dtype(self) -> FloatDType {
         match self {
-            Precision::F32 => FloatDType::F32,
+            Precision::F32 | Precision::Int8 => FloatDType::F32,
             Precision::Bf16 => FloatDType::BF16,
             Precision::F16 => FloatDType::F16,
         }
     }
 
-    /// The name in files and messages: `f32`, `bf16` or `f16`.
+    /// The name in files and messages: `f32`, `bf16`, `f16` or `int8`.
     pub fn as_str(self) -> &'static str {
         match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
             Precision::F16 => "f16",
+            Precision::Int8 => "int8",
         }
     }
 }
@@ -183,10 +188,10 @@ impl FromStr for Precision {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        [Precision::F32, Precision::Bf16, Precision::F16]
+        [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8]
             .into_iter()
             .find(|precision| precision.as_str() == name)
-            .ok_or_else(|| Error::setting("precision", format!("{name:?}"), "f32, bf16, f16"))
+            .ok_or_else(|| Error::setting("precision", format!("{name:?}"), "f32, bf16, f16, int8"))
     }
 }
 

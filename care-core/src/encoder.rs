@@ -43,6 +43,11 @@ pub trait Encoder: Module + ModuleDisplay + Sync + 'static {
         self
     }
 
+    /// How the weights are laid out, if they are.
+    fn packing(&self) -> Option<Packing> {
+        None
+    }
+
     /// The same weights, laid out for any device and for training. By default they are.
     #[must_use]
     fn unpacked(&self) -> Self {

@@ -1,59 +1,178 @@
-//! How long a forward pass takes on the CPU, beside PyTorch and ONNX Runtime: `inference_peer.py` times the same shapes.
+//! How long texts take on the CPU. `inference_peer.py` runs this beside PyTorch, ONNX Runtime and
+//! sentence-transformers on the same weights, turn by turn, and prints the ratios.
 //!
 //! ```text
-//! cargo bench --workspace --bench inference -- shapes FOLDER
+//! cargo bench --workspace --bench inference -- MODEL shapes
+//! cargo bench --workspace --bench inference -- MODEL queries FILE
+//! cargo bench --workspace --bench inference -- MODEL callers FILE
+//! cargo bench --workspace --bench inference -- MODEL serve
 //! ```
 //!
-//! FOLDER is a Hugging Face folder. Prints one JSON object a line: the median and the fastest of 25 calls, in
-//! milliseconds, from token ids to pooled vectors.
+//! MODEL is a Hugging Face folder, FILE has rows with `text`. `shapes` times forward passes, `queries` single queries
+//! from text to vector and where their time goes, `callers` eight callers of a [`QueryQueue`] beside one with batches of
+//! eight. `serve` reads lines from the standard input, `forward PRECISION ROWS TOKENS COUNT` or `corpus PRECISION FILE
+//! COUNT`, and answers each with a JSON array of milliseconds.
 
-use std::path::PathBuf;
+#![allow(clippy::print_stdout, reason = "a benchmark")]
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use care_core::layers::Packing;
-use care_core::{Device, Network, Query, TokenBatch};
-use care_encoders::{AnyEncoder, EncoderOptions, load_tower};
+use care_core::{
+    Device, Document, Embedder, Pooling, Precision, Query, QueryQueue, QueueOptions, TokenBatch, read_jsonl,
+};
+use care_encoders::{AsymmetricEncoder, EncoderOptions};
+use serde_json::json;
 
-const SHAPES: [(usize, usize); 7] = [(1, 8), (1, 16), (1, 32), (1, 128), (1, 512), (8, 128), (32, 32)];
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-#[allow(clippy::print_stdout, reason = "a benchmark")]
-fn shapes(network: &Network<AnyEncoder>, engine: &str) {
-    for (rows, tokens) in SHAPES {
-        let ids: Vec<Vec<u32>> = (0..rows)
-            .map(|row| (0..tokens).map(|at| 5 + ((row * 7919 + at * 104_729) % 10_000) as u32).collect())
-            .collect();
-        let batch = TokenBatch::pack(&ids);
-        let mut times = Vec::new();
-        for _ in 0..28 {
-            let start = Instant::now();
-            let vectors = network.forward(&batch).into_data();
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-            assert_eq!(vectors.shape().as_slice()[0], rows);
-        }
-        let mut times = times.split_off(3);
-        times.sort_by(f64::total_cmp);
-        println!(
-            "{{\"engine\": \"{engine}\", \"batch\": {rows}, \"tokens\": {tokens}, \"median_ms\": {:.2}, \"min_ms\": {:.2}}}",
-            times[times.len() / 2],
-            times[0]
-        );
-    }
+const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Int8];
+
+fn open(model: &Path, precision: Precision) -> Outcome<AsymmetricEncoder> {
+    let options =
+        EncoderOptions { precision: Some(precision), pooling: Some(Pooling::Mean), ..EncoderOptions::default() };
+    Ok(AsymmetricEncoder::open(model, &options, &options, &Device::Cpu.open()?)?)
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let [what, folder] = words.as_slice() else {
-        return Err("usage: cargo bench --workspace --bench inference -- shapes FOLDER".into());
-    };
-    let device = Device::Cpu.open()?;
-    let tower = load_tower::<Query>(&PathBuf::from(folder), &EncoderOptions::default(), &device)?;
-    let network = tower.network().clone();
-    match what.as_str() {
-        "shapes" => {
-            shapes(&network.clone().packed(Packing::F32), "care-f32");
-            shapes(&network.packed(Packing::Int8), "care-int8");
+/// Milliseconds of a call.
+fn timed<T>(call: impl FnOnce() -> T) -> f64 {
+    let start = Instant::now();
+    std::hint::black_box(call());
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+fn quantile(times: &[f64], part: f64) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
+}
+
+/// Forward passes over texts of one length, from token ids to vectors.
+fn forward(pair: &AsymmetricEncoder, rows: usize, tokens: usize, count: usize) -> Vec<f64> {
+    let id = |row: usize, at: usize| 5 + ((row * 7919 + at * 104_729) % 10_000) as u32;
+    let ids: Vec<Vec<u32>> = (0..rows).map(|row| (0..tokens).map(|at| id(row, at)).collect()).collect();
+    let batch = TokenBatch::pack(&ids);
+    (0..count).map(|_| timed(|| pair.query().network().forward(&batch).into_data())).collect()
+}
+
+fn texts(file: &Path) -> Outcome<Vec<String>> {
+    let rows: Vec<serde_json::Value> = read_jsonl(file)?;
+    Ok(rows.iter().filter_map(|row| row["text"].as_str().map(str::to_owned)).collect())
+}
+
+fn shapes(model: &Path) -> Outcome<()> {
+    for precision in PRECISIONS {
+        let pair = open(model, precision)?;
+        for (rows, tokens) in [(1, 8), (1, 16), (1, 32), (1, 128), (1, 512), (8, 128), (32, 32)] {
+            let times = forward(&pair, rows, tokens, 28).split_off(3);
+            let (median, least) = (quantile(&times, 0.5), quantile(&times, 0.0));
+            let precision = precision.as_str();
+            println!(
+                "{}",
+                json!({ "precision": precision, "rows": rows, "tokens": tokens, "median_ms": median, "min_ms": least })
+            );
         }
-        other => return Err(format!("unknown: {other}").into()),
     }
     Ok(())
+}
+
+/// Single queries, and what of their time is tokenizing.
+fn queries(model: &Path, file: &Path) -> Outcome<()> {
+    let texts: Vec<Query> = texts(file)?.into_iter().take(500).map(Query::from).collect();
+    for precision in PRECISIONS {
+        let mut pair = None;
+        let load = timed(|| pair = Some(open(model, precision)));
+        let Some(pair) = pair.transpose()? else { continue };
+        let all: Vec<f64> = texts.iter().map(|text| timed(|| pair.embed_queries(std::slice::from_ref(text)))).collect();
+        let tokenizing: Vec<f64> =
+            texts.iter().map(|text| timed(|| pair.query().tokenize(std::slice::from_ref(text)))).collect();
+        println!(
+            "{}",
+            json!({
+                "precision": precision.as_str(), "load_ms": load, "first_ms": all[0], "median_ms": quantile(&all, 0.5),
+                "p99_ms": quantile(&all, 0.99), "tokenize_median_ms": quantile(&tokenizing, 0.5),
+            })
+        );
+    }
+    Ok(())
+}
+
+fn callers(model: &Path, file: &Path) -> Outcome<()> {
+    const CALLERS: usize = 8;
+    let texts: Vec<Query> = texts(file)?.into_iter().cycle().take(1000).map(Query::from).collect();
+    for precision in PRECISIONS {
+        let queue = QueryQueue::new(open(model, precision)?, QueueOptions::default())?;
+        for _round in 0..2 {
+            let start = Instant::now();
+            for batch in texts.chunks(CALLERS) {
+                queue.embedder().embed_queries(batch)?;
+            }
+            let one = texts.len() as f64 / start.elapsed().as_secs_f64();
+            let next = AtomicUsize::new(0);
+            let start = Instant::now();
+            let times: Vec<f64> = std::thread::scope(|scope| {
+                let caller = || {
+                    let mut times = Vec::new();
+                    while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        times.push(timed(|| queue.embed_queries(std::slice::from_ref(text))));
+                    }
+                    times
+                };
+                let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
+                callers.into_iter().flat_map(|caller| caller.join().unwrap_or_default()).collect()
+            });
+            let many = texts.len() as f64 / start.elapsed().as_secs_f64();
+            println!(
+                "{}",
+                json!({
+                    "precision": precision.as_str(), "one_caller_queries_per_s": one,
+                    "eight_callers_queries_per_s": many, "ratio": many / one, "answered": times.len(),
+                    "p50_ms": quantile(&times, 0.5), "p99_ms": quantile(&times, 0.99),
+                })
+            );
+        }
+    }
+    Ok(())
+}
+
+fn serve(model: &Path) -> Outcome<()> {
+    let pairs = [open(model, Precision::F32)?, open(model, Precision::Int8)?];
+    let pair = |precision: &str| {
+        let known = PRECISIONS.iter().zip(&pairs).find(|(known, _)| known.as_str() == precision);
+        known.map(|(_, pair)| pair).ok_or_else(|| format!("no precision {precision}"))
+    };
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let times = match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["forward", precision, rows, tokens, count] => {
+                forward(pair(precision)?, rows.parse()?, tokens.parse()?, count.parse()?)
+            }
+            ["corpus", precision, file, count] => {
+                let documents: Vec<Document> =
+                    texts(Path::new(file))?.into_iter().take(count.parse()?).map(Document::from).collect();
+                vec![timed(|| pair(precision).map(|pair| pair.embed_documents(&documents)))]
+            }
+            _ => return Err(format!("unknown: {line}").into()),
+        };
+        println!("{}", json!(times));
+    }
+    Ok(())
+}
+
+fn main() -> Outcome<()> {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (model, file) = (PathBuf::from(words.first().copied().unwrap_or_default()), words.get(2).map(Path::new));
+    match (words.get(1).copied(), file) {
+        (Some("shapes"), None) => shapes(&model),
+        (Some("queries"), Some(file)) => queries(&model, file),
+        (Some("callers"), Some(file)) => callers(&model, file),
+        (Some("serve"), None) => serve(&model),
+        _ => {
+            Err("usage: cargo bench --workspace --bench inference -- MODEL shapes|queries FILE|callers FILE|serve"
+                .into())
+        }
+    }
 }

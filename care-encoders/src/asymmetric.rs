@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use care_core::layers::Packing;
-use care_core::{Document, DocumentTower, Embedder, Embeddings, Encoder, Error, ErrorKind, Query, QueryTower, Result};
+use care_core::{Document, DocumentTower, Embedder, Embeddings, Error, ErrorKind, Query, QueryTower, Result};
 use serde_json::Value;
 
 use crate::AnyEncoder;
@@ -59,10 +58,10 @@ impl AsymmetricEncoder {
     /// As [`load_tower`](crate::load_tower), and when the vectors differ in width.
     pub fn open(folder: &Path, query: &EncoderOptions, document: &EncoderOptions, device: &Device) -> Result<Self> {
         let recipes = read_layout(folder)?;
-        let query_encoder = recipes.query.load_encoder(query, device)?.packed(Packing::F32);
+        let query_encoder = recipes.query.load_encoder(query, device)?;
         let document_encoder = match recipes.query.shares_encoder(query, &recipes.document, document) {
             true => query_encoder.clone(),
-            false => recipes.document.load_encoder(document, device)?.packed(Packing::F32),
+            false => recipes.document.load_encoder(document, device)?,
         };
         let pair = Self::new(
             recipes.query.tower(query_encoder, query, device)?,
@@ -96,10 +95,10 @@ impl AsymmetricEncoder {
     /// left out.
     ///
     /// # Errors
-    /// When a file cannot be written, or the folder holds something else.
+    /// When a file cannot be written, the folder holds something else, or a tower is in int8, which has lost what its
+    /// weights were.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let (query, document) = self.clone().into_towers();
-        save_pair(folder, &query, &document, &self.provenance, &self.card)
+        save_pair(folder, &self.query, &self.document, &self.provenance, &self.card)
     }
 
     /// The same towers with at most this many tokens in a forward pass.

@@ -2,8 +2,8 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use care_core::layers::ParameterPath;
-use care_core::{Result, Text, Tower};
+use care_core::layers::{Packing, ParameterPath};
+use care_core::{Encoder, Result, Text, Tower};
 use sha2::{Digest, Sha256};
 
 use crate::AnyEncoder;
@@ -36,8 +36,12 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
         }
     }
     let network = tower.network().unpacked();
+    let rounds = tower.network().encoder().packing() == Some(Packing::Int8);
     let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default() };
     update(&mut weights.digest, "care-tower-1");
+    if rounds {
+        update(&mut weights.digest, "int8");
+    }
     update(&mut weights.digest, &network.encoder().config().to_json().to_string());
     update(&mut weights.digest, &format!("{:?}", network.head()));
     update(&mut weights.digest, &tower.tokenizer().max_length().to_string());

@@ -328,6 +328,10 @@ impl Encoder for AnyEncoder {
         }
     }
 
+    fn packing(&self) -> Option<Packing> {
+        with_network!(self, model => model.packing())
+    }
+
     fn unpacked(&self) -> Self {
         match self {
             AnyEncoder::Bert(model) => AnyEncoder::Bert(model.unpacked()),

@@ -5,6 +5,8 @@
 
 mod common;
 
+use care_core::kernels::InstructionSet;
+use care_core::layers::Packing;
 use care_core::{Device, Document, HeadConfig, Network, PaddingSide, Pooling, Precision, TokenBatch};
 use care_encoders::{AnyEncoder, EncoderOptions, load_encoder, load_tower};
 use common::{cosine, difference, fixture, rows};
@@ -34,7 +36,11 @@ fn tolerance(device: Device) -> f32 {
 }
 
 fn forward(network: &Network<AnyEncoder>, texts: &[Vec<u32>], pad: u32, side: PaddingSide) -> Vec<Vec<f32>> {
-    let data = network.forward(&TokenBatch::pad(texts, pad, side)).into_data();
+    forward_batch(network, &TokenBatch::pad(texts, pad, side))
+}
+
+fn forward_batch(network: &Network<AnyEncoder>, batch: &TokenBatch) -> Vec<Vec<f32>> {
+    let data = network.forward(batch).into_data();
     data.as_slice::<f32>().unwrap().chunks(network.embedding_dim()).map(<[f32]>::to_vec).collect()
 }
 
@@ -61,6 +67,15 @@ fn check(name: &str, pad: u32) {
                     assert!(off <= tolerance(device), "{name} {device} {case} {key}{suffix} unpadded: {off}");
                     if normalize {
                         unpadded = unpadded.max(off);
+                    }
+                    let packed = network.clone().packed(Packing::F32);
+                    for (what, network) in [("plain", &network), ("packed", &packed)] {
+                        let in_a_row = forward_batch(network, &TokenBatch::pack(&texts));
+                        let off = difference(&in_a_row, &alone);
+                        assert!(
+                            off <= tolerance(device),
+                            "{name} {device} {case} {key}{suffix} {what}, in a row: {off}"
+                        );
                     }
                     for (padding, side) in [("right", PaddingSide::Right), ("left", PaddingSide::Left)] {
                         let together = forward(&network, &texts, pad, side);
@@ -130,6 +145,36 @@ equals_transformers! {
     llama_with_biases_and_its_own_scaling: "llama_bias", 0;
 }
 
+/// The tests above once more on each instruction set that the processor has, in a process of their own.
+#[test]
+fn parity_holds_on_every_instruction_set() {
+    for set in InstructionSet::available() {
+        let tests = std::process::Command::new(std::env::current_exe().unwrap())
+            .env("CARE_CPU", set.name())
+            .args(["--skip", "every_instruction_set", "--skip", "no_instruction_set"])
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&tests.stdout);
+        assert!(tests.status.success() && output.contains("qwen3_in_shards"), "{set:?}: {output}");
+    }
+}
+
+#[test]
+fn an_instruction_set_that_is_no_instruction_set_is_refused() {
+    if let Some(name) = std::env::var_os("CARE_CPU") {
+        let error = Device::Cpu.open().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("`CARE_CPU` is {name:?}, allowed: on this processor portable")), "{error}");
+        return;
+    }
+    let tests = std::process::Command::new(std::env::current_exe().unwrap())
+        .env("CARE_CPU", "mmx")
+        .arg("no_instruction_set")
+        .output()
+        .unwrap();
+    let output = String::from_utf8_lossy(&tests.stdout);
+    assert!(tests.status.success() && output.contains("1 passed"), "{output}");
+}
+
 #[test]
 fn texts_get_the_same_ids_and_vectors_through_the_tower() {
     let device = common::cpu();
@@ -160,7 +205,16 @@ fn texts_get_the_same_ids_and_vectors_through_the_tower() {
             let progress = last.unwrap();
             assert_eq!(progress.texts, texts.len());
             assert_eq!(progress.tokens, ids(&golden["text"]).iter().map(Vec::len).sum::<usize>());
-            // One text a batch needs no padding; all in one batch are as long as the longest.
+            // Texts stand in a row without padding where the CPU's kernels compute.
+            assert_eq!(progress.padding, 0, "{name}");
+        }
+        // Elsewhere one text a batch needs no padding; all in one batch are as long as the longest.
+        let options = EncoderOptions { precision: Some(Precision::Bf16), ..options };
+        let tower = load_tower::<Document>(&fixture(name), &options, &device).unwrap();
+        for budget in [1, 60, 4096] {
+            let mut last = None;
+            tower.embed_with_progress(&texts, budget, &mut |progress| last = Some(*progress)).unwrap();
+            let progress = last.unwrap();
             let lengths: Vec<usize> = ids(&golden["text"]).iter().map(Vec::len).collect();
             let whole = lengths.len() * lengths.iter().max().unwrap();
             match budget {

@@ -7,6 +7,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
+use care_core::layers::Packing;
 use care_core::{
     Document, Embedder, HeadConfig, Instruction, Network, Pooling, Precision, ProjectionActivation, ProjectionConfig,
     Query, Text, Tokenizer, Tower, TruncationOrder,
@@ -30,7 +31,7 @@ fn options(pooling: Pooling) -> EncoderOptions {
 fn tower<T: Text>(name: &str, head: HeadConfig, instruction: &str) -> Tower<T, AnyEncoder> {
     let encoder = load_encoder(&fixture(name), &EncoderOptions::default(), &cpu()).unwrap();
     let pad = if name == "bert" { 0 } else { 317 };
-    let network = network_with_head(encoder, head, 7, &cpu()).unwrap();
+    let network = network_with_head(encoder, head, 7, &cpu()).unwrap().packed(Packing::F32);
     let tokenizer = Tokenizer::from_file(&fixture(name).join("tokenizer.json"), pad, 32).unwrap();
     Tower::new(tokenizer, network, Instruction::new(instruction).unwrap()).unwrap()
 }

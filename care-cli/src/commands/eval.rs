@@ -99,6 +99,7 @@ impl Tested {
             "model": source["model"],
             "commit": source["commit"],
             "precision": args.pair.model.precision(),
+            "query_precision": args.pair.query_precision(),
             "index": if args.half_index { "f16" } else { "f32" },
             "burn": BURN,
             "query": tower_settings(pair.query())?,

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
 use super::math;
-use super::matmul::{ACROSS, dot, interleave, store, tile_rows, tiles, with_rows};
+use super::matmul::{ACROSS, MOST_ROWS, dot, interleave, store, tile_rows, tiles, with_rows};
 
 /// How hidden states are divided into heads.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +115,7 @@ impl WithKernel for Piece<'_> {
             let group = heads / kv_heads;
             for head in kv_head * group..(kv_head + 1) * group {
                 for rows in tiles(self.rows.clone(), most) {
-                    with_rows!(rows.len(), R => self.tile::<S, R>(simd, head, rows.start, keys, &mut scratch));
+                    self.tile(simd, head, rows, keys, &mut scratch);
                 }
             }
         }
@@ -140,35 +140,31 @@ impl Piece<'_> {
         }
     }
 
-    /// One head of `R` rows.
+    /// One head of the rows of a tile.
     #[inline(always)]
-    fn tile<S: Kernel, const R: usize>(
-        &mut self,
-        simd: S,
-        head: usize,
-        first: usize,
-        keys: usize,
-        scratch: &mut Scratch,
-    ) {
+    fn tile<S: Kernel>(&mut self, simd: S, head: usize, rows: Range<usize>, keys: usize, scratch: &mut Scratch) {
         let AttentionHeads { heads, head_dim, causal, .. } = self.states.shape;
-        let (panel, width) = (ACROSS * S::F32_LANES, heads * head_dim);
+        let (panel, width, count) = (ACROSS * S::F32_LANES, heads * head_dim, rows.len());
         let Scratch { keys: key_panels, values, queries, scores, weights } = scratch;
-        // Keys that the last of the rows sees, and those that a row does.
-        let seen = if causal { first + R - self.text.start } else { keys };
-        let seen_by = |row: usize| if causal { seen - (R - 1) + row } else { seen };
+        // Keys that the last of the rows sees.
+        let seen = if causal { rows.end - self.text.start } else { keys };
         let stride = seen.next_multiple_of(panel);
 
-        let queries = &mut queries[..R * head_dim];
-        let from = &self.states.query[first * width + head * head_dim..];
-        interleave::<R>(from, width, queries, 1.0 / (head_dim as f32).sqrt());
+        let queries = &mut queries[..count * head_dim];
+        let from = &self.states.query[rows.start * width + head * head_dim..];
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        with_rows!(count, tile_rows::<S>(), R => interleave::<R>(from, width, queries, scale));
         for (place, keys) in key_panels.chunks_exact(head_dim * panel).take(stride / panel).enumerate() {
-            for (row, sums) in dot::<S, R>(simd, queries, keys).into_iter().enumerate() {
-                store(simd, sums, &mut scores[row * stride + place * panel..][..panel]);
-            }
+            with_rows!(count, tile_rows::<S>(), R => {
+                for (row, sums) in dot::<S, R>(simd, queries, keys).into_iter().enumerate() {
+                    store(simd, sums, &mut scores[row * stride + place * panel..][..panel]);
+                }
+            });
         }
-        let mut scales = [0.0; R];
-        for (row, scale) in scales.iter_mut().enumerate() {
-            let (visible, hidden) = scores[row * stride..][..seen].split_at_mut(seen_by(row));
+        let mut scales = [0.0; MOST_ROWS];
+        for (row, scale) in scales.iter_mut().enumerate().take(count) {
+            let visible = if causal { seen - (count - 1) + row } else { seen };
+            let (visible, hidden) = scores[row * stride..][..seen].split_at_mut(visible);
             let largest = math::max(visible);
             for score in visible.iter_mut() {
                 *score = math::exp(*score - largest);
@@ -176,15 +172,17 @@ impl Piece<'_> {
             *scale = 1.0 / math::sum(visible, |weight| weight);
             hidden.fill(0.0);
         }
-        let weights = &mut weights[..R * seen];
-        interleave::<R>(scores, stride, weights, 1.0);
-        let base = (first - self.rows.start) * width + head * head_dim;
+        let weights = &mut weights[..count * seen];
+        with_rows!(count, tile_rows::<S>(), R => interleave::<R>(scores, stride, weights, 1.0));
+        let base = (rows.start - self.rows.start) * width + head * head_dim;
         for (place, values) in values.chunks_exact(keys * panel).enumerate() {
-            for (row, (sums, scale)) in dot::<S, R>(simd, weights, values).into_iter().zip(scales).enumerate() {
-                let scaled = sums.map(|sums| simd.mul_f32s(sums, simd.splat_f32s(scale)));
-                let columns = (head_dim - place * panel).min(panel);
-                store(simd, scaled, &mut self.out[base + row * width + place * panel..][..columns]);
-            }
+            let columns = (head_dim - place * panel).min(panel);
+            with_rows!(count, tile_rows::<S>(), R => {
+                for (row, sums) in dot::<S, R>(simd, weights, values).into_iter().enumerate() {
+                    let scaled = sums.map(|sums| simd.mul_f32s(sums, simd.splat_f32s(scales[row])));
+                    store(simd, scaled, &mut self.out[base + row * width + place * panel..][..columns]);
+                }
+            });
         }
     }
 }

@@ -8,7 +8,7 @@ use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
 use super::math;
 use super::matmul::{ACROSS, tiles, with_rows};
-use super::multiply::{Epilogue, PackedWeight};
+use super::multiply::{Epilogue, PackedWeight, panel_of};
 
 /// The largest weight. Two products of an input, at most 255, with such a weight fit into 16 bits with a sign, which is
 /// what x86 adds them in.
@@ -50,6 +50,7 @@ impl Int8Matrix {
     pub(super) fn for_set(set: InstructionSet, weight: &[f32], inputs: usize, outputs: usize) -> Self {
         assert_eq!(weight.len(), inputs * outputs, "a weight of {inputs} x {outputs}");
         let width = ACROSS * set.lanes();
+        assert!(width <= WIDEST, "panels of {width} columns");
         let filled = outputs.next_multiple_of(width);
         let mut scales = vec![0.0f32; filled];
         for row in weight.chunks_exact(outputs) {
@@ -127,8 +128,12 @@ impl PackedWeight for Int8Matrix {
 
 /// Rows of a tile, so that its accumulators fit into registers beside what the products pass through.
 const fn tile_rows<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 { 8 } else { 4 }
+    if S::REGISTER_COUNT >= 32 { MOST_ROWS } else { 4 }
 }
+
+/// Rows of the largest tile, and columns of the widest panel.
+const MOST_ROWS: usize = 8;
+const WIDEST: usize = 32;
 
 struct Pack<'a> {
     input: &'a [f32],
@@ -152,10 +157,9 @@ impl WithKernel for Pack<'_> {
         for tile in tiles(0..rows, tile_rows::<S>()) {
             let from = &rounded[tile.start * quads * QUAD..tile.end * quads * QUAD];
             let into = &mut values[tile.start * quads..tile.end * quads];
-            with_rows!(tile.len(), R => {
-                let rows: [&[[u8; QUAD]]; R] = std::array::from_fn(|row| {
-                    &from[row * quads * QUAD..][..quads * QUAD].as_chunks::<QUAD>().0[..quads]
-                });
+            with_rows!(tile.len(), tile_rows::<S>(), R => {
+                let quads_of = |row: usize| &from.as_chunks::<QUAD>().0[row * quads..][..quads];
+                let rows: [&[[u8; QUAD]]; R] = std::array::from_fn(quads_of);
                 for (at, into) in into.as_chunks_mut::<R>().0.iter_mut().enumerate() {
                     for (into, row) in into.iter_mut().zip(rows) {
                         *into = u32::from_le_bytes(row[at]);
@@ -213,19 +217,21 @@ impl WithKernel for Multiply<'_, '_> {
             for tile in tiles(0..rows.steps.len(), tile_rows::<S>()) {
                 let values = &rows.values[tile.start * quads..tile.end * quads];
                 let (steps, out) = (&rows.steps[tile.clone()], &mut out[tile.clone()]);
-                with_rows!(tile.len(), R => {
-                    let products = dot::<S, R>(simd, values, weights);
-                    for ((products, steps), row) in products.iter().zip(steps).zip(out) {
-                        let into = &mut row[place * width..];
-                        let columns = into.len().min(width);
-                        let into = &mut into[..columns];
-                        let products: &[i32] = pulp::bytemuck::cast_slice(products);
+                let mut products = [0; MOST_ROWS * WIDEST];
+                with_rows!(tile.len(), tile_rows::<S>(), R => {
+                    let rows = products.chunks_exact_mut(width);
+                    for (sums, into) in dot::<S, R>(simd, values, weights).into_iter().zip(rows) {
+                        S::as_mut_simd_i32s(into).0.copy_from_slice(&sums);
+                    }
+                });
+                for ((products, steps), row) in products.chunks_exact(width).zip(steps).zip(out) {
+                    panel_of(row, place * width, width, |into| {
                         for (((into, &x), &sum), &scale) in into.iter_mut().zip(products).zip(sums).zip(scales) {
                             *into = (x - steps.zero * sum) as f32 * (steps.scale * scale);
                         }
                         epilogue.finish(place * width, into);
-                    }
-                });
+                    });
+                }
             }
         }
     }

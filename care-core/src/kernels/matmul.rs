@@ -6,16 +6,17 @@ use pulp::Simd;
 
 use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
-use super::multiply::{Epilogue, PackedWeight};
+use super::multiply::{Epilogue, PackedWeight, panel_of};
 
-/// The body for a number of rows that is known when it is compiled: accumulators stay in registers.
+/// The body for a number of rows that is known when it is compiled, so that accumulators stay in registers.
 macro_rules! with_rows {
-    ($rows:expr, $R:ident => $body:expr) => {
-        with_rows!(@ $rows, $R, $body, 1 2 3 4 5 6 7 8 9 10 11 12)
+    ($rows:expr, $most:expr, $R:ident => $body:expr) => {
+        with_rows!(@ $rows, $most, $R, $body, 1 2 3 4 5 6 7 8 9 10 11 12)
     };
-    (@ $rows:expr, $R:ident, $body:expr, $($n:literal)*) => {
+    (@ $rows:expr, $most:expr, $R:ident, $body:expr, $($n:literal)*) => {
         match $rows {
-            $($n => { const $R: usize = $n; $body })*
+            // No code is made for tiles that a set does not have.
+            $($n => if $n <= $most { const $R: usize = $n; $body } else { unreachable!("a tile of {} rows", $n) },)*
             rows => unreachable!("a tile of {rows} rows"),
         }
     };
@@ -25,9 +26,12 @@ pub(super) use with_rows;
 /// Vectors of accumulators in a row of a tile.
 pub(super) const ACROSS: usize = 2;
 
+/// Rows of the largest tile.
+pub(super) const MOST_ROWS: usize = 12;
+
 /// Rows of a tile, so that its accumulators, a row of the weight and a broadcast value fit into registers.
 pub(super) const fn tile_rows<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 { 12 } else { 6 }
+    if S::REGISTER_COUNT >= 32 { MOST_ROWS } else { 6 }
 }
 
 /// Divides rows into tiles of nearly the same height.
@@ -141,7 +145,8 @@ impl WithKernel for Pack<'_> {
         let mut values = vec![0.0; input.len()];
         for tile in tiles(0..rows, tile_rows::<S>()) {
             let range = tile.start * inputs..tile.end * inputs;
-            with_rows!(tile.len(), R => interleave::<R>(&input[range.clone()], inputs, &mut values[range], 1.0));
+            let (from, into) = (&input[range.clone()], &mut values[range]);
+            with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<R>(from, inputs, into, 1.0));
         }
         F32Rows { rows, values }
     }
@@ -206,16 +211,14 @@ impl WithKernel for Multiply<'_, '_> {
             for tile in tiles(0..rows.rows, tile_rows::<S>()) {
                 let values = &rows.values[tile.start * inputs..tile.end * inputs];
                 let out = &mut out[tile.clone()];
-                with_rows!(tile.len(), R => {
-                    let sums = dot::<S, R>(simd, values, weights);
-                    for (sums, row) in sums.into_iter().zip(out) {
-                        let into = &mut row[panel * width..];
-                        let columns = into.len().min(width);
-                        let into = &mut into[..columns];
-                        store(simd, sums, into);
-                        epilogue.finish(panel * width, into);
+                with_rows!(tile.len(), tile_rows::<S>(), R => {
+                    for (sums, row) in dot::<S, R>(simd, values, weights).into_iter().zip(out.iter_mut()) {
+                        panel_of(row, panel * width, width, |columns| store(simd, sums, columns));
                     }
                 });
+                for row in out {
+                    panel_of(row, panel * width, width, |columns| epilogue.finish(panel * width, columns));
+                }
             }
         }
     }

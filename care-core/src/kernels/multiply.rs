@@ -44,13 +44,25 @@ impl<'a> Epilogue<'a> {
     #[inline(always)]
     pub(super) fn finish(&self, first: usize, values: &mut [f32]) {
         if let Some(bias) = self.bias {
-            for (value, bias) in values.iter_mut().zip(&bias[first..]) {
+            let bias = &bias[first..first + values.len()];
+            for (value, bias) in values.iter_mut().zip(bias) {
                 *value += bias;
             }
         }
         if let Some(activation) = self.activation {
             super::math::apply(activation, values);
         }
+    }
+}
+
+/// Hands on the columns of a panel, or those of them that a row has. A whole panel is of a size that the compiler knows,
+/// so loops over it are unrolled.
+#[inline(always)]
+pub(super) fn panel_of(row: &mut [f32], first: usize, width: usize, work: impl Fn(&mut [f32])) {
+    let columns = &mut row[first..];
+    match columns.len() >= width {
+        true => work(&mut columns[..width]),
+        false => work(columns),
     }
 }
 
@@ -70,7 +82,7 @@ pub struct Product<'a, W> {
 const MANY_ROWS: usize = 64;
 
 /// Rows that one piece of work takes at most, so that they stay in a core's cache.
-const ROWS_AT_ONCE: usize = 96;
+const ROWS_AT_ONCE: usize = 48;
 
 /// Multiplications that are not worth waking a thread for.
 const FEW: usize = 1 << 17;

@@ -110,11 +110,14 @@ impl Linear {
     }
 
     /// Lays the weight out for inference on the CPU, low-rank addition merged, and gives the memory of the plain one
-    /// back. Nothing happens where the weight is not an f32 tensor of the CPU, or learns.
+    /// back. Nothing happens where the weight is not an f32 tensor of the CPU, or learns, or is laid out already.
     ///
     /// Whoever reads the weight afterwards gets it, made anew: the same numbers for [`Packing::F32`], those that the
     /// bytes stand for with [`Packing::Int8`]. The layer then computes with it as any other.
     pub fn pack(&mut self, packing: Packing) {
+        if self.packing().is_some() {
+            return;
+        }
         self.merge_lora();
         let weight = self.weight.val();
         let Some(host) = Host::of(&weight) else { return };
@@ -129,6 +132,15 @@ impl Linear {
             Tensor::from_data(TensorData::new(packed.unpack(), shape), device).set_require_grad(require_grad)
         };
         self.weight = Param::uninitialized(id, unpack, device, true, Shape::from(shape));
+    }
+
+    /// How the weight is laid out, if it is.
+    pub fn packing(&self) -> Option<Packing> {
+        let packed = self.packed.as_deref().filter(|_| !self.weight.is_initialized() && self.lora.is_none())?;
+        Some(match packed {
+            Packed::F32(_) => Packing::F32,
+            Packed::Int8(_) => Packing::Int8,
+        })
     }
 
     /// The layer with its plain weight, and none of it shared with this one.
@@ -230,5 +242,87 @@ impl Linear {
                 Some(Arc::new(Packed::F32(F32Matrix::new(host.values(), inputs, outputs))))
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use burn::tensor::{Distribution, Tolerance};
+
+    use super::*;
+
+    fn layer(inputs: usize, outputs: usize) -> Linear {
+        let device = crate::Device::Cpu.open().expect("the cpu is compiled in");
+        device.seed(1);
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &device);
+        let mut layer = Linear::new(inputs, outputs, true, &device);
+        layer.weight = Param::from_tensor(random([inputs, outputs]));
+        layer.bias = Some(Param::from_tensor(random([1, outputs]).reshape([outputs])));
+        layer
+    }
+
+    fn input(rows: usize, inputs: usize) -> Tensor<3> {
+        let device = crate::Device::Cpu.open().expect("the cpu is compiled in");
+        Tensor::random([2, rows, inputs], Distribution::Uniform(-1.0, 1.0), &device)
+    }
+
+    fn same(left: Tensor<3>, right: Tensor<3>, bound: f64) {
+        left.into_data().assert_approx_eq::<f32>(&right.into_data(), Tolerance::absolute(bound));
+    }
+
+    #[test]
+    fn a_packed_layer_gives_what_the_plain_one_does() {
+        let plain = layer(24, 40);
+        for (packing, bound) in [(Packing::F32, 1e-5), (Packing::Int8, 0.2)] {
+            let mut packed = plain.clone();
+            packed.pack(packing);
+            assert_eq!(packed.packing(), Some(packing));
+            assert_eq!(packed.widths(), [24, 40]);
+            // Few rows take burn's own product in the plain layer, many a weight that is laid out for them.
+            for rows in [1, 50] {
+                let input = input(rows, 24);
+                let expected = plain.forward_plainly(input.clone());
+                same(plain.forward(input.clone()), expected.clone(), 1e-5);
+                same(packed.forward(input.clone()), expected.clone(), bound);
+                let [first, second] = Linear::forward_all([(&packed, None), (&plain, Some(Activation::Relu))], input);
+                same(first, expected.clone(), bound);
+                same(second, Activation::Relu.forward(expected), 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_reads_a_packed_weight_gets_it_and_the_layer_follows_what_becomes_of_it() {
+        let plain = layer(9, 7);
+        let mut packed = plain.clone();
+        packed.pack(Packing::F32);
+        assert!(!packed.weight.is_initialized(), "the plain weight takes no memory");
+        let apart = packed.unpacked();
+        assert_eq!(apart.packing(), None);
+        assert!(!packed.weight.is_initialized(), "nor does it after a copy is made");
+        apart.weight.val().into_data().assert_eq(&plain.weight.val().into_data(), true);
+
+        // A change of the weight, such as a training step's, is not overlooked.
+        let mut changed = packed.clone();
+        changed.weight = changed.weight.map(|weight| weight * 2.0);
+        assert_eq!(changed.packing(), None);
+        let input = input(40, 9);
+        let twice = (plain.weight.val() * 2.0, plain.bias.as_ref().map(|bias| bias.val()));
+        same(changed.forward(input.clone()), linear(input, twice.0, twice.1), 1e-5);
+        // Clones share a weight that is made anew: the first one computes as any other layer now.
+        assert_eq!(packed.packing(), None);
+        packed.pack(Packing::Int8);
+        assert_eq!(packed.packing(), Some(Packing::Int8));
+    }
+
+    #[test]
+    fn a_layer_that_learns_is_not_packed() {
+        let device = crate::Device::Cpu.open().expect("the cpu is compiled in").autodiff();
+        let mut learning = layer(8, 8).train();
+        learning.pack(Packing::F32);
+        assert_eq!(learning.packing(), None);
+        let input = Tensor::<3>::ones([1, 40, 8], &device).require_grad();
+        let gradients = learning.forward(input.clone()).sum().backward();
+        assert!(input.grad(&gradients).is_some(), "the graph is whole");
     }
 }

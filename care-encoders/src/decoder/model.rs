@@ -130,6 +130,10 @@ impl Encoder for Decoder {
         self
     }
 
+    fn packing(&self) -> Option<Packing> {
+        self.clone().linears().first().and_then(|(_, linear)| linear.packing())
+    }
+
     fn unpacked(&self) -> Self {
         let mut plain = self.clone();
         plain.linears().into_iter().for_each(|(_, linear)| *linear = linear.unpacked());

@@ -136,7 +136,9 @@ impl Checkpoint {
             *rows /= of;
         }
         let data = match precision {
-            Precision::F32 => location.part::<f32>(name, part, of).map(|values| host(values, shape, transposed)),
+            Precision::F32 | Precision::Int8 => {
+                location.part::<f32>(name, part, of).map(|values| host(values, shape, transposed))
+            }
             Precision::Bf16 => location.part::<bf16>(name, part, of).map(|values| host(values, shape, transposed)),
             Precision::F16 => location.part::<f16>(name, part, of).map(|values| host(values, shape, transposed)),
         };

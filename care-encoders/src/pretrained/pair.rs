@@ -164,7 +164,8 @@ fn remove(folder: &Path) -> Result<()> {
 
 /// Loads the tower of one role from a folder in any layout: a saved pair, a model of sentence-transformers,
 /// the published CARE layout, a PEFT adapter, or a Hugging Face folder, which serves either role. Options
-/// that are set replace what the folder says.
+/// that are set replace what the folder says. On the CPU, f32 weights are laid out for inference: see
+/// [`Network::packed`](care_core::Network::packed).
 ///
 /// # Errors
 /// When the folder is missing, half written or none of these; a file is broken; the architecture is unknown;

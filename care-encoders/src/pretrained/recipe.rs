@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use care_core::layers::Packing;
 use care_core::{
-    Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Result, Role, Text, Tower, TruncationOrder,
+    Encoder, Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Precision, Result, Role, Text, Tower,
+    TruncationOrder,
 };
 use serde_json::Value;
 
@@ -58,20 +60,28 @@ impl Recipe {
         EncoderConfig::from_file(&self.transformer.join(CONFIG))
     }
 
-    /// Loads the network, with its adapter merged.
+    /// Loads the network, with its adapter merged, for inference: on the CPU its weights are laid out for that.
     ///
     /// # Errors
-    /// As [`load_encoder`], and when the adapter does not fit.
+    /// As [`load_encoder`], and when the adapter does not fit, or int8 is asked for elsewhere than on the CPU.
     pub(crate) fn load_encoder(&self, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
         let encoder = load_encoder(&self.transformer, options, device)?;
         let encoder = match self.adapter(options) {
             Some(adapter) => encoder.with_adapter(adapter)?.merge_lora(),
             None => encoder,
         };
-        match &options.layers {
-            Some(keep) => encoder.with_layers(keep),
-            None => Ok(encoder),
-        }
+        let encoder = match &options.layers {
+            Some(keep) => encoder.with_layers(keep)?,
+            None => encoder,
+        };
+        let packing = match options.precision {
+            Some(Precision::Int8) if !encoder.packs_texts() => {
+                return Err(Error::setting("precision", "int8", "on the CPU; bf16, f16 or f32 elsewhere"));
+            }
+            Some(Precision::Int8) => Packing::Int8,
+            _ => Packing::F32,
+        };
+        Ok(encoder.packed(packing))
     }
 
     fn adapter<'a>(&'a self, options: &'a EncoderOptions) -> Option<&'a PathBuf> {

@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""What else encodes on a CPU, beside this: PyTorch, ONNX Runtime in f32 and int8, sentence-transformers.
+
+    pip install torch transformers sentence-transformers onnx onnxruntime
+    inference_peer.py shapes MODEL            medians at fixed shapes, and their ratios
+    inference_peer.py corpus MODEL TEXTS      documents a second: the first 1,000 rows' `text`, 512 tokens at most
+    inference_peer.py base FOLDER             makes a BERT-base with random weights for the two
+
+MODEL is a Hugging Face folder. Both sides read the same weights and use --threads threads. They take turns, a few calls
+each, since the speed of a shared machine changes from minute to minute. The other side is ONNX Runtime after its
+optimiser for transformers has fused the graph, and its dynamic quantisation with weights of 8 bits.
+"""
+import argparse
+import glob
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+
+SHAPES = [(1, 16), (1, 32), (1, 128), (8, 128), (32, 32)]
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+
+
+class Care:
+    """The benchmark of this crate, which answers requests."""
+
+    def __init__(self, model, threads):
+        build = ["cargo", "build", "--release", "--workspace", "--bench", "inference"]
+        subprocess.run(build, cwd=ROOT, check=True)
+        target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
+        built = [path for path in glob.glob(f"{target}/release/deps/inference-*") if not path.endswith(".d")]
+        self.process = subprocess.Popen(
+            [max(built, key=os.path.getmtime), os.path.abspath(model), "serve"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
+        )
+
+    def ask(self, request):
+        self.process.stdin.write(request + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def forward(self, precision, rows, tokens, count):
+        return self.ask(f"forward {precision} {rows} {tokens} {count}")
+
+
+def timed(call):
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
+
+
+def network(model):
+    from transformers import AutoModel
+
+    return AutoModel.from_pretrained(model, attn_implementation="eager").float().eval()
+
+
+def onnx_sessions(torch_model, folder, threads):
+    """ONNX Runtime's f32 and int8 sessions of a network."""
+    import onnxruntime
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.transformers import optimizer
+
+    class States(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = torch_model
+
+        def forward(self, input_ids, attention_mask):
+            return self.network(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    plain, fused, int8 = (os.path.join(folder, f"{name}.onnx") for name in ("plain", "fused", "int8"))
+    example = torch.randint(5, 100, (2, 8))
+    axes = {name: {0: "rows", 1: "tokens"} for name in ("input_ids", "attention_mask", "states")}
+    torch.onnx.export(
+        States(), (example, torch.ones_like(example)), plain, input_names=["input_ids", "attention_mask"],
+        output_names=["states"], dynamic_axes=axes, opset_version=17, dynamo=False,
+    )
+    config = torch_model.config
+    heads, width = config.num_attention_heads, config.hidden_size
+    optimizer.optimize_model(plain, "bert", num_heads=heads, hidden_size=width).save_model_to_file(fused)
+    sessions = {}
+    quantize_dynamic(plain, int8, weight_type=QuantType.QInt8)
+    for precision, path in (("f32", fused), ("int8", int8)):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        sessions[precision] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return sessions
+
+
+def shapes(model, threads, rounds):
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(threads)
+    torch_model = network(model)
+    care = Care(model, threads)
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = onnx_sessions(torch_model, folder, threads)
+        for rows, tokens in SHAPES:
+            ids = np.random.default_rng(0).integers(5, 10_000, (rows, tokens))
+            tensor = torch.from_numpy(ids)
+
+            def by_torch():
+                with torch.inference_mode():
+                    torch_model(input_ids=tensor).last_hidden_state
+
+            def by_onnx(session):
+                known = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+                feed = {}
+                for wanted in session.get_inputs():
+                    kind = np.int32 if "int32" in wanted.type else np.int64
+                    feed[wanted.name] = known[wanted.name].astype(kind)
+                return lambda: session.run(None, feed)
+
+            count = 2 if rows * tokens > 512 else 5
+            times = {}
+            for _ in range(rounds):
+                for precision in ("f32", "int8"):
+                    call = by_onnx(sessions[precision])
+                    call()
+                    times.setdefault(f"onnxruntime-{precision}", []).extend(timed(call) for _ in range(count))
+                    # Its threads spin for a while after a call.
+                    time.sleep(0.1)
+                    care.forward(precision, rows, tokens, 1)
+                    times.setdefault(f"care-{precision}", []).extend(care.forward(precision, rows, tokens, count))
+                by_torch()
+                times.setdefault("torch-f32", []).extend(timed(by_torch) for _ in range(count))
+            median = {engine: statistics.median(values) for engine, values in times.items()}
+            line = {"rows": rows, "tokens": tokens}
+            line |= {engine: round(value, 2) for engine, value in median.items()}
+            for precision in ("f32", "int8"):
+                ratio = median[f"care-{precision}"] / median[f"onnxruntime-{precision}"]
+                line[f"ratio-{precision}"] = round(ratio, 3)
+            print(json.dumps(line), flush=True)
+
+
+def corpus(model, texts, threads, limit=1000, length=512):
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+
+    torch.set_num_threads(threads)
+    with open(texts, encoding="utf-8") as lines:
+        documents = [json.loads(line)["text"] for line in lines][:limit]
+    transformer = Transformer(model, max_seq_length=length)
+    peer = SentenceTransformer(modules=[transformer, Pooling(network(model).config.hidden_size)], device="cpu")
+    peer.encode(documents[:16])
+    care = Care(model, threads)
+    speeds = {}
+    for _ in range(2):
+        for size in (8, 32):
+            seconds = timed(lambda: peer.encode(documents, batch_size=size, normalize_embeddings=True)) / 1e3
+            speeds.setdefault(f"sentence-transformers, batches of {size}", []).append(limit / seconds)
+        for precision in ("f32", "int8"):
+            seconds = care.ask(f"corpus {precision} {os.path.abspath(texts)} {limit}")[0] / 1e3
+            speeds.setdefault(f"care-{precision}", []).append(limit / seconds)
+    best = {engine: max(values) for engine, values in speeds.items()}
+    peer_best = max(value for engine, value in best.items() if not engine.startswith("care"))
+    for engine, value in best.items():
+        line = {"engine": engine, "documents_per_s": round(value, 2), "times_the_peer": round(value / peer_best, 2)}
+        print(json.dumps(line), flush=True)
+
+
+def base(folder):
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=21128)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = special + [f"w{number}" for number in range(config.vocab_size - len(special))]
+    tokenizer = Tokenizer(models.WordPiece({word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [("[SEP]", 3), ("[CLS]", 2)]
+    tokenizer.post_processor = processors.BertProcessing(*ends)
+    tokenizer.save(os.path.join(folder, "tokenizer.json"))
+    with open(os.path.join(folder, "tokenizer_config.json"), "w", encoding="utf-8") as out:
+        json.dump({"tokenizer_class": "BertTokenizer", "pad_token": "[PAD]"}, out)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["shapes", "corpus", "base"])
+    parser.add_argument("model")
+    parser.add_argument("texts", nargs="?")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=8)
+    arguments = parser.parse_args()
+    if arguments.what == "shapes":
+        shapes(arguments.model, arguments.threads, arguments.rounds)
+    elif arguments.what == "base":
+        base(arguments.model)
+    elif arguments.texts:
+        corpus(arguments.model, arguments.texts, arguments.threads)
+    else:
+        parser.error("corpus needs TEXTS")
