@@ -13,6 +13,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// A tokenizer is a million small allocations, and every layer of a network a few large ones.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "care", version, about = "Asymmetric text retrieval: a small query tower, a large document tower")]
 struct Cli {

@@ -43,14 +43,22 @@ pub trait Encoder: Module + ModuleDisplay + Sync + 'static {
         self
     }
 
-    /// How the weights are laid out, if they are.
-    fn packing(&self) -> Option<Packing> {
-        None
+    /// Whether weights have been rounded to bytes, however they are kept now. By default they are not.
+    fn is_rounded(&self) -> bool {
+        false
     }
 
-    /// The same weights, laid out for any device and for training. By default they are.
+    /// The same weights, for any device and for training: see
+    /// [`Linear::unpacked`](crate::layers::Linear::unpacked). By default they are.
     #[must_use]
-    fn unpacked(&self) -> Self {
+    fn unpacked(self) -> Self {
+        self
+    }
+
+    /// A copy with plain weights, for who reads them: see
+    /// [`Linear::unpacked_copy`](crate::layers::Linear::unpacked_copy).
+    #[must_use]
+    fn unpacked_copy(&self) -> Self {
         self.clone()
     }
 

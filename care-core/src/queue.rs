@@ -1,5 +1,6 @@
 //! Queries of many callers, encoded together.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -15,7 +16,7 @@ pub struct QueueOptions {
     /// Queries that are encoded together at most. Default 32.
     pub batch: usize,
     /// How long a query waits for others. Default 0: it goes with those that came while the last ones were encoded, and
-    /// at once where nothing is under way.
+    /// at once where nothing is under way. At most a minute.
     pub wait: Duration,
 }
 
@@ -24,6 +25,9 @@ impl Default for QueueOptions {
         Self { capacity: 1024, batch: 32, wait: Duration::ZERO }
     }
 }
+
+/// A query that waits longer is of no use.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// An embedder for many callers at once, which encodes queries that come at the same time together.
 ///
@@ -77,6 +81,9 @@ impl<E: Embedder + 'static> QueryQueue<E> {
                 return Err(Error::setting(name, value, "at least 1"));
             }
         }
+        if options.wait > LONGEST_WAIT {
+            return Err(Error::setting("wait", format!("{:?}", options.wait), "at most 60s"));
+        }
         let embedder = Arc::new(embedder);
         let (sender, receiver) = mpsc::sync_channel(options.capacity);
         let model = embedder.clone();
@@ -101,6 +108,10 @@ impl<E: Embedder> Embedder for QueryQueue<E> {
     }
 
     fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
+        if rayon::current_thread_index().is_some() {
+            // The pool's threads compute; were all of them to wait here, nobody would.
+            return self.embedder.embed_queries(queries);
+        }
         let gone = || Error::new(ErrorKind::Io, "the thread that encodes queries has ended");
         let (answer, answers) = mpsc::channel();
         for (place, query) in queries.iter().enumerate() {
@@ -151,15 +162,24 @@ fn serve(embedder: &dyn Embedder, receiver: &Receiver<Waiting>, options: QueueOp
 /// Encodes a batch; where that fails, each query alone, so that one cannot spoil the others.
 fn answer(embedder: &dyn Embedder, batch: Vec<Waiting>) {
     let queries: Vec<Query> = batch.iter().map(|waiting| waiting.query.clone()).collect();
-    let together = embedder.embed_queries(&queries);
-    for (row, waiting) in batch.into_iter().enumerate() {
-        let vector = match &together {
-            Ok(embeddings) => Ok(embeddings.row(row).to_vec()),
-            Err(_) => embedder.embed_queries(&[waiting.query]).map(|alone| alone.row(0).to_vec()),
-        };
+    let vectors: Vec<Result<Vec<f32>>> = match embed(embedder, &queries) {
+        Ok(embeddings) => (0..batch.len()).map(|row| Ok(embeddings.row(row).to_vec())).collect(),
+        Err(error) if batch.len() == 1 => vec![Err(error)],
+        Err(_) => {
+            let alone = |query| embed(embedder, std::slice::from_ref(query)).map(|vector| vector.row(0).to_vec());
+            queries.iter().map(alone).collect()
+        }
+    };
+    for (waiting, vector) in batch.into_iter().zip(vectors) {
         // A caller that is gone wants no answer.
         let _ = waiting.answer.send((waiting.place, vector));
     }
+}
+
+/// A panic is the error of the queries that caused it.
+fn embed(embedder: &dyn Embedder, queries: &[Query]) -> Result<Embeddings> {
+    catch_unwind(AssertUnwindSafe(|| embedder.embed_queries(queries)))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the embedder panicked")))
 }
 
 #[cfg(test)]
@@ -276,9 +296,23 @@ mod tests {
         let queue = QueryQueue::new(Broken, QueueOptions::default()).expect("starts");
         for _ in 0..2 {
             let error = queue.embed_queries(&numbers(1)).expect_err("broken");
-            assert_eq!(error.to_string(), "the thread that encodes queries has ended");
+            assert_eq!(error.to_string(), "the embedder panicked");
         }
-        let error = QueryQueue::new(Broken, QueueOptions { batch: 0, ..Default::default() }).err().expect("refused");
-        assert_eq!(error.to_string(), "`batch` is 0, allowed: at least 1");
+        let refused = |options| QueryQueue::new(Broken, options).err().expect("refused").to_string();
+        assert_eq!(refused(QueueOptions { batch: 0, ..Default::default() }), "`batch` is 0, allowed: at least 1");
+        assert_eq!(refused(QueueOptions { capacity: 0, ..Default::default() }), "`capacity` is 0, allowed: at least 1");
+        let options = QueueOptions { wait: Duration::from_secs(61), ..Default::default() };
+        assert_eq!(refused(options), "`wait` is 61s, allowed: at most 60s");
+    }
+
+    #[test]
+    fn the_threads_that_compute_do_not_wait_for_each_other() {
+        use rayon::prelude::*;
+        let queue = QueryQueue::new(Slow::default(), QueueOptions::default()).expect("starts");
+        let vectors: Vec<f32> = numbers(20)
+            .par_iter()
+            .map(|query| queue.embed_queries(std::slice::from_ref(query)).expect("encodes").row(0)[0])
+            .collect();
+        assert_eq!(vectors, (0..20).map(|number| number as f32).collect::<Vec<_>>());
     }
 }

@@ -147,21 +147,33 @@ impl<E: Encoder> Network<E> {
     }
 
     /// The network with its weights laid out for inference on the CPU, where that is where it is: see
-    /// [`Encoder::packed`].
+    /// [`Encoder::packed`]. The head's own weights are never rounded.
     #[must_use]
     pub fn packed(self, packing: Packing) -> Self {
-        self.map_encoder(|encoder| encoder.packed(packing))
+        let projection = self.projection.map(LinearProjection::packed);
+        Self { encoder: self.encoder.packed(packing), projection, ..self }
     }
 
-    /// The same network, laid out for any device and for training.
+    /// The same network, for any device and for training.
     #[must_use]
-    pub fn unpacked(&self) -> Self {
-        self.clone().map_encoder(|encoder| encoder.unpacked())
+    pub fn unpacked(self) -> Self {
+        let projection = self.projection.map(LinearProjection::unpacked);
+        Self { encoder: self.encoder.unpacked(), projection, ..self }
+    }
+
+    /// A copy with plain weights, for who reads them.
+    #[must_use]
+    pub fn unpacked_copy(&self) -> Self {
+        let projection = self.projection.as_ref().map(LinearProjection::unpacked_copy);
+        Self { encoder: self.encoder.unpacked_copy(), projection, head: self.head.clone(), dim: self.dim }
     }
 
     /// The weights in another number format.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
+        if precision == Precision::Int8 {
+            return self.packed(Packing::Int8);
+        }
         struct Cast(Precision);
         impl burn::module::ModuleMapper for Cast {
             fn map_float<const D: usize>(

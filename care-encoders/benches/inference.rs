@@ -36,11 +36,13 @@ fn open(model: &Path, precision: Precision) -> Outcome<AsymmetricEncoder> {
     Ok(AsymmetricEncoder::open(model, &options, &options, &Device::Cpu.open()?)?)
 }
 
-/// Milliseconds of a call.
-fn timed<T>(call: impl FnOnce() -> T) -> f64 {
+/// Milliseconds of a call, which must succeed.
+fn timed<T, E: std::fmt::Debug>(call: impl FnOnce() -> Result<T, E>) -> f64 {
     let start = Instant::now();
-    std::hint::black_box(call());
-    start.elapsed().as_secs_f64() * 1e3
+    let outcome = std::hint::black_box(call());
+    let elapsed = start.elapsed().as_secs_f64() * 1e3;
+    assert!(outcome.is_ok(), "{:?}", outcome.err());
+    elapsed
 }
 
 fn quantile(times: &[f64], part: f64) -> f64 {
@@ -54,12 +56,12 @@ fn forward(pair: &AsymmetricEncoder, rows: usize, tokens: usize, count: usize) -
     let id = |row: usize, at: usize| 5 + ((row * 7919 + at * 104_729) % 10_000) as u32;
     let ids: Vec<Vec<u32>> = (0..rows).map(|row| (0..tokens).map(|at| id(row, at)).collect()).collect();
     let batch = TokenBatch::pack(&ids);
-    (0..count).map(|_| timed(|| pair.query().network().forward(&batch).into_data())).collect()
+    (0..count).map(|_| timed(|| pair.query().network().forward(&batch).into_data().try_to_vec::<f32>())).collect()
 }
 
 fn texts(file: &Path) -> Outcome<Vec<String>> {
-    let rows: Vec<serde_json::Value> = read_jsonl(file)?;
-    Ok(rows.iter().filter_map(|row| row["text"].as_str().map(str::to_owned)).collect())
+    let rows: Vec<(usize, serde_json::Value)> = read_jsonl(file)?;
+    Ok(rows.iter().filter_map(|(_, row)| row["text"].as_str().map(str::to_owned)).collect())
 }
 
 fn shapes(model: &Path) -> Outcome<()> {
@@ -82,9 +84,8 @@ fn shapes(model: &Path) -> Outcome<()> {
 fn queries(model: &Path, file: &Path) -> Outcome<()> {
     let texts: Vec<Query> = texts(file)?.into_iter().take(500).map(Query::from).collect();
     for precision in PRECISIONS {
-        let mut pair = None;
-        let load = timed(|| pair = Some(open(model, precision)));
-        let Some(pair) = pair.transpose()? else { continue };
+        let load = timed(|| open(model, precision));
+        let pair = open(model, precision)?;
         let all: Vec<f64> = texts.iter().map(|text| timed(|| pair.embed_queries(std::slice::from_ref(text)))).collect();
         let tokenizing: Vec<f64> =
             texts.iter().map(|text| timed(|| pair.query().tokenize(std::slice::from_ref(text)))).collect();
@@ -152,7 +153,8 @@ fn serve(model: &Path) -> Outcome<()> {
             ["corpus", precision, file, count] => {
                 let documents: Vec<Document> =
                     texts(Path::new(file))?.into_iter().take(count.parse()?).map(Document::from).collect();
-                vec![timed(|| pair(precision).map(|pair| pair.embed_documents(&documents)))]
+                let pair = pair(precision)?;
+                vec![timed(|| pair.embed_documents(&documents))]
             }
             _ => return Err(format!("unknown: {line}").into()),
         };

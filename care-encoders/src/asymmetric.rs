@@ -58,16 +58,8 @@ impl AsymmetricEncoder {
     /// As [`load_tower`](crate::load_tower), and when the vectors differ in width.
     pub fn open(folder: &Path, query: &EncoderOptions, document: &EncoderOptions, device: &Device) -> Result<Self> {
         let recipes = read_layout(folder)?;
-        let query_encoder = recipes.query.load_encoder(query, device)?;
-        let document_encoder = match recipes.query.shares_encoder(query, &recipes.document, document) {
-            true => query_encoder.clone(),
-            false => recipes.document.load_encoder(document, device)?,
-        };
-        let pair = Self::new(
-            recipes.query.tower(query_encoder, query, device)?,
-            recipes.document.tower(document_encoder, document, device)?,
-        )?;
-        Ok(pair.with_provenance(recipes.provenance))
+        let (query, document) = recipes.load(query, document, device)?;
+        Ok(Self::new(query, document)?.with_provenance(recipes.provenance))
     }
 
     /// Whether a folder holds two towers, rather than one encoder for both roles.

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use care_core::layers::{Packing, ParameterPath};
+use care_core::layers::ParameterPath;
 use care_core::{Encoder, Result, Text, Tower};
 use sha2::{Digest, Sha256};
 
@@ -35,11 +35,10 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
             self.digest.update(data.as_bytes());
         }
     }
-    let network = tower.network().unpacked();
-    let rounds = tower.network().encoder().packing() == Some(Packing::Int8);
+    let network = tower.network().unpacked_copy();
     let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default() };
     update(&mut weights.digest, "care-tower-1");
-    if rounds {
+    if network.encoder().is_rounded() {
         update(&mut weights.digest, "int8");
     }
     update(&mut weights.digest, &network.encoder().config().to_json().to_string());

@@ -328,15 +328,23 @@ impl Encoder for AnyEncoder {
         }
     }
 
-    fn packing(&self) -> Option<Packing> {
-        with_network!(self, model => model.packing())
+    fn is_rounded(&self) -> bool {
+        with_network!(self, model => model.is_rounded())
     }
 
-    fn unpacked(&self) -> Self {
+    fn unpacked(self) -> Self {
         match self {
             AnyEncoder::Bert(model) => AnyEncoder::Bert(model.unpacked()),
             AnyEncoder::Gte(model) => AnyEncoder::Gte(model.unpacked()),
             AnyEncoder::Decoder(model) => AnyEncoder::Decoder(model.unpacked()),
+        }
+    }
+
+    fn unpacked_copy(&self) -> Self {
+        match self {
+            AnyEncoder::Bert(model) => AnyEncoder::Bert(model.unpacked_copy()),
+            AnyEncoder::Gte(model) => AnyEncoder::Gte(model.unpacked_copy()),
+            AnyEncoder::Decoder(model) => AnyEncoder::Decoder(model.unpacked_copy()),
         }
     }
 

@@ -14,7 +14,7 @@ use care_core::{
 };
 use care_encoders::{
     AnyEncoder, AsymmetricEncoder, BertConfig, EncoderConfig, EncoderOptions, load_encoder, load_tower,
-    network_with_head, random_encoder, save_tower,
+    network_with_head, random_encoder, save_tower, tower_fingerprint,
 };
 use common::{cpu, difference, fixture, rows};
 use serde_json::{Value, json};
@@ -237,4 +237,58 @@ fn saving_replaces_nothing_but_a_saved_pair() {
     fs::write(&target, "mine").unwrap();
     assert!(pair.save(&target).unwrap_err().to_string().starts_with("cannot read "));
     assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
+}
+
+#[test]
+fn int8_is_for_inference_and_has_vectors_of_its_own() {
+    let options = |precision| EncoderOptions { precision: Some(precision), ..options(Pooling::Mean) };
+    let (plain, rounded) = (options(Precision::F32), options(Precision::Int8));
+    for name in ["bert", "gte_new", "qwen3"] {
+        let exact = AsymmetricEncoder::open(&fixture(name), &plain, &plain, &cpu()).unwrap();
+        // Queries in int8 against documents in f32: two copies of one network.
+        let pair = AsymmetricEncoder::open(&fixture(name), &rounded, &plain, &cpu()).unwrap();
+        assert_eq!(pair.embed_documents(&texts()).unwrap(), exact.embed_documents(&texts()).unwrap(), "{name}");
+        let (queries, expected) = (pair.embed_queries(&texts()).unwrap(), exact.embed_queries(&texts()).unwrap());
+        for row in 0..queries.len() {
+            let cosine = queries.cosine(row, &expected, row);
+            assert!((0.99..0.999_999_9).contains(&cosine), "{name}: {cosine}");
+        }
+        let fingerprint = |pair: &AsymmetricEncoder| tower_fingerprint(pair.query()).unwrap();
+        assert_ne!(fingerprint(&pair), fingerprint(&exact), "{name}");
+        assert_eq!(fingerprint(&exact), tower_fingerprint(exact.document()).unwrap(), "{name}");
+        // Reading the weights has not changed how they are kept.
+        assert_eq!(pair.embed_queries(&texts()).unwrap(), queries, "{name}");
+
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("pair");
+        let refusal = "`precision` is int8, allowed: f32, bf16 or f16 for a network that is saved";
+        assert_eq!(pair.save(&target).unwrap_err().to_string(), refusal);
+        // What is lost stays lost, however the weights are kept.
+        let (query, document) = pair.into_towers();
+        let pair = AsymmetricEncoder::new(query, document).unwrap();
+        assert_eq!(pair.save(&target).unwrap_err().to_string(), refusal);
+        assert!(!target.exists());
+    }
+}
+
+#[test]
+fn a_change_of_a_loaded_tower_is_in_its_fingerprint_and_in_what_is_saved() {
+    let (base, adapter) = (fixture("bert"), fixture("adapters").join("bert_rs"));
+    let loaded: Tower<Query, AnyEncoder> = load_tower(&base, &options(Pooling::Mean), &cpu()).unwrap();
+    let before = tower_fingerprint(&loaded).unwrap();
+    let with_adapter = |network: Network<AnyEncoder>| {
+        network.try_map_encoder(|encoder| Ok(encoder.with_adapter(&adapter)?.merge_lora()))
+    };
+    let changed = tower_fingerprint(&loaded.clone().try_map_network(with_adapter).unwrap()).unwrap();
+    assert_ne!(changed, before);
+    let asked = EncoderOptions { adapter: Some(adapter.clone()), ..options(Pooling::Mean) };
+    assert_eq!(changed, tower_fingerprint(&load_tower::<Query>(&base, &asked, &cpu()).unwrap()).unwrap());
+    assert_eq!(tower_fingerprint(&loaded).unwrap(), before);
+    let half = loaded.map_network(|network| network.with_precision(Precision::Bf16));
+    assert_ne!(tower_fingerprint(&half).unwrap(), before);
+    let place = tempfile::tempdir().unwrap();
+    save_tower(&place.path().join("half"), &half).unwrap();
+    let again = load_encoder(&place.path().join("half"), &EncoderOptions::default(), &cpu()).unwrap();
+    let again = half.clone().map_network(|network| network.map_encoder(|_| again).with_precision(Precision::Bf16));
+    assert_eq!(tower_fingerprint(&again).unwrap(), tower_fingerprint(&half).unwrap(), "bf16 was saved as bf16");
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use care_core::{Embedder, Error, ErrorKind, Network, Precision, Result, Role, TruncationOrder};
+use care_core::{Embedder, Encoder, Error, ErrorKind, Network, Precision, Result, Role, TruncationOrder};
 use care_encoders::{AnyEncoder, AsymmetricEncoder, LoraConfig};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -86,6 +86,9 @@ impl<'a> Trainer<'a> {
         let batches = stage.epochs * batcher.batches_per_epoch();
         let steps = batches.div_ceil(stage.accumulation);
         let (query, document) = pair.into_towers();
+        if [query.network(), document.network()].iter().any(|network| network.encoder().is_rounded()) {
+            return Err(Error::setting("precision", "\"int8\"", "f32, bf16 or f16 in training"));
+        }
         if stage.kind == StageKind::Symmetric {
             let parts = (query.network().encoder().config(), query.network().head(), query.tokenizer().to_json()?);
             let other =

@@ -252,13 +252,25 @@ fn dot<S: Kernel, const R: usize>(simd: S, rows: &[u32], panel: &[i32]) -> [[S::
     sums
 }
 
-/// What the kernels of one byte need beside [`Simd`].
+/// What the kernels need beside [`Simd`].
 pub(in crate::kernels) trait AddProducts: Simd {
+    /// `a b + c`, rounded once or twice, whichever is faster.
+    #[inline(always)]
+    fn add_product(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        self.mul_add_e_f32s(a, b, c)
+    }
+
     /// Adds to each number the four products of the bytes of `values`, without sign, and those of `weights`, with sign.
     fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s;
 }
 
 impl AddProducts for Scalar128b {
+    #[inline(always)]
+    fn add_product(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        // A fused one is a function call where the processor may not have it.
+        self.add_f32s(self.mul_f32s(a, b), c)
+    }
+
     #[inline(always)]
     fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
         let (mut sums, values, weights): ([i32; 4], [[u8; 4]; 4], [[i8; 4]; 4]) =

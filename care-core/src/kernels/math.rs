@@ -4,7 +4,7 @@
 
 use crate::layers::Activation;
 
-/// `e^x`, to 2 units in the last place; 0 below -87.3 and the largest power of e above 88.
+/// `e^x`, to 2 units in the last place; 0 below -87.3, and `e^88` above 88.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     // Adding it leaves the nearest whole number in the low bits.
@@ -45,7 +45,10 @@ fn erf(x: f32) -> f32 {
     let q = q * y - 1.682_827e-3;
     let q = q * y - 7.373_329_2e-3;
     let q = q * y - 1.426_473_9e-2;
-    x * p / q
+    // The quotient ends 1.2e-7 beside 1, and what multiplies it may be large.
+    let inside = x * p / q;
+    let inside = if x >= 4.0 { 1.0 } else { inside };
+    if x <= -4.0 { -1.0 } else { inside }
 }
 
 #[inline(always)]
@@ -61,7 +64,7 @@ pub(super) fn apply(activation: Activation, values: &mut [f32]) {
         // (1 + tanh u) / 2 is the sigmoid of 2u.
         Activation::GeluTanh => each(values, |x| x * sigmoid(1.595_769_1 * (x + 0.044_715 * x * x * x))),
         Activation::Silu => each(values, |x| x * sigmoid(x)),
-        Activation::Relu => each(values, |x| if x > 0.0 { x } else { 0.0 }),
+        Activation::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
     }
 }
 
@@ -140,7 +143,36 @@ mod tests {
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(-1000.0), 0.0);
         assert!(exp(1000.0).is_finite());
-        assert!(erf(10.0) <= 1.0 + 1e-6 && erf(-10.0) >= -1.0 - 1e-6);
+        assert_eq!((erf(10.0), erf(-10.0)), (1.0, -1.0));
+    }
+
+    #[test]
+    fn activations_agree_with_their_definitions_far_out_too() {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        for n in -400..=400 {
+            let x = n as f32 * 0.25;
+            let wide = f64::from(x);
+            // Beyond 5 the function is 1 to 12 digits.
+            let normal =
+                if wide.abs() < 5.0 { 0.5 * (1.0 + exact_erf(wide / 2f64.sqrt())) } else { f64::from(wide > 0.0) };
+            let tanh = sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044715 * wide.powi(3)));
+            for (activation, expected) in [
+                (Activation::Gelu, wide * normal),
+                (Activation::GeluTanh, wide * tanh),
+                (Activation::Silu, wide * sigmoid(wide)),
+                (Activation::Relu, wide.max(0.0)),
+            ] {
+                let mut value = [x];
+                apply(activation, &mut value);
+                let error = (f64::from(value[0]) - expected).abs();
+                assert!(error < 2e-6 * wide.abs().max(1.0), "{activation:?} of {x} is {}, {expected} is due", value[0]);
+            }
+        }
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu] {
+            let mut values = [f32::NAN];
+            apply(activation, &mut values);
+            assert!(values[0].is_nan(), "{activation:?} hides what is no number");
+        }
     }
 
     #[test]

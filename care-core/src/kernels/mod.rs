@@ -18,8 +18,8 @@ pub use attention::{AttentionHeads, attend};
 pub use instructions::InstructionSet;
 pub use int8::Int8Matrix;
 pub use matmul::F32Matrix;
-pub use multiply::{Product, multiply};
-pub use pointwise::{activate, gate, layer_norm, rms_norm, rotate};
+pub use multiply::{Epilogue, PackedWeight, Product, multiply};
+pub use pointwise::{gate, layer_norm, rms_norm, rotate};
 
 #[cfg(test)]
 mod testing;

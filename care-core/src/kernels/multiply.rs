@@ -111,7 +111,7 @@ pub fn multiply<W: PackedWeight>(input: &[f32], products: Vec<Product<'_, W>>) {
         let packed = first.pack(input);
         by_columns(products, threads).into_par_iter().with_max_len(1).for_each(|piece| piece.compute(&packed));
     } else {
-        by_rows(input, inputs, products, ROWS_AT_ONCE);
+        by_rows(input, inputs, products, rows.max(1));
     }
 }
 

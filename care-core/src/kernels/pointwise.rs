@@ -38,16 +38,6 @@ where
     });
 }
 
-/// Applies an activation to every number.
-pub fn activate(values: &mut [f32], activation: Activation) {
-    for_rows(
-        values,
-        1,
-        #[inline(always)]
-        |_, values| math::apply(activation, values),
-    );
-}
-
 /// `activation(gate) * up`, into `gate`.
 ///
 /// # Panics

@@ -34,7 +34,7 @@ impl Host {
         Some(Self { tensor })
     }
 
-    /// The numbers, the last axis first.
+    /// The numbers, row-major.
     pub fn values(&self) -> &[f32] {
         self.tensor.storage()
     }

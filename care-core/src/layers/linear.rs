@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::module::linear;
-use burn::tensor::{Device, FloatDType, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Shape, Tensor, TensorData};
 
 use super::{Activation, Host, Lora, parameter};
 use crate::kernels::{F32Matrix, Int8Matrix, Product, multiply};
@@ -23,6 +23,9 @@ pub struct Linear {
     /// takes no memory and is made from this when it is asked for.
     #[module(skip)]
     packed: Option<Arc<Packed>>,
+    /// Whether the weight has gone through bytes.
+    #[module(skip)]
+    rounded: bool,
 }
 
 /// How the weights of inference on the CPU are kept.
@@ -64,7 +67,7 @@ impl Linear {
     /// A layer whose weights are zero until they are filled.
     pub fn new(inputs: usize, outputs: usize, bias: bool, device: &Device) -> Self {
         let bias = bias.then(|| parameter([outputs], device));
-        Self { weight: parameter([inputs, outputs], device), bias, lora: None, packed: None }
+        Self { weight: parameter([inputs, outputs], device), bias, lora: None, packed: None, rounded: false }
     }
 
     /// The widths of input and output.
@@ -86,7 +89,7 @@ impl Linear {
         self.merge_lora();
         let weight = Param::from_tensor(self.weight.val().narrow(1, 0, outputs));
         let bias = self.bias.map(|bias| Param::from_tensor(bias.val().narrow(0, 0, outputs)));
-        Self { weight, bias, lora: None, packed: None }
+        Self { weight, bias, lora: None, packed: None, rounded: self.rounded }
     }
 
     /// The low-rank addition, if there is one.
@@ -106,6 +109,7 @@ impl Linear {
             let dtype = weight.dtype();
             let merged = weight.cast(FloatDType::F32) + lora.delta();
             self.weight = Param::from_tensor(merged.cast(dtype));
+            self.packed = None;
         }
     }
 
@@ -128,8 +132,10 @@ impl Linear {
         });
         let (id, device) = (self.weight.id, weight.device());
         self.packed = Some(packed.clone());
+        self.rounded |= packing == Packing::Int8;
         let unpack = move |device: &Device, require_grad: bool| {
-            Tensor::from_data(TensorData::new(packed.unpack(), shape), device).set_require_grad(require_grad)
+            let data = TensorData::new(packed.unpack(), shape);
+            Tensor::from_data(data, (device, DType::F32)).set_require_grad(require_grad)
         };
         self.weight = Param::uninitialized(id, unpack, device, true, Shape::from(shape));
     }
@@ -143,17 +149,26 @@ impl Linear {
         })
     }
 
-    /// The layer with its plain weight, and none of it shared with this one.
+    /// Whether the weight has been rounded to bytes, however it is kept now.
+    pub fn is_rounded(&self) -> bool {
+        self.rounded
+    }
+
+    /// The layer with its plain weight, made when it is first asked for and shared with this layer's other clones.
     #[must_use]
-    pub fn unpacked(&self) -> Self {
-        let weight = match self.packed.as_deref() {
-            None => self.weight.clone(),
-            Some(packed) => {
-                let data = TensorData::new(packed.unpack(), self.widths());
-                Param::from_tensor(Tensor::from_data(data, &self.device()))
-            }
-        };
-        Self { weight, bias: self.bias.clone(), lora: self.lora.clone(), packed: None }
+    pub fn unpacked(self) -> Self {
+        Self { packed: None, ..self }
+    }
+
+    /// A copy with its plain weight, none of which is shared with this layer: that one stays as it is laid out.
+    #[must_use]
+    pub fn unpacked_copy(&self) -> Self {
+        let mut copy = self.clone().unpacked();
+        if let Some(packed) = self.packed.as_deref().filter(|_| !self.weight.is_initialized()) {
+            let data = TensorData::new(packed.unpack(), self.widths());
+            copy.weight = Param::from_tensor(Tensor::from_data(data, (&self.device(), DType::F32)));
+        }
+        copy
     }
 
     /// Applies the layer to the last axis.
@@ -209,8 +224,11 @@ impl Linear {
     ) -> Option<[Tensor<D>; N]> {
         let rows: usize = shape[..D - 1].iter().product();
         let packed: Vec<Arc<Packed>> = layers.iter().map(|(layer, _)| layer.packed(rows)).collect::<Option<_>>()?;
-        let biases: Vec<Option<Host>> =
-            layers.iter().map(|(layer, _)| layer.bias.as_ref().and_then(|bias| Host::of(&bias.val()))).collect();
+        let bias = |layer: &Self| match &layer.bias {
+            Some(bias) => Host::of(&bias.val()).map(Some),
+            None => Some(None),
+        };
+        let biases: Vec<Option<Host>> = layers.iter().map(|(layer, _)| bias(layer)).collect::<Option<_>>()?;
         let mut outputs: Vec<Vec<f32>> = layers.iter().map(|(layer, _)| vec![0.0; rows * layer.widths()[1]]).collect();
         let (mut f32s, mut int8s) = (Vec::new(), Vec::new());
         let parts = packed.iter().zip(&biases).zip(&mut outputs).zip(&layers);
@@ -297,7 +315,7 @@ mod tests {
         let mut packed = plain.clone();
         packed.pack(Packing::F32);
         assert!(!packed.weight.is_initialized(), "the plain weight takes no memory");
-        let apart = packed.unpacked();
+        let apart = packed.unpacked_copy();
         assert_eq!(apart.packing(), None);
         assert!(!packed.weight.is_initialized(), "nor does it after a copy is made");
         apart.weight.val().into_data().assert_eq(&plain.weight.val().into_data(), true);
@@ -308,11 +326,35 @@ mod tests {
         assert_eq!(changed.packing(), None);
         let input = input(40, 9);
         let twice = (plain.weight.val() * 2.0, plain.bias.as_ref().map(|bias| bias.val()));
-        same(changed.forward(input.clone()), linear(input, twice.0, twice.1), 1e-5);
+        let expected = linear(input.clone(), twice.0, twice.1);
+        for changed in [changed.clone(), changed.unpacked_copy(), changed.clone().unpacked()] {
+            same(changed.forward(input.clone()), expected.clone(), 1e-5);
+        }
         // Clones share a weight that is made anew: the first one computes as any other layer now.
         assert_eq!(packed.packing(), None);
         packed.pack(Packing::Int8);
         assert_eq!(packed.packing(), Some(Packing::Int8));
+        assert!(packed.is_rounded() && !plain.is_rounded());
+        assert!(packed.unpacked_copy().is_rounded() && packed.unpacked().is_rounded(), "what is lost stays lost");
+    }
+
+    #[test]
+    fn an_addition_to_a_packed_layer_is_a_part_of_it() {
+        let device = crate::Device::Cpu.open().expect("the cpu is compiled in");
+        let mut packed = layer(9, 7);
+        packed.pack(Packing::F32);
+        let before = packed.unpacked_copy();
+        let lora = Lora::new(9, 7, 2, 0.5, 0.0, &device)
+            .with_weights(Tensor::ones([9, 2], &device), Tensor::ones([2, 7], &device));
+        packed.set_lora(lora);
+        let input = input(40, 9);
+        let expected = before.forward_plainly(input.clone()) + input.clone().sum_dim(2);
+        same(packed.forward(input.clone()), expected.clone(), 1e-5);
+        packed.merge_lora();
+        same(packed.unpacked_copy().forward(input.clone()), expected.clone(), 1e-5);
+        packed.pack(Packing::F32);
+        assert_eq!(packed.packing(), Some(Packing::F32));
+        same(packed.forward(input), expected, 1e-5);
     }
 
     #[test]

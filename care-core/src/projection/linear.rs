@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::layers::Linear;
+use crate::layers::{Linear, Packing};
 
 /// What a learned projection looks like.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,25 @@ impl LinearProjection {
     #[must_use]
     pub fn first_outputs(self, outputs: usize) -> Self {
         Self { linear: self.linear.first_outputs(outputs), ..self }
+    }
+
+    /// The projection with its weight laid out for inference on the CPU: see [`Linear::pack`].
+    #[must_use]
+    pub fn packed(mut self) -> Self {
+        self.linear.pack(Packing::F32);
+        self
+    }
+
+    /// The projection for any device and for training: see [`Linear::unpacked`].
+    #[must_use]
+    pub fn unpacked(self) -> Self {
+        Self { linear: self.linear.unpacked(), ..self }
+    }
+
+    /// A copy with its plain weight: see [`Linear::unpacked_copy`].
+    #[must_use]
+    pub fn unpacked_copy(&self) -> Self {
+        Self { linear: self.linear.unpacked_copy(), activation: self.activation }
     }
 
     /// # Shapes

@@ -41,8 +41,9 @@ impl Tokenizer {
     /// When `max_length` leaves no room for text beside the special tokens.
     pub fn new(mut inner: tokenizers::Tokenizer, pad_id: u32, max_length: usize) -> Result<Self> {
         inner.with_padding(None);
-        let vocab_size = inner.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1);
-        Self { inner: Arc::new(inner), vocab_size, pad_id, max_length: usize::MAX }.with_max_length(max_length)
+        limit(&mut inner, max_length)?;
+        let vocab_size = vocab_size(&inner);
+        Ok(Self { inner: Arc::new(inner), vocab_size, pad_id, max_length })
     }
 
     /// Reads a `tokenizer.json`.
@@ -65,22 +66,7 @@ impl Tokenizer {
             return Ok(self.clone());
         }
         let mut inner = (*self.inner).clone();
-        let reserved = inner.get_post_processor().map_or(0, |post| {
-            use tokenizers::PostProcessor;
-            post.added_tokens(false)
-        });
-        if max_length <= reserved {
-            let allowed = format!("at least {}, since the tokenizer adds {reserved} special tokens", reserved + 1);
-            return Err(Error::setting("max_length", max_length, &allowed));
-        }
-        inner
-            .with_truncation(Some(TruncationParams {
-                direction: TruncationDirection::Right,
-                max_length,
-                strategy: TruncationStrategy::LongestFirst,
-                stride: 0,
-            }))
-            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot truncate to {max_length} tokens: {e}")))?;
+        limit(&mut inner, max_length)?;
         Ok(Self { inner: Arc::new(inner), max_length, ..*self })
     }
 
@@ -177,6 +163,38 @@ impl Tokenizer {
     pub fn save(&self, path: &Path) -> Result<()> {
         std::fs::write(path, self.to_json()?).map_err(|e| Error::io("write", path, e))
     }
+}
+
+/// Makes a tokenizer cut texts between its special tokens.
+fn limit(tokenizer: &mut tokenizers::Tokenizer, max_length: usize) -> Result<()> {
+    let reserved = tokenizer.get_post_processor().map_or(0, |post| {
+        use tokenizers::PostProcessor;
+        post.added_tokens(false)
+    });
+    if max_length <= reserved {
+        let allowed = format!("at least {}, since the tokenizer adds {reserved} special tokens", reserved + 1);
+        return Err(Error::setting("max_length", max_length, &allowed));
+    }
+    let truncation = TruncationParams {
+        direction: TruncationDirection::Right,
+        max_length,
+        strategy: TruncationStrategy::LongestFirst,
+        stride: 0,
+    };
+    match tokenizer.with_truncation(Some(truncation)) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::new(ErrorKind::Tokenizer, format!("cannot truncate to {max_length} tokens: {e}"))),
+    }
+}
+
+/// One more than the largest id. Where ids have no gaps that is their number, and the vocabulary need not be copied.
+fn vocab_size(tokenizer: &tokenizers::Tokenizer) -> usize {
+    let count = tokenizer.get_vocab_size(true);
+    let known = |id: usize| u32::try_from(id).ok().and_then(|id| tokenizer.id_to_token(id)).is_some();
+    if (0..count).all(known) {
+        return count;
+    }
+    tokenizer.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
 }
 
 #[cfg(test)]

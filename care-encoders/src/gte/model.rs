@@ -104,14 +104,19 @@ impl Encoder for Gte {
         self
     }
 
-    fn packing(&self) -> Option<Packing> {
-        self.clone().linears().first().and_then(|(_, linear)| linear.packing())
+    fn is_rounded(&self) -> bool {
+        self.clone().linears().iter().any(|(_, linear)| linear.is_rounded())
     }
 
-    fn unpacked(&self) -> Self {
-        let mut plain = self.clone();
-        plain.linears().into_iter().for_each(|(_, linear)| *linear = linear.unpacked());
-        plain
+    fn unpacked(mut self) -> Self {
+        self.linears().into_iter().for_each(|(_, linear)| *linear = linear.clone().unpacked());
+        self
+    }
+
+    fn unpacked_copy(&self) -> Self {
+        let mut copy = self.clone();
+        copy.linears().into_iter().for_each(|(_, linear)| *linear = linear.unpacked_copy());
+        copy
     }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {

@@ -76,7 +76,8 @@ impl RmsNorm {
 
     /// [`RmsNorm::forward`] of as many rows as the numbers make.
     pub(crate) fn in_place(&self, rows: &mut Host) {
-        let weight: Vec<f32> = self.weight.val().into_data().iter::<f32>().collect();
-        kernels::rms_norm(rows.values_mut(), &weight, self.eps as f32);
+        let weight = self.weight.val().cast(FloatDType::F32);
+        let weight = Host::of(&weight).expect("a norm's weight is where its input is");
+        kernels::rms_norm(rows.values_mut(), weight.values(), self.eps as f32);
     }
 }

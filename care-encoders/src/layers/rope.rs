@@ -211,16 +211,17 @@ impl RotaryTable {
         (states * cos.clone() + turned * sin.clone()).cast(dtype)
     }
 
-    /// Rotates the heads of rows of `seq` tokens.
+    /// Rotates the heads of texts, each of which counts its positions from its own start, so that its neighbours do
+    /// not change how its angles are rounded.
     ///
     /// # Shapes
-    /// `[rows, seq, heads, head_dim]`.
-    pub(crate) fn rotate_in_place(&self, states: &mut [f32], heads: usize) {
-        let count = self.seq * self.angles.half;
-        let (cos, sin) = (&self.angles.cos[..count], &self.angles.sin[..count]);
-        let width = 2 * self.angles.half * heads;
-        for row in states.chunks_exact_mut(self.seq * width) {
-            kernels::rotate(row, width, cos, sin);
+    /// `[tokens, heads, head_dim]`; a span is of tokens.
+    pub(crate) fn rotate_in_place(&self, states: &mut [f32], heads: usize, spans: &[(usize, usize)]) {
+        let half = self.angles.half;
+        let width = 2 * half * heads;
+        for &(start, end) in spans {
+            let (cos, sin) = (&self.angles.cos[..(end - start) * half], &self.angles.sin[..(end - start) * half]);
+            kernels::rotate(&mut states[start * width..end * width], width, cos, sin);
         }
     }
 }

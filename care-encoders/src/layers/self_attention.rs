@@ -121,7 +121,7 @@ impl SelfAttention {
             [(&mut query, &self.query_norm, self.heads), (&mut key, &self.key_norm, self.kv_heads)]
         {
             norm.iter().for_each(|norm| norm.in_place(states));
-            rotary.into_iter().for_each(|rotary| rotary.rotate_in_place(states.values_mut(), heads));
+            rotary.into_iter().for_each(|rotary| rotary.rotate_in_place(states.values_mut(), heads, mask.spans()));
         }
         let shape = AttentionHeads {
             heads: self.heads,

@@ -190,37 +190,46 @@ value!(f16, f16::from_f32);
 impl Location {
     /// Part `part` of `of` equal ones, converted while it is read.
     fn part<T: Value>(&self, name: &str, part: usize, of: usize) -> std::result::Result<Vec<T>, Problem> {
-        let widen: fn(&[u8]) -> f32 = match self.dtype {
-            Dtype::F32 => |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            Dtype::F16 => |b| f16::from_le_bytes([b[0], b[1]]).to_f32(),
-            Dtype::BF16 => |b| bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+        match self.dtype {
+            Dtype::F32 => self.convert(name, part, of, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+            Dtype::F16 => self.convert(name, part, of, |b| f16::from_le_bytes([b[0], b[1]]).to_f32()),
+            Dtype::BF16 => self.convert(name, part, of, |b| bf16::from_le_bytes([b[0], b[1]]).to_f32()),
             other => {
                 let problem = format!("is {other:?}, not F32, F16 or BF16");
-                return Err(Problem::Other(ErrorKind::Format, problem));
+                Err(Problem::Other(ErrorKind::Format, problem))
             }
-        };
+        }
+    }
+
+    /// The conversion is known where this is compiled, so that it is one of the loop's instructions and no call.
+    fn convert<T: Value>(
+        &self,
+        name: &str,
+        part: usize,
+        of: usize,
+        widen: impl Fn(&[u8]) -> f32,
+    ) -> std::result::Result<Vec<T>, Problem> {
         let size = if self.dtype == Dtype::F32 { 4 } else { 2 };
         let bytes = self.bytes / of;
         let mut file = File::open(&self.file)?;
         file.seek(SeekFrom::Start(self.offset + (part * bytes) as u64))?;
-        let mut values = Vec::with_capacity(bytes / size);
+        let mut values = vec![T::default(); bytes / size];
         let mut chunk = vec![0; CHUNK.min(bytes)];
-        let mut left = bytes;
-        while left > 0 {
-            let now = left.min(CHUNK);
-            file.read_exact(&mut chunk[..now])?;
-            for wide in chunk[..now].chunks_exact(size).map(widen) {
-                let value = T::narrow(wide);
-                if !value.is_finite() {
-                    let problem = match wide.is_finite() {
-                        true => format!("holds {wide}, which {:?} cannot", T::dtype()),
-                        false => "holds a value that is not finite".to_owned(),
-                    };
-                    return Err(Problem::Other(ErrorKind::NonFinite, problem));
-                }
-                values.push(value);
+        for values in values.chunks_mut(CHUNK / size) {
+            let read = &mut chunk[..values.len() * size];
+            file.read_exact(read)?;
+            for (value, bytes) in values.iter_mut().zip(read.chunks_exact(size)) {
+                *value = T::narrow(widen(bytes));
             }
-            left -= now;
+            // Looked at together, which takes no branch a value.
+            if !values.iter().fold(true, |all, value| all & value.is_finite()) {
+                let wide = read.chunks_exact(size).map(&widen).find(|&wide| !T::narrow(wide).is_finite());
+                let problem = match wide {
+                    Some(wide) if wide.is_finite() => format!("holds {wide}, which {:?} cannot", T::dtype()),
+                    _ => "holds a value that is not finite".to_owned(),
+                };
+                return Err(Problem::Other(ErrorKind::NonFinite, problem));
+            }
         }
         debug_assert_eq!(values.len() * size, bytes, "{name}");
         Ok(values)

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use care_core::layers::Packing;
 use care_core::{Encoder, Error, ErrorKind, Precision, Result, Tokenizer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,10 +55,9 @@ pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
     let Some(row) = config.architecture() else {
         return Err(Error::new(ErrorKind::Config, "the architecture has no form to be saved in"));
     };
-    if encoder.packing() == Some(Packing::Int8) {
+    if encoder.is_rounded() {
         return Err(Error::setting("precision", "int8", "f32, bf16 or f16 for a network that is saved"));
     }
-    let encoder = &encoder.unpacked();
     create_folder(folder)?;
     let mut json = config.to_json();
     json["torch_dtype"] = match Precision::of(encoder) {

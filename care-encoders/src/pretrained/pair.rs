@@ -171,6 +171,5 @@ fn remove(folder: &Path) -> Result<()> {
 /// When the folder is missing, half written or none of these; a file is broken; the architecture is unknown;
 /// a tensor is missing, surplus or of another shape; the tokenizer does not fit; an option is out of range.
 pub fn load_tower<T: Text>(folder: &Path, options: &EncoderOptions, device: &Device) -> Result<Tower<T, AnyEncoder>> {
-    let recipe = layout::read(folder)?.of::<T>();
-    recipe.tower(recipe.load_encoder(options, device)?, options, device)
+    layout::read(folder)?.of::<T>().load(options, device)
 }

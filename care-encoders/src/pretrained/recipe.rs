@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use care_core::layers::Packing;
 use care_core::{
-    Encoder, Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Precision, Result, Role, Text, Tower,
-    TruncationOrder,
+    DocumentTower, Encoder, Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Precision, QueryTower, Result,
+    Role, Text, Tokenizer, Tower, TruncationOrder,
 };
 use serde_json::Value;
 
@@ -64,7 +64,7 @@ impl Recipe {
     ///
     /// # Errors
     /// As [`load_encoder`], and when the adapter does not fit, or int8 is asked for elsewhere than on the CPU.
-    pub(crate) fn load_encoder(&self, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
+    fn load_encoder(&self, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
         let encoder = load_encoder(&self.transformer, options, device)?;
         let encoder = match self.adapter(options) {
             Some(adapter) => encoder.with_adapter(adapter)?.merge_lora(),
@@ -89,30 +89,48 @@ impl Recipe {
     }
 
     /// Whether two towers run the same network, so that its weights need to be in memory only once.
-    pub(crate) fn shares_encoder(
-        &self,
-        options: &EncoderOptions,
-        other: &Self,
-        other_options: &EncoderOptions,
-    ) -> bool {
+    fn shares_encoder(&self, options: &EncoderOptions, other: &Self, other_options: &EncoderOptions) -> bool {
         self.transformer == other.transformer
             && self.adapter(options) == other.adapter(other_options)
             && options.precision == other_options.precision
             && options.layers == other_options.layers
     }
 
-    /// The tower of a network whose weights are loaded. Options that are set replace what the folder says.
+    /// Whether two towers read texts with the same tokenizer.
+    fn shares_tokenizer(&self, options: &EncoderOptions, other: &Self, other_options: &EncoderOptions) -> bool {
+        self.transformer == other.transformer
+            && self.max_length == other.max_length
+            && options.max_length == other_options.max_length
+    }
+
+    /// The tokenizer of the network.
     ///
     /// # Errors
-    /// When the tokenizer or the projection does not fit, or an option is out of range.
-    pub(crate) fn tower<T: Text>(
+    /// When it is missing or broken, or an option is out of range.
+    fn tokenizer(&self, options: &EncoderOptions) -> Result<Tokenizer> {
+        let config = self.config()?;
+        let saved_length = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(config.max_positions());
+        load_tokenizer(&self.transformer, &config, options.max_length.unwrap_or(saved_length))
+    }
+
+    /// Loads network and tokenizer, at the same time, and makes a tower of them.
+    ///
+    /// # Errors
+    /// As [`Recipe::load_encoder`], and when the tokenizer or the projection does not fit, or an option is out of range.
+    pub(crate) fn load<T: Text>(&self, options: &EncoderOptions, device: &Device) -> Result<Tower<T, AnyEncoder>> {
+        let (encoder, tokenizer) = rayon::join(|| self.load_encoder(options, device), || self.tokenizer(options));
+        self.tower(encoder?, tokenizer?, options, device)
+    }
+
+    /// The tower of a network whose weights are loaded. Options that are set replace what the folder says.
+    fn tower<T: Text>(
         &self,
         encoder: AnyEncoder,
+        tokenizer: Tokenizer,
         options: &EncoderOptions,
         device: &Device,
     ) -> Result<Tower<T, AnyEncoder>> {
-        let config = encoder.config();
-        let saved = self.head.clone().unwrap_or_else(|| HeadConfig::new(config.default_pooling()));
+        let saved = self.head.clone().unwrap_or_else(|| HeadConfig::new(encoder.config().default_pooling()));
         let head = HeadConfig {
             pooling: options.pooling.unwrap_or(saved.pooling),
             projection: saved.projection,
@@ -120,9 +138,6 @@ impl Recipe {
             truncation: options.truncation.unwrap_or(saved.truncation),
             normalize: options.normalize.unwrap_or(saved.normalize),
         };
-        let saved_length = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(config.max_positions());
-        let max_length = options.max_length.unwrap_or(saved_length);
-        let tokenizer = load_tokenizer(&self.transformer, &config, max_length)?;
         let mut network = Network::new(encoder, head, device)?;
         if let Some(dense) = &self.dense {
             let checkpoint = Checkpoint::open(dense)?;
@@ -130,7 +145,7 @@ impl Recipe {
                 .try_map_projection(|projection| fill_from(&checkpoint, &PROJECTION, Default::default(), projection))?;
         }
         let instruction = Instruction::new(options.instruction.as_ref().unwrap_or(&self.instruction))?;
-        let tower = Tower::new(tokenizer, network, instruction)?;
+        let tower = Tower::new(tokenizer, network.packed(Packing::F32), instruction)?;
         self.check_terminal_token(&tower)?;
         Ok(tower)
     }
@@ -162,6 +177,33 @@ pub(crate) struct PairRecipe {
 }
 
 impl PairRecipe {
+    /// Loads both towers. What they share is in memory once.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`].
+    pub(crate) fn load(
+        &self,
+        query: &EncoderOptions,
+        document: &EncoderOptions,
+        device: &Device,
+    ) -> Result<(QueryTower<AnyEncoder>, DocumentTower<AnyEncoder>)> {
+        let first: QueryTower<AnyEncoder> = self.query.load(query, device)?;
+        let shared_encoder = self.query.shares_encoder(query, &self.document, document);
+        let shared_tokenizer = self.query.shares_tokenizer(query, &self.document, document);
+        let (encoder, tokenizer) = rayon::join(
+            || match shared_encoder {
+                true => Ok(first.network().encoder().clone()),
+                false => self.document.load_encoder(document, device),
+            },
+            || match shared_tokenizer {
+                true => Ok(first.tokenizer().clone()),
+                false => self.document.tokenizer(document),
+            },
+        );
+        let second = self.document.tower(encoder?, tokenizer?, document, device)?;
+        Ok((first, second))
+    }
+
     /// Two towers of whose weights nothing was noted.
     pub(crate) fn new(query: Recipe, document: Recipe) -> Self {
         Self { query, document, provenance: Value::Null }

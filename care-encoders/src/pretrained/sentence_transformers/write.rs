@@ -5,7 +5,8 @@ use std::path::Path;
 
 use burn::tensor::TensorData;
 use care_core::{
-    Error, ErrorKind, Pooling, ProjectionActivation, ProjectionConfig, Result, Role, Text, Tower, TruncationOrder,
+    Encoder, Error, ErrorKind, Pooling, ProjectionActivation, ProjectionConfig, Result, Role, Text, Tower,
+    TruncationOrder,
 };
 use serde_json::{Value, json};
 
@@ -167,7 +168,7 @@ impl Module {
         let network = tower.network();
         match self {
             Module::Transformer => {
-                let encoder = network.encoder().clone().merge_lora();
+                let encoder = network.encoder().unpacked_copy().merge_lora();
                 write_encoder(folder, &encoder)?;
                 write_tokenizer(folder, tower.tokenizer(), &encoder)?;
                 let settings = json!({"max_seq_length": tower.tokenizer().max_length(), "do_lower_case": false});
@@ -195,7 +196,7 @@ impl Module {
                 write_json(&config, &dense(network.hidden_size(), projection.outputs, projection.bias, activation))?;
                 let path = folder.join(SINGLE);
                 network.projection().map_or(Ok(()), |weights| {
-                    write_weights(&path, &PROJECTION, &weights.clone().first_outputs(projection.outputs))
+                    write_weights(&path, &PROJECTION, &weights.unpacked_copy().first_outputs(projection.outputs))
                 })
             }
             Module::Cut { width, dim } => {
