@@ -62,7 +62,7 @@ pub(super) fn apply(activation: Activation, values: &mut [f32]) {
     match activation {
         Activation::Gelu => each(values, |x| 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))),
         // (1 + tanh u) / 2 is the sigmoid of 2u.
-        Activation::GeluTanh => each(values, |x| x * sigmoid(1.595_769_1 * (x + 0.044_715 * x * x * x))),
+        Activation::GeluTanh => each(values, |x| x * sigmoid(1.595_769_2 * (x + 0.044_715 * x * x * x))),
         Activation::Silu => each(values, |x| x * sigmoid(x)),
         Activation::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
     }

@@ -197,10 +197,10 @@ impl Linear {
         layers: [(&Self, Option<Activation>); N],
         input: Tensor<D>,
     ) -> [Tensor<D>; N] {
-        if let Some(host) = Host::of(&input) {
-            if let Some(outputs) = Self::multiply_packed(layers, &host, input.dims()) {
-                return outputs;
-            }
+        if let Some(host) = Host::of(&input)
+            && let Some(outputs) = Self::multiply_packed(layers, &host, input.dims())
+        {
+            return outputs;
         }
         layers.map(|(layer, activation)| {
             let output = layer.forward_plainly(input.clone());
