@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains and tests BM25, the encoder as it is, and five trained retrievers.
+# Trains and tests BM25, the encoder as it is, and six trained retrievers.
 #
 #   bash examples/toyhom/run.sh MODEL DATA
 #
@@ -38,7 +38,8 @@ encoder=(--model runs/toyhom/me5-small --pooling mean --max-length 160
 evaluate bm25 --model bm25
 evaluate zero-shot "${encoder[@]}"
 evaluate untrained "${encoder[@]}" --query-layers 0,4,8,11
-for run in stage1 both stage2-only symmetric aligned; do
+for run in stage1 both stage2-only symmetric aligned refined; do
   train "$run"
-  evaluate "$run" --model "runs/toyhom/$run/model" --max-length 160
+  # After `aligned` the document tower reads documents again.
+  evaluate "$run" --model "runs/toyhom/$run/model" --max-length 160 --document-instruction "passage: "
 done
