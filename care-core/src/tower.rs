@@ -191,8 +191,16 @@ impl<E: Encoder> Network<E> {
     /// Embeddings of a batch. The one forward of training and inference.
     ///
     /// # Shapes
-    /// `[batch, seq]` to `[batch, embedding_dim]`, f32.
+    /// `[rows, seq]` to `[batch, embedding_dim]`, f32.
     pub fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
+        match self.encoder.packs_texts() {
+            // On one of the threads that compute. From any other, every operation would have to wake one and wait for it.
+            true => rayon::scope(|_| self.forward_here(batch)),
+            false => self.forward_here(batch),
+        }
+    }
+
+    fn forward_here(&self, batch: &TokenBatch) -> Tensor<2> {
         let pooled = self.head.pooling.forward(self.encoder.forward(batch), batch);
         let projected = match &self.projection {
             Some(projection) => projection.forward(pooled),

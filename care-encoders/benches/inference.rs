@@ -28,6 +28,10 @@ use serde_json::json;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
+/// The allocator of the program `care`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Int8];
 
 fn open(model: &Path, precision: Precision) -> Outcome<AsymmetricEncoder> {

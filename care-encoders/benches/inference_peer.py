@@ -61,6 +61,7 @@ def network(model):
 
 def onnx_sessions(torch_model, folder, threads):
     """ONNX Runtime's f32 and int8 sessions of a network."""
+    import onnx
     import onnxruntime
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -85,8 +86,10 @@ def onnx_sessions(torch_model, folder, threads):
     heads, width = config.num_attention_heads, config.hidden_size
     optimizer.optimize_model(plain, "bert", num_heads=heads, hidden_size=width).save_model_to_file(fused)
     sessions = {}
+    # What the fused operators give has no type that the quantiser could infer.
+    types = {"DefaultTensorType": onnx.TensorProto.FLOAT}
     for path in (plain, fused):
-        quantize_dynamic(path, path + ".int8", weight_type=QuantType.QInt8)
+        quantize_dynamic(path, path + ".int8", weight_type=QuantType.QInt8, extra_options=types)
     for precision, path in (("f32", fused), ("int8", plain + ".int8"), ("int8-fused", fused + ".int8")):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
