@@ -4,14 +4,14 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::layers::{Linear, Lora, Packing};
+use care_core::layers::{Linear, Lora};
 use care_core::{Encoder, Error, PaddingSide, Pooling, Result, TokenBatch};
 use serde_json::Value;
 
 use crate::bert::{self, Bert, BertConfig};
 use crate::decoder::{self, Decoder, DecoderConfig};
 use crate::gte::{self, Gte, GteConfig};
-use crate::layers::{Embedding, Parts};
+use crate::layers::{Embedding, Parts, layouts_of_parts};
 use crate::pretrained::WeightTable;
 use crate::settings::{Settings, parse};
 
@@ -320,33 +320,7 @@ impl Encoder for AnyEncoder {
         with_network!(self, model => model.packs_texts())
     }
 
-    fn packed(self, packing: Packing) -> Self {
-        match self {
-            AnyEncoder::Bert(model) => AnyEncoder::Bert(model.packed(packing)),
-            AnyEncoder::Gte(model) => AnyEncoder::Gte(model.packed(packing)),
-            AnyEncoder::Decoder(model) => AnyEncoder::Decoder(model.packed(packing)),
-        }
-    }
-
-    fn is_rounded(&self) -> bool {
-        with_network!(self, model => model.is_rounded())
-    }
-
-    fn unpacked(self) -> Self {
-        match self {
-            AnyEncoder::Bert(model) => AnyEncoder::Bert(model.unpacked()),
-            AnyEncoder::Gte(model) => AnyEncoder::Gte(model.unpacked()),
-            AnyEncoder::Decoder(model) => AnyEncoder::Decoder(model.unpacked()),
-        }
-    }
-
-    fn unpacked_copy(&self) -> Self {
-        match self {
-            AnyEncoder::Bert(model) => AnyEncoder::Bert(model.unpacked_copy()),
-            AnyEncoder::Gte(model) => AnyEncoder::Gte(model.unpacked_copy()),
-            AnyEncoder::Decoder(model) => AnyEncoder::Decoder(model.unpacked_copy()),
-        }
-    }
+    layouts_of_parts!();
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         with_network!(self, model => model.forward(batch))

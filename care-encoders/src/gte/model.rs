@@ -2,13 +2,13 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::layers::{Linear, Packing};
+use care_core::layers::Linear;
 use care_core::{Encoder, TokenBatch};
 
 use super::GteConfig;
 use crate::layers::{
     AttentionMask, Embedding, GatedBias, GatedMlp, Parts, PostNormBlock, PostNormShape, RotaryAngles, TextEmbeddings,
-    layer_linears, pick_layers,
+    layer_linears, layouts_of_parts, pick_layers,
 };
 
 /// GTE without a pooler: the query tower of the paper.
@@ -99,25 +99,7 @@ impl Encoder for Gte {
         self.embeddings.is_on_host()
     }
 
-    fn packed(mut self, packing: Packing) -> Self {
-        self.linears().into_iter().for_each(|(_, linear)| linear.pack(packing));
-        self
-    }
-
-    fn is_rounded(&self) -> bool {
-        self.clone().linears().iter().any(|(_, linear)| linear.is_rounded())
-    }
-
-    fn unpacked(mut self) -> Self {
-        self.linears().into_iter().for_each(|(_, linear)| *linear = linear.clone().unpacked());
-        self
-    }
-
-    fn unpacked_copy(&self) -> Self {
-        let mut copy = self.clone();
-        copy.linears().into_iter().for_each(|(_, linear)| *linear = linear.unpacked_copy());
-        copy
-    }
+    layouts_of_parts!();
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         let mask = AttentionMask::new(batch, false);

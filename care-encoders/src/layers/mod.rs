@@ -17,7 +17,7 @@ pub(crate) use embedding::Embedding;
 pub(crate) use mask::AttentionMask;
 pub(crate) use mlp::{FeedForward, GatedBias, GatedMlp, Mlp};
 pub(crate) use norm::{LayerNorm, RmsNorm};
-pub(crate) use parts::{Parts, layer_linears, pick_layers};
+pub(crate) use parts::{Parts, layer_linears, layouts_of_parts, pick_layers};
 pub(crate) use post_norm::{PostNormBlock, PostNormShape, TextEmbeddings};
 pub use rope::{RopeParameters, RopeScaling};
 pub(crate) use rope::{RotaryAngles, RotaryTable};
