@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
 use super::math;
-use super::matmul::{ACROSS, MOST_ROWS, dot, interleave, store, tile_rows, tiles, with_rows};
+use super::matmul::{Apart, MOST_ROWS, dot, tile_rows, tiles, with_rows};
+use super::multiply::{ACROSS, store};
 
 /// Multiplications that are not worth waking a thread for, by half of their number.
 const FEW: usize = 1 << 18;
@@ -91,9 +92,7 @@ struct Piece<'a> {
 struct Scratch {
     keys: Vec<f32>,
     values: Vec<f32>,
-    queries: Vec<f32>,
     scores: Vec<f32>,
-    weights: Vec<f32>,
 }
 
 impl WithKernel for Piece<'_> {
@@ -109,9 +108,7 @@ impl WithKernel for Piece<'_> {
         let mut scratch = Scratch {
             keys: vec![0.0; keys.next_multiple_of(panel) * head_dim],
             values: vec![0.0; head_dim.next_multiple_of(panel) * keys],
-            queries: vec![0.0; most * head_dim],
             scores: vec![0.0; most * keys.next_multiple_of(panel)],
-            weights: vec![0.0; most * keys],
         };
         for kv_head in 0..kv_heads {
             self.load::<S>(kv_head, keys, &mut scratch);
@@ -148,46 +145,54 @@ impl Piece<'_> {
     fn tile<S: Kernel>(&mut self, simd: S, head: usize, rows: Range<usize>, keys: usize, scratch: &mut Scratch) {
         let AttentionHeads { heads, head_dim, causal, .. } = self.states.shape;
         let (panel, width, count) = (ACROSS * S::F32_LANES, heads * head_dim, rows.len());
-        let Scratch { keys: key_panels, values, queries, scores, weights } = scratch;
+        let Scratch { keys: key_panels, values, scores } = scratch;
         // Keys that the last of the rows sees.
         let seen = if causal { rows.end - self.text.start } else { keys };
         let stride = seen.next_multiple_of(panel);
 
-        let queries = &mut queries[..count * head_dim];
-        let from = &self.states.query[rows.start * width + head * head_dim..];
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        with_rows!(count, tile_rows::<S>(), R => interleave::<R>(from, width, queries, scale));
+        let queries = &self.states.query[rows.start * width + head * head_dim..];
         for (place, keys) in key_panels.chunks_exact(head_dim * panel).take(stride / panel).enumerate() {
             with_rows!(count, tile_rows::<S>(), R => {
-                for (row, sums) in dot::<S, R>(simd, queries, keys).into_iter().enumerate() {
-                    store(simd, sums, &mut scores[row * stride + place * panel..][..panel]);
+                let sums = dot(simd, Apart::<R>::new(queries, width, head_dim), keys, keys);
+                for (row, sums) in sums.into_iter().enumerate() {
+                    store(simd, sums, &mut scores[row * stride + place * panel..]);
                 }
             });
         }
         let mut scales = [0.0; MOST_ROWS];
         for (row, scale) in scales.iter_mut().enumerate().take(count) {
             let visible = if causal { seen - (count - 1) + row } else { seen };
-            let (visible, hidden) = scores[row * stride..][..seen].split_at_mut(visible);
-            let largest = math::max(visible);
-            for score in visible.iter_mut() {
-                *score = math::exp(*score - largest);
-            }
-            *scale = 1.0 / math::sum(visible, |weight| weight);
-            hidden.fill(0.0);
+            let scores = &mut scores[row * stride..][..stride];
+            scores[visible..].fill(f32::NEG_INFINITY);
+            *scale = 1.0 / softmax(simd, scores, 1.0 / (head_dim as f32).sqrt());
         }
-        let weights = &mut weights[..count * seen];
-        with_rows!(count, tile_rows::<S>(), R => interleave::<R>(scores, stride, weights, 1.0));
         let base = (rows.start - self.rows.start) * width + head * head_dim;
         for (place, values) in values.chunks_exact(keys * panel).enumerate() {
             let columns = (head_dim - place * panel).min(panel);
+            let values = &values[..seen * panel];
             with_rows!(count, tile_rows::<S>(), R => {
-                for (row, sums) in dot::<S, R>(simd, weights, values).into_iter().enumerate() {
-                    let scaled = sums.map(|sums| simd.mul_f32s(sums, simd.splat_f32s(scales[row])));
-                    store(simd, scaled, &mut self.out[base + row * width + place * panel..][..columns]);
+                let sums = dot(simd, Apart::<R>::new(scores, stride, seen), values, values);
+                for (row, mut sums) in sums.into_iter().enumerate() {
+                    for sum in &mut sums {
+                        *sum = simd.mul_f32s(*sum, simd.splat_f32s(scales[row]));
+                    }
+                    store(simd, sums, &mut self.out[base + row * width + place * panel..][..columns]);
                 }
             });
         }
     }
+}
+
+/// Puts `e^(scale (x - max))` in the place of each number and gives the sum of them.
+#[inline(always)]
+fn softmax<S: Kernel>(simd: S, scores: &mut [f32], scale: f32) -> f32 {
+    let (scale, largest) = (simd.splat_f32s(scale), simd.splat_f32s(math::max(scores)));
+    let mut sum = simd.splat_f32s(0.0);
+    for score in S::as_mut_simd_f32s(scores).0 {
+        *score = math::exp(simd, simd.mul_f32s(simd.sub_f32s(*score, largest), scale));
+        sum = simd.add_f32s(sum, *score);
+    }
+    simd.reduce_sum_f32s(sum)
 }
 
 #[cfg(test)]

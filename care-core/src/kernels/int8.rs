@@ -7,8 +7,8 @@ use pulp::{Scalar128b, Simd};
 use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
 use super::math;
-use super::matmul::{ACROSS, tiles, with_rows};
-use super::multiply::{Epilogue, PackedWeight, panel_of};
+use super::matmul::{MOST_ROWS, tiles, with_rows};
+use super::multiply::{ACROSS, Epilogue, PackedWeight, load};
 
 /// The largest weight. Two products of an input, at most 255, with such a weight fit into 16 bits with a sign, which is
 /// what x86 adds them in.
@@ -31,8 +31,8 @@ pub struct Int8Matrix {
     panels: Vec<i32>,
     /// What 1 stands for, for each column, the last panel filled up.
     scales: Vec<f32>,
-    /// The sum of each column.
-    sums: Vec<i32>,
+    /// The sum of each column, a whole number.
+    sums: Vec<f32>,
 }
 
 impl Int8Matrix {
@@ -50,7 +50,6 @@ impl Int8Matrix {
     pub(super) fn for_set(set: InstructionSet, weight: &[f32], inputs: usize, outputs: usize) -> Self {
         assert_eq!(weight.len(), inputs * outputs, "a weight of {inputs} x {outputs}");
         let width = ACROSS * set.lanes();
-        assert!(width <= WIDEST, "panels of {width} columns");
         let filled = outputs.next_multiple_of(width);
         let mut scales = vec![0.0f32; filled];
         for row in weight.chunks_exact(outputs) {
@@ -60,11 +59,11 @@ impl Int8Matrix {
         }
         let quads = inputs.div_ceil(QUAD);
         let mut panels = vec![0i32; filled * quads];
-        let mut sums = vec![0i32; filled];
+        let mut sums = vec![0.0; filled];
         for (input, row) in weight.chunks_exact(outputs).enumerate() {
             for (column, &x) in row.iter().enumerate() {
                 let rounded = if scales[column] > 0.0 { (x / scales[column]).round() as i8 } else { 0 };
-                sums[column] += i32::from(rounded);
+                sums[column] += f32::from(rounded);
                 let at = (column / width * quads + input / QUAD) * width + column % width;
                 panels[at] |= i32::from(rounded as u8) << (8 * (input % QUAD));
             }
@@ -98,12 +97,12 @@ pub struct Int8Rows {
 #[derive(Clone, Copy)]
 struct Steps {
     scale: f32,
-    /// The step of zero.
-    zero: i32,
+    /// The step of zero, a whole number.
+    zero: f32,
 }
 
 impl PackedWeight for Int8Matrix {
-    type Rows = Int8Rows;
+    type Rows<'a> = Int8Rows;
 
     fn inputs(&self) -> usize {
         self.inputs
@@ -128,12 +127,8 @@ impl PackedWeight for Int8Matrix {
 
 /// Rows of a tile, so that its accumulators fit into registers beside what the products pass through.
 const fn tile_rows<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 { MOST_ROWS } else { 4 }
+    if S::REGISTER_COUNT >= 32 { 8 } else { 4 }
 }
-
-/// Rows of the largest tile, and columns of the widest panel.
-const MOST_ROWS: usize = 8;
-const WIDEST: usize = 32;
 
 struct Pack<'a> {
     input: &'a [f32],
@@ -179,10 +174,10 @@ fn round(row: &[f32], into: &mut [u8]) -> Steps {
     let (largest, smallest) = (math::max(row).max(0.0), -math::largest_negative(row).max(0.0));
     let scale = (largest - smallest) / 255.0;
     if !math::sum(row, |x| x).is_finite() {
-        return Steps { scale: f32::NAN, zero: 0 };
+        return Steps { scale: f32::NAN, zero: 0.0 };
     }
     if scale == 0.0 {
-        return Steps { scale, zero: 0 };
+        return Steps { scale, zero: 0.0 };
     }
     let (inverse, zero) = (1.0 / scale, (-smallest / scale).round());
     for (into, &x) in into.iter_mut().zip(row) {
@@ -191,7 +186,7 @@ fn round(row: &[f32], into: &mut [u8]) -> Steps {
         let step = if step < 0.0 { 0.0 } else { step };
         *into = (step + NEAREST).to_bits() as u8;
     }
-    Steps { scale, zero: zero as i32 }
+    Steps { scale, zero }
 }
 
 struct Multiply<'a, 'o> {
@@ -211,38 +206,39 @@ impl WithKernel for Multiply<'_, '_> {
         let width = ACROSS * S::F32_LANES;
         let quads = matrix.inputs.div_ceil(QUAD);
         for (place, panel) in panels.enumerate() {
-            let weights = &matrix.panels[panel * quads * width..][..quads * width];
-            let scales = &matrix.scales[panel * width..][..width];
-            let sums = &matrix.sums[panel * width..][..width];
+            let size = quads * width;
+            let weights = &matrix.panels[panel * size..][..size];
+            let next = matrix.panels.get((panel + 1) * size..(panel + 2) * size).unwrap_or(weights);
+            let scales = load(simd, &matrix.scales[panel * width..]);
+            let sums = load(simd, &matrix.sums[panel * width..]);
             for tile in tiles(0..rows.steps.len(), tile_rows::<S>()) {
                 let values = &rows.values[tile.start * quads..tile.end * quads];
-                let (steps, out) = (&rows.steps[tile.clone()], &mut out[tile.clone()]);
-                let mut products = [0; MOST_ROWS * WIDEST];
+                let mut products = [[simd.splat_i32s(0); ACROSS]; MOST_ROWS];
                 with_rows!(tile.len(), tile_rows::<S>(), R => {
-                    let rows = products.chunks_exact_mut(width);
-                    for (sums, into) in dot::<S, R>(simd, values, weights).into_iter().zip(rows) {
-                        S::as_mut_simd_i32s(into).0.copy_from_slice(&sums);
-                    }
+                    products[..R].copy_from_slice(&dot::<S, R>(simd, values, weights, next));
                 });
-                for ((products, steps), row) in products.chunks_exact(width).zip(steps).zip(out) {
-                    panel_of(row, place * width, width, |into| {
-                        for (((into, &x), &sum), &scale) in into.iter_mut().zip(products).zip(sums).zip(scales) {
-                            *into = (x - steps.zero * sum) as f32 * (steps.scale * scale);
-                        }
-                        epilogue.finish(place * width, into);
-                    });
+                for ((row, steps), products) in out[tile.clone()].iter_mut().zip(&rows.steps[tile]).zip(products) {
+                    let mut numbers = [simd.splat_f32s(0.0); ACROSS];
+                    for at in 0..ACROSS {
+                        let zeros = simd.mul_f32s(sums[at], simd.splat_f32s(steps.zero));
+                        let number = simd.sub_f32s(simd.numbers(products[at]), zeros);
+                        numbers[at] = simd.mul_f32s(number, simd.mul_f32s(scales[at], simd.splat_f32s(steps.scale)));
+                    }
+                    epilogue.write(simd, numbers, place * width, row);
                 }
             }
         }
     }
 }
 
-/// The products of `R` rows with the columns of a panel.
+/// The products of `R` rows with the columns of a panel. Meanwhile another panel is called into the cache.
 #[inline(always)]
-fn dot<S: Kernel, const R: usize>(simd: S, rows: &[u32], panel: &[i32]) -> [[S::i32s; ACROSS]; R] {
+fn dot<S: Kernel, const R: usize>(simd: S, rows: &[u32], panel: &[i32], next: &[i32]) -> [[S::i32s; ACROSS]; R] {
     let mut sums = [[simd.splat_i32s(0); ACROSS]; R];
     let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_i32s(panel).0);
-    for (values, &[left, right]) in rows.as_chunks::<R>().0.iter().zip(panel) {
+    let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_i32s(next).0);
+    for ((values, &[left, right]), next) in rows.as_chunks::<R>().0.iter().zip(panel).zip(next) {
+        simd.prefetch(next);
         for (sums, &value) in sums.iter_mut().zip(values) {
             let value = simd.splat_u32s(value);
             sums[0] = simd.add_products(sums[0], value, left);
@@ -262,6 +258,13 @@ pub(in crate::kernels) trait AddProducts: Simd {
 
     /// Adds to each number the four products of the bytes of `values`, without sign, and those of `weights`, with sign.
     fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s;
+
+    /// Whole numbers as floating-point ones.
+    fn numbers(self, whole: Self::i32s) -> Self::f32s;
+
+    /// Calls what is read next into the cache, where the processor can be asked to.
+    #[inline(always)]
+    fn prefetch<T>(self, _next: &T) {}
 }
 
 impl AddProducts for Scalar128b {
@@ -280,6 +283,12 @@ impl AddProducts for Scalar128b {
         }
         pulp::cast(sums)
     }
+
+    #[inline(always)]
+    fn numbers(self, whole: Self::i32s) -> Self::f32s {
+        let whole: [i32; 4] = pulp::cast(whole);
+        pulp::cast(whole.map(|x| x as f32))
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -287,6 +296,11 @@ impl AddProducts for pulp::aarch64::Neon {
     #[inline(always)]
     fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
         pulp::cast(Scalar128b.add_products(pulp::cast(sums), pulp::cast(values), pulp::cast(weights)))
+    }
+
+    #[inline(always)]
+    fn numbers(self, whole: Self::i32s) -> Self::f32s {
+        pulp::cast(Scalar128b.numbers(pulp::cast(whole)))
     }
 }
 
@@ -298,6 +312,16 @@ impl AddProducts for pulp::x86::V3 {
         let quads = self.avx2._mm256_madd_epi16(pairs, self.avx._mm256_set1_epi16(1));
         pulp::cast(self.avx2._mm256_add_epi32(pulp::cast(sums), quads))
     }
+
+    #[inline(always)]
+    fn numbers(self, whole: Self::i32s) -> Self::f32s {
+        pulp::cast(self.avx._mm256_cvtepi32_ps(pulp::cast(whole)))
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, next: &T) {
+        safe_arch::prefetch_t0(next);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -307,6 +331,16 @@ impl AddProducts for pulp::x86::V4 {
         let pairs = self.avx512bw._mm512_maddubs_epi16(pulp::cast(values), pulp::cast(weights));
         let quads = self.avx512bw._mm512_madd_epi16(pairs, self.avx512f._mm512_set1_epi16(1));
         pulp::cast(self.avx512f._mm512_add_epi32(pulp::cast(sums), quads))
+    }
+
+    #[inline(always)]
+    fn numbers(self, whole: Self::i32s) -> Self::f32s {
+        pulp::cast(self.avx512f._mm512_cvtepi32_ps(pulp::cast(whole)))
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, next: &T) {
+        safe_arch::prefetch_t0(next);
     }
 }
 

@@ -1,77 +1,94 @@
-//! Elementary functions without branches, which compilers turn into vector instructions.
+//! Elementary functions of vectors, and what is made of many numbers.
 //!
 //! All of them are `#[inline(always)]`: see [`super::instructions::WithKernel`].
 
+use super::instructions::Kernel;
 use crate::layers::Activation;
 
 /// `e^x`, to 2 units in the last place; 0 below -87.3, and `e^88` above 88.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(super) fn exp<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
     // Adding it leaves the nearest whole number in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let x = if x > 88.0 { 88.0 } else { x };
-    let small = x < -87.3;
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
+    let (most, round) = (simd.splat_f32s(88.0), simd.splat_f32s(ROUND));
+    let small = simd.less_than_f32s(x, simd.splat_f32s(-87.3));
+    let x = simd.select_f32s(simd.greater_than_f32s(x, most), most, x);
+    let shifted = simd.add_product(x, simd.splat_f32s(std::f32::consts::LOG2_E), round);
+    let n = simd.sub_f32s(shifted, round);
     // ln 2 in two parts, the first with few bits, so that the difference is exact.
-    let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
+    let r = simd.add_product(n, simd.splat_f32s(-0.693_359_4), x);
+    let r = simd.add_product(n, simd.splat_f32s(2.121_944_4e-4), r);
     // Cephes' minimax polynomial.
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let p = p * (r * r) + r + 1.0;
-    let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    if small { 0.0 } else { p * scale }
+    let p = polynomial(
+        simd,
+        r,
+        [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5, 1.0, 1.0],
+    );
+    let exponent = simd.add_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(127));
+    let scale = simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(exponent, simd.splat_u32s(23)));
+    simd.select_f32s(small, simd.splat_f32s(0.0), simd.mul_f32s(p, scale))
+}
+
+/// A polynomial by Horner's rule, the highest coefficient first.
+#[inline(always)]
+fn polynomial<S: Kernel, const N: usize>(simd: S, x: S::f32s, coefficients: [f32; N]) -> S::f32s {
+    let mut sum = simd.splat_f32s(coefficients[0]);
+    for &next in &coefficients[1..] {
+        sum = simd.add_product(sum, x, simd.splat_f32s(next));
+    }
+    sum
 }
 
 /// The error function, to 3e-7: a quotient of polynomials in `x²`, as Eigen and XLA have it.
 #[inline(always)]
-fn erf(x: f32) -> f32 {
-    let x = if x > 4.0 { 4.0 } else { x };
-    let x = if x < -4.0 { -4.0 } else { x };
-    let y = x * x;
-    let p = -2.726_142_3e-10;
-    let p = p * y + 2.770_681_4e-8;
-    let p = p * y - 2.101_024e-6;
-    let p = p * y - 5.692_506_5e-5;
-    let p = p * y - 7.349_906_3e-4;
-    let p = p * y - 2.954_6e-3;
-    let p = p * y - 1.609_603_3e-2;
-    let q = -1.456_607_2e-5;
-    let q = q * y - 2.133_740_6e-4;
-    let q = q * y - 1.682_827e-3;
-    let q = q * y - 7.373_329_2e-3;
-    let q = q * y - 1.426_473_9e-2;
+fn erf<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
+    let (most, least) = (simd.splat_f32s(4.0), simd.splat_f32s(-4.0));
+    let (above, below) = (simd.greater_than_or_equal_f32s(x, most), simd.less_than_or_equal_f32s(x, least));
+    let y = simd.mul_f32s(x, x);
+    let p = polynomial(
+        simd,
+        y,
+        [
+            -2.726_142_3e-10,
+            2.770_681_4e-8,
+            -2.101_024e-6,
+            -5.692_506_5e-5,
+            -7.349_906_3e-4,
+            -2.954_6e-3,
+            -1.609_603_3e-2,
+        ],
+    );
+    let q = polynomial(simd, y, [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2]);
     // The quotient ends 1.2e-7 beside 1, and what multiplies it may be large.
-    let inside = x * p / q;
-    let inside = if x >= 4.0 { 1.0 } else { inside };
-    if x <= -4.0 { -1.0 } else { inside }
+    let inside = simd.select_f32s(above, simd.splat_f32s(1.0), simd.div_f32s(simd.mul_f32s(x, p), q));
+    simd.select_f32s(below, simd.splat_f32s(-1.0), inside)
 }
 
 #[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+fn sigmoid<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
 }
 
-/// Applies a function to every value.
+/// Applies a function to every number.
 #[inline(always)]
-pub(super) fn apply(activation: Activation, values: &mut [f32]) {
+pub(super) fn apply<S: Kernel>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
     match activation {
-        Activation::Gelu => each(values, |x| 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))),
+        Activation::Gelu => {
+            let erf = erf(simd, simd.mul_f32s(x, simd.splat_f32s(std::f32::consts::FRAC_1_SQRT_2)));
+            let half = simd.mul_f32s(x, simd.splat_f32s(0.5));
+            simd.add_product(half, erf, half)
+        }
         // (1 + tanh u) / 2 is the sigmoid of 2u.
-        Activation::GeluTanh => each(values, |x| x * sigmoid(1.595_769_2 * (x + 0.044_715 * x * x * x))),
-        Activation::Silu => each(values, |x| x * sigmoid(x)),
-        Activation::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
-    }
-}
-
-#[inline(always)]
-fn each(values: &mut [f32], f: impl Fn(f32) -> f32) {
-    for value in values {
-        *value = f(*value);
+        Activation::GeluTanh => {
+            let inner = polynomial(simd, simd.mul_f32s(x, x), [0.044_715 * 1.595_769_2, 1.595_769_2]);
+            simd.mul_f32s(x, sigmoid(simd, simd.mul_f32s(x, inner)))
+        }
+        Activation::Silu => simd.mul_f32s(x, sigmoid(simd, x)),
+        Activation::Relu => {
+            let zero = simd.splat_f32s(0.0);
+            simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
+        }
     }
 }
 
@@ -108,11 +125,20 @@ fn fold(values: &[f32], start: f32, take: impl Fn(f32, f32) -> f32, join: impl F
     for (partial, &x) in partial.iter_mut().zip(rest) {
         *partial = take(*partial, x);
     }
-    partial.into_iter().fold(start, join)
+    let mut width = SIDE_BY_SIDE;
+    while width > 1 {
+        width /= 2;
+        for at in 0..width {
+            partial[at] = join(partial[at], partial[at + width]);
+        }
+    }
+    partial[0]
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::InstructionSet;
+    use super::super::instructions::WithKernel;
     use super::*;
 
     /// The error function by its series, in f64.
@@ -125,53 +151,92 @@ mod tests {
         sum * 2.0 / std::f64::consts::PI.sqrt()
     }
 
-    #[test]
-    fn functions_agree_with_their_definitions() {
-        for n in -4000..=4000 {
-            let x = n as f32 / 1000.0 * 1.1;
-            let wide = f64::from(x);
-            let error = (f64::from(exp(x)) / wide.exp() - 1.0).abs();
-            assert!(error < 3e-7, "exp({x}) is off by {error:e}");
-            if wide.abs() < 4.0 {
-                let error = (f64::from(erf(x)) - exact_erf(wide)).abs();
-                assert!(error < 4e-7, "erf({x}) is off by {error:e}");
+    #[derive(Clone, Copy, Debug)]
+    enum Function {
+        Exp,
+        Erf,
+        Activation(Activation),
+    }
+
+    struct Evaluate<'a>(Function, &'a mut [f32]);
+
+    impl WithKernel for Evaluate<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_kernel<S: Kernel>(self, simd: S) {
+            let Self(function, values) = self;
+            let (vectors, rest) = S::as_mut_simd_f32s(values);
+            assert!(rest.is_empty(), "whole vectors");
+            for x in vectors {
+                *x = match function {
+                    Function::Exp => exp(simd, *x),
+                    Function::Erf => erf(simd, *x),
+                    Function::Activation(activation) => apply(simd, activation, *x),
+                };
             }
         }
-        for x in [-87.0f32, -60.0, -20.0, 20.0, 60.0, 87.9] {
-            assert!((f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs() < 5e-7, "{x}");
+    }
+
+    /// The numbers with what a function makes of them on each instruction set.
+    fn evaluate(function: Function, numbers: impl IntoIterator<Item = f32>) -> Vec<(f32, f32)> {
+        let numbers: Vec<f32> = numbers.into_iter().collect();
+        let mut pairs = Vec::new();
+        for set in InstructionSet::available() {
+            let mut values = numbers.clone();
+            values.resize(numbers.len().next_multiple_of(set.lanes()), 0.0);
+            set.run(Evaluate(function, &mut values));
+            pairs.extend(numbers.iter().copied().zip(values));
         }
-        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp(-1000.0), 0.0);
-        assert!(exp(1000.0).is_finite());
-        assert_eq!((erf(10.0), erf(-10.0)), (1.0, -1.0));
+        pairs
+    }
+
+    #[test]
+    fn functions_agree_with_their_definitions() {
+        let numbers = || (-4000..=4000).map(|n| n as f32 / 1000.0 * 1.1);
+        for (x, exp) in evaluate(Function::Exp, numbers()) {
+            let error = (f64::from(exp) / f64::from(x).exp() - 1.0).abs();
+            assert!(error < 3e-7, "exp({x}) is off by {error:e}");
+        }
+        for (x, erf) in evaluate(Function::Erf, numbers().filter(|x| x.abs() < 4.0)) {
+            let error = (f64::from(erf) - exact_erf(f64::from(x))).abs();
+            assert!(error < 4e-7, "erf({x}) is off by {error:e}");
+        }
+        for (x, exp) in evaluate(Function::Exp, [-87.0, -60.0, -20.0, 20.0, 60.0, 87.9]) {
+            assert!((f64::from(exp) / f64::from(x).exp() - 1.0).abs() < 5e-7, "{x}");
+        }
+        for (x, exp) in evaluate(Function::Exp, [f32::NEG_INFINITY, -1000.0, 1000.0]) {
+            assert!(if x < 0.0 { exp == 0.0 } else { exp.is_finite() }, "exp({x}) is {exp}");
+        }
+        for (x, erf) in evaluate(Function::Erf, [10.0, -10.0, 1e30, f32::INFINITY, f32::NEG_INFINITY]) {
+            assert_eq!(erf, x.signum(), "{x}");
+        }
     }
 
     #[test]
     fn activations_agree_with_their_definitions_far_out_too() {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        for n in -400..=400 {
-            let x = n as f32 * 0.25;
-            let wide = f64::from(x);
-            // Beyond 5 the function is 1 to 12 digits.
-            let normal =
-                if wide.abs() < 5.0 { 0.5 * (1.0 + exact_erf(wide / 2f64.sqrt())) } else { f64::from(wide > 0.0) };
-            let tanh = sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044715 * wide.powi(3)));
-            for (activation, expected) in [
-                (Activation::Gelu, wide * normal),
-                (Activation::GeluTanh, wide * tanh),
-                (Activation::Silu, wide * sigmoid(wide)),
-                (Activation::Relu, wide.max(0.0)),
-            ] {
-                let mut value = [x];
-                apply(activation, &mut value);
-                let error = (f64::from(value[0]) - expected).abs();
-                assert!(error < 2e-6 * wide.abs().max(1.0), "{activation:?} of {x} is {}, {expected} is due", value[0]);
-            }
-        }
         for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu] {
-            let mut values = [f32::NAN];
-            apply(activation, &mut values);
-            assert!(values[0].is_nan(), "{activation:?} hides what is no number");
+            for (x, value) in evaluate(Function::Activation(activation), (-400..=400).map(|n| n as f32 * 0.25)) {
+                let wide = f64::from(x);
+                // Beyond 5 the function is 1 to 12 digits.
+                let normal =
+                    if wide.abs() < 5.0 { 0.5 * (1.0 + exact_erf(wide / 2f64.sqrt())) } else { f64::from(wide > 0.0) };
+                let expected = match activation {
+                    Activation::Gelu => wide * normal,
+                    Activation::GeluTanh => {
+                        wide * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044715 * wide.powi(3)))
+                    }
+                    Activation::Silu => wide * sigmoid(wide),
+                    Activation::Relu => wide.max(0.0),
+                };
+                let error = (f64::from(value) - expected).abs();
+                let bound = 2e-6 * wide.abs().max(1.0);
+                assert!(error < bound, "{activation:?} of {x} is {value}, {expected} is due");
+            }
+            for (_, value) in evaluate(Function::Activation(activation), [f32::NAN]) {
+                assert!(value.is_nan(), "{activation:?} hides what is no number");
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use pulp::Simd;
 
 use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
-use super::multiply::{Epilogue, PackedWeight, panel_of};
+use super::multiply::{ACROSS, Epilogue, PackedWeight};
 
 /// The body for a number of rows that is known when it is compiled, so that accumulators stay in registers.
 macro_rules! with_rows {
@@ -22,9 +22,6 @@ macro_rules! with_rows {
     };
 }
 pub(super) use with_rows;
-
-/// Vectors of accumulators in a row of a tile.
-pub(super) const ACROSS: usize = 2;
 
 /// Rows of the largest tile.
 pub(super) const MOST_ROWS: usize = 12;
@@ -98,14 +95,19 @@ impl F32Matrix {
     }
 }
 
-/// Rows of an input, tile by tile: for each input, the tile's values side by side.
-pub struct F32Rows {
-    rows: usize,
-    values: Vec<f32>,
+/// Rows from which on it pays to put those of a tile side by side.
+const MANY_ROWS: usize = 48;
+
+/// Rows of an input.
+pub enum F32Rows<'a> {
+    /// As they were given.
+    Apart(&'a [f32]),
+    /// Tile by tile: for each input, the tile's values side by side.
+    Tiles(Vec<f32>),
 }
 
 impl PackedWeight for F32Matrix {
-    type Rows = F32Rows;
+    type Rows<'a> = F32Rows<'a>;
 
     fn inputs(&self) -> usize {
         self.inputs
@@ -119,11 +121,14 @@ impl PackedWeight for F32Matrix {
         ACROSS * self.set.lanes()
     }
 
-    fn pack(&self, input: &[f32]) -> F32Rows {
-        self.set.run(Pack { input, inputs: self.inputs })
+    fn pack<'a>(&self, input: &'a [f32]) -> F32Rows<'a> {
+        if input.len() < MANY_ROWS * self.inputs {
+            return F32Rows::Apart(input);
+        }
+        F32Rows::Tiles(self.set.run(Pack { input, inputs: self.inputs }))
     }
 
-    fn multiply(&self, rows: &F32Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]) {
+    fn multiply(&self, rows: &F32Rows<'_>, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]) {
         let size = self.inputs * self.panel_width();
         let panels = &self.panels[panels.start * size..panels.end * size];
         self.set.run(Multiply { rows, inputs: self.inputs, panels, epilogue, out });
@@ -136,41 +141,96 @@ struct Pack<'a> {
 }
 
 impl WithKernel for Pack<'_> {
-    type Output = F32Rows;
+    type Output = Vec<f32>;
 
     #[inline(always)]
-    fn with_kernel<S: Kernel>(self, _simd: S) -> F32Rows {
+    fn with_kernel<S: Kernel>(self, _simd: S) -> Vec<f32> {
         let Self { input, inputs } = self;
-        let rows = input.len() / inputs;
         let mut values = vec![0.0; input.len()];
-        for tile in tiles(0..rows, tile_rows::<S>()) {
+        for tile in tiles(0..input.len() / inputs, tile_rows::<S>()) {
             let range = tile.start * inputs..tile.end * inputs;
             let (from, into) = (&input[range.clone()], &mut values[range]);
-            with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<R>(from, inputs, into, 1.0));
+            with_rows!(tile.len(), tile_rows::<S>(), R => {
+                let rows = Apart::<R>::new(from, inputs, inputs);
+                for (at, into) in into.as_chunks_mut::<R>().0.iter_mut().enumerate() {
+                    *into = rows.at(at);
+                }
+            });
         }
-        F32Rows { rows, values }
+        values
     }
 }
 
-/// `R` rows, that start `stride` values apart, side by side and scaled.
-#[inline(always)]
-pub(super) fn interleave<const R: usize>(rows: &[f32], stride: usize, into: &mut [f32], scale: f32) {
-    let (into, _) = into.as_chunks_mut::<R>();
-    let rows: [&[f32]; R] = std::array::from_fn(|row| &rows[row * stride..][..into.len()]);
-    for (at, into) in into.iter_mut().enumerate() {
-        for (into, row) in into.iter_mut().zip(rows) {
-            *into = row[at] * scale;
+/// The rows of a tile.
+pub(super) trait Tile<const R: usize> {
+    /// The first numbers of each.
+    fn first(self, numbers: usize) -> Self;
+
+    /// One number of each.
+    fn at(&self, place: usize) -> [f32; R];
+}
+
+/// Rows that start at regular distances.
+pub(super) struct Apart<'a, const R: usize>([&'a [f32]; R]);
+
+impl<'a, const R: usize> Apart<'a, R> {
+    #[inline(always)]
+    pub(super) fn new(rows: &'a [f32], stride: usize, width: usize) -> Self {
+        let mut all = [&rows[..0]; R];
+        for (number, row) in all.iter_mut().enumerate() {
+            *row = &rows[number * stride..][..width];
         }
+        Self(all)
     }
 }
 
-/// The products of `R` rows with the columns of a panel.
+impl<const R: usize> Tile<R> for Apart<'_, R> {
+    #[inline(always)]
+    fn first(mut self, numbers: usize) -> Self {
+        for row in &mut self.0 {
+            *row = &row[..numbers];
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn at(&self, place: usize) -> [f32; R] {
+        let mut numbers = [0.0; R];
+        for (number, row) in numbers.iter_mut().zip(&self.0) {
+            *number = row[place];
+        }
+        numbers
+    }
+}
+
+/// Rows side by side.
+impl<const R: usize> Tile<R> for &[[f32; R]] {
+    #[inline(always)]
+    fn first(self, numbers: usize) -> Self {
+        &self[..numbers]
+    }
+
+    #[inline(always)]
+    fn at(&self, place: usize) -> [f32; R] {
+        self[place]
+    }
+}
+
+/// The products of `R` rows with the columns of a panel. Meanwhile another panel is called into the cache.
 #[inline(always)]
-pub(super) fn dot<S: Kernel, const R: usize>(simd: S, rows: &[f32], panel: &[f32]) -> [[S::f32s; ACROSS]; R] {
+pub(super) fn dot<S: Kernel, const R: usize>(
+    simd: S,
+    tile: impl Tile<R>,
+    panel: &[f32],
+    next: &[f32],
+) -> [[S::f32s; ACROSS]; R] {
     let mut sums = [[simd.splat_f32s(0.0); ACROSS]; R];
     let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(panel).0);
-    for (values, &[left, right]) in rows.as_chunks::<R>().0.iter().zip(panel) {
-        for (sums, &value) in sums.iter_mut().zip(values) {
+    let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(next).0);
+    let tile = tile.first(panel.len());
+    for (at, (&[left, right], next)) in panel.iter().zip(next).enumerate() {
+        simd.prefetch(next);
+        for (sums, value) in sums.iter_mut().zip(tile.at(at)) {
             let value = simd.splat_f32s(value);
             sums[0] = simd.add_product(value, left, sums[0]);
             sums[1] = simd.add_product(value, right, sums[1]);
@@ -179,21 +239,8 @@ pub(super) fn dot<S: Kernel, const R: usize>(simd: S, rows: &[f32], panel: &[f32
     sums
 }
 
-/// Writes a row of a tile, or as much of it as there is room for.
-#[inline(always)]
-pub(super) fn store<S: Simd>(simd: S, row: [S::f32s; ACROSS], into: &mut [f32]) {
-    match S::as_mut_simd_f32s(into) {
-        ([left, right], []) => (*left, *right) = (row[0], row[1]),
-        _ => {
-            let (left, right) = into.split_at_mut(into.len().min(S::F32_LANES));
-            simd.partial_store_f32s(left, row[0]);
-            simd.partial_store_f32s(right, row[1]);
-        }
-    }
-}
-
 struct Multiply<'a, 'o> {
-    rows: &'a F32Rows,
+    rows: &'a F32Rows<'a>,
     inputs: usize,
     panels: &'a [f32],
     epilogue: Epilogue<'a>,
@@ -207,17 +254,24 @@ impl WithKernel for Multiply<'_, '_> {
     fn with_kernel<S: Kernel>(self, simd: S) {
         let Self { rows, inputs, panels, epilogue, out } = self;
         let width = ACROSS * S::F32_LANES;
-        for (panel, weights) in panels.chunks_exact(inputs * width).enumerate() {
-            for tile in tiles(0..rows.rows, tile_rows::<S>()) {
-                let values = &rows.values[tile.start * inputs..tile.end * inputs];
-                let out = &mut out[tile.clone()];
+        let size = inputs * width;
+        for (panel, weights) in panels.chunks_exact(size).enumerate() {
+            let next = panels.get((panel + 1) * size..(panel + 2) * size).unwrap_or(weights);
+            for tile in tiles(0..out.len(), tile_rows::<S>()) {
+                let mut products = [[simd.splat_f32s(0.0); ACROSS]; MOST_ROWS];
                 with_rows!(tile.len(), tile_rows::<S>(), R => {
-                    for (sums, row) in dot::<S, R>(simd, values, weights).into_iter().zip(out.iter_mut()) {
-                        panel_of(row, panel * width, width, |columns| store(simd, sums, columns));
-                    }
+                    products[..R].copy_from_slice(&match rows {
+                        F32Rows::Apart(rows) => {
+                            let tile = Apart::<R>::new(&rows[tile.start * inputs..], inputs, inputs);
+                            dot(simd, tile, weights, next)
+                        }
+                        F32Rows::Tiles(values) => {
+                            dot(simd, values[tile.start * inputs..].as_chunks::<R>().0, weights, next)
+                        }
+                    });
                 });
-                for row in out {
-                    panel_of(row, panel * width, width, |columns| epilogue.finish(panel * width, columns));
+                for (sums, row) in products.into_iter().zip(&mut out[tile]) {
+                    epilogue.write(simd, sums, panel * width, row);
                 }
             }
         }

@@ -1,15 +1,22 @@
 //! Products of one input with one or several weights, divided among threads.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
+use pulp::Simd;
 use rayon::prelude::*;
 
+use super::instructions::Kernel;
+use super::math;
 use crate::layers::Activation;
+
+/// Vectors of accumulators in a row of a tile.
+pub(super) const ACROSS: usize = 2;
 
 /// A weight that is laid out for a kernel.
 pub trait PackedWeight: Sync {
     /// Rows of an input as the kernel reads them.
-    type Rows: Sync;
+    type Rows<'a>: Send + Sync;
 
     /// Width of an input row.
     fn inputs(&self) -> usize;
@@ -20,11 +27,11 @@ pub trait PackedWeight: Sync {
     /// Columns that are computed together.
     fn panel_width(&self) -> usize;
 
-    /// Lays out rows of an input, `[rows, inputs]`.
-    fn pack(&self, input: &[f32]) -> Self::Rows;
+    /// Prepares rows of an input, `[rows, inputs]`.
+    fn pack<'a>(&self, input: &'a [f32]) -> Self::Rows<'a>;
 
     /// The columns of these panels for all rows; `out` has these columns alone.
-    fn multiply(&self, rows: &Self::Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]);
+    fn multiply(&self, rows: &Self::Rows<'_>, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]);
 }
 
 /// What is done to a product before it leaves the processor's caches.
@@ -40,29 +47,45 @@ impl<'a> Epilogue<'a> {
         Self { bias: self.bias.map(|bias| &bias[first..]), ..self }
     }
 
-    /// Finishes columns from `first` on.
+    /// Finishes some numbers of a row and writes them, or those of them that the row has.
     #[inline(always)]
-    pub(super) fn finish(&self, first: usize, values: &mut [f32]) {
+    pub(super) fn write<S: Kernel>(&self, simd: S, mut sums: [S::f32s; ACROSS], first: usize, row: &mut [f32]) {
         if let Some(bias) = self.bias {
-            let bias = &bias[first..first + values.len()];
-            for (value, bias) in values.iter_mut().zip(bias) {
-                *value += bias;
+            for (sum, bias) in sums.iter_mut().zip(load(simd, &bias[first..])) {
+                *sum = simd.add_f32s(*sum, bias);
             }
         }
         if let Some(activation) = self.activation {
-            super::math::apply(activation, values);
+            for sum in &mut sums {
+                *sum = math::apply(simd, activation, *sum);
+            }
+        }
+        store(simd, sums, &mut row[first..]);
+    }
+}
+
+/// The first numbers of a row, zeros where it has no more.
+#[inline(always)]
+pub(super) fn load<S: Simd>(simd: S, row: &[f32]) -> [S::f32s; ACROSS] {
+    match S::as_simd_f32s(row).0 {
+        [left, right, ..] => [*left, *right],
+        _ => {
+            let (left, right) = row.split_at(row.len().min(S::F32_LANES));
+            [simd.partial_load_f32s(left), simd.partial_load_f32s(right)]
         }
     }
 }
 
-/// Hands on the columns of a panel, or those of them that a row has. A whole panel is of a size that the compiler knows,
-/// so loops over it are unrolled.
+/// Writes the first numbers of a row, or as many as it has room for.
 #[inline(always)]
-pub(super) fn panel_of(row: &mut [f32], first: usize, width: usize, work: impl Fn(&mut [f32])) {
-    let columns = &mut row[first..];
-    match columns.len() >= width {
-        true => work(&mut columns[..width]),
-        false => work(columns),
+pub(super) fn store<S: Simd>(simd: S, sums: [S::f32s; ACROSS], row: &mut [f32]) {
+    match S::as_mut_simd_f32s(row) {
+        ([left, right, ..], _) => (*left, *right) = (sums[0], sums[1]),
+        _ => {
+            let (left, right) = row.split_at_mut(row.len().min(S::F32_LANES));
+            simd.partial_store_f32s(left, sums[0]);
+            simd.partial_store_f32s(right, sums[1]);
+        }
     }
 }
 
@@ -78,11 +101,14 @@ pub struct Product<'a, W> {
     pub out: &'a mut [f32],
 }
 
-/// From this many rows on, threads divide the rows among them; with fewer, the columns.
-const MANY_ROWS: usize = 64;
+/// Rows that a piece of work takes at most, so that they stay in a core's second level of cache.
+const MOST_ROWS: usize = 64;
 
-/// Rows that one piece of work takes at most, so that they stay in a core's cache.
-const ROWS_AT_ONCE: usize = 48;
+/// Multiplications from which on it pays to make one piece of work more.
+const PIECE: usize = 1 << 20;
+
+/// Pieces of work for each thread, as far as it is for [`PIECE`]: the last ones do not end at the same time.
+const MOST_PIECES: usize = 4;
 
 /// Multiplications that are not worth waking a thread for.
 const FEW: usize = 1 << 17;
@@ -103,58 +129,73 @@ pub fn multiply<W: PackedWeight>(input: &[f32], products: Vec<Product<'_, W>>) {
         assert_eq!(product.weight.outputs() * rows, product.out.len(), "an output of the weight's width");
         assert!(product.bias.is_none_or(|bias| bias.len() == product.weight.outputs()), "a bias of the weight's width");
     }
+    if rows == 0 {
+        return;
+    }
     let outputs: usize = products.iter().map(|product| product.weight.outputs()).sum();
-    let threads = if input.len() * outputs < FEW { 1 } else { rayon::current_num_threads() };
-    if threads > 1 && rows >= MANY_ROWS {
-        by_rows(input, inputs, products, rows.div_ceil(2 * threads).clamp(MANY_ROWS / 4, ROWS_AT_ONCE));
-    } else if threads > 1 {
-        let packed = first.pack(input);
-        by_columns(products, threads).into_par_iter().with_max_len(1).for_each(|piece| piece.compute(&packed));
-    } else {
-        by_rows(input, inputs, products, rows.max(1));
-    }
-}
-
-/// Some rows of every product are one piece of work.
-fn by_rows<W: PackedWeight>(input: &[f32], inputs: usize, products: Vec<Product<'_, W>>, rows_at_once: usize) {
-    let blocks = input.chunks(rows_at_once * inputs);
-    let mut pieces: Vec<(&[f32], Vec<Piece<'_, W>>)> = blocks.map(|block| (block, Vec::new())).collect();
-    for Product { weight, bias, activation, out } in products {
-        let (outputs, epilogue) = (weight.outputs(), Epilogue { bias, activation });
-        for ((_, pieces), out) in pieces.iter_mut().zip(out.chunks_mut(rows_at_once * outputs)) {
-            let panels = 0..outputs.div_ceil(weight.panel_width());
-            pieces.push(Piece { weight, panels, epilogue, out: out.chunks_exact_mut(outputs).collect() });
-        }
-    }
-    let compute = |(block, pieces): (&[f32], Vec<Piece<'_, W>>)| {
-        let Some(packed) = pieces.first().map(|piece| piece.weight.pack(block)) else { return };
-        pieces.into_iter().for_each(|piece| piece.compute(&packed));
+    let multiplications = input.len() * outputs;
+    let threads = if multiplications < FEW { 1 } else { rayon::current_num_threads() };
+    let pieces = if threads == 1 { 1 } else { (multiplications / PIECE).clamp(threads, MOST_PIECES * threads) };
+    let rows_each = rows.div_ceil(rows.div_ceil(MOST_ROWS));
+    let blocks: Vec<Block<'_, W>> = input.chunks(rows_each * inputs).map(Block::new).collect();
+    let parts = pieces.div_ceil(blocks.len());
+    let compute = |(number, work): (usize, Vec<Piece<'_, W>>)| {
+        let block = &blocks[number / parts];
+        let rows = block.packed.get_or_init(|| first.pack(block.rows));
+        work.into_iter().for_each(|piece| piece.compute(rows));
     };
-    match pieces.len() {
-        1 => pieces.into_iter().for_each(compute),
-        _ => pieces.into_par_iter().with_max_len(1).for_each(compute),
+    let work = divide(products, rows_each, blocks.len(), parts);
+    match threads {
+        1 => work.into_iter().enumerate().for_each(compute),
+        _ => work.into_par_iter().enumerate().with_max_len(1).for_each(compute),
     }
 }
 
-/// Some columns of one product are one piece of work: as many for each product as there are threads.
-fn by_columns<'a, W: PackedWeight>(products: Vec<Product<'a, W>>, threads: usize) -> Vec<Piece<'a, W>> {
-    let mut pieces = Vec::new();
+/// Rows of an input, packed by the first who needs them.
+struct Block<'a, W: PackedWeight> {
+    rows: &'a [f32],
+    packed: OnceLock<W::Rows<'a>>,
+}
+
+impl<'a, W: PackedWeight> Block<'a, W> {
+    fn new(rows: &'a [f32]) -> Self {
+        Self { rows, packed: OnceLock::new() }
+    }
+}
+
+/// What is to be done for each block of rows and each part of the columns of all products together.
+fn divide<'a, W: PackedWeight>(
+    products: Vec<Product<'a, W>>,
+    rows_each: usize,
+    blocks: usize,
+    parts: usize,
+) -> Vec<Vec<Piece<'a, W>>> {
+    let panels_of = |weight: &W| weight.outputs().div_ceil(weight.panel_width());
+    let panels: usize = products.iter().map(|product| panels_of(product.weight)).sum();
+    let mut work = Vec::new();
+    work.resize_with(blocks * parts, Vec::new);
+    let mut before = 0;
     for Product { weight, bias, activation, out } in products {
-        let (outputs, width) = (weight.outputs(), weight.panel_width());
-        let panels = outputs.div_ceil(width);
-        let each = panels.div_ceil(threads);
-        let start = pieces.len();
-        for first in (0..panels).step_by(each) {
-            let epilogue = Epilogue { bias, activation }.from(first * width);
-            pieces.push(Piece { weight, panels: first..panels.min(first + each), epilogue, out: Vec::new() });
-        }
-        for row in out.chunks_exact_mut(outputs) {
-            for (piece, part) in pieces[start..].iter_mut().zip(row.chunks_mut(each * width)) {
-                piece.out.push(part);
+        let (outputs, width, own) = (weight.outputs(), weight.panel_width(), panels_of(weight));
+        let bound = |part: usize| (part * panels / parts).clamp(before, before + own) - before;
+        let cuts: Vec<(usize, Range<usize>)> = (0..parts).map(|part| (part, bound(part)..bound(part + 1))).collect();
+        for (block, rows) in out.chunks_mut(rows_each * outputs).enumerate() {
+            let mut outs: Vec<Vec<&mut [f32]>> = cuts.iter().map(|_| Vec::with_capacity(rows_each)).collect();
+            for mut row in rows.chunks_exact_mut(outputs) {
+                for ((_, panels), out) in cuts.iter().zip(&mut outs) {
+                    let (columns, after) = row.split_at_mut(row.len().min(panels.len() * width));
+                    out.push(columns);
+                    row = after;
+                }
+            }
+            for ((part, panels), out) in cuts.iter().cloned().zip(outs).filter(|((_, panels), _)| !panels.is_empty()) {
+                let epilogue = Epilogue { bias, activation }.from(panels.start * width);
+                work[block * parts + part].push(Piece { weight, panels, epilogue, out });
             }
         }
+        before += own;
     }
-    pieces
+    work
 }
 
 /// Some columns of some rows of a product.
@@ -166,7 +207,7 @@ struct Piece<'a, W> {
 }
 
 impl<W: PackedWeight> Piece<'_, W> {
-    fn compute(mut self, rows: &W::Rows) {
+    fn compute(mut self, rows: &W::Rows<'_>) {
         self.weight.multiply(rows, self.panels, self.epilogue, &mut self.out);
     }
 }

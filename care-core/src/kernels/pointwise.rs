@@ -12,29 +12,41 @@ use crate::layers::Activation;
 /// Numbers that are not worth waking a thread for.
 const FEW: usize = 1 << 14;
 
-/// Calls `work` with some rows of `out` and their numbers, compiled for the instruction set.
-fn for_rows<F>(out: &mut [f32], width: usize, work: F)
-where
-    F: Fn(Range<usize>, &mut [f32]) + Sync,
-{
-    struct Rows<'a, F>(&'a F, Range<usize>, &'a mut [f32]);
-    impl<F: Fn(Range<usize>, &mut [f32])> WithKernel for Rows<'_, F> {
+/// What is done to some rows.
+trait Rows: Sync {
+    /// `rows` are those of the numbers `range`.
+    ///
+    /// Must be `#[inline(always)]`.
+    fn change<S: Kernel>(&self, simd: S, range: Range<usize>, rows: &mut [f32]);
+}
+
+impl<F: Fn(Range<usize>, &mut [f32]) + Sync> Rows for F {
+    #[inline(always)]
+    fn change<S: Kernel>(&self, _simd: S, range: Range<usize>, rows: &mut [f32]) {
+        self(range, rows);
+    }
+}
+
+/// Changes rows of one width.
+fn for_rows(out: &mut [f32], width: usize, work: impl Rows) {
+    struct Some<'a, W>(&'a W, Range<usize>, &'a mut [f32]);
+    impl<W: Rows> WithKernel for Some<'_, W> {
         type Output = ();
 
         #[inline(always)]
-        fn with_kernel<S: Kernel>(self, _simd: S) {
-            (self.0)(self.1, self.2);
+        fn with_kernel<S: Kernel>(self, simd: S) {
+            self.0.change(simd, self.1, self.2);
         }
     }
     let set = InstructionSet::current();
     let rows = out.len() / width;
     if out.len() < FEW {
-        return set.run(Rows(&work, 0..rows, out));
+        return set.run(Some(&work, 0..rows, out));
     }
     let each = rows.div_ceil(2 * rayon::current_num_threads()).max(FEW.div_ceil(2 * width));
     out.par_chunks_mut(each * width).enumerate().for_each(|(chunk, out)| {
         let first = chunk * each;
-        set.run(Rows(&work, first..first + out.len() / width, out));
+        set.run(Some(&work, first..first + out.len() / width, out));
     });
 }
 
@@ -43,21 +55,21 @@ where
 /// # Panics
 /// When the two differ in size.
 pub fn gate(gate: &mut [f32], up: &[f32], activation: Activation) {
-    assert_eq!(gate.len(), up.len(), "a gate for each number");
-    for_rows(
-        gate,
-        1,
+    struct Gate<'a>(&'a [f32], Activation);
+    impl Rows for Gate<'_> {
         #[inline(always)]
-        |range, gate| {
-            // Short enough that the second loop finds the numbers in the first level of cache.
-            for (gate, up) in gate.chunks_mut(1024).zip(up[range].chunks(1024)) {
-                math::apply(activation, gate);
-                for (gate, up) in gate.iter_mut().zip(up) {
-                    *gate *= up;
-                }
+        fn change<S: Kernel>(&self, simd: S, range: Range<usize>, gate: &mut [f32]) {
+            let (gates, rest) = S::as_mut_simd_f32s(gate);
+            let (ups, up_rest) = S::as_simd_f32s(&self.0[range]);
+            for (gate, &up) in gates.iter_mut().zip(ups) {
+                *gate = simd.mul_f32s(math::apply(simd, self.1, *gate), up);
             }
-        },
-    );
+            let (gate, up) = (simd.partial_load_f32s(rest), simd.partial_load_f32s(up_rest));
+            simd.partial_store_f32s(rest, simd.mul_f32s(math::apply(simd, self.1, gate), up));
+        }
+    }
+    assert_eq!(gate.len(), up.len(), "a gate for each number");
+    for_rows(gate, 1, Gate(up, activation));
 }
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` of each row, where `x` is the row, or its sum with that of `added`.
@@ -77,7 +89,7 @@ pub fn layer_norm(rows: &mut [f32], added: Option<&[f32]>, weight: &[f32], bias:
         rows,
         width,
         #[inline(always)]
-        |range, rows| {
+        |range: Range<usize>, rows: &mut [f32]| {
             for (number, row) in range.zip(rows.chunks_exact_mut(width)) {
                 if let Some(added) = added {
                     for (x, added) in row.iter_mut().zip(&added[number * width..]) {
@@ -106,7 +118,7 @@ pub fn rms_norm(rows: &mut [f32], weight: &[f32], eps: f32) {
         rows,
         width,
         #[inline(always)]
-        |_, rows| {
+        |_: Range<usize>, rows: &mut [f32]| {
             for row in rows.chunks_exact_mut(width) {
                 let scale = 1.0 / (math::sum(row, |x| x * x) / width as f32 + eps).sqrt();
                 for (x, weight) in row.iter_mut().zip(weight) {
@@ -133,7 +145,7 @@ pub fn rotate(states: &mut [f32], width: usize, cos: &[f32], sin: &[f32]) {
         states,
         width,
         #[inline(always)]
-        |range, rows| {
+        |range: Range<usize>, rows: &mut [f32]| {
             for (token, row) in range.zip(rows.chunks_exact_mut(width)) {
                 let (cos, sin) = (&cos[token * half..][..half], &sin[token * half..][..half]);
                 for head in row.chunks_exact_mut(2 * half) {
