@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
 use super::math;
-use super::matmul::{Apart, MOST_ROWS, dot, tile_rows, tiles, with_rows};
+use super::matmul::{MOST_ROWS, dot, interleave, tile_rows, tiles, with_rows};
 use super::multiply::{ACROSS, store};
 
 /// Multiplications that are not worth waking a thread for, by half of their number.
@@ -92,7 +92,9 @@ struct Piece<'a> {
 struct Scratch {
     keys: Vec<f32>,
     values: Vec<f32>,
+    queries: Vec<f32>,
     scores: Vec<f32>,
+    weights: Vec<f32>,
 }
 
 impl WithKernel for Piece<'_> {
@@ -108,7 +110,9 @@ impl WithKernel for Piece<'_> {
         let mut scratch = Scratch {
             keys: vec![0.0; keys.next_multiple_of(panel) * head_dim],
             values: vec![0.0; head_dim.next_multiple_of(panel) * keys],
+            queries: vec![0.0; most * head_dim],
             scores: vec![0.0; most * keys.next_multiple_of(panel)],
+            weights: vec![0.0; most * keys],
         };
         for kv_head in 0..kv_heads {
             self.load::<S>(kv_head, keys, &mut scratch);
@@ -122,19 +126,24 @@ impl WithKernel for Piece<'_> {
     }
 }
 
-impl Piece<'_> {
+impl<'a> Piece<'a> {
     /// Lays out the keys and values of one head: keys in panels of keys, values in panels of components.
     #[inline(always)]
     fn load<S: Kernel>(&self, kv_head: usize, keys: usize, scratch: &mut Scratch) {
         let AttentionHeads { kv_heads, head_dim, .. } = self.states.shape;
         let panel = ACROSS * S::F32_LANES;
-        for (key, places) in (0..keys).map(|key| (key, key / panel * head_dim * panel + key % panel)) {
-            let at = ((self.text.start + key) * kv_heads + kv_head) * head_dim;
-            let from = &self.states.key[at..at + head_dim];
-            for (into, &x) in scratch.keys[places..].iter_mut().step_by(panel).zip(from) {
-                *into = x;
+        let of = |states: &'a [f32], key: usize| {
+            &states[((self.text.start + key) * kv_heads + kv_head) * head_dim..][..head_dim]
+        };
+        for (number, into) in scratch.keys.chunks_exact_mut(head_dim * panel).enumerate() {
+            for (at, key) in (number * panel..keys.min((number + 1) * panel)).enumerate() {
+                for (into, &x) in into[at..].iter_mut().step_by(panel).zip(of(self.states.key, key)) {
+                    *into = x;
+                }
             }
-            for (place, from) in self.states.value[at..at + head_dim].chunks(panel).enumerate() {
+        }
+        for key in 0..keys {
+            for (place, from) in of(self.states.value, key).chunks(panel).enumerate() {
                 scratch.values[(place * keys + key) * panel..][..from.len()].copy_from_slice(from);
             }
         }
@@ -145,16 +154,17 @@ impl Piece<'_> {
     fn tile<S: Kernel>(&mut self, simd: S, head: usize, rows: Range<usize>, keys: usize, scratch: &mut Scratch) {
         let AttentionHeads { heads, head_dim, causal, .. } = self.states.shape;
         let (panel, width, count) = (ACROSS * S::F32_LANES, heads * head_dim, rows.len());
-        let Scratch { keys: key_panels, values, scores } = scratch;
+        let Scratch { keys: key_panels, values, queries, scores, weights } = scratch;
         // Keys that the last of the rows sees.
         let seen = if causal { rows.end - self.text.start } else { keys };
         let stride = seen.next_multiple_of(panel);
 
-        let queries = &self.states.query[rows.start * width + head * head_dim..];
+        let queries = &mut queries[..count * head_dim];
+        let from = &self.states.query[rows.start * width + head * head_dim..];
+        with_rows!(count, tile_rows::<S>(), R => interleave::<R>(from, width, queries));
         for (place, keys) in key_panels.chunks_exact(head_dim * panel).take(stride / panel).enumerate() {
             with_rows!(count, tile_rows::<S>(), R => {
-                let sums = dot(simd, Apart::<R>::new(queries, width, head_dim), keys, keys);
-                for (row, sums) in sums.into_iter().enumerate() {
+                for (row, sums) in dot::<S, R>(simd, queries, keys, keys).into_iter().enumerate() {
                     store(simd, sums, &mut scores[row * stride + place * panel..]);
                 }
             });
@@ -166,13 +176,14 @@ impl Piece<'_> {
             scores[visible..].fill(f32::NEG_INFINITY);
             *scale = 1.0 / softmax(simd, scores, 1.0 / (head_dim as f32).sqrt());
         }
+        let weights = &mut weights[..count * seen];
+        with_rows!(count, tile_rows::<S>(), R => interleave::<R>(scores, stride, weights));
         let base = (rows.start - self.rows.start) * width + head * head_dim;
         for (place, values) in values.chunks_exact(keys * panel).enumerate() {
             let columns = (head_dim - place * panel).min(panel);
             let values = &values[..seen * panel];
             with_rows!(count, tile_rows::<S>(), R => {
-                let sums = dot(simd, Apart::<R>::new(scores, stride, seen), values, values);
-                for (row, mut sums) in sums.into_iter().enumerate() {
+                for (row, mut sums) in dot::<S, R>(simd, weights, values, values).into_iter().enumerate() {
                     for sum in &mut sums {
                         *sum = simd.mul_f32s(*sum, simd.splat_f32s(scales[row]));
                     }

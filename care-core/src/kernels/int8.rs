@@ -102,7 +102,7 @@ struct Steps {
 }
 
 impl PackedWeight for Int8Matrix {
-    type Rows<'a> = Int8Rows;
+    type Rows = Int8Rows;
 
     fn inputs(&self) -> usize {
         self.inputs

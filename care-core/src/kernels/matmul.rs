@@ -95,19 +95,15 @@ impl F32Matrix {
     }
 }
 
-/// Rows from which on it pays to put those of a tile side by side.
-const MANY_ROWS: usize = 48;
-
-/// Rows of an input.
-pub enum F32Rows<'a> {
-    /// As they were given.
-    Apart(&'a [f32]),
-    /// Tile by tile: for each input, the tile's values side by side.
-    Tiles(Vec<f32>),
+/// Rows of an input, tile by tile: for each input, the tile's values side by side. Values that are read at the same time
+/// are then in one line of the cache; those of rows apart often hinder one another there.
+pub struct F32Rows {
+    rows: usize,
+    values: Vec<f32>,
 }
 
 impl PackedWeight for F32Matrix {
-    type Rows<'a> = F32Rows<'a>;
+    type Rows = F32Rows;
 
     fn inputs(&self) -> usize {
         self.inputs
@@ -121,14 +117,11 @@ impl PackedWeight for F32Matrix {
         ACROSS * self.set.lanes()
     }
 
-    fn pack<'a>(&self, input: &'a [f32]) -> F32Rows<'a> {
-        if input.len() < MANY_ROWS * self.inputs {
-            return F32Rows::Apart(input);
-        }
-        F32Rows::Tiles(self.set.run(Pack { input, inputs: self.inputs }))
+    fn pack(&self, input: &[f32]) -> F32Rows {
+        self.set.run(Pack { input, inputs: self.inputs })
     }
 
-    fn multiply(&self, rows: &F32Rows<'_>, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]) {
+    fn multiply(&self, rows: &F32Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]) {
         let size = self.inputs * self.panel_width();
         let panels = &self.panels[panels.start * size..panels.end * size];
         self.set.run(Multiply { rows, inputs: self.inputs, panels, epilogue, out });
@@ -141,78 +134,34 @@ struct Pack<'a> {
 }
 
 impl WithKernel for Pack<'_> {
-    type Output = Vec<f32>;
+    type Output = F32Rows;
 
     #[inline(always)]
-    fn with_kernel<S: Kernel>(self, _simd: S) -> Vec<f32> {
+    fn with_kernel<S: Kernel>(self, _simd: S) -> F32Rows {
         let Self { input, inputs } = self;
+        let rows = input.len() / inputs;
         let mut values = vec![0.0; input.len()];
-        for tile in tiles(0..input.len() / inputs, tile_rows::<S>()) {
+        for tile in tiles(0..rows, tile_rows::<S>()) {
             let range = tile.start * inputs..tile.end * inputs;
             let (from, into) = (&input[range.clone()], &mut values[range]);
-            with_rows!(tile.len(), tile_rows::<S>(), R => {
-                let rows = Apart::<R>::new(from, inputs, inputs);
-                for (at, into) in into.as_chunks_mut::<R>().0.iter_mut().enumerate() {
-                    *into = rows.at(at);
-                }
-            });
+            with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<R>(from, inputs, into));
         }
-        values
+        F32Rows { rows, values }
     }
 }
 
-/// The rows of a tile.
-pub(super) trait Tile<const R: usize> {
-    /// The first numbers of each.
-    fn first(self, numbers: usize) -> Self;
-
-    /// One number of each.
-    fn at(&self, place: usize) -> [f32; R];
-}
-
-/// Rows that start at regular distances.
-pub(super) struct Apart<'a, const R: usize>([&'a [f32]; R]);
-
-impl<'a, const R: usize> Apart<'a, R> {
-    #[inline(always)]
-    pub(super) fn new(rows: &'a [f32], stride: usize, width: usize) -> Self {
-        let mut all = [&rows[..0]; R];
-        for (number, row) in all.iter_mut().enumerate() {
-            *row = &rows[number * stride..][..width];
+/// `R` rows, that start `stride` values apart, side by side.
+#[inline(always)]
+pub(super) fn interleave<const R: usize>(rows: &[f32], stride: usize, into: &mut [f32]) {
+    let (into, _) = into.as_chunks_mut::<R>();
+    let mut apart = [&rows[..0]; R];
+    for (number, row) in apart.iter_mut().enumerate() {
+        *row = &rows[number * stride..][..into.len()];
+    }
+    for (at, into) in into.iter_mut().enumerate() {
+        for (into, row) in into.iter_mut().zip(apart) {
+            *into = row[at];
         }
-        Self(all)
-    }
-}
-
-impl<const R: usize> Tile<R> for Apart<'_, R> {
-    #[inline(always)]
-    fn first(mut self, numbers: usize) -> Self {
-        for row in &mut self.0 {
-            *row = &row[..numbers];
-        }
-        self
-    }
-
-    #[inline(always)]
-    fn at(&self, place: usize) -> [f32; R] {
-        let mut numbers = [0.0; R];
-        for (number, row) in numbers.iter_mut().zip(&self.0) {
-            *number = row[place];
-        }
-        numbers
-    }
-}
-
-/// Rows side by side.
-impl<const R: usize> Tile<R> for &[[f32; R]] {
-    #[inline(always)]
-    fn first(self, numbers: usize) -> Self {
-        &self[..numbers]
-    }
-
-    #[inline(always)]
-    fn at(&self, place: usize) -> [f32; R] {
-        self[place]
     }
 }
 
@@ -220,17 +169,16 @@ impl<const R: usize> Tile<R> for &[[f32; R]] {
 #[inline(always)]
 pub(super) fn dot<S: Kernel, const R: usize>(
     simd: S,
-    tile: impl Tile<R>,
+    rows: &[f32],
     panel: &[f32],
     next: &[f32],
 ) -> [[S::f32s; ACROSS]; R] {
     let mut sums = [[simd.splat_f32s(0.0); ACROSS]; R];
     let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(panel).0);
     let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(next).0);
-    let tile = tile.first(panel.len());
-    for (at, (&[left, right], next)) in panel.iter().zip(next).enumerate() {
+    for ((values, &[left, right]), next) in rows.as_chunks::<R>().0.iter().zip(panel).zip(next) {
         simd.prefetch(next);
-        for (sums, value) in sums.iter_mut().zip(tile.at(at)) {
+        for (sums, &value) in sums.iter_mut().zip(values) {
             let value = simd.splat_f32s(value);
             sums[0] = simd.add_product(value, left, sums[0]);
             sums[1] = simd.add_product(value, right, sums[1]);
@@ -240,7 +188,7 @@ pub(super) fn dot<S: Kernel, const R: usize>(
 }
 
 struct Multiply<'a, 'o> {
-    rows: &'a F32Rows<'a>,
+    rows: &'a F32Rows,
     inputs: usize,
     panels: &'a [f32],
     epilogue: Epilogue<'a>,
@@ -257,18 +205,11 @@ impl WithKernel for Multiply<'_, '_> {
         let size = inputs * width;
         for (panel, weights) in panels.chunks_exact(size).enumerate() {
             let next = panels.get((panel + 1) * size..(panel + 2) * size).unwrap_or(weights);
-            for tile in tiles(0..out.len(), tile_rows::<S>()) {
+            for tile in tiles(0..rows.rows, tile_rows::<S>()) {
+                let values = &rows.values[tile.start * inputs..tile.end * inputs];
                 let mut products = [[simd.splat_f32s(0.0); ACROSS]; MOST_ROWS];
                 with_rows!(tile.len(), tile_rows::<S>(), R => {
-                    products[..R].copy_from_slice(&match rows {
-                        F32Rows::Apart(rows) => {
-                            let tile = Apart::<R>::new(&rows[tile.start * inputs..], inputs, inputs);
-                            dot(simd, tile, weights, next)
-                        }
-                        F32Rows::Tiles(values) => {
-                            dot(simd, values[tile.start * inputs..].as_chunks::<R>().0, weights, next)
-                        }
-                    });
+                    products[..R].copy_from_slice(&dot::<S, R>(simd, values, weights, next));
                 });
                 for (sums, row) in products.into_iter().zip(&mut out[tile]) {
                     epilogue.write(simd, sums, panel * width, row);

@@ -16,7 +16,7 @@ pub(super) const ACROSS: usize = 2;
 /// A weight that is laid out for a kernel.
 pub trait PackedWeight: Sync {
     /// Rows of an input as the kernel reads them.
-    type Rows<'a>: Send + Sync;
+    type Rows: Send + Sync;
 
     /// Width of an input row.
     fn inputs(&self) -> usize;
@@ -28,10 +28,10 @@ pub trait PackedWeight: Sync {
     fn panel_width(&self) -> usize;
 
     /// Prepares rows of an input, `[rows, inputs]`.
-    fn pack<'a>(&self, input: &'a [f32]) -> Self::Rows<'a>;
+    fn pack(&self, input: &[f32]) -> Self::Rows;
 
     /// The columns of these panels for all rows; `out` has these columns alone.
-    fn multiply(&self, rows: &Self::Rows<'_>, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]);
+    fn multiply(&self, rows: &Self::Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]);
 }
 
 /// What is done to a product before it leaves the processor's caches.
@@ -154,7 +154,7 @@ pub fn multiply<W: PackedWeight>(input: &[f32], products: Vec<Product<'_, W>>) {
 /// Rows of an input, packed by the first who needs them.
 struct Block<'a, W: PackedWeight> {
     rows: &'a [f32],
-    packed: OnceLock<W::Rows<'a>>,
+    packed: OnceLock<W::Rows>,
 }
 
 impl<'a, W: PackedWeight> Block<'a, W> {
@@ -207,7 +207,7 @@ struct Piece<'a, W> {
 }
 
 impl<W: PackedWeight> Piece<'_, W> {
-    fn compute(mut self, rows: &W::Rows<'_>) {
+    fn compute(mut self, rows: &W::Rows) {
         self.weight.multiply(rows, self.panels, self.epilogue, &mut self.out);
     }
 }
