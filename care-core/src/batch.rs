@@ -57,6 +57,20 @@ impl TokenBatch {
         Self { ids, spans, seq_len, side: PaddingSide::Right }
     }
 
+    /// The texts in as many batches of about the same number of tokens as there are parts with at least `least` of them;
+    /// one if texts are padded.
+    pub(crate) fn split(&self, parts: usize, least: usize) -> Vec<Self> {
+        let parts = parts.min(self.ids.len() / least.max(1)).min(self.batch_size());
+        if parts < 2 || !self.is_packed() {
+            return vec![self.clone()];
+        }
+        let part_of = |span: &(usize, usize)| (span.0 + span.1) / 2 * parts / self.ids.len();
+        let groups = self.spans.chunk_by(|a, b| part_of(a) == part_of(b));
+        groups
+            .map(|spans| Self::pack(&spans.iter().map(|&(start, end)| &self.ids[start..end]).collect::<Vec<_>>()))
+            .collect()
+    }
+
     /// Number of texts.
     pub fn batch_size(&self) -> usize {
         self.spans.len()
@@ -189,6 +203,22 @@ mod tests {
         assert_eq!(mask, [true, true, true, false, false, true]);
         let places = left.position_ids(&device).into_data().convert::<i64>().try_to_vec::<i64>().expect("ints");
         assert_eq!(places, [0, 1, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_batch_is_split_between_texts() {
+        let texts: Vec<Vec<u32>> = (1..=20).map(|length| vec![length; length as usize]).collect();
+        let batch = TokenBatch::pack(&texts);
+        let parts = batch.split(3, 50);
+        let tokens: Vec<usize> = parts.iter().map(TokenBatch::token_count).collect();
+        assert_eq!((tokens.len(), tokens.iter().sum::<usize>()), (3, 210));
+        assert!(tokens.iter().all(|tokens| (50..90).contains(tokens)), "{tokens:?}");
+        let ids: Vec<u32> = parts.into_iter().flat_map(|part| part.ids).collect();
+        assert_eq!(ids, batch.ids);
+        assert_eq!(batch.split(3, 150), std::slice::from_ref(&batch));
+        assert_eq!(TokenBatch::pack(&texts[19..]).split(2, 1).len(), 1);
+        let padded = TokenBatch::pad(&texts, 0, PaddingSide::Left);
+        assert_eq!(padded.split(3, 1), std::slice::from_ref(&padded));
     }
 
     #[test]

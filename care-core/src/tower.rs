@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::layers::Packing;
@@ -10,6 +11,9 @@ use crate::{
     Document, EmbeddingStore, Embeddings, Encoder, Error, ErrorKind, Instruction, Pooling, Precision, Query, Result,
     Text, TokenBatch, Tokenizer, length_buckets, passes_at_once, run_pieces,
 };
+
+/// Tokens from which on a part of a batch gets a forward pass of its own.
+const TOKENS_WORTH_A_PASS: usize = 256;
 
 /// How hidden states become an embedding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,10 +197,15 @@ impl<E: Encoder> Network<E> {
     /// # Shapes
     /// `[rows, seq]` to `[batch, embedding_dim]`, f32.
     pub fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
-        match self.encoder.packs_texts() {
+        if !self.encoder.packs_texts() {
+            return self.forward_here(batch);
+        }
+        // Each thread takes some of the texts: so little of a pass is done by one thread while others wait.
+        let parts = batch.split(rayon::current_num_threads(), TOKENS_WORTH_A_PASS);
+        match &parts[..] {
             // On one of the threads that compute. From any other, every operation would have to wake one and wait for it.
-            true => rayon::scope(|_| self.forward_here(batch)),
-            false => self.forward_here(batch),
+            [_] => rayon::scope(|_| self.forward_here(batch)),
+            _ => Tensor::cat(parts.par_iter().map(|part| self.forward_here(part)).collect(), 0),
         }
     }
 

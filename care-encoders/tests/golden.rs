@@ -44,6 +44,25 @@ fn forward_batch(network: &Network<AnyEncoder>, batch: &TokenBatch) -> Vec<Vec<f
     data.as_slice::<f32>().unwrap().chunks(network.embedding_dim()).map(<[f32]>::to_vec).collect()
 }
 
+#[cfg(feature = "cpu")]
+#[test]
+fn a_batch_that_threads_divide_gives_each_text_what_it_has_alone() {
+    let device = Device::Cpu.open().unwrap();
+    let texts: Vec<Vec<u32>> = ids(&golden("bert")["ids"]).into_iter().cycle().take(200).collect();
+    let batch = TokenBatch::pack(&texts);
+    assert!(batch.token_count() > 1000, "{} tokens", batch.token_count());
+    let encoder = load_encoder(&fixture("bert"), &EncoderOptions::default(), &device).unwrap();
+    for packing in [Packing::F32, Packing::Int8] {
+        let network = Network::new(encoder.clone(), HeadConfig::new(Pooling::Mean), &device).unwrap().packed(packing);
+        let together = forward_batch(&network, &batch);
+        assert_eq!(together.len(), texts.len());
+        for (text, vector) in texts.iter().zip(together) {
+            let alone = forward_batch(&network, &TokenBatch::pack(std::slice::from_ref(text)));
+            assert_eq!(alone, [vector], "{packing:?}");
+        }
+    }
+}
+
 /// The vectors of one checkpoint under every pooling, alone and in batches padded on either side.
 fn check(name: &str, pad: u32) {
     let golden = golden(name);

@@ -161,7 +161,7 @@ impl<'a> Piece<'a> {
 
         let queries = &mut queries[..count * head_dim];
         let from = &self.states.query[rows.start * width + head * head_dim..];
-        with_rows!(count, tile_rows::<S>(), R => interleave::<R>(from, width, queries));
+        with_rows!(count, tile_rows::<S>(), R => interleave::<_, R>(from, width, queries));
         for (place, keys) in key_panels.chunks_exact(head_dim * panel).take(stride / panel).enumerate() {
             with_rows!(count, tile_rows::<S>(), R => {
                 for (row, sums) in dot::<S, R>(simd, queries, keys, keys).into_iter().enumerate() {
@@ -177,7 +177,7 @@ impl<'a> Piece<'a> {
             *scale = 1.0 / softmax(simd, scores, 1.0 / (head_dim as f32).sqrt());
         }
         let weights = &mut weights[..count * seen];
-        with_rows!(count, tile_rows::<S>(), R => interleave::<R>(scores, stride, weights));
+        with_rows!(count, tile_rows::<S>(), R => interleave::<_, R>(scores, stride, weights));
         let base = (rows.start - self.rows.start) * width + head * head_dim;
         for (place, values) in values.chunks_exact(keys * panel).enumerate() {
             let columns = (head_dim - place * panel).min(panel);

@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 
 use pulp::{Scalar128b, Simd, WithSimd};
 
-use super::int8::AddProducts;
 use crate::{Error, Result};
 
 /// A set of vector instructions that the kernels are compiled for.
@@ -112,9 +111,103 @@ impl fmt::Debug for InstructionSet {
     }
 }
 
-/// Vectors of an instruction set.
-pub(super) trait Kernel: AddProducts {}
-impl<S: AddProducts> Kernel for S {}
+/// Vectors of an instruction set: what the kernels need beside [`Simd`].
+pub(super) trait Kernel: Simd {
+    /// `a b + c`, rounded once or twice, whichever is faster.
+    #[inline(always)]
+    fn add_product(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        self.mul_add_e_f32s(a, b, c)
+    }
+
+    /// Adds to each number the four products of the bytes of `values`, without sign, and those of `weights`, with sign.
+    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s;
+
+    /// Whole numbers as floating-point ones.
+    fn numbers(self, whole: Self::i32s) -> Self::f32s;
+
+    /// Calls vectors that are read next into the cache, where the processor can be asked to.
+    #[inline(always)]
+    fn prefetch<T>(self, _next: &[T; 2]) {}
+}
+
+impl Kernel for Scalar128b {
+    #[inline(always)]
+    fn add_product(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
+        // A fused one is a function call where the processor may not have it.
+        self.add_f32s(self.mul_f32s(a, b), c)
+    }
+
+    #[inline(always)]
+    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
+        let (mut sums, values, weights): ([i32; 4], [[u8; 4]; 4], [[i8; 4]; 4]) =
+            (pulp::cast(sums), pulp::cast(values), pulp::cast(weights));
+        for ((sum, values), weights) in sums.iter_mut().zip(values).zip(weights) {
+            *sum += (0..4).map(|at| i32::from(values[at]) * i32::from(weights[at])).sum::<i32>();
+        }
+        pulp::cast(sums)
+    }
+
+    #[inline(always)]
+    fn numbers(self, whole: Self::i32s) -> Self::f32s {
+        let whole: [i32; 4] = pulp::cast(whole);
+        pulp::cast(whole.map(|x| x as f32))
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Kernel for pulp::aarch64::Neon {
+    #[inline(always)]
+    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
+        pulp::cast(Scalar128b.add_products(pulp::cast(sums), pulp::cast(values), pulp::cast(weights)))
+    }
+
+    #[inline(always)]
+    fn numbers(self, whole: Self::i32s) -> Self::f32s {
+        pulp::cast(Scalar128b.numbers(pulp::cast(whole)))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Kernel for pulp::x86::V3 {
+    #[inline(always)]
+    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
+        let pairs = self.avx2._mm256_maddubs_epi16(pulp::cast(values), pulp::cast(weights));
+        let quads = self.avx2._mm256_madd_epi16(pairs, self.avx._mm256_set1_epi16(1));
+        pulp::cast(self.avx2._mm256_add_epi32(pulp::cast(sums), quads))
+    }
+
+    #[inline(always)]
+    fn numbers(self, whole: Self::i32s) -> Self::f32s {
+        pulp::cast(self.avx._mm256_cvtepi32_ps(pulp::cast(whole)))
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, next: &[T; 2]) {
+        // One line of the cache.
+        safe_arch::prefetch_t0(next);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Kernel for pulp::x86::V4 {
+    #[inline(always)]
+    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
+        let pairs = self.avx512bw._mm512_maddubs_epi16(pulp::cast(values), pulp::cast(weights));
+        let quads = self.avx512bw._mm512_madd_epi16(pairs, self.avx512f._mm512_set1_epi16(1));
+        pulp::cast(self.avx512f._mm512_add_epi32(pulp::cast(sums), quads))
+    }
+
+    #[inline(always)]
+    fn numbers(self, whole: Self::i32s) -> Self::f32s {
+        pulp::cast(self.avx512f._mm512_cvtepi32_ps(pulp::cast(whole)))
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, next: &[T; 2]) {
+        safe_arch::prefetch_t0(&next[0]);
+        safe_arch::prefetch_t0(&next[1]);
+    }
+}
 
 /// Work that is compiled for each set.
 pub(super) trait WithKernel {

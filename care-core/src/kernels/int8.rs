@@ -2,17 +2,20 @@
 
 use std::ops::Range;
 
-use pulp::{Scalar128b, Simd};
+use pulp::Simd;
 
 use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
 use super::math;
-use super::matmul::{MOST_ROWS, tiles, with_rows};
+use super::matmul::{MOST_ROWS, interleave, tiles, with_rows};
 use super::multiply::{ACROSS, Epilogue, PackedWeight, load};
 
 /// The largest weight. Two products of an input, at most 255, with such a weight fit into 16 bits with a sign, which is
 /// what x86 adds them in.
 const LARGEST: f32 = 63.0;
+
+/// Where a column may be cut off, as parts of its largest number.
+const PARTS_KEPT: [f32; 6] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.7];
 
 /// Inputs whose products are added at once.
 const QUAD: usize = 4;
@@ -20,8 +23,8 @@ const QUAD: usize = 4;
 /// A weight `[inputs, outputs]` in whole numbers from -63 to 63, each column with a scale of its own.
 ///
 /// An input row is rounded to 256 steps between its smallest and its largest number when it is multiplied, and the
-/// products are added without further rounding. So a result depends neither on the instruction set nor on the rows
-/// beside it.
+/// products are added without further rounding. So a product depends neither on the instruction set nor on the rows
+/// beside it; an activation after it may, by a rounding.
 #[derive(Clone)]
 pub struct Int8Matrix {
     set: InstructionSet,
@@ -31,8 +34,8 @@ pub struct Int8Matrix {
     panels: Vec<i32>,
     /// What 1 stands for, for each column, the last panel filled up.
     scales: Vec<f32>,
-    /// The sum of each column, a whole number.
-    sums: Vec<f32>,
+    /// The sum of each column.
+    sums: Vec<i32>,
 }
 
 impl Int8Matrix {
@@ -51,19 +54,15 @@ impl Int8Matrix {
         assert_eq!(weight.len(), inputs * outputs, "a weight of {inputs} x {outputs}");
         let width = ACROSS * set.lanes();
         let filled = outputs.next_multiple_of(width);
-        let mut scales = vec![0.0f32; filled];
-        for row in weight.chunks_exact(outputs) {
-            for (scale, &x) in scales.iter_mut().zip(row) {
-                *scale = scale.max(x.abs() / LARGEST);
-            }
-        }
+        let mut scales = set.run(BestScales { weight, outputs });
+        scales.resize(filled, 0.0);
         let quads = inputs.div_ceil(QUAD);
         let mut panels = vec![0i32; filled * quads];
-        let mut sums = vec![0.0; filled];
+        let mut sums = vec![0i32; filled];
         for (input, row) in weight.chunks_exact(outputs).enumerate() {
             for (column, &x) in row.iter().enumerate() {
-                let rounded = if scales[column] > 0.0 { (x / scales[column]).round() as i8 } else { 0 };
-                sums[column] += f32::from(rounded);
+                let rounded = rounded(x, scales[column]) as i8;
+                sums[column] += i32::from(rounded);
                 let at = (column / width * quads + input / QUAD) * width + column % width;
                 panels[at] |= i32::from(rounded as u8) << (8 * (input % QUAD));
             }
@@ -87,9 +86,61 @@ impl Int8Matrix {
     }
 }
 
+/// Adding it leaves the nearest whole number in the low bits.
+const NEAREST: f32 = 12_582_912.0;
+
+/// A number in steps of a scale, no further from zero than [`LARGEST`] of them.
+#[inline(always)]
+fn rounded(x: f32, scale: f32) -> f32 {
+    let steps = if scale > 0.0 { x / scale } else { 0.0 };
+    let steps = if steps > LARGEST { LARGEST } else { steps };
+    let steps = if steps < -LARGEST { -LARGEST } else { steps };
+    (steps + NEAREST) - NEAREST
+}
+
+/// The scale of each column that loses least, by the squares of what is lost. A column's few largest numbers are worth
+/// cutting off where that makes the steps of all others finer.
+struct BestScales<'a> {
+    weight: &'a [f32],
+    outputs: usize,
+}
+
+impl WithKernel for BestScales<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_kernel<S: Kernel>(self, _simd: S) -> Vec<f32> {
+        let Self { weight, outputs } = self;
+        let mut largest = vec![0.0f32; outputs];
+        for row in weight.chunks_exact(outputs) {
+            for (largest, &x) in largest.iter_mut().zip(row) {
+                *largest = if x.abs() > *largest { x.abs() } else { *largest };
+            }
+        }
+        // A column that has no scale, since what it holds is no number or too large, gives what is no number.
+        let mut best = vec![(f32::INFINITY, f32::NAN); outputs];
+        for part in PARTS_KEPT {
+            let scales: Vec<f32> = largest.iter().map(|largest| part * largest / LARGEST).collect();
+            let mut lost = vec![0.0f32; outputs];
+            for row in weight.chunks_exact(outputs) {
+                for ((lost, &x), &scale) in lost.iter_mut().zip(row).zip(&scales) {
+                    let difference = x - rounded(x, scale) * scale;
+                    *lost += difference * difference;
+                }
+            }
+            for ((best, lost), scale) in best.iter_mut().zip(lost).zip(scales) {
+                if lost < best.0 {
+                    *best = (lost, scale);
+                }
+            }
+        }
+        best.into_iter().map(|(_, scale)| scale).collect()
+    }
+}
+
 /// Rows of an input in 256 steps, tile by tile: for each four inputs, the tile's rows side by side.
 pub struct Int8Rows {
-    values: Vec<u32>,
+    values: Vec<[u8; QUAD]>,
     steps: Vec<Steps>,
 }
 
@@ -97,8 +148,8 @@ pub struct Int8Rows {
 #[derive(Clone, Copy)]
 struct Steps {
     scale: f32,
-    /// The step of zero, a whole number.
-    zero: f32,
+    /// The step of zero.
+    zero: i32,
 }
 
 impl PackedWeight for Int8Matrix {
@@ -148,19 +199,12 @@ impl WithKernel for Pack<'_> {
         for (row, into) in input.chunks_exact(inputs).zip(rounded.chunks_exact_mut(quads * QUAD)) {
             steps.push(round(row, into));
         }
-        let mut values = vec![0u32; rows * quads];
+        let (rounded, _) = rounded.as_chunks::<QUAD>();
+        let mut values = vec![[0; QUAD]; rows * quads];
         for tile in tiles(0..rows, tile_rows::<S>()) {
-            let from = &rounded[tile.start * quads * QUAD..tile.end * quads * QUAD];
-            let into = &mut values[tile.start * quads..tile.end * quads];
-            with_rows!(tile.len(), tile_rows::<S>(), R => {
-                let quads_of = |row: usize| &from.as_chunks::<QUAD>().0[row * quads..][..quads];
-                let rows: [&[[u8; QUAD]]; R] = std::array::from_fn(quads_of);
-                for (at, into) in into.as_chunks_mut::<R>().0.iter_mut().enumerate() {
-                    for (into, row) in into.iter_mut().zip(rows) {
-                        *into = u32::from_le_bytes(row[at]);
-                    }
-                }
-            });
+            let range = tile.start * quads..tile.end * quads;
+            let (from, into) = (&rounded[range.clone()], &mut values[range]);
+            with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<_, R>(from, quads, into));
         }
         Int8Rows { values, steps }
     }
@@ -169,15 +213,13 @@ impl WithKernel for Pack<'_> {
 /// Rounds a row to steps between its smallest and its largest number, zero included.
 #[inline(always)]
 fn round(row: &[f32], into: &mut [u8]) -> Steps {
-    /// Adding it leaves the nearest whole number in the low bits.
-    const NEAREST: f32 = 12_582_912.0;
     let (largest, smallest) = (math::max(row).max(0.0), -math::largest_negative(row).max(0.0));
     let scale = (largest - smallest) / 255.0;
     if !math::sum(row, |x| x).is_finite() {
-        return Steps { scale: f32::NAN, zero: 0.0 };
+        return Steps { scale: f32::NAN, zero: 0 };
     }
     if scale == 0.0 {
-        return Steps { scale, zero: 0.0 };
+        return Steps { scale, zero: 0 };
     }
     let (inverse, zero) = (1.0 / scale, (-smallest / scale).round());
     for (into, &x) in into.iter_mut().zip(row) {
@@ -186,7 +228,7 @@ fn round(row: &[f32], into: &mut [u8]) -> Steps {
         let step = if step < 0.0 { 0.0 } else { step };
         *into = (step + NEAREST).to_bits() as u8;
     }
-    Steps { scale, zero }
+    Steps { scale, zero: zero as i32 }
 }
 
 struct Multiply<'a, 'o> {
@@ -205,12 +247,13 @@ impl WithKernel for Multiply<'_, '_> {
         let Self { matrix, rows, panels, epilogue, out } = self;
         let width = ACROSS * S::F32_LANES;
         let quads = matrix.inputs.div_ceil(QUAD);
+        let last = panels.end;
         for (place, panel) in panels.enumerate() {
             let size = quads * width;
             let weights = &matrix.panels[panel * size..][..size];
-            let next = matrix.panels.get((panel + 1) * size..(panel + 2) * size).unwrap_or(weights);
+            let next = if panel + 1 < last { &matrix.panels[(panel + 1) * size..][..size] } else { weights };
             let scales = load(simd, &matrix.scales[panel * width..]);
-            let sums = load(simd, &matrix.sums[panel * width..]);
+            let (sums, _) = S::as_simd_i32s(&matrix.sums[panel * width..][..width]);
             for tile in tiles(0..rows.steps.len(), tile_rows::<S>()) {
                 let values = &rows.values[tile.start * quads..tile.end * quads];
                 let mut products = [[simd.splat_i32s(0); ACROSS]; MOST_ROWS];
@@ -220,8 +263,8 @@ impl WithKernel for Multiply<'_, '_> {
                 for ((row, steps), products) in out[tile.clone()].iter_mut().zip(&rows.steps[tile]).zip(products) {
                     let mut numbers = [simd.splat_f32s(0.0); ACROSS];
                     for at in 0..ACROSS {
-                        let zeros = simd.mul_f32s(sums[at], simd.splat_f32s(steps.zero));
-                        let number = simd.sub_f32s(simd.numbers(products[at]), zeros);
+                        let zeros = simd.mul_i32s(sums[at], simd.splat_i32s(steps.zero));
+                        let number = simd.numbers(simd.sub_i32s(products[at], zeros));
                         numbers[at] = simd.mul_f32s(number, simd.mul_f32s(scales[at], simd.splat_f32s(steps.scale)));
                     }
                     epilogue.write(simd, numbers, place * width, row);
@@ -233,14 +276,15 @@ impl WithKernel for Multiply<'_, '_> {
 
 /// The products of `R` rows with the columns of a panel. Meanwhile another panel is called into the cache.
 #[inline(always)]
-fn dot<S: Kernel, const R: usize>(simd: S, rows: &[u32], panel: &[i32], next: &[i32]) -> [[S::i32s; ACROSS]; R] {
+fn dot<S: Kernel, const R: usize>(simd: S, rows: &[[u8; QUAD]], panel: &[i32], next: &[i32]) -> [[S::i32s; ACROSS]; R] {
+    debug_assert_eq!(panel.len(), next.len(), "panels of one size");
     let mut sums = [[simd.splat_i32s(0); ACROSS]; R];
     let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_i32s(panel).0);
     let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_i32s(next).0);
     for ((values, &[left, right]), next) in rows.as_chunks::<R>().0.iter().zip(panel).zip(next) {
         simd.prefetch(next);
         for (sums, &value) in sums.iter_mut().zip(values) {
-            let value = simd.splat_u32s(value);
+            let value = simd.splat_u32s(u32::from_le_bytes(value));
             sums[0] = simd.add_products(sums[0], value, left);
             sums[1] = simd.add_products(sums[1], value, right);
         }
@@ -248,107 +292,12 @@ fn dot<S: Kernel, const R: usize>(simd: S, rows: &[u32], panel: &[i32], next: &[
     sums
 }
 
-/// What the kernels need beside [`Simd`].
-pub(in crate::kernels) trait AddProducts: Simd {
-    /// `a b + c`, rounded once or twice, whichever is faster.
-    #[inline(always)]
-    fn add_product(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
-        self.mul_add_e_f32s(a, b, c)
-    }
-
-    /// Adds to each number the four products of the bytes of `values`, without sign, and those of `weights`, with sign.
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s;
-
-    /// Whole numbers as floating-point ones.
-    fn numbers(self, whole: Self::i32s) -> Self::f32s;
-
-    /// Calls what is read next into the cache, where the processor can be asked to.
-    #[inline(always)]
-    fn prefetch<T>(self, _next: &T) {}
-}
-
-impl AddProducts for Scalar128b {
-    #[inline(always)]
-    fn add_product(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
-        // A fused one is a function call where the processor may not have it.
-        self.add_f32s(self.mul_f32s(a, b), c)
-    }
-
-    #[inline(always)]
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
-        let (mut sums, values, weights): ([i32; 4], [[u8; 4]; 4], [[i8; 4]; 4]) =
-            (pulp::cast(sums), pulp::cast(values), pulp::cast(weights));
-        for ((sum, values), weights) in sums.iter_mut().zip(values).zip(weights) {
-            *sum += (0..QUAD).map(|at| i32::from(values[at]) * i32::from(weights[at])).sum::<i32>();
-        }
-        pulp::cast(sums)
-    }
-
-    #[inline(always)]
-    fn numbers(self, whole: Self::i32s) -> Self::f32s {
-        let whole: [i32; 4] = pulp::cast(whole);
-        pulp::cast(whole.map(|x| x as f32))
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-impl AddProducts for pulp::aarch64::Neon {
-    #[inline(always)]
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
-        pulp::cast(Scalar128b.add_products(pulp::cast(sums), pulp::cast(values), pulp::cast(weights)))
-    }
-
-    #[inline(always)]
-    fn numbers(self, whole: Self::i32s) -> Self::f32s {
-        pulp::cast(Scalar128b.numbers(pulp::cast(whole)))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl AddProducts for pulp::x86::V3 {
-    #[inline(always)]
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
-        let pairs = self.avx2._mm256_maddubs_epi16(pulp::cast(values), pulp::cast(weights));
-        let quads = self.avx2._mm256_madd_epi16(pairs, self.avx._mm256_set1_epi16(1));
-        pulp::cast(self.avx2._mm256_add_epi32(pulp::cast(sums), quads))
-    }
-
-    #[inline(always)]
-    fn numbers(self, whole: Self::i32s) -> Self::f32s {
-        pulp::cast(self.avx._mm256_cvtepi32_ps(pulp::cast(whole)))
-    }
-
-    #[inline(always)]
-    fn prefetch<T>(self, next: &T) {
-        safe_arch::prefetch_t0(next);
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl AddProducts for pulp::x86::V4 {
-    #[inline(always)]
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
-        let pairs = self.avx512bw._mm512_maddubs_epi16(pulp::cast(values), pulp::cast(weights));
-        let quads = self.avx512bw._mm512_madd_epi16(pairs, self.avx512f._mm512_set1_epi16(1));
-        pulp::cast(self.avx512f._mm512_add_epi32(pulp::cast(sums), quads))
-    }
-
-    #[inline(always)]
-    fn numbers(self, whole: Self::i32s) -> Self::f32s {
-        pulp::cast(self.avx512f._mm512_cvtepi32_ps(pulp::cast(whole)))
-    }
-
-    #[inline(always)]
-    fn prefetch<T>(self, next: &T) {
-        safe_arch::prefetch_t0(next);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::multiply::{Product, multiply};
     use super::super::testing::{close, numbers, product};
     use super::*;
+    use crate::layers::Activation;
 
     #[test]
     fn products_are_near_those_of_the_weight_and_the_same_on_every_instruction_set() {
@@ -363,6 +312,10 @@ mod tests {
                 assert!(largest <= 0.5 / 63.0 + 1e-6, "a weight is off by {largest}");
                 let mut out = vec![f32::NAN; rows * outputs];
                 multiply(&input, vec![Product { weight: &matrix, bias: Some(&bias), activation: None, out: &mut out }]);
+                let mut positive = vec![f32::NAN; rows * outputs];
+                let activation = Some(Activation::Relu);
+                multiply(&input, vec![Product { weight: &matrix, bias: Some(&bias), activation, out: &mut positive }]);
+                assert!(positive.iter().zip(&out).all(|(a, b)| *a == b.max(0.0)), "{set:?}");
                 let mut expected = product(&input, &rounded, inputs, outputs);
                 for (x, &bias) in expected.iter_mut().zip(bias.iter().cycle()) {
                     *x += f64::from(bias);
@@ -372,6 +325,24 @@ mod tests {
                 results.push(out);
             }
             assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{rows} x {inputs} x {outputs}");
+        }
+    }
+
+    #[test]
+    fn a_column_gives_up_a_large_weight_for_finer_steps_and_one_that_is_no_number_shows() {
+        for set in InstructionSet::available() {
+            let mut weight = numbers(2000, 7).iter().map(|x| x.signum() * 0.5).collect::<Vec<f32>>();
+            weight[0] = 1.0;
+            let kept = Int8Matrix::for_set(set, &weight, 2000, 1).unpack();
+            let lost: f32 = kept.iter().zip(&weight).skip(1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(kept[0] < 0.96 && lost < 0.002, "{set:?}: {} and {lost}", kept[0]);
+            for wrong in [f32::NAN, f32::INFINITY] {
+                let matrix = Int8Matrix::for_set(set, &[1.0, wrong, 1.0, 1.0], 2, 2);
+                let mut out = [0.0; 2];
+                let product = Product { weight: &matrix, bias: None, activation: None, out: &mut out };
+                multiply(&[1.0; 2], vec![product]);
+                assert!((out[0] - 2.0).abs() < 0.1 && out[1].is_nan(), "{set:?}, {wrong}: {out:?}");
+            }
         }
     }
 

@@ -144,7 +144,7 @@ impl WithKernel for Pack<'_> {
         for tile in tiles(0..rows, tile_rows::<S>()) {
             let range = tile.start * inputs..tile.end * inputs;
             let (from, into) = (&input[range.clone()], &mut values[range]);
-            with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<R>(from, inputs, into));
+            with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<_, R>(from, inputs, into));
         }
         F32Rows { rows, values }
     }
@@ -152,7 +152,7 @@ impl WithKernel for Pack<'_> {
 
 /// `R` rows, that start `stride` values apart, side by side.
 #[inline(always)]
-pub(super) fn interleave<const R: usize>(rows: &[f32], stride: usize, into: &mut [f32]) {
+pub(super) fn interleave<T: Copy, const R: usize>(rows: &[T], stride: usize, into: &mut [T]) {
     let (into, _) = into.as_chunks_mut::<R>();
     let mut apart = [&rows[..0]; R];
     for (number, row) in apart.iter_mut().enumerate() {
@@ -173,6 +173,7 @@ pub(super) fn dot<S: Kernel, const R: usize>(
     panel: &[f32],
     next: &[f32],
 ) -> [[S::f32s; ACROSS]; R] {
+    debug_assert_eq!(panel.len(), next.len(), "panels of one size");
     let mut sums = [[simd.splat_f32s(0.0); ACROSS]; R];
     let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(panel).0);
     let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(next).0);

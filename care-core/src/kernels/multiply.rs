@@ -27,7 +27,7 @@ pub trait PackedWeight: Sync {
     /// Columns that are computed together.
     fn panel_width(&self) -> usize;
 
-    /// Prepares rows of an input, `[rows, inputs]`.
+    /// Prepares rows of an input, `[rows, inputs]`, for every weight of this kind. It must not wait for other threads.
     fn pack(&self, input: &[f32]) -> Self::Rows;
 
     /// The columns of these panels for all rows; `out` has these columns alone.
@@ -41,12 +41,7 @@ pub struct Epilogue<'a> {
     activation: Option<Activation>,
 }
 
-impl<'a> Epilogue<'a> {
-    /// That of the columns from `first` on.
-    fn from(self, first: usize) -> Self {
-        Self { bias: self.bias.map(|bias| &bias[first..]), ..self }
-    }
-
+impl Epilogue<'_> {
     /// Finishes some numbers of a row and writes them, or those of them that the row has.
     #[inline(always)]
     pub(super) fn write<S: Kernel>(&self, simd: S, mut sums: [S::f32s; ACROSS], first: usize, row: &mut [f32]) {
@@ -102,12 +97,12 @@ pub struct Product<'a, W> {
 }
 
 /// Rows that a piece of work takes at most, so that they stay in a core's second level of cache.
-const MOST_ROWS: usize = 64;
+const BLOCK_ROWS: usize = 64;
 
-/// Multiplications from which on it pays to make one piece of work more.
+/// Multiplications of a piece of work, as long as that makes no less than one piece a thread.
 const PIECE: usize = 1 << 20;
 
-/// Pieces of work for each thread, as far as it is for [`PIECE`]: the last ones do not end at the same time.
+/// Pieces of work that a thread's share is cut into by columns, at most: the last ones do not end at the same time.
 const MOST_PIECES: usize = 4;
 
 /// Multiplications that are not worth waking a thread for.
@@ -136,9 +131,11 @@ pub fn multiply<W: PackedWeight>(input: &[f32], products: Vec<Product<'_, W>>) {
     let multiplications = input.len() * outputs;
     let threads = if multiplications < FEW { 1 } else { rayon::current_num_threads() };
     let pieces = if threads == 1 { 1 } else { (multiplications / PIECE).clamp(threads, MOST_PIECES * threads) };
-    let rows_each = rows.div_ceil(rows.div_ceil(MOST_ROWS));
-    let blocks: Vec<Block<'_, W>> = input.chunks(rows_each * inputs).map(Block::new).collect();
-    let parts = pieces.div_ceil(blocks.len());
+    let rows_each = rows.div_ceil(rows.div_ceil(BLOCK_ROWS));
+    let block = |rows| Block { rows, packed: OnceLock::new() };
+    let blocks: Vec<Block<'_, W>> = input.chunks(rows_each * inputs).map(block).collect();
+    let panels: usize = products.iter().map(|product| panels_of(product.weight)).sum();
+    let parts = pieces.div_ceil(blocks.len()).min(panels);
     let compute = |(number, work): (usize, Vec<Piece<'_, W>>)| {
         let block = &blocks[number / parts];
         let rows = block.packed.get_or_init(|| first.pack(block.rows));
@@ -157,10 +154,9 @@ struct Block<'a, W: PackedWeight> {
     packed: OnceLock<W::Rows>,
 }
 
-impl<'a, W: PackedWeight> Block<'a, W> {
-    fn new(rows: &'a [f32]) -> Self {
-        Self { rows, packed: OnceLock::new() }
-    }
+/// Panels of a weight.
+fn panels_of(weight: &impl PackedWeight) -> usize {
+    weight.outputs().div_ceil(weight.panel_width())
 }
 
 /// What is to be done for each block of rows and each part of the columns of all products together.
@@ -170,7 +166,6 @@ fn divide<'a, W: PackedWeight>(
     blocks: usize,
     parts: usize,
 ) -> Vec<Vec<Piece<'a, W>>> {
-    let panels_of = |weight: &W| weight.outputs().div_ceil(weight.panel_width());
     let panels: usize = products.iter().map(|product| panels_of(product.weight)).sum();
     let mut work = Vec::new();
     work.resize_with(blocks * parts, Vec::new);
@@ -189,7 +184,8 @@ fn divide<'a, W: PackedWeight>(
                 }
             }
             for ((part, panels), out) in cuts.iter().cloned().zip(outs).filter(|((_, panels), _)| !panels.is_empty()) {
-                let epilogue = Epilogue { bias, activation }.from(panels.start * width);
+                let bias = bias.map(|bias| &bias[panels.start * width..]);
+                let epilogue = Epilogue { bias, activation };
                 work[block * parts + part].push(Piece { weight, panels, epilogue, out });
             }
         }
@@ -209,5 +205,52 @@ struct Piece<'a, W> {
 impl<W: PackedWeight> Piece<'_, W> {
     fn compute(mut self, rows: &W::Rows) {
         self.weight.multiply(rows, self.panels, self.epilogue, &mut self.out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{close, numbers, product};
+    use super::super::{F32Matrix, InstructionSet};
+    use super::*;
+
+    #[test]
+    fn every_part_of_the_columns_is_computed_once() {
+        let (rows, inputs, widths) = (5, 7, [50, 3, 100]);
+        let input = numbers(rows * inputs, 1);
+        for set in InstructionSet::available() {
+            let weights = widths.map(|outputs| numbers(inputs * outputs, outputs as u64));
+            let biases = widths.map(|outputs| numbers(outputs, 2));
+            let of = |at: usize| F32Matrix::for_set(set, &weights[at], inputs, widths[at]);
+            let matrices = [of(0), of(1), of(2)];
+            let panels: usize = matrices.iter().map(panels_of).sum();
+            for (parts, rows_each) in (1..=panels + 2).flat_map(|parts| [(parts, 5), (parts, 2)]) {
+                let mut outs = widths.map(|outputs| vec![f32::NAN; rows * outputs]);
+                let products = matrices.iter().zip(&biases).zip(&mut outs).map(|((weight, bias), out)| Product {
+                    weight,
+                    bias: Some(bias),
+                    activation: None,
+                    out,
+                });
+                let blocks: Vec<_> = input.chunks(rows_each * inputs).map(|block| matrices[0].pack(block)).collect();
+                for (number, work) in divide(products.collect(), rows_each, blocks.len(), parts).into_iter().enumerate()
+                {
+                    work.into_iter().for_each(|piece| piece.compute(&blocks[number / parts]));
+                }
+                for (((out, weight), bias), outputs) in outs.iter().zip(&weights).zip(&biases).zip(widths) {
+                    let expected: Vec<f64> = product(&input, weight, inputs, outputs)
+                        .into_iter()
+                        .zip(bias.iter().cycle())
+                        .map(|(x, &bias)| x + f64::from(bias))
+                        .collect();
+                    close(
+                        out,
+                        &expected,
+                        1e-5,
+                        &format!("{set:?}, {parts} parts, {rows_each} rows, {outputs} columns"),
+                    );
+                }
+            }
+        }
     }
 }
