@@ -57,18 +57,19 @@ impl TokenBatch {
         Self { ids, spans, seq_len, side: PaddingSide::Right }
     }
 
-    /// The texts in as many batches of about the same number of tokens as there are parts with at least `least` of them;
-    /// one if texts are padded.
-    pub(crate) fn split(&self, parts: usize, least: usize) -> Vec<Self> {
-        let parts = parts.min(self.ids.len() / least.max(1)).min(self.batch_size());
+    /// The texts in batches of about the same number of tokens: at most `parts`, as many as have `least` tokens each.
+    /// `None` where that is no more than one, or texts are padded.
+    pub(crate) fn split(&self, parts: usize, least: usize) -> Option<Vec<Self>> {
+        let parts = parts.min(self.ids.len() / least).min(self.batch_size());
         if parts < 2 || !self.is_packed() {
-            return vec![self.clone()];
+            return None;
         }
         let part_of = |span: &(usize, usize)| (span.0 + span.1) / 2 * parts / self.ids.len();
         let groups = self.spans.chunk_by(|a, b| part_of(a) == part_of(b));
-        groups
-            .map(|spans| Self::pack(&spans.iter().map(|&(start, end)| &self.ids[start..end]).collect::<Vec<_>>()))
-            .collect()
+        let texts = |spans: &[(usize, usize)]| -> Vec<&[u32]> {
+            spans.iter().map(|&(start, end)| &self.ids[start..end]).collect()
+        };
+        Some(groups.map(|spans| Self::pack(&texts(spans))).collect())
     }
 
     /// Number of texts.
@@ -209,16 +210,15 @@ mod tests {
     fn a_batch_is_split_between_texts() {
         let texts: Vec<Vec<u32>> = (1..=20).map(|length| vec![length; length as usize]).collect();
         let batch = TokenBatch::pack(&texts);
-        let parts = batch.split(3, 50);
+        let parts = batch.split(3, 50).expect("enough tokens");
         let tokens: Vec<usize> = parts.iter().map(TokenBatch::token_count).collect();
         assert_eq!((tokens.len(), tokens.iter().sum::<usize>()), (3, 210));
         assert!(tokens.iter().all(|tokens| (50..90).contains(tokens)), "{tokens:?}");
         let ids: Vec<u32> = parts.into_iter().flat_map(|part| part.ids).collect();
         assert_eq!(ids, batch.ids);
-        assert_eq!(batch.split(3, 150), std::slice::from_ref(&batch));
-        assert_eq!(TokenBatch::pack(&texts[19..]).split(2, 1).len(), 1);
-        let padded = TokenBatch::pad(&texts, 0, PaddingSide::Left);
-        assert_eq!(padded.split(3, 1), std::slice::from_ref(&padded));
+        assert_eq!(batch.split(3, 150), None);
+        assert_eq!(TokenBatch::pack(&texts[19..]).split(2, 1), None);
+        assert_eq!(TokenBatch::pad(&texts, 0, PaddingSide::Left).split(3, 1), None);
     }
 
     #[test]

@@ -201,11 +201,10 @@ impl<E: Encoder> Network<E> {
             return self.forward_here(batch);
         }
         // Each thread takes some of the texts: so little of a pass is done by one thread while others wait.
-        let parts = batch.split(rayon::current_num_threads(), TOKENS_WORTH_A_PASS);
-        match &parts[..] {
+        match batch.split(rayon::current_num_threads(), TOKENS_WORTH_A_PASS) {
             // On one of the threads that compute. From any other, every operation would have to wake one and wait for it.
-            [_] => rayon::scope(|_| self.forward_here(batch)),
-            _ => Tensor::cat(parts.par_iter().map(|part| self.forward_here(part)).collect(), 0),
+            None => rayon::scope(|_| self.forward_here(batch)),
+            Some(parts) => Tensor::cat(parts.par_iter().map(|part| self.forward_here(part)).collect(), 0),
         }
     }
 

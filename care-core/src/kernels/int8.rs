@@ -86,16 +86,13 @@ impl Int8Matrix {
     }
 }
 
-/// Adding it leaves the nearest whole number in the low bits.
-const NEAREST: f32 = 12_582_912.0;
-
 /// A number in steps of a scale, no further from zero than [`LARGEST`] of them.
 #[inline(always)]
 fn rounded(x: f32, scale: f32) -> f32 {
     let steps = if scale > 0.0 { x / scale } else { 0.0 };
     let steps = if steps > LARGEST { LARGEST } else { steps };
     let steps = if steps < -LARGEST { -LARGEST } else { steps };
-    (steps + NEAREST) - NEAREST
+    (steps + math::NEAREST) - math::NEAREST
 }
 
 /// The scale of each column that loses least, by the squares of what is lost. A column's few largest numbers are worth
@@ -226,7 +223,7 @@ fn round(row: &[f32], into: &mut [u8]) -> Steps {
         let step = x * inverse + zero;
         let step = if step > 255.0 { 255.0 } else { step };
         let step = if step < 0.0 { 0.0 } else { step };
-        *into = (step + NEAREST).to_bits() as u8;
+        *into = (step + math::NEAREST).to_bits() as u8;
     }
     Steps { scale, zero: zero as i32 }
 }

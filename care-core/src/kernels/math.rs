@@ -5,12 +5,13 @@
 use super::instructions::Kernel;
 use crate::layers::Activation;
 
+/// Adding it leaves the nearest whole number in the low bits.
+pub(super) const NEAREST: f32 = 12_582_912.0;
+
 /// `e^x`, to 3e-7 of it between -5 and 5 and 5e-7 elsewhere; 0 below -87.3, and `e^88` above 88.
 #[inline(always)]
 pub(super) fn exp<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
-    // Adding it leaves the nearest whole number in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let (most, round) = (simd.splat_f32s(88.0), simd.splat_f32s(ROUND));
+    let (most, round) = (simd.splat_f32s(88.0), simd.splat_f32s(NEAREST));
     let small = simd.less_than_f32s(x, simd.splat_f32s(-87.3));
     let x = simd.select_f32s(simd.greater_than_f32s(x, most), most, x);
     let shifted = simd.add_product(x, simd.splat_f32s(std::f32::consts::LOG2_E), round);
