@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::Tokenizer;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The special tokens of a [`character_tokenizer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +71,7 @@ pub fn character_tokenizer<S: AsRef<str>>(
         }
     }
     tokens.truncate(vocab_size);
-    let json = definition(&tokens, style).to_string();
-    let inner = tokenizers::Tokenizer::from_bytes(json)
-        .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot build a tokenizer: {e}")))?;
-    Tokenizer::new(inner, 0, max_length)
+    Tokenizer::from_json(&definition(&tokens, style).to_string(), 0, max_length)
 }
 
 /// The `tokenizer.json` of these tokens, the special ones first.

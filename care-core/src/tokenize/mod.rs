@@ -1,6 +1,8 @@
 //! Text to token ids, through Hugging Face's `tokenizers`.
 
 mod characters;
+mod model;
+mod unigram;
 
 use std::fmt;
 use std::path::Path;
@@ -12,13 +14,22 @@ pub use characters::{TokenizerStyle, character_tokenizer};
 
 use crate::{Error, ErrorKind, Result};
 
+/// A tokenizer of `tokenizers` with models of our choice.
+type Inner = tokenizers::TokenizerImpl<
+    model::Model,
+    tokenizers::normalizers::NormalizerWrapper,
+    tokenizers::pre_tokenizers::PreTokenizerWrapper,
+    tokenizers::processors::PostProcessorWrapper,
+    tokenizers::decoders::DecoderWrapper,
+>;
+
 /// A tokenizer with its length limit. Cloning it is cheap: clones share the vocabulary.
 ///
 /// Special tokens are those of the `tokenizer.json` post-processor, at both ends; truncation cuts
 /// the text between them, so the terminal token that last-token pooling reads always survives.
 #[derive(Clone)]
 pub struct Tokenizer {
-    inner: Arc<tokenizers::Tokenizer>,
+    inner: Arc<Inner>,
     vocab_size: usize,
     pad_id: u32,
     max_length: usize,
@@ -35,26 +46,33 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Wraps a tokenizer. `pad_id` fills batches; `max_length` counts special tokens too.
+    /// Reads the content of a `tokenizer.json`. `pad_id` fills batches; `max_length` counts special tokens too.
     ///
     /// # Errors
-    /// When `max_length` leaves no room for text beside the special tokens.
-    pub fn new(mut inner: tokenizers::Tokenizer, pad_id: u32, max_length: usize) -> Result<Self> {
-        inner.with_padding(None);
-        limit(&mut inner, max_length)?;
-        let vocab_size = vocab_size(&inner);
-        Ok(Self { inner: Arc::new(inner), vocab_size, pad_id, max_length })
+    /// When it is no tokenizer, or `max_length` leaves no room for text beside the special tokens.
+    pub fn from_json(json: &str, pad_id: u32, max_length: usize) -> Result<Self> {
+        let inner = serde_json::from_str(json)
+            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("not a tokenizer: {e}")))?;
+        Self::new(inner, pad_id, max_length)
     }
 
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// When the file is missing or is no tokenizer, or as [`Tokenizer::new`].
+    /// When the file is missing, or as [`Tokenizer::from_json`].
     pub fn from_file(path: &Path, pad_id: u32, max_length: usize) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        let inner = tokenizers::Tokenizer::from_bytes(bytes)
+        let json = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let inner = serde_json::from_str(&json)
             .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("{}: not a tokenizer: {e}", path.display())))?;
         Self::new(inner, pad_id, max_length)
+    }
+
+    fn new(mut inner: Inner, pad_id: u32, max_length: usize) -> Result<Self> {
+        inner.with_padding(None);
+        limit(&mut inner, max_length)?;
+        let added = inner.get_added_vocabulary().get_vocab().values().max().map_or(0, |&id| id as usize + 1);
+        let vocab_size = inner.get_model().id_bound().max(added);
+        Ok(Self { inner: Arc::new(inner), vocab_size, pad_id, max_length })
     }
 
     /// The same tokenizer with another limit; the vocabulary is copied once.
@@ -149,7 +167,7 @@ impl Tokenizer {
     /// When the tokenizer has a part that cannot be written.
     pub fn to_json(&self) -> Result<String> {
         let mut inner = (*self.inner).clone();
-        let write = |inner: &mut tokenizers::Tokenizer| {
+        let write = |inner: &mut Inner| {
             inner.with_truncation(None)?;
             inner.to_string(true)
         };
@@ -166,7 +184,7 @@ impl Tokenizer {
 }
 
 /// Makes a tokenizer cut texts between its special tokens.
-fn limit(tokenizer: &mut tokenizers::Tokenizer, max_length: usize) -> Result<()> {
+fn limit(tokenizer: &mut Inner, max_length: usize) -> Result<()> {
     let reserved = tokenizer.get_post_processor().map_or(0, |post| {
         use tokenizers::PostProcessor;
         post.added_tokens(false)
@@ -185,16 +203,6 @@ fn limit(tokenizer: &mut tokenizers::Tokenizer, max_length: usize) -> Result<()>
         Ok(_) => Ok(()),
         Err(e) => Err(Error::new(ErrorKind::Tokenizer, format!("cannot truncate to {max_length} tokens: {e}"))),
     }
-}
-
-/// One more than the largest id. Where ids have no gaps that is their number, and the vocabulary need not be copied.
-fn vocab_size(tokenizer: &tokenizers::Tokenizer) -> usize {
-    let count = tokenizer.get_vocab_size(true);
-    let known = |id: usize| u32::try_from(id).ok().and_then(|id| tokenizer.id_to_token(id)).is_some();
-    if (0..count).all(known) {
-        return count;
-    }
-    tokenizer.get_vocab(true).values().max().map_or(0, |&id| id as usize + 1)
 }
 
 #[cfg(test)]
