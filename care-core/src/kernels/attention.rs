@@ -7,11 +7,17 @@ use rayon::prelude::*;
 use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
 use super::math;
-use super::matmul::{MOST_ROWS, dot, interleave, tile_rows, tiles, with_rows};
+use super::matmul::{tile_rows, tiles, with_rows};
 use super::multiply::{ACROSS, store};
 
 /// Multiplications that are not worth waking a thread for, by half of their number.
 const FEW: usize = 1 << 18;
+
+/// Numbers in the widest vectors.
+const MOST_LANES: usize = 16;
+
+/// Components of a key that stand together.
+const CHUNK: usize = 8;
 
 /// How hidden states are divided into heads.
 #[derive(Debug, Clone, Copy)]
@@ -88,13 +94,16 @@ struct Piece<'a> {
     out: &'a mut [f32],
 }
 
-/// Memory of one key and value head of a text.
+/// What one head of a text is computed from. Components of a head are filled up to whole chunks, and to whole panels.
 struct Scratch {
-    keys: Vec<f32>,
+    /// `[head_dim / CHUNK, tile, CHUNK]` for each tile of keys.
+    keys: Vec<[f32; CHUNK]>,
+    /// `[keys, panel]` for each panel of components.
     values: Vec<f32>,
+    /// The queries of a tile side by side, `[head_dim, tile]`.
     queries: Vec<f32>,
+    /// Their scores, and then their weights, `[keys, tile]`.
     scores: Vec<f32>,
-    weights: Vec<f32>,
 }
 
 impl WithKernel for Piece<'_> {
@@ -103,23 +112,26 @@ impl WithKernel for Piece<'_> {
     #[inline(always)]
     fn with_kernel<S: Kernel>(mut self, simd: S) {
         let AttentionHeads { heads, kv_heads, head_dim, causal } = self.states.shape;
-        let panel = ACROSS * S::F32_LANES;
+        let most = ACROSS * S::F32_LANES;
         // Rows see no key after the last of them.
         let keys = if causal { self.rows.end } else { self.text.end } - self.text.start;
-        let most = tile_rows::<S>();
         let mut scratch = Scratch {
-            keys: vec![0.0; keys.next_multiple_of(panel) * head_dim],
-            values: vec![0.0; head_dim.next_multiple_of(panel) * keys],
-            queries: vec![0.0; most * head_dim],
-            scores: vec![0.0; most * keys.next_multiple_of(panel)],
-            weights: vec![0.0; most * keys],
+            keys: vec![[0.0; CHUNK]; keys * head_dim.div_ceil(CHUNK)],
+            values: vec![0.0; keys * head_dim.next_multiple_of(most)],
+            queries: vec![0.0; head_dim.next_multiple_of(CHUNK) * most],
+            scores: vec![0.0; keys * most],
         };
+        let group = heads / kv_heads;
         for kv_head in 0..kv_heads {
             self.load::<S>(kv_head, keys, &mut scratch);
-            let group = heads / kv_heads;
             for head in kv_head * group..(kv_head + 1) * group {
-                for rows in tiles(self.rows.clone(), most) {
-                    self.tile(simd, head, rows, keys, &mut scratch);
+                for start in self.rows.clone().step_by(most) {
+                    let rows = start..self.rows.end.min(start + most);
+                    if rows.len() > S::F32_LANES {
+                        self.tile::<S, ACROSS>(simd, head, rows, keys, &mut scratch);
+                    } else {
+                        self.tile::<S, 1>(simd, head, rows, keys, &mut scratch);
+                    }
                 }
             }
         }
@@ -127,83 +139,177 @@ impl WithKernel for Piece<'_> {
 }
 
 impl<'a> Piece<'a> {
-    /// Lays out the keys and values of one head: keys in panels of keys, values in panels of components.
+    /// Lays out the keys and values of one head.
     #[inline(always)]
     fn load<S: Kernel>(&self, kv_head: usize, keys: usize, scratch: &mut Scratch) {
         let AttentionHeads { kv_heads, head_dim, .. } = self.states.shape;
-        let panel = ACROSS * S::F32_LANES;
+        let (panel, chunks) = (ACROSS * S::F32_LANES, head_dim.div_ceil(CHUNK));
         let of = |states: &'a [f32], key: usize| {
             &states[((self.text.start + key) * kv_heads + kv_head) * head_dim..][..head_dim]
         };
-        for (number, into) in scratch.keys.chunks_exact_mut(head_dim * panel).enumerate() {
-            for (at, key) in (number * panel..keys.min((number + 1) * panel)).enumerate() {
-                for (into, &x) in into[at..].iter_mut().step_by(panel).zip(of(self.states.key, key)) {
-                    *into = x;
-                }
+        for tile in tiles(0..keys, tile_rows::<S>()) {
+            let into = &mut scratch.keys[tile.start * chunks..tile.end * chunks];
+            for (row, key) in tile.clone().enumerate() {
+                copy_chunks(of(self.states.key, key), into, |chunk| chunk * tile.len() + row);
             }
         }
+        let (values, _) = scratch.values.as_chunks_mut::<CHUNK>();
         for key in 0..keys {
-            for (place, from) in of(self.states.value, key).chunks(panel).enumerate() {
-                scratch.values[(place * keys + key) * panel..][..from.len()].copy_from_slice(from);
-            }
+            let start = |component| (component / panel * keys + key) * panel + component % panel;
+            copy_chunks(of(self.states.value, key), values, |chunk| start(chunk * CHUNK) / CHUNK);
         }
     }
 
-    /// One head of the rows of a tile.
+    /// One head of the rows of a tile, which fit into `A` vectors. Scores stand a row a key, so that what is computed of
+    /// those of a query is computed of vectors of queries.
     #[inline(always)]
-    fn tile<S: Kernel>(&mut self, simd: S, head: usize, rows: Range<usize>, keys: usize, scratch: &mut Scratch) {
+    fn tile<S: Kernel, const A: usize>(
+        &mut self,
+        simd: S,
+        head: usize,
+        rows: Range<usize>,
+        keys: usize,
+        scratch: &mut Scratch,
+    ) {
         let AttentionHeads { heads, head_dim, causal, .. } = self.states.shape;
-        let (panel, width, count) = (ACROSS * S::F32_LANES, heads * head_dim, rows.len());
-        let Scratch { keys: key_panels, values, queries, scores, weights } = scratch;
-        // Keys that the last of the rows sees.
+        let (across, panel, width) = (A * S::F32_LANES, ACROSS * S::F32_LANES, heads * head_dim);
         let seen = if causal { rows.end - self.text.start } else { keys };
-        let stride = seen.next_multiple_of(panel);
-
-        let queries = &mut queries[..count * head_dim];
-        let from = &self.states.query[rows.start * width + head * head_dim..];
-        with_rows!(count, tile_rows::<S>(), R => interleave::<_, R>(from, width, queries));
-        for (place, keys) in key_panels.chunks_exact(head_dim * panel).take(stride / panel).enumerate() {
-            with_rows!(count, tile_rows::<S>(), R => {
-                for (row, sums) in dot::<S, R>(simd, queries, keys, keys).into_iter().enumerate() {
-                    store(simd, sums, &mut scores[row * stride + place * panel..]);
-                }
-            });
+        let chunks = head_dim.div_ceil(CHUNK);
+        let queries = &mut scratch.queries[..chunks * CHUNK * across];
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        for (at, row) in rows.clone().enumerate() {
+            let query = &self.states.query[row * width + head * head_dim..][..head_dim];
+            for (into, x) in queries.chunks_exact_mut(across).zip(query) {
+                into[at] = x * scale;
+            }
         }
-        let mut scales = [0.0; MOST_ROWS];
-        for (row, scale) in scales.iter_mut().enumerate().take(count) {
-            let visible = if causal { seen - (count - 1) + row } else { seen };
-            let scores = &mut scores[row * stride..][..stride];
-            scores[visible..].fill(f32::NEG_INFINITY);
-            *scale = 1.0 / softmax(simd, scores, 1.0 / (head_dim as f32).sqrt());
+        for tile in tiles(0..keys, tile_rows::<S>()).take_while(|tile| tile.start < seen) {
+            let keys = &scratch.keys[tile.start * chunks..tile.end * chunks];
+            let scores = &mut scratch.scores[tile.start * across..tile.end * across];
+            with_rows!(tile.len(), tile_rows::<S>(), R => match_keys::<S, R, A>(simd, keys, queries, scores));
         }
-        let weights = &mut weights[..count * seen];
-        with_rows!(count, tile_rows::<S>(), R => interleave::<_, R>(scores, stride, weights));
-        let base = (rows.start - self.rows.start) * width + head * head_dim;
-        for (place, values) in values.chunks_exact(keys * panel).enumerate() {
+        let scores = &mut scratch.scores[..seen * across];
+        if causal {
+            // Each of the rows is hidden from those before it.
+            let own = &mut scores[(rows.start - self.text.start) * across..];
+            for (before, scores) in own.chunks_exact_mut(across).enumerate() {
+                scores[..before].fill(f32::NEG_INFINITY);
+            }
+        }
+        let mut scales = [0.0; ACROSS * MOST_LANES];
+        for (into, vector) in scales.chunks_exact_mut(S::F32_LANES).zip(softmax::<S, A>(simd, scores)) {
+            simd.partial_store_f32s(into, vector);
+        }
+        for (place, values) in scratch.values.chunks_exact(keys * panel).enumerate() {
             let columns = (head_dim - place * panel).min(panel);
             let values = &values[..seen * panel];
-            with_rows!(count, tile_rows::<S>(), R => {
-                for (row, mut sums) in dot::<S, R>(simd, weights, values, values).into_iter().enumerate() {
-                    for sum in &mut sums {
-                        *sum = simd.mul_f32s(*sum, simd.splat_f32s(scales[row]));
+            for tile in tiles(0..rows.len(), tile_rows::<S>()) {
+                let weights = &scores[tile.start..];
+                let first = (rows.start - self.rows.start + tile.start) * width + head * head_dim + place * panel;
+                with_rows!(tile.len(), tile_rows::<S>(), R => {
+                    for (row, mut sums) in mix_values::<S, R>(simd, weights, across, values).into_iter().enumerate() {
+                        for sum in &mut sums {
+                            *sum = simd.mul_f32s(*sum, simd.splat_f32s(scales[tile.start + row]));
+                        }
+                        store(simd, sums, &mut self.out[first + row * width..][..columns]);
                     }
-                    store(simd, sums, &mut self.out[base + row * width + place * panel..][..columns]);
-                }
-            });
+                });
+            }
         }
     }
 }
 
-/// Puts `e^(scale (x - max))` in the place of each number and gives the sum of them.
+/// Copies a head's components, chunk by chunk, to the places that are given.
 #[inline(always)]
-fn softmax<S: Kernel>(simd: S, scores: &mut [f32], scale: f32) -> f32 {
-    let (scale, largest) = (simd.splat_f32s(scale), simd.splat_f32s(math::max(scores)));
-    let mut sum = simd.splat_f32s(0.0);
-    for score in S::as_mut_simd_f32s(scores).0 {
-        *score = math::exp(simd, simd.mul_f32s(simd.sub_f32s(*score, largest), scale));
-        sum = simd.add_f32s(sum, *score);
+fn copy_chunks(components: &[f32], into: &mut [[f32; CHUNK]], place: impl Fn(usize) -> usize) {
+    let (chunks, rest) = components.as_chunks::<CHUNK>();
+    for (number, chunk) in chunks.iter().enumerate() {
+        into[place(number)] = *chunk;
     }
-    simd.reduce_sum_f32s(sum)
+    if !rest.is_empty() {
+        into[place(chunks.len())][..rest.len()].copy_from_slice(rest);
+    }
+}
+
+/// The scores of `R` keys for queries side by side.
+#[inline(always)]
+fn match_keys<S: Kernel, const R: usize, const A: usize>(
+    simd: S,
+    keys: &[[f32; CHUNK]],
+    queries: &[f32],
+    scores: &mut [f32],
+) {
+    let (queries, _) = pulp::as_arrays::<A, _>(S::as_simd_f32s(queries).0);
+    let mut sums = [[simd.splat_f32s(0.0); A]; R];
+    for (keys, queries) in keys.as_chunks::<R>().0.iter().zip(queries.as_chunks::<CHUNK>().0) {
+        for at in 0..CHUNK {
+            let mut numbers = [0.0; R];
+            for row in 0..R {
+                numbers[row] = keys[row][at];
+            }
+            add_products::<S, R, A>(simd, &mut sums, &numbers, &queries[at]);
+        }
+    }
+    let (scores, _) = pulp::as_arrays_mut::<A, _>(S::as_mut_simd_f32s(scores).0);
+    scores.copy_from_slice(&sums);
+}
+
+/// Values in one panel, added up with the weights of `R` queries; those of a key are `stride` apart from the next key's.
+#[inline(always)]
+fn mix_values<S: Kernel, const R: usize>(
+    simd: S,
+    weights: &[f32],
+    stride: usize,
+    values: &[f32],
+) -> [[S::f32s; ACROSS]; R] {
+    let (values, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(values).0);
+    let mut sums = [[simd.splat_f32s(0.0); ACROSS]; R];
+    let mut at = 0;
+    for values in values {
+        add_products::<S, R, ACROSS>(simd, &mut sums, &weights[at..at + R], values);
+        at += stride;
+    }
+    sums
+}
+
+/// Adds the products of `R` numbers with vectors.
+#[inline(always)]
+fn add_products<S: Kernel, const R: usize, const A: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; A]; R],
+    numbers: &[f32],
+    vectors: &[S::f32s; A],
+) {
+    for row in 0..R {
+        let x = simd.splat_f32s(numbers[row]);
+        for at in 0..A {
+            sums[row][at] = simd.add_product(x, vectors[at], sums[row][at]);
+        }
+    }
+}
+
+/// Puts `e^(x - max)` in the place of each number, `max` being the largest of its column, and gives the inverse of the sum
+/// of each column.
+#[inline(always)]
+fn softmax<S: Kernel, const A: usize>(simd: S, scores: &mut [f32]) -> [S::f32s; A] {
+    let (scores, _) = pulp::as_arrays_mut::<A, _>(S::as_mut_simd_f32s(scores).0);
+    let mut largest = [simd.splat_f32s(f32::NEG_INFINITY); A];
+    for scores in scores.iter() {
+        for at in 0..A {
+            largest[at] = simd.max_f32s(largest[at], scores[at]);
+        }
+    }
+    let mut sums = [simd.splat_f32s(0.0); A];
+    for scores in scores {
+        for at in 0..A {
+            scores[at] = math::exp_to_88(simd, simd.sub_f32s(scores[at], largest[at]));
+            sums[at] = simd.add_f32s(sums[at], scores[at]);
+        }
+    }
+    for sum in &mut sums {
+        *sum = simd.div_f32s(simd.splat_f32s(1.0), *sum);
+    }
+    sums
 }
 
 #[cfg(test)]
