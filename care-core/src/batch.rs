@@ -57,10 +57,10 @@ impl TokenBatch {
         Self { ids, spans, seq_len, side: PaddingSide::Right }
     }
 
-    /// The texts in batches of about the same number of tokens: at most `parts`, as many as have `least` tokens each.
-    /// `None` where that is no more than one, or texts are padded.
-    pub(crate) fn split(&self, parts: usize, least: usize) -> Option<Vec<Self>> {
-        let parts = parts.min(self.ids.len() / least).min(self.batch_size());
+    /// The texts in at most `parts` batches of about the same number of tokens. `None` where that is no more than one, or
+    /// texts are padded.
+    pub(crate) fn split(&self, parts: usize) -> Option<Vec<Self>> {
+        let parts = parts.min(self.batch_size());
         if parts < 2 || !self.is_packed() {
             return None;
         }
@@ -210,15 +210,15 @@ mod tests {
     fn a_batch_is_split_between_texts() {
         let texts: Vec<Vec<u32>> = (1..=20).map(|length| vec![length; length as usize]).collect();
         let batch = TokenBatch::pack(&texts);
-        let parts = batch.split(3, 50).expect("enough tokens");
+        let parts = batch.split(3).expect("enough texts");
         let tokens: Vec<usize> = parts.iter().map(TokenBatch::token_count).collect();
         assert_eq!((tokens.len(), tokens.iter().sum::<usize>()), (3, 210));
         assert!(tokens.iter().all(|tokens| (50..90).contains(tokens)), "{tokens:?}");
         let ids: Vec<u32> = parts.into_iter().flat_map(|part| part.ids).collect();
         assert_eq!(ids, batch.ids);
-        assert_eq!(batch.split(3, 150), None);
-        assert_eq!(TokenBatch::pack(&texts[19..]).split(2, 1), None);
-        assert_eq!(TokenBatch::pad(&texts, 0, PaddingSide::Left).split(3, 1), None);
+        assert_eq!(batch.split(1), None);
+        assert_eq!(TokenBatch::pack(&texts[19..]).split(2), None);
+        assert_eq!(TokenBatch::pad(&texts, 0, PaddingSide::Left).split(3), None);
     }
 
     #[test]

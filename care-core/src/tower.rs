@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::on_this_thread;
 use crate::layers::Packing;
 use crate::projection::{LinearProjection, ProjectionConfig, TruncationOrder, normalize_and_truncate};
 use crate::{
@@ -12,8 +13,9 @@ use crate::{
     Text, TokenBatch, Tokenizer, length_buckets, passes_at_once, run_pieces,
 };
 
-/// Tokens from which on a part of a batch gets a forward pass of its own.
-const TOKENS_WORTH_A_PASS: usize = 256;
+/// Tokens of a part of a batch that gets a forward pass of its own: few enough for what a layer computes to stay in a
+/// core's cache.
+const TOKENS_OF_A_PASS: usize = 128;
 
 /// How hidden states become an embedding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,11 +202,21 @@ impl<E: Encoder> Network<E> {
         if !self.encoder.packs_texts() {
             return self.forward_here(batch);
         }
-        // Each thread takes some of the texts: so little of a pass is done by one thread while others wait.
-        match batch.split(rayon::current_num_threads(), TOKENS_WORTH_A_PASS) {
+        let (threads, tokens) = (rayon::current_num_threads(), batch.token_count());
+        let passes = tokens / TOKENS_OF_A_PASS;
+        let is_even = |parts: &Vec<TokenBatch>| {
+            parts.len() >= 2 * threads && parts.iter().all(|part| part.token_count() * threads <= tokens)
+        };
+        // Several passes for each thread, none of which waits for another thread.
+        if let Some(parts) = batch.split(passes).filter(is_even) {
+            let forward = |part: &TokenBatch| on_this_thread(|| self.forward_here(part));
+            return Tensor::cat(parts.par_iter().with_max_len(1).map(forward).collect(), 0);
+        }
+        match batch.split(passes.min(threads)) {
+            // A pass for each thread; what one leaves of its pass another takes.
+            Some(parts) => Tensor::cat(parts.par_iter().map(|part| self.forward_here(part)).collect(), 0),
             // On one of the threads that compute. From any other, every operation would have to wake one and wait for it.
             None => rayon::scope(|_| self.forward_here(batch)),
-            Some(parts) => Tensor::cat(parts.par_iter().map(|part| self.forward_here(part)).collect(), 0),
         }
     }
 

@@ -10,7 +10,7 @@
 //!
 //! MODEL is a Hugging Face folder, FILE has rows with `text`. `shapes` times forward passes, `queries` single queries
 //! from text to vector and where their time goes, `callers` eight callers of a [`QueryQueue`] beside one with batches of
-//! eight. `serve` reads lines from the standard input, `forward PRECISION ROWS TOKENS COUNT` or `corpus PRECISION FILE
+//! eight. `serve` reads lines from the standard input, `forward PRECISION ROWS TOKENS COUNT` or `corpus PRECISION FILE FIRST
 //! COUNT`, and answers each with a JSON array of milliseconds.
 
 #![allow(clippy::print_stdout, reason = "a benchmark")]
@@ -154,9 +154,9 @@ fn serve(model: &Path) -> Outcome<()> {
             ["forward", precision, rows, tokens, count] => {
                 forward(pair(precision)?, rows.parse()?, tokens.parse()?, count.parse()?)
             }
-            ["corpus", precision, file, count] => {
-                let documents: Vec<Document> =
-                    texts(Path::new(file))?.into_iter().take(count.parse()?).map(Document::from).collect();
+            ["corpus", precision, file, first, count] => {
+                let texts = texts(Path::new(file))?.into_iter().skip(first.parse()?).take(count.parse()?);
+                let documents: Vec<Document> = texts.map(Document::from).collect();
                 let pair = pair(precision)?;
                 vec![timed(|| pair.embed_documents(&documents))]
             }

@@ -159,17 +159,25 @@ def corpus(model, texts, threads, limit=1000, length=512):
     peer.max_seq_length = length
     peer.encode(documents[:16])
     care = Care(model, threads)
-    speeds = {}
-    for _ in range(2):
-        for size in (8, 32):
-            seconds = timed(lambda: peer.encode(documents, batch_size=size, normalize_embeddings=True)) / 1e3
-            speeds.setdefault(f"sentence-transformers, batches of {size}", []).append(limit / seconds)
-        for precision in ("f32", "int8"):
-            seconds = care.ask(f"corpus {precision} {os.path.abspath(texts)} {limit}")[0] / 1e3
-            speeds.setdefault(f"care-{precision}", []).append(limit / seconds)
-    best = {engine: max(values) for engine, values in speeds.items()}
-    peer_best = max(value for engine, value in best.items() if not engine.startswith("care"))
-    for engine, value in best.items():
+    sizes, precisions, parts = (8, 32), ("f32", "int8"), 4
+    seconds = {}
+
+    def add(engine, milliseconds):
+        seconds[engine] = seconds.get(engine, 0) + milliseconds / 1e3
+
+    # Turn by turn over parts of the documents, since a machine's speed may change within a minute.
+    each = -(-len(documents) // parts)
+    for first in range(0, len(documents), each):
+        part = documents[first : first + each]
+        for size in sizes:
+            took = timed(lambda: peer.encode(part, batch_size=size, normalize_embeddings=True))
+            add(f"sentence-transformers, batches of {size}", took)
+        for precision in precisions:
+            took = care.ask(f"corpus {precision} {os.path.abspath(texts)} {first} {len(part)}")[0]
+            add(f"care-{precision}", took)
+    speeds = {engine: len(documents) / value for engine, value in seconds.items()}
+    peer_best = max(value for engine, value in speeds.items() if not engine.startswith("care"))
+    for engine, value in speeds.items():
         line = {"engine": engine, "documents_per_s": round(value, 2), "times_the_peer": round(value / peer_best, 2)}
         print(json.dumps(line), flush=True)
 

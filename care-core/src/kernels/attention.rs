@@ -9,6 +9,7 @@ use super::instructions::{Kernel, WithKernel};
 use super::math;
 use super::matmul::{tile_rows, tiles, with_rows};
 use super::multiply::{ACROSS, store};
+use super::threads::threads;
 
 /// Multiplications that are not worth waking a thread for, by half of their number.
 const FEW: usize = 1 << 18;
@@ -66,7 +67,7 @@ fn attend_with(set: InstructionSet, states: States<'_>, spans: &[(usize, usize)]
 
     // A piece of work is a text, or some rows of it where there are fewer texts than threads.
     let work: usize = spans.iter().map(|(start, end)| (end - start) * (end - start) * width).sum();
-    let threads = if work < FEW { 1 } else { rayon::current_num_threads() };
+    let threads = if work < FEW { 1 } else { threads() };
     let parts = if spans.len() < 2 * threads { threads.div_ceil(spans.len().max(1)) } else { 1 };
     let mut pieces = Vec::new();
     let (mut rest, mut at) = (out.as_mut_slice(), 0);

@@ -119,8 +119,9 @@ pub(super) trait Kernel: Simd {
         self.mul_add_e_f32s(a, b, c)
     }
 
-    /// Adds to each number the four products of the bytes of `values`, without sign, and those of `weights`, with sign.
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s;
+    /// Adds to each number the eight products of the bytes of `values`, from 0 to 127, and those of `weights`, from -63 to
+    /// 63: four of them then fit into 16 bits.
+    fn add_products(self, sums: Self::i32s, values: [Self::u32s; 2], weights: [Self::i32s; 2]) -> Self::i32s;
 
     /// Whole numbers as floating-point ones.
     fn numbers(self, whole: Self::i32s) -> Self::f32s;
@@ -138,11 +139,13 @@ impl Kernel for Scalar128b {
     }
 
     #[inline(always)]
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
-        let (mut sums, values, weights): ([i32; 4], [[u8; 4]; 4], [[i8; 4]; 4]) =
-            (pulp::cast(sums), pulp::cast(values), pulp::cast(weights));
-        for ((sum, values), weights) in sums.iter_mut().zip(values).zip(weights) {
-            *sum += (0..4).map(|at| i32::from(values[at]) * i32::from(weights[at])).sum::<i32>();
+    fn add_products(self, sums: Self::i32s, values: [Self::u32s; 2], weights: [Self::i32s; 2]) -> Self::i32s {
+        let mut sums: [i32; 4] = pulp::cast(sums);
+        for (values, weights) in values.into_iter().zip(weights) {
+            let (values, weights): ([[u8; 4]; 4], [[i8; 4]; 4]) = (pulp::cast(values), pulp::cast(weights));
+            for ((sum, values), weights) in sums.iter_mut().zip(values).zip(weights) {
+                *sum += (0..4).map(|at| i32::from(values[at]) * i32::from(weights[at])).sum::<i32>();
+            }
         }
         pulp::cast(sums)
     }
@@ -157,8 +160,8 @@ impl Kernel for Scalar128b {
 #[cfg(target_arch = "aarch64")]
 impl Kernel for pulp::aarch64::Neon {
     #[inline(always)]
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
-        pulp::cast(Scalar128b.add_products(pulp::cast(sums), pulp::cast(values), pulp::cast(weights)))
+    fn add_products(self, sums: Self::i32s, values: [Self::u32s; 2], weights: [Self::i32s; 2]) -> Self::i32s {
+        pulp::cast(Scalar128b.add_products(pulp::cast(sums), values.map(pulp::cast), weights.map(pulp::cast)))
     }
 
     #[inline(always)]
@@ -170,8 +173,10 @@ impl Kernel for pulp::aarch64::Neon {
 #[cfg(target_arch = "x86_64")]
 impl Kernel for pulp::x86::V3 {
     #[inline(always)]
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
-        let pairs = self.avx2._mm256_maddubs_epi16(pulp::cast(values), pulp::cast(weights));
+    fn add_products(self, sums: Self::i32s, values: [Self::u32s; 2], weights: [Self::i32s; 2]) -> Self::i32s {
+        let first = self.avx2._mm256_maddubs_epi16(pulp::cast(values[0]), pulp::cast(weights[0]));
+        let second = self.avx2._mm256_maddubs_epi16(pulp::cast(values[1]), pulp::cast(weights[1]));
+        let pairs = self.avx2._mm256_add_epi16(first, second);
         let quads = self.avx2._mm256_madd_epi16(pairs, self.avx._mm256_set1_epi16(1));
         pulp::cast(self.avx2._mm256_add_epi32(pulp::cast(sums), quads))
     }
@@ -191,8 +196,10 @@ impl Kernel for pulp::x86::V3 {
 #[cfg(target_arch = "x86_64")]
 impl Kernel for pulp::x86::V4 {
     #[inline(always)]
-    fn add_products(self, sums: Self::i32s, values: Self::u32s, weights: Self::i32s) -> Self::i32s {
-        let pairs = self.avx512bw._mm512_maddubs_epi16(pulp::cast(values), pulp::cast(weights));
+    fn add_products(self, sums: Self::i32s, values: [Self::u32s; 2], weights: [Self::i32s; 2]) -> Self::i32s {
+        let first = self.avx512bw._mm512_maddubs_epi16(pulp::cast(values[0]), pulp::cast(weights[0]));
+        let second = self.avx512bw._mm512_maddubs_epi16(pulp::cast(values[1]), pulp::cast(weights[1]));
+        let pairs = self.avx512bw._mm512_add_epi16(first, second);
         let quads = self.avx512bw._mm512_madd_epi16(pairs, self.avx512f._mm512_set1_epi16(1));
         pulp::cast(self.avx512f._mm512_add_epi32(pulp::cast(sums), quads))
     }

@@ -10,19 +10,23 @@ use super::math;
 use super::matmul::{MOST_ROWS, interleave, tiles, with_rows};
 use super::multiply::{ACROSS, Epilogue, PackedWeight, load};
 
-/// The largest weight. Two products of an input, at most 255, with such a weight fit into 16 bits with a sign, which is
-/// what x86 adds them in.
+/// The largest weight, and the largest step of an input. Four of their products fit into 16 bits with a sign, which is what
+/// x86 adds them in.
 const LARGEST: f32 = 63.0;
+const STEPS: f32 = 127.0;
 
 /// Where a column may be cut off, as parts of its largest number.
 const PARTS_KEPT: [f32; 6] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.7];
 
-/// Inputs whose products are added at once.
+/// Inputs whose weights stand together in a number.
 const QUAD: usize = 4;
+
+/// Inputs whose products are added at once.
+const OCTET: usize = 2 * QUAD;
 
 /// A weight `[inputs, outputs]` in whole numbers from -63 to 63, each column with a scale of its own.
 ///
-/// An input row is rounded to 256 steps between its smallest and its largest number when it is multiplied, and the
+/// An input row is rounded to 128 steps between its smallest and its largest number when it is multiplied, and the
 /// products are added without further rounding. So a product depends neither on the instruction set nor on the rows
 /// beside it; an activation after it may, by a rounding.
 #[derive(Clone)]
@@ -30,7 +34,7 @@ pub struct Int8Matrix {
     set: InstructionSet,
     inputs: usize,
     outputs: usize,
-    /// Panels as in [`super::F32Matrix`], but with four inputs of a column in one number.
+    /// Panels as in [`super::F32Matrix`], but with four inputs of a column in one number, filled up to whole octets.
     panels: Vec<i32>,
     /// What 1 stands for, for each column, the last panel filled up.
     scales: Vec<f32>,
@@ -56,7 +60,7 @@ impl Int8Matrix {
         let filled = outputs.next_multiple_of(width);
         let mut scales = set.run(BestScales { weight, outputs });
         scales.resize(filled, 0.0);
-        let quads = inputs.div_ceil(QUAD);
+        let quads = quads(inputs);
         let mut panels = vec![0i32; filled * quads];
         let mut sums = vec![0i32; filled];
         for (input, row) in weight.chunks_exact(outputs).enumerate() {
@@ -73,7 +77,7 @@ impl Int8Matrix {
     /// The weight that the rounded numbers stand for.
     pub fn unpack(&self) -> Vec<f32> {
         let width = self.panel_width();
-        let quads = self.inputs.div_ceil(QUAD);
+        let quads = quads(self.inputs);
         let mut weight = vec![0.0; self.inputs * self.outputs];
         for (input, row) in weight.chunks_exact_mut(self.outputs).enumerate() {
             for (column, x) in row.iter_mut().enumerate() {
@@ -84,6 +88,11 @@ impl Int8Matrix {
         }
         weight
     }
+}
+
+/// Numbers that hold the weights of one column.
+fn quads(inputs: usize) -> usize {
+    inputs.div_ceil(OCTET) * OCTET / QUAD
 }
 
 /// A number in steps of a scale, no further from zero than [`LARGEST`] of them.
@@ -135,9 +144,9 @@ impl WithKernel for BestScales<'_> {
     }
 }
 
-/// Rows of an input in 256 steps, tile by tile: for each four inputs, the tile's rows side by side.
+/// Rows of an input in 128 steps, tile by tile: for each eight inputs, the tile's rows side by side.
 pub struct Int8Rows {
-    values: Vec<[u8; QUAD]>,
+    values: Vec<[u8; OCTET]>,
     steps: Vec<Steps>,
 }
 
@@ -190,18 +199,18 @@ impl WithKernel for Pack<'_> {
     fn with_kernel<S: Kernel>(self, _simd: S) -> Int8Rows {
         let Self { input, inputs } = self;
         let rows = input.len() / inputs;
-        let quads = inputs.div_ceil(QUAD);
-        let mut rounded = vec![0u8; rows * quads * QUAD];
+        let octets = inputs.div_ceil(OCTET);
+        let mut rounded = vec![0u8; rows * octets * OCTET];
         let mut steps = Vec::with_capacity(rows);
-        for (row, into) in input.chunks_exact(inputs).zip(rounded.chunks_exact_mut(quads * QUAD)) {
+        for (row, into) in input.chunks_exact(inputs).zip(rounded.chunks_exact_mut(octets * OCTET)) {
             steps.push(round(row, into));
         }
-        let (rounded, _) = rounded.as_chunks::<QUAD>();
-        let mut values = vec![[0; QUAD]; rows * quads];
+        let (rounded, _) = rounded.as_chunks::<OCTET>();
+        let mut values = vec![[0; OCTET]; rows * octets];
         for tile in tiles(0..rows, tile_rows::<S>()) {
-            let range = tile.start * quads..tile.end * quads;
+            let range = tile.start * octets..tile.end * octets;
             let (from, into) = (&rounded[range.clone()], &mut values[range]);
-            with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<_, R>(from, quads, into));
+            with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<_, R>(from, octets, into));
         }
         Int8Rows { values, steps }
     }
@@ -211,7 +220,7 @@ impl WithKernel for Pack<'_> {
 #[inline(always)]
 fn round(row: &[f32], into: &mut [u8]) -> Steps {
     let (largest, smallest) = (math::max(row).max(0.0), -math::largest_negative(row).max(0.0));
-    let scale = (largest - smallest) / 255.0;
+    let scale = (largest - smallest) / STEPS;
     if !math::sum(row, |x| x).is_finite() {
         return Steps { scale: f32::NAN, zero: 0 };
     }
@@ -221,7 +230,7 @@ fn round(row: &[f32], into: &mut [u8]) -> Steps {
     let (inverse, zero) = (1.0 / scale, (-smallest / scale).round());
     for (into, &x) in into.iter_mut().zip(row) {
         let step = x * inverse + zero;
-        let step = if step > 255.0 { 255.0 } else { step };
+        let step = if step > STEPS { STEPS } else { step };
         let step = if step < 0.0 { 0.0 } else { step };
         *into = (step + math::NEAREST).to_bits() as u8;
     }
@@ -243,7 +252,7 @@ impl WithKernel for Multiply<'_, '_> {
     fn with_kernel<S: Kernel>(self, simd: S) {
         let Self { matrix, rows, panels, epilogue, out } = self;
         let width = ACROSS * S::F32_LANES;
-        let quads = matrix.inputs.div_ceil(QUAD);
+        let (quads, octets) = (quads(matrix.inputs), matrix.inputs.div_ceil(OCTET));
         let last = panels.end;
         for (place, panel) in panels.enumerate() {
             let size = quads * width;
@@ -252,7 +261,7 @@ impl WithKernel for Multiply<'_, '_> {
             let scales = load(simd, &matrix.scales[panel * width..]);
             let (sums, _) = S::as_simd_i32s(&matrix.sums[panel * width..][..width]);
             for tile in tiles(0..rows.steps.len(), tile_rows::<S>()) {
-                let values = &rows.values[tile.start * quads..tile.end * quads];
+                let values = &rows.values[tile.start * octets..tile.end * octets];
                 let mut products = [[simd.splat_i32s(0); ACROSS]; MOST_ROWS];
                 with_rows!(tile.len(), tile_rows::<S>(), R => {
                     products[..R].copy_from_slice(&dot::<S, R>(simd, values, weights, next));
@@ -273,17 +282,24 @@ impl WithKernel for Multiply<'_, '_> {
 
 /// The products of `R` rows with the columns of a panel. Meanwhile another panel is called into the cache.
 #[inline(always)]
-fn dot<S: Kernel, const R: usize>(simd: S, rows: &[[u8; QUAD]], panel: &[i32], next: &[i32]) -> [[S::i32s; ACROSS]; R] {
+fn dot<S: Kernel, const R: usize>(
+    simd: S,
+    rows: &[[u8; OCTET]],
+    panel: &[i32],
+    next: &[i32],
+) -> [[S::i32s; ACROSS]; R] {
     debug_assert_eq!(panel.len(), next.len(), "panels of one size");
     let mut sums = [[simd.splat_i32s(0); ACROSS]; R];
     let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_i32s(panel).0);
     let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_i32s(next).0);
-    for ((values, &[left, right]), next) in rows.as_chunks::<R>().0.iter().zip(panel).zip(next) {
-        simd.prefetch(next);
-        for (sums, &value) in sums.iter_mut().zip(values) {
-            let value = simd.splat_u32s(u32::from_le_bytes(value));
-            sums[0] = simd.add_products(sums[0], value, left);
-            sums[1] = simd.add_products(sums[1], value, right);
+    let (panel, next) = (panel.as_chunks::<2>().0, next.as_chunks::<2>().0);
+    for ((values, [first, second]), next) in rows.as_chunks::<R>().0.iter().zip(panel).zip(next) {
+        next.iter().for_each(|next| simd.prefetch(next));
+        for (sums, &[a, b, c, d, e, f, g, h]) in sums.iter_mut().zip(values) {
+            let values = [[a, b, c, d], [e, f, g, h]].map(|quad| simd.splat_u32s(u32::from_le_bytes(quad)));
+            for at in 0..ACROSS {
+                sums[at] = simd.add_products(sums[at], values, [first[at], second[at]]);
+            }
         }
     }
     sums
@@ -318,7 +334,7 @@ mod tests {
                     *x += f64::from(bias);
                 }
                 // Half a step of an input of 2 at most, times a weight of 1 at most.
-                close(&out, &expected, 1.0 / 255.0 * inputs as f64 / 2.0 + 1e-5, &format!("{set:?}, {inputs} inputs"));
+                close(&out, &expected, 1.0 / 127.0 * inputs as f64 / 2.0 + 1e-5, &format!("{set:?}, {inputs} inputs"));
                 results.push(out);
             }
             assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{rows} x {inputs} x {outputs}");

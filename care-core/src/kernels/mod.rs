@@ -13,6 +13,7 @@ mod math;
 mod matmul;
 mod multiply;
 mod pointwise;
+mod threads;
 
 pub use attention::{AttentionHeads, attend};
 pub use instructions::InstructionSet;
@@ -20,6 +21,7 @@ pub use int8::Int8Matrix;
 pub use matmul::F32Matrix;
 pub use multiply::{Epilogue, PackedWeight, Product, multiply};
 pub use pointwise::{gate, layer_norm, rms_norm, rotate};
+pub(crate) use threads::on_this_thread;
 
 #[cfg(test)]
 mod testing;

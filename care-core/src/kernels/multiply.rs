@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::instructions::Kernel;
 use super::math;
+use super::threads::threads;
 use crate::layers::Activation;
 
 /// Vectors of accumulators in a row of a tile.
@@ -129,7 +130,7 @@ pub fn multiply<W: PackedWeight>(input: &[f32], products: Vec<Product<'_, W>>) {
     }
     let outputs: usize = products.iter().map(|product| product.weight.outputs()).sum();
     let multiplications = input.len() * outputs;
-    let threads = if multiplications < FEW { 1 } else { rayon::current_num_threads() };
+    let threads = if multiplications < FEW { 1 } else { threads() };
     let pieces = if threads == 1 { 1 } else { (multiplications / PIECE).clamp(threads, MOST_PIECES * threads) };
     let rows_each = rows.div_ceil(rows.div_ceil(BLOCK_ROWS));
     let block = |rows| Block { rows, packed: OnceLock::new() };

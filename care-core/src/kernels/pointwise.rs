@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::InstructionSet;
 use super::instructions::{Kernel, WithKernel};
 use super::math;
+use super::threads::threads;
 use crate::layers::Activation;
 
 /// Numbers that are not worth waking a thread for.
@@ -40,10 +41,11 @@ fn for_rows(out: &mut [f32], width: usize, work: impl Rows) {
     }
     let set = InstructionSet::current();
     let rows = out.len() / width;
-    if out.len() < FEW {
+    let threads = if out.len() < FEW { 1 } else { threads() };
+    if threads == 1 {
         return set.run(Some(&work, 0..rows, out));
     }
-    let each = rows.div_ceil(2 * rayon::current_num_threads()).max(FEW.div_ceil(2 * width));
+    let each = rows.div_ceil(2 * threads).max(FEW.div_ceil(2 * width));
     out.par_chunks_mut(each * width).enumerate().for_each(|(chunk, out)| {
         let first = chunk * each;
         set.run(Some(&work, first..first + out.len() / width, out));
