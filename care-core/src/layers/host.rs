@@ -11,6 +11,15 @@ use burn::backend::{Flex, flex::FlexTensor};
 #[cfg(feature = "cpu")]
 use burn::tensor::{DType, TensorData};
 
+/// Numbers of the largest piece of memory that is kept for the next tensor, and how many pieces a thread keeps.
+#[cfg(feature = "cpu")]
+const KEPT: (usize, usize) = (1 << 20, 8);
+
+#[cfg(feature = "cpu")]
+thread_local! {
+    static MEMORY: std::cell::RefCell<Vec<Vec<f32>>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
 /// The numbers of an f32 tensor of the CPU that learns nothing.
 pub struct Host {
     #[cfg(feature = "cpu")]
@@ -49,6 +58,34 @@ impl Host {
         Tensor::from_primitive::<Flex>(self.tensor)
     }
 
+    /// Keeps the memory for this thread's next [`Host::memory`], unless another tensor has the numbers too. Memory that
+    /// is new is filled with zeros, by one thread and to no end.
+    pub fn recycle(self) {
+        let fits = self.tensor.is_unique() && self.values().len() <= KEPT.0;
+        let Some(values) = fits.then(|| self.tensor.into_data().try_into_vec().ok()).flatten() else { return };
+        MEMORY.with_borrow_mut(|memory| {
+            memory.push(values);
+            if memory.len() > KEPT.1 {
+                memory.remove(0);
+            }
+        });
+    }
+
+    /// Numbers that are all to be overwritten: what they are is not defined.
+    pub fn memory(count: usize) -> Vec<f32> {
+        MEMORY.with_borrow_mut(|memory| {
+            let fitting = memory.iter().enumerate().filter(|(_, values)| values.capacity() >= count);
+            match fitting.min_by_key(|(_, values)| values.capacity()).map(|(at, _)| at) {
+                Some(at) => {
+                    let mut values = memory.swap_remove(at);
+                    values.resize(count, 0.0);
+                    values
+                }
+                None => vec![0.0; count],
+            }
+        })
+    }
+
     /// A tensor of new numbers.
     ///
     /// # Panics
@@ -81,7 +118,39 @@ impl Host {
         match self.never {}
     }
 
+    pub fn recycle(self) {
+        match self.never {}
+    }
+
+    pub fn memory(_count: usize) -> Vec<f32> {
+        unreachable!("there is no host tensor without the CPU backend")
+    }
+
     pub fn tensor<const D: usize>(_values: Vec<f32>, _shape: [usize; D]) -> Tensor<D> {
         unreachable!("there is no host tensor without the CPU backend")
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_comes_back_when_nobody_else_has_its_numbers() {
+        let tensor = Host::tensor(vec![7.0; 100], [10, 10]);
+        let place = |values: &[f32]| values.as_ptr();
+        let host = Host::of(&tensor).expect("on the CPU");
+        let first = place(host.values());
+        host.recycle();
+        assert_ne!(place(&Host::memory(100)), first, "the tensor still has it");
+        assert_eq!(tensor.clone().into_data().try_to_vec::<f32>().expect("f32"), [7.0; 100]);
+
+        let host = Host::of(&tensor).expect("on the CPU");
+        drop(tensor);
+        host.recycle();
+        let again = Host::memory(50);
+        assert_eq!((place(&again), again.len()), (first, 50));
+        Host::of(&Host::tensor(again, [50])).expect("on the CPU").recycle();
+        assert_eq!(Host::memory(120).len(), 120);
     }
 }

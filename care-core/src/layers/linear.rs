@@ -200,6 +200,8 @@ impl Linear {
         if let Some(host) = Host::of(&input)
             && let Some(outputs) = Self::multiply_packed(layers, &host, input.dims())
         {
+            drop(input);
+            host.recycle();
             return outputs;
         }
         layers.map(|(layer, activation)| {
@@ -229,7 +231,8 @@ impl Linear {
             None => Some(None),
         };
         let biases: Vec<Option<Host>> = layers.iter().map(|(layer, _)| bias(layer)).collect::<Option<_>>()?;
-        let mut outputs: Vec<Vec<f32>> = layers.iter().map(|(layer, _)| vec![0.0; rows * layer.widths()[1]]).collect();
+        let mut outputs: Vec<Vec<f32>> =
+            layers.iter().map(|(layer, _)| Host::memory(rows * layer.widths()[1])).collect();
         let (mut f32s, mut int8s) = (Vec::new(), Vec::new());
         let parts = packed.iter().zip(&biases).zip(&mut outputs).zip(&layers);
         for (((packed, bias), out), &(_, activation)) in parts {

@@ -37,9 +37,10 @@ impl LayerNorm {
             && added_host.is_some() == added.is_some()
         {
             // The numbers are changed in place unless the input is wanted elsewhere.
-            drop(input);
+            drop((input, added));
             let added = added_host.as_ref().map(Host::values);
             kernels::layer_norm(rows.values_mut(), added, weight.values(), bias.values(), self.eps as f32);
+            added_host.into_iter().for_each(Host::recycle);
             return rows.into_tensor();
         }
         let input = added.into_iter().fold(input, |input, added| input + added);

@@ -90,10 +90,10 @@ impl SelfAttention {
         let [query, key, value] =
             Linear::forward_all([(&self.query, None), (&self.key, None), (&self.value, None)], input);
         let attended = match (Host::of(&query), Host::of(&key), Host::of(&value)) {
-            (Some(on_host), Some(key), Some(value)) => {
+            (Some(queries), Some(keys), Some(values)) => {
                 let shape = query.dims();
-                drop(query);
-                Host::tensor(self.attend_on_host(on_host, key, value, rotary, mask), shape)
+                drop((query, key, value));
+                Host::tensor(self.attend_on_host(queries, keys, values, rotary, mask), shape)
             }
             _ => {
                 let place = |states: Tensor<3>, heads: usize, norm: &Option<RmsNorm>| {
@@ -129,6 +129,8 @@ impl SelfAttention {
             head_dim: self.head_dim,
             causal: mask.is_causal(),
         };
-        kernels::attend(query.values(), key.values(), value.values(), mask.spans(), shape)
+        let attended = kernels::attend(query.values(), key.values(), value.values(), mask.spans(), shape);
+        [query, key, value].into_iter().for_each(Host::recycle);
+        attended
     }
 }
