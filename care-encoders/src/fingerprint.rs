@@ -39,7 +39,8 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
     let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default() };
     update(&mut weights.digest, "care-tower-1");
     if network.encoder().is_rounded() {
-        update(&mut weights.digest, "int8");
+        // With the steps of an input, which the weights do not tell.
+        update(&mut weights.digest, "int8, inputs to 127");
     }
     update(&mut weights.digest, &network.encoder().config().to_json().to_string());
     update(&mut weights.digest, &format!("{:?}", network.head()));

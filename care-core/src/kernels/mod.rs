@@ -2,9 +2,9 @@
 //! of texts that stand one after another, norms, rotations.
 //!
 //! Every function is written once and compiled for each [`InstructionSet`]; which of them runs is decided when the
-//! process starts. Work is divided among the threads of rayon's global pool, and none of it where it is too small for
-//! that. Nothing here knows burn: [`crate::layers`] does, and calls these functions where a tensor is on the CPU and no
-//! gradient is wanted.
+//! process starts. Work is divided among the threads of rayon's pool, unless it is too small for that or they are busy
+//! with other passes. Nothing here knows burn: [`crate::layers`] does, and calls these functions where a tensor is on the
+//! CPU and no gradient is wanted.
 
 mod attention;
 mod instructions;

@@ -11,9 +11,13 @@ use burn::backend::{Flex, flex::FlexTensor};
 #[cfg(feature = "cpu")]
 use burn::tensor::{DType, TensorData};
 
-/// Numbers of the largest piece of memory that is kept for the next tensor, and how many pieces a thread keeps.
+/// Numbers that a thread keeps memory for, 8 MB of them.
 #[cfg(feature = "cpu")]
-const KEPT: (usize, usize) = (1 << 20, 8);
+const KEPT: usize = 1 << 21;
+
+/// How many times as large as wanted a piece of memory may be.
+#[cfg(feature = "cpu")]
+const TOO_LARGE: usize = 4;
 
 #[cfg(feature = "cpu")]
 thread_local! {
@@ -61,11 +65,11 @@ impl Host {
     /// Keeps the memory for this thread's next [`Host::memory`], unless another tensor has the numbers too. Memory that
     /// is new is filled with zeros, by one thread and to no end.
     pub fn recycle(self) {
-        let fits = self.tensor.is_unique() && self.values().len() <= KEPT.0;
+        let fits = self.tensor.is_unique() && self.values().len() <= KEPT;
         let Some(values) = fits.then(|| self.tensor.into_data().try_into_vec().ok()).flatten() else { return };
         MEMORY.with_borrow_mut(|memory| {
             memory.push(values);
-            if memory.len() > KEPT.1 {
+            while memory.iter().map(Vec::capacity).sum::<usize>() > KEPT {
                 memory.remove(0);
             }
         });
@@ -74,7 +78,8 @@ impl Host {
     /// Numbers that are all to be overwritten: what they are is not defined.
     pub fn memory(count: usize) -> Vec<f32> {
         MEMORY.with_borrow_mut(|memory| {
-            let fitting = memory.iter().enumerate().filter(|(_, values)| values.capacity() >= count);
+            let sizes = count..=TOO_LARGE * count;
+            let fitting = memory.iter().enumerate().filter(|(_, values)| sizes.contains(&values.capacity()));
             match fitting.min_by_key(|(_, values)| values.capacity()).map(|(at, _)| at) {
                 Some(at) => {
                     let mut values = memory.swap_remove(at);

@@ -1,9 +1,10 @@
 //! How a tokenizer cuts a word into tokens: the models of `tokenizers`, but for our own [`Unigram`].
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use serde::de::{DeserializeOwned, Error};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tokenizers::models::unigram::UnigramTrainer;
@@ -36,27 +37,25 @@ impl Model {
 }
 
 impl<'de> Deserialize<'de> for Model {
-    /// Reads the model that `type` names. [`ModelWrapper`] would first gather every token and merge in two general
-    /// trees of values, which takes several times the time and the memory of reading them.
+    /// Reads the model that `type` names. [`ModelWrapper`] first gathers every token and merge in two general trees of
+    /// values, which takes several times the time and the memory of reading them. It also reads what the models alone do
+    /// not: files of old without a type, and fields that a model does not know.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Kind<'a> {
             #[serde(rename = "type", borrow)]
-            name: Option<&'a str>,
-        }
-        fn read<T: DeserializeOwned, E: Error>(json: &str) -> std::result::Result<T, E> {
-            serde_json::from_str(json).map_err(E::custom)
+            name: Cow<'a, str>,
         }
         let json = <&RawValue>::deserialize(deserializer)?.get();
-        let kind: Kind<'_> = serde_json::from_str(json).map_err(D::Error::custom)?;
-        let other = match kind.name {
-            Some("Unigram") => return read(json).map(Self::Unigram),
-            Some("BPE") => ModelWrapper::BPE(read(json)?),
-            Some("WordPiece") => ModelWrapper::WordPiece(read(json)?),
-            Some("WordLevel") => ModelWrapper::WordLevel(read(json)?),
-            // Files of old have no type, and are known by their fields.
-            _ => read(json)?,
+        let kind = serde_json::from_str::<Kind<'_>>(json).map(|kind| kind.name);
+        let other = match kind.as_deref() {
+            Ok("Unigram") => return serde_json::from_str(json).map(Self::Unigram).map_err(D::Error::custom),
+            Ok("BPE") => serde_json::from_str(json).map(ModelWrapper::BPE),
+            Ok("WordPiece") => serde_json::from_str(json).map(ModelWrapper::WordPiece),
+            Ok("WordLevel") => serde_json::from_str(json).map(ModelWrapper::WordLevel),
+            _ => serde_json::from_str(json),
         };
+        let other = other.or_else(|_| serde_json::from_str(json)).map_err(D::Error::custom)?;
         Ok(Self::Other(Box::new(other)))
     }
 }
@@ -115,5 +114,30 @@ impl tokenizers::Model for Model {
             Model::Unigram(_) => UnigramTrainer::default().into(),
             Model::Other(model) => model.get_trainer(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_read_without_a_type_and_with_fields_that_it_does_not_know() {
+        let vocab = r#""vocab": {"[UNK]": 0, "头": 3}, "unk_token": "[UNK]""#;
+        for (kind, bound) in [
+            (format!(r#"{{"type": "WordLevel", {vocab}}}"#), 4),
+            (format!(r#"{{"type": "WordLevel", "new": [1, {{"a": null}}], {vocab}}}"#), 4),
+            (format!(r#"{{{vocab}}}"#), 4),
+            (
+                r#"{"type": "Unigra\u006d", "new": {}, "unk_id": null, "vocab": [["头", -1], ["痛", -2.5]]}"#
+                    .to_owned(),
+                2,
+            ),
+        ] {
+            let model: Model = serde_json::from_str(&kind).unwrap_or_else(|e| panic!("{kind}: {e}"));
+            assert_eq!(model.id_bound(), bound, "{kind}");
+            assert_eq!(tokenizers::Model::token_to_id(&model, "头"), Some(if bound == 2 { 0 } else { 3 }), "{kind}");
+        }
+        assert!(serde_json::from_str::<Model>(r#"{"type": "BPE", "vocab": 1}"#).is_err());
     }
 }

@@ -70,9 +70,10 @@ impl GatedMlp {
     /// `activation(gate) * up`.
     fn gated(&self, gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
         match (Host::of(&gate), Host::of(&up)) {
-            (Some(mut gates), Some(up)) => {
-                drop(gate);
-                kernels::gate(gates.values_mut(), up.values(), self.activation);
+            (Some(mut gates), Some(ups)) => {
+                drop((gate, up));
+                kernels::gate(gates.values_mut(), ups.values(), self.activation);
+                ups.recycle();
                 gates.into_tensor()
             }
             _ => self.activation.forward(gate) * up,
