@@ -204,11 +204,11 @@ impl<E: Encoder> Network<E> {
         }
         let (threads, tokens) = (rayon::current_num_threads(), batch.token_count());
         let passes = tokens / TOKENS_OF_A_PASS;
-        let is_even = |parts: &Vec<TokenBatch>| {
+        let balanced = |parts: &Vec<TokenBatch>| {
             parts.len() >= 2 * threads && parts.iter().all(|part| part.token_count() * threads <= tokens)
         };
         // Several passes for each thread, none of which waits for another thread.
-        if let Some(parts) = batch.split(passes).filter(is_even) {
+        if let Some(parts) = batch.split(passes).filter(balanced) {
             let forward = |part: &TokenBatch| on_this_thread(|| self.forward_here(part));
             return Tensor::cat(parts.par_iter().with_max_len(1).map(forward).collect(), 0);
         }

@@ -488,7 +488,7 @@ fn without_a_network_the_error_says_what_the_cache_has() {
 
 #[test]
 fn a_server_cannot_write_outside_of_the_cache() {
-    for name in ["../../escaped.json", "/tmp/escaped.json", "a//b.json", "a\\..\\b.json", "a?b.json"] {
+    for name in ["../../escaped.json", "/escaped.json", "a//b.json", "a\\..\\b.json", "a?b.json"] {
         let server = server();
         server.add("org/tower", COMMIT_A, name, b"{}");
         let cache = Cache::new(&server);

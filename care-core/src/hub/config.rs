@@ -124,16 +124,16 @@ mod tests {
 
     fn config(variables: &[(&str, &str)]) -> HubConfig {
         let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-        HubConfig::from_variables(&find, Some("/home/a".into())).expect("settings")
+        HubConfig::from_variables(&find, Some("/users/a".into())).expect("settings")
     }
 
     #[test]
     fn the_cache_is_where_the_python_library_has_it() {
         let cache = |variables: &[_]| config(variables).cache.display().to_string();
-        assert_eq!(cache(&[]), "/home/a/.cache/huggingface/hub");
+        assert_eq!(cache(&[]), "/users/a/.cache/huggingface/hub");
         assert_eq!(cache(&[("XDG_CACHE_HOME", "/x")]), "/x/huggingface/hub");
         assert_eq!(cache(&[("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")]), "/h/hub");
-        assert_eq!(cache(&[("HF_HOME", "~/h"), ("HF_HUB_CACHE", "")]), "/home/a/h/hub");
+        assert_eq!(cache(&[("HF_HOME", "~/h"), ("HF_HUB_CACHE", "")]), "/users/a/h/hub");
         assert_eq!(cache(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]), "/c");
         let homeless = HubConfig::from_variables(&|_| None, None).expect_err("no home");
         assert_eq!(homeless.to_string(), "no home folder is known for the Hugging Face cache: set HF_HOME");

@@ -14,9 +14,6 @@ use super::threads::threads;
 /// Multiplications that are not worth waking a thread for, by half of their number.
 const FEW: usize = 1 << 18;
 
-/// Numbers in the widest vectors.
-const MOST_LANES: usize = 16;
-
 /// Components of a key that stand together.
 const CHUNK: usize = 8;
 
@@ -105,6 +102,8 @@ struct Scratch {
     queries: Vec<f32>,
     /// Their scores, and then their weights, `[keys, tile]`.
     scores: Vec<f32>,
+    /// What one over the sum of each query's weights is.
+    scales: Vec<f32>,
 }
 
 impl WithKernel for Piece<'_> {
@@ -121,6 +120,7 @@ impl WithKernel for Piece<'_> {
             values: vec![0.0; keys * head_dim.next_multiple_of(most)],
             queries: vec![0.0; head_dim.next_multiple_of(CHUNK) * most],
             scores: vec![0.0; keys * most],
+            scales: vec![0.0; most],
         };
         let group = heads / kv_heads;
         for kv_head in 0..kv_heads {
@@ -197,7 +197,7 @@ impl<'a> Piece<'a> {
                 scores[..before].fill(f32::NEG_INFINITY);
             }
         }
-        let mut scales = [0.0; ACROSS * MOST_LANES];
+        let scales = &mut scratch.scales;
         for (into, vector) in scales.chunks_exact_mut(S::F32_LANES).zip(softmax::<S, A>(simd, scores)) {
             simd.partial_store_f32s(into, vector);
         }
