@@ -1,21 +1,24 @@
-//! Which part of the method does what: the same towers and data under seven configurations.
+//! Ablate the method: train the same towers on the same data with seven configurations.
 //!
 //! ```text
 //! cargo run --release --example ablations -- runs/ablations
 //! ```
 //!
-//! Every row of the table is a configuration that differs from the method in one place, written into the folder
-//! as a file that `care train --config FILE` reads. A run that is there already is not made again, so the grid
-//! can be broken off and continued. The towers are small and start from random weights: what counts here is how
-//! such a grid is run, not the numbers.
+//! Every row of the table is a configuration that differs from the method in one place, saved in the folder as a file
+//! that `care train --config FILE` reads. A complete run is not repeated, so the grid can be interrupted and resumed.
+//! The towers are small and start from random weights: the example shows how to run such a grid, its scores mean
+//! little.
 
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use care_core::{Device, HeadConfig, Instruction, Pooling, TokenizerStyle, Tower, character_tokenizer};
-use care_encoders::{AsymmetricEncoder, DecoderConfig, EncoderConfig, network_with_head, random_encoder};
+use care_core::Instruction;
+use care_encoders::config::{DecoderConfig, EncoderConfig};
+use care_encoders::head::{HeadConfig, Pooling};
+use care_encoders::tokenize::{TokenizerStyle, character_tokenizer};
+use care_encoders::{AsymmetricEncoder, Device, Tower, network_with_head, random_encoder};
 use care_train::{Event, Outcome, Run, TrainConfig};
 use cmedteb::Protocol;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,7 +32,7 @@ epochs = 4
 learning_rate = 2e-3
 "#;
 
-/// Stage 2: both towers learn, with hard negatives.
+/// Stage 2: both towers are trained, with hard negatives.
 const FINETUNE: &str = r#"
 [[stage]]
 kind = "joint-finetuning"
@@ -47,7 +50,7 @@ fn main() -> Result<()> {
             cmedteb::mini::write_to(folder.join("data"))?;
         }
         untrained()?.save(&folder.join("untrained"))?;
-        // Pretrained towers would come from a checkpoint. Here the document tower learns by itself first.
+        // Pretrained towers would come from a checkpoint. Here the document tower is first trained alone.
         let teach = FINETUNE.replace("joint-finetuning", "symmetric-document").replace("epochs = 6", "epochs = 12");
         let teach = teach.replace("5e-4", "2e-3");
         fs::rename(run(&folder, "document-tower", "untrained", &teach)?, folder.join("start"))?;
@@ -66,7 +69,7 @@ fn main() -> Result<()> {
     let device = Device::Cpu.open()?;
     println!("{:34} {:>8} {:>11}", "", "nDCG@10", "recall@100");
     for (name, stages) in &grid {
-        // One network in both roles needs two towers of one architecture.
+        // One network in both roles needs two identical towers to start from.
         let start = if *name == "symmetric" { "symmetric-start" } else { "start" };
         if start == "symmetric-start" && !folder.join(start).exists() {
             symmetric(&AsymmetricEncoder::load(&folder.join("start"), &device)?)?.save(&folder.join(start))?;
@@ -79,7 +82,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Runs one configuration, or finds that it has run; the folder of the trained pair.
+/// Runs one configuration, unless it is complete; returns the folder of the trained pair.
 fn run(folder: &Path, name: &str, start: &str, stages: &str) -> Result<PathBuf> {
     let file = folder.join(format!("{name}.toml"));
     fs::write(
@@ -109,13 +112,14 @@ fn run(folder: &Path, name: &str, start: &str, stages: &str) -> Result<PathBuf> 
     }
 }
 
-/// A narrow and a wide decoder with random weights.
+/// A small and a larger decoder with random weights.
 fn untrained() -> Result<AsymmetricEncoder> {
     let device = Device::Cpu.open()?;
     let texts = cmedteb::mini::alignment_texts();
     let tokenizer = || character_tokenizer(&texts, 3000, TokenizerStyle::EndOfText, 96);
     let network = |width, layers, seed| {
-        let config = DecoderConfig { initializer_range: 0.05, ..DecoderConfig::new(3000, width, layers) };
+        let mut config = DecoderConfig::new(3000, width, layers);
+        config.initializer_range = 0.05;
         let encoder = random_encoder(&EncoderConfig::Decoder(config), seed, &device)?;
         network_with_head(encoder, HeadConfig::new(Pooling::Mean).with_dim(128), seed, &device)
     };

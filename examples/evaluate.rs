@@ -1,4 +1,4 @@
-//! Test a model on the built-in tasks, or on a folder of your own.
+//! Evaluate a model on the built-in tasks, or on your own task folder.
 //!
 //! ```text
 //! cargo run --release --example evaluate -- MODEL_DIR [TASK_FOLDER]
@@ -7,8 +7,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use care_core::Device;
-use care_encoders::{AsymmetricEncoder, EncoderOptions};
+use care_encoders::{AsymmetricEncoder, Device, EncoderOptions};
 use cmedteb::{Protocol, bm25, built_in_names, evaluate, find, load, score_run};
 
 fn main() -> Result<()> {
@@ -23,11 +22,11 @@ fn main() -> Result<()> {
     let options = EncoderOptions::default();
     let model = AsymmetricEncoder::open(&folder, &options, &options, &Device::Cpu.open()?)?;
     for task in &tasks {
-        // The benchmark sees the model as a `&dyn Embedder`: implement that trait to test anything else.
+        // `evaluate` takes any `&dyn Embedder`: implement that trait to evaluate anything else.
         let outcome = evaluate(task, &model, &Protocol::default(), &mut |_| {})?;
         let (measure, score) = &outcome.scores[0];
         println!("{:24} {measure:16} {score:.4}", task.name());
-        // What a search engine without a network gets on the same task.
+        // The score of a search engine without a neural network on the same task.
         if let Some(retrieval) = task.as_retrieval() {
             let baseline = score_run(retrieval, bm25(retrieval)?, &Protocol::default())?;
             println!("{:24} {measure:16} {:.4}", "  BM25", baseline.main_score());

@@ -4,33 +4,35 @@
 //! cargo run --release --example quickstart
 //! ```
 //!
-//! It needs no file and no network: the data set is built into `cmedteb`, and both towers start from
-//! random weights. So its scores say that the method works, not how good a pretrained model would be.
+//! It needs no files and no network access: the data set is built into `cmedteb`, and both towers start from random
+//! weights. Its scores therefore show that the method works, not how good a pretrained model would be.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use care_core::{
-    Device, Embedder, FlatIndex, HeadConfig, Instruction, Pooling, TokenizerStyle, Tower, character_tokenizer,
-};
-use care_encoders::{AsymmetricEncoder, BertConfig, DecoderConfig, EncoderConfig, network_with_head, random_encoder};
+use care_core::index::FlatIndex;
+use care_core::{Embedder, Instruction};
+use care_encoders::config::{BertConfig, DecoderConfig, EncoderConfig};
+use care_encoders::head::{HeadConfig, Pooling};
+use care_encoders::tokenize::{TokenizerStyle, character_tokenizer};
+use care_encoders::{AsymmetricEncoder, Device, Tower, network_with_head, random_encoder};
 use care_train::{Event, LossConfig, Source, StageConfig, StageKind, TrainingExample, train_stage};
 use clap::Parser;
 use cmedteb::{Outcome, Protocol, Task, mini};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Width of the shared vector space.
+/// Dimension of the shared vector space.
 const DIM: usize = 128;
 const SEED: u64 = 42;
 
 #[derive(Parser)]
 struct Args {
-    /// cpu, wgpu or cuda:0; GPUs need the Cargo feature of the same name.
+    /// Device: cpu, wgpu or cuda:0; GPUs need the Cargo feature of the same name.
     #[arg(long, default_value = "cpu")]
     device: Device,
-    /// Where the trained pair is saved; a temporary folder by default.
+    /// Folder for the trained pair; by default a temporary one.
     #[arg(long)]
     output: Option<PathBuf>,
 }
@@ -45,8 +47,8 @@ fn main() -> Result<()> {
     let pair = untrained(args.device)?;
     table.push(("two towers, untrained", evaluate(&task, &pair)?));
 
-    // A real document tower is a pretrained language model. Ours starts from nothing, so it first
-    // learns by itself which texts belong together: the stand-in for that pretraining.
+    // A real document tower is a pretrained language model. Ours starts from random weights, so it is first trained
+    // alone, in place of that pretraining.
     let pair = train(
         pair,
         "document tower",
@@ -60,7 +62,7 @@ fn main() -> Result<()> {
     )?;
     table.push(("document tower in both roles", evaluate(&task, &symmetric(&pair)?)?));
 
-    // Stage 1: the document tower is frozen and teaches the query tower on texts without labels.
+    // Stage 1: the document tower is frozen and teaches the query tower on unlabelled texts.
     let pair = train(
         pair,
         "stage 1: query alignment",
@@ -69,8 +71,8 @@ fn main() -> Result<()> {
     )?;
     table.push(("after stage 1", evaluate(&task, &pair)?));
 
-    // Stage 2: both towers learn from questions, answers and near misses. The settings of all stages
-    // were chosen on the development questions; the table is of the test questions.
+    // Stage 2: both towers are trained on questions, answers and hard negatives. The settings of all stages were
+    // chosen on the development questions; the table shows the test questions.
     let pair = train(
         pair,
         "stage 2: joint fine-tuning",
@@ -98,7 +100,7 @@ fn main() -> Result<()> {
         println!("{name:30} {:8.4} {:8.4} {:11.4}", score("ndcg_at_10"), score("mrr_at_10"), score("recall_at_100"));
     }
 
-    // Save the pair, load it again, and ask.
+    // Save the pair, load it again, and search.
     let temporary = tempfile::tempdir()?;
     let folder = args.output.unwrap_or_else(|| temporary.path().join("model"));
     pair.save(&folder)?;
@@ -110,32 +112,28 @@ fn main() -> Result<()> {
 
 /// A small BERT for queries and a wider Qwen3-style decoder for documents, with random weights.
 ///
-/// CARE pools the first and the last token of its pretrained towers. Towers that start from nothing
-/// learn faster from the mean over all tokens, so that is what these two use.
+/// CARE uses CLS and last-token pooling in its pretrained towers. Towers that start from random weights converge
+/// faster with mean pooling, so these two use that.
 fn untrained(device: Device) -> Result<AsymmetricEncoder> {
     let device = device.open()?;
     let known = || texts().into_iter().map(|example| example.query);
 
     let tokenizer = character_tokenizer(known(), 3000, TokenizerStyle::Bert, 96)?;
-    let config = BertConfig {
-        num_attention_heads: 4,
-        intermediate_size: 256,
-        initializer_range: 0.05,
-        ..BertConfig::new(3000, DIM, 2)
-    };
+    let mut config = BertConfig::new(3000, DIM, 2);
+    config.num_attention_heads = 4;
+    config.intermediate_size = 256;
+    config.initializer_range = 0.05;
     let encoder = random_encoder(&EncoderConfig::Bert(config), SEED, &device)?;
     let network = network_with_head(encoder, HeadConfig::new(Pooling::Mean), SEED, &device)?;
     let query = Tower::new(tokenizer, network, Instruction::default())?;
 
     let tokenizer = character_tokenizer(known(), 3000, TokenizerStyle::EndOfText, 96)?;
-    let config = DecoderConfig {
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 48,
-        intermediate_size: 384,
-        initializer_range: 0.05,
-        ..DecoderConfig::new(3000, 192, 2)
-    };
+    let mut config = DecoderConfig::new(3000, 192, 2);
+    config.num_attention_heads = 4;
+    config.num_key_value_heads = 2;
+    config.head_dim = 48;
+    config.intermediate_size = 384;
+    config.initializer_range = 0.05;
     let encoder = random_encoder(&EncoderConfig::Decoder(config), SEED, &device)?;
     let network = network_with_head(encoder, HeadConfig::new(Pooling::Mean).with_dim(DIM), SEED, &device)?;
     let document = Tower::new(tokenizer, network, Instruction::default())?;
@@ -143,19 +141,19 @@ fn untrained(device: Device) -> Result<AsymmetricEncoder> {
     Ok(AsymmetricEncoder::new(query, document)?)
 }
 
-/// The document tower reads queries too: accurate, and slow where queries are typed.
+/// The document tower encodes queries too: accurate, but slow at query time.
 fn symmetric(pair: &AsymmetricEncoder) -> Result<AsymmetricEncoder> {
     let document = pair.document().clone();
     let query = Tower::new(document.tokenizer().clone(), document.network().clone(), Instruction::default())?;
     Ok(AsymmetricEncoder::new(query, document)?)
 }
 
-/// The built-in rows as the trainer's: question, answers, near misses.
+/// The built-in rows as training rows: question, answers, hard negatives.
 fn rows(examples: Vec<mini::TrainingExample>) -> Vec<TrainingExample> {
     examples.into_iter().map(|row| TrainingExample::new(row.query, row.positives, row.negatives)).collect()
 }
 
-/// Texts without labels: training questions, documents and their sentences. Each is its own positive.
+/// Unlabelled texts: training questions, documents and their sentences. Each is its own positive.
 fn texts() -> Vec<TrainingExample> {
     let whole = mini::alignment_texts();
     let sentences = whole.iter().flat_map(|text| text.split_inclusive(['。', '；', '？'])).map(str::to_owned);

@@ -1,30 +1,33 @@
-//! Train a pair in two stages from a configuration, with checkpoints that a second run goes on from.
+//! Train a pair in two stages from a configuration, with checkpoints from which a second run resumes.
 //!
 //! ```text
 //! cargo run --release --example train -- runs/demo
 //! ```
 //!
-//! This is what `care train` does, with towers of random weights to start from, so that it needs no
-//! download. With pretrained towers, put their folders in the `[model]` table (see docs/formats.md).
+//! This is what `care train` does, except that the towers start from random weights, so that no download is needed. For
+//! pretrained towers, put their folders into the `[model]` table (see docs/formats.md).
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use care_core::{Device, HeadConfig, Instruction, Pooling, TokenizerStyle, Tower, character_tokenizer};
-use care_encoders::{AsymmetricEncoder, BertConfig, DecoderConfig, EncoderConfig, network_with_head, random_encoder};
+use care_core::Instruction;
+use care_encoders::config::{BertConfig, DecoderConfig, EncoderConfig};
+use care_encoders::head::{HeadConfig, Pooling};
+use care_encoders::tokenize::{TokenizerStyle, character_tokenizer};
+use care_encoders::{AsymmetricEncoder, Device, Tower, network_with_head, random_encoder};
 use care_train::{Event, Outcome, Run, TrainConfig};
 
 fn main() -> Result<()> {
     let output = PathBuf::from(std::env::args().nth(1).context("usage: train OUTPUT_DIR")?);
     let resume = output.join("run/checkpoints").exists();
     if !resume {
-        // Data as files, in FlagEmbedding's format, and the towers to start from.
+        // Data files in FlagEmbedding's format, and the towers to start from.
         cmedteb::mini::write_to(output.join("data"))?;
         towers()?.save(&output.join("start"))?;
     }
 
-    // The same text in a file would be read by `care train --config FILE`.
+    // `care train --config FILE` reads the same text from a file.
     let config: TrainConfig = format!(
         r#"
         output = {run:?}
@@ -40,7 +43,7 @@ fn main() -> Result<()> {
         learning_rate = 2e-3
 
         [[stage]]
-        kind = "joint-finetuning"     # both towers learn, with hard negatives
+        kind = "joint-finetuning"     # both towers are trained, with hard negatives
         data = [{train:?}]
         batch_size = 32
         group_size = 2
@@ -58,8 +61,8 @@ fn main() -> Result<()> {
         if let Event::Step(step) = event {
             eprintln!("stage {} step {}/{} loss {:.4}", step.stage + 1, step.step, step.total_steps, step.loss);
         }
-        // Break here, or kill the program: started again, it goes on at the newest checkpoint and ends
-        // with the weights it would have had.
+        // Break here, or kill the program: started again, it resumes from the newest checkpoint and ends with the
+        // same weights.
         ControlFlow::Continue(())
     })?;
     if let Outcome::Finished { folder, .. } = outcome {

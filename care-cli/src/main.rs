@@ -1,7 +1,7 @@
 //! `care`: embed, train, evaluate and search with asymmetric text retrievers.
 //!
-//! Data goes to stdout or to files, progress and messages to stderr. The exit status is 0, 1 when the
-//! work failed, or 2 when the command line is wrong.
+//! Data goes to stdout or to files, progress and messages to stderr. The exit status is 0 on success, 1 if the work
+//! failed, and 2 if the command line is wrong.
 
 mod commands;
 mod model;
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A tokenizer is a million small allocations, and every layer of a network a few large ones.
+/// Faster than the system's: a tokenizer makes a million small allocations, every network layer a few large ones.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -26,25 +26,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Turn texts into vectors
+    /// Embed texts
     Embed(commands::embed::Args),
     /// Train a pair of towers from a TOML configuration
     Train(commands::train::Args),
-    /// Test a model on benchmark tasks
+    /// Evaluate a model on benchmark tasks
     Eval(commands::eval::Args),
-    /// Compare two models' results: differences, their intervals and tests, as Markdown
+    /// Compare the results of two models as Markdown: differences, confidence intervals and significance tests
     Compare(commands::report::CompareArgs),
-    /// Put models' results side by side, as Markdown and as a page that needs no network
+    /// Report the results of models side by side, as Markdown and as a self-contained HTML page
     Report(commands::report::ReportArgs),
-    /// List what may be wrong with a task's data: duplicates, leaks, absent and likely missing judgements
+    /// List possible errors in a task's data: duplicates, leaks, absent and likely missing judgements
     Audit(commands::audit::Args),
-    /// Compute retrieval measures from judgements and a run
+    /// Compute retrieval measures from judgements and a ranking
     Metrics(commands::metrics::Args),
-    /// Search a collection by exact similarity
+    /// Search a corpus by exact similarity
     Search(commands::search::Args),
-    /// Save a model of any layout as a pair, which sentence-transformers loads too
+    /// Convert a model in any supported layout to a pair, which sentence-transformers can also load
     Convert(commands::convert::Args),
-    /// Write the built-in demonstration data set as files
+    /// Write the built-in demonstration set to files
     DemoData(commands::demo_data::Args),
 }
 
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever read our output has what they wanted, as in `care search .. | head -1`.
+        // The reader of our output has seen enough, e.g. in `care search ... | head -1`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", describe(&error));
@@ -80,7 +80,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     })
 }
 
-/// The error and its causes, without those that only repeat what was said.
+/// The error and its causes, without those that only repeat the message.
 fn describe(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -1,10 +1,14 @@
-//! The options that say which model, how it reads texts and where it runs.
+//! Options that specify the model, how it reads texts and where it runs.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::{Device, Embedder, Hub, Pooling, Precision, RepoId};
-use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, EncoderOptions, StoredEncoder};
+use care_core::Embedder;
+use care_core::embedder::StoredEmbedder;
+use care_core::files::is_hub_name;
+use care_core::hub::{Hub, RepoId};
+use care_encoders::head::Pooling;
+use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -13,79 +17,78 @@ use crate::progress::download_bar;
 /// Options of every command that runs a model.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
-    /// A folder in any layout (saved pair, sentence-transformers, published CARE, PEFT adapter, Hugging Face;
-    /// a single encoder serves both roles), or a model of the Hugging Face hub: ORG/NAME, ORG/NAME@REVISION
+    /// A folder in any supported layout (saved pair, sentence-transformers, published CARE, PEFT adapter, Hugging Face;
+    /// a single encoder serves both roles), or a model on the Hugging Face hub: ORG/NAME or ORG/NAME@REVISION
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: String,
-    /// Which hidden states make a vector: cls, mean or last-token; by default as saved, else by architecture
-    #[arg(long)]
+    #[arg(long, help = format!(
+        "Pooling of hidden states: {}; by default as saved, else by architecture",
+        Pooling::names().join(", ")
+    ))]
     pooling: Option<Pooling>,
-    /// Keep only the first N components
+    /// Keep only the first N dimensions
     #[arg(long, value_name = "N")]
     dim: Option<usize>,
-    /// Longest text in tokens, special tokens included; by default as saved, else 512
+    /// Maximum text length in tokens, including special tokens; by default as saved, else 512
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
-    /// Tokens in one forward pass at most, padding included
+    /// Maximum number of tokens per forward pass, including padding
     #[arg(long, value_name = "N", default_value_t = DEFAULT_TOKEN_BUDGET)]
     pub(crate) batch_tokens: usize,
-    /// Scale vectors to length 1, whatever the model says
+    /// Normalise vectors to length 1, whatever the model specifies
     #[arg(long, conflicts_with = "no_normalize")]
     normalize: bool,
-    /// Leave vectors at their length
+    /// Do not normalise vectors
     #[arg(long)]
     no_normalize: bool,
-    /// cpu, wgpu or cuda:0
+    /// Device: cpu, wgpu or cuda:0
     #[arg(long, default_value = "cpu")]
     device: Device,
-    /// Number format of weights and activations: f32, bf16, f16 or, on the CPU, int8; by default bf16 on CUDA, else f32
+    /// Dtype of weights and activations: f32, bf16, f16 or, on the CPU, int8; by default bf16 on CUDA, else f32
     #[arg(long)]
     precision: Option<Precision>,
-    /// Take f16 for a decoder of more than a billion weights, where it may overflow
+    /// Allow f16 for a decoder with more than a billion weights, where it may overflow
     #[arg(long)]
     force_f16: bool,
 }
 
-/// A model that lies on this machine.
+/// A model in a local folder.
 pub(crate) struct Located {
     pub(crate) folder: PathBuf,
-    /// Which model this is, for reports: as it was given, and the commit of a hub's repository.
+    /// The model for reports: as given on the command line, with the commit if it is from the hub.
     pub(crate) source: Value,
 }
 
 impl ModelArgs {
-    /// How one role's tower reads texts.
+    /// The options of one tower.
     pub(crate) fn options(
         &self,
         instruction: Option<&String>,
         adapter: Option<&PathBuf>,
         layers: Option<&Vec<usize>>,
     ) -> EncoderOptions {
-        EncoderOptions {
-            pooling: self.pooling,
-            dim: self.dim,
-            truncation: None,
-            max_length: self.max_length,
-            instruction: instruction.cloned(),
-            layers: layers.cloned(),
-            normalize: if self.normalize { Some(true) } else { self.no_normalize.then_some(false) },
-            precision: Some(self.precision()),
-            force_f16: self.force_f16,
-            adapter: adapter.cloned(),
-        }
+        let mut options = EncoderOptions::default().with_precision(self.precision()).with_force_f16(self.force_f16);
+        options.pooling = self.pooling;
+        options.dim = self.dim;
+        options.max_length = self.max_length;
+        options.instruction = instruction.cloned();
+        options.layers = layers.cloned();
+        options.normalize = if self.normalize { Some(true) } else { self.no_normalize.then_some(false) };
+        options.adapter = adapter.cloned();
+        options
     }
 
-    /// The model as it was given.
+    /// The model as given on the command line.
     pub(crate) fn name(&self) -> &str {
         &self.model
     }
 
-    /// The number format, which the device decides if nothing is said.
+    /// The dtype; by default that of the device.
     pub(crate) fn precision(&self) -> Precision {
         self.precision.unwrap_or(self.device.default_precision())
     }
 
-    /// The device, opened.
+    /// Opens the device.
     pub(crate) fn device(&self) -> Result<burn::tensor::Device> {
         self.device_for(self.precision())
     }
@@ -93,21 +96,21 @@ impl ModelArgs {
     fn device_for(&self, precision: Precision) -> Result<burn::tensor::Device> {
         let device = self.device.open()?;
         if !device.supports_dtype(precision.dtype()) {
-            bail!("device `{}` does not compute in {}", self.device, precision.as_str());
+            bail!("device `{}` does not support {}", self.device, precision.as_str());
         }
         Ok(device)
     }
 
-    /// The folder of the model.
+    /// Locates the model.
     pub(crate) fn locate(&self) -> Result<Located> {
         locate(&self.model)
     }
 }
 
-/// The folder of a model. What is on this machine is never looked for elsewhere.
+/// Locates a model. A local folder is never looked up on the hub.
 pub(crate) fn locate(model: &str) -> Result<Located> {
     let folder = Path::new(model);
-    if folder.exists() || !model.contains('/') || model.starts_with(['.', '/', '~']) {
+    if folder.exists() || !is_hub_name(model) {
         return Ok(Located { folder: folder.to_owned(), source: json!({ "model": model }) });
     }
     let found = || {
@@ -116,7 +119,7 @@ pub(crate) fn locate(model: &str) -> Result<Located> {
         Hub::from_env()?.model(&id, &mut |download| download_bar(&mut bar, &download))
     };
     let snapshot =
-        found().with_context(|| format!("there is no folder {model}, and as a hub's model it has failed"))?;
+        found().with_context(|| format!("there is no folder {model}, and it cannot be loaded from the hub"))?;
     Ok(Located { folder: snapshot.folder, source: json!({ "model": model, "commit": snapshot.commit }) })
 }
 
@@ -125,31 +128,31 @@ pub(crate) fn locate(model: &str) -> Result<Located> {
 pub(crate) struct PairArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Template with `{text}`, or prefix, for queries; by default as saved
+    /// Instruction for queries: a template with `{text}`, or a prefix; by default as saved
     #[arg(long, value_name = "TEXT")]
     query_instruction: Option<String>,
-    /// Template with `{text}`, or prefix, for documents; by default as saved
+    /// Instruction for documents: a template with `{text}`, or a prefix; by default as saved
     #[arg(long, value_name = "TEXT")]
     document_instruction: Option<String>,
-    /// PEFT adapter of the query tower
+    /// PEFT adapter for the query tower
     #[arg(long, value_name = "DIR")]
     query_adapter: Option<PathBuf>,
-    /// PEFT adapter of the document tower
+    /// PEFT adapter for the document tower
     #[arg(long, value_name = "DIR")]
     document_adapter: Option<PathBuf>,
-    /// Layers of the query tower that are kept, by number from 0, such as 0,4,8,11; by default all
+    /// Layers of the query tower to keep, by index from 0, e.g. 0,4,8,11; by default all
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     query_layers: Option<Vec<usize>>,
-    /// Layers of the document tower that are kept
+    /// Layers of the document tower to keep; by default all
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     document_layers: Option<Vec<usize>>,
-    /// Number format of the query tower, such as int8 where documents stay in f32; by default that of --precision
+    /// Dtype of the query tower, e.g. int8 while documents stay in f32; by default that of --precision
     #[arg(long, value_name = "PRECISION")]
     query_precision: Option<Precision>,
 }
 
 impl PairArgs {
-    /// How the query tower and the document tower read texts.
+    /// The options of the query tower and of the document tower.
     pub(crate) fn options(&self) -> [EncoderOptions; 2] {
         let query = self.model.options(
             self.query_instruction.as_ref(),
@@ -161,15 +164,15 @@ impl PairArgs {
             self.document_adapter.as_ref(),
             self.document_layers.as_ref(),
         );
-        [EncoderOptions { precision: Some(self.query_precision()), ..query }, document]
+        [query.with_precision(self.query_precision()), document]
     }
 
-    /// The number format of the query tower.
+    /// The dtype of the query tower.
     pub(crate) fn query_precision(&self) -> Precision {
         self.query_precision.unwrap_or(self.model.precision())
     }
 
-    /// Loads both towers; says where they came from.
+    /// Loads both towers; also returns their source for reports.
     pub(crate) fn open(&self) -> Result<(AsymmetricEncoder, Value)> {
         let [query, document] = self.options();
         let located = self.model.locate()?;
@@ -179,22 +182,22 @@ impl PairArgs {
     }
 }
 
-/// Where vectors are kept.
+/// The vector cache.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CacheArgs {
-    /// Folder that keeps vectors: what any run has computed with the same tower is not computed again, and a run
-    /// that was broken off goes on
+    /// Folder that caches vectors: vectors computed by any run with the same tower are reused, and an interrupted run
+    /// resumes
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
 }
 
 impl CacheArgs {
-    /// The pair, with its vectors from the folder if there is one.
+    /// The pair, with the vector cache if a folder is set.
     pub(crate) fn embedder(&self, pair: AsymmetricEncoder) -> Result<Box<dyn Embedder>> {
         let Some(folder) = &self.cache else { return Ok(Box::new(pair)) };
-        let stored = StoredEncoder::open(pair, folder)?;
+        let stored = StoredEmbedder::open(pair, folder)?;
         for path in stored.refused() {
-            eprintln!("warning: {} is not used: it is torn, changed or foreign", path.display());
+            eprintln!("warning: ignoring {}, which is incomplete, modified or foreign", path.display());
         }
         Ok(Box::new(stored))
     }

@@ -1,20 +1,22 @@
-//! Progress bars on stderr; silent when stderr is no terminal.
+//! Progress bars on stderr, hidden if stderr is not a terminal.
 
-use care_core::{Download, EmbedProgress};
+use care_core::hub::Download;
+
+use care_encoders::EmbedProgress;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar with a name, a count and the time left.
+/// A bar with a name, a count and the remaining time.
 pub(crate) fn bar(name: &str, total: usize) -> ProgressBar {
     styled(name.to_owned(), total as u64, "{prefix} {wide_bar} {pos}/{len} {msg} {eta}")
 }
 
-/// Moves a bar of texts to where an embedding is.
+/// Updates a bar of texts with the progress of embedding them.
 pub(crate) fn show(bar: &ProgressBar, progress: &EmbedProgress) {
     bar.set_position(progress.texts as u64);
     bar.set_message(format!("{:.1} % padding", 100.0 * progress.padding_ratio()));
 }
 
-/// A bar for each file of a download, one after the other.
+/// Shows one bar per file of a download, one after the other.
 pub(crate) fn download_bar(bar: &mut Option<(usize, ProgressBar)>, download: &Download<'_>) {
     if bar.as_ref().is_none_or(|(index, _)| *index != download.index) {
         let name = format!("[{}/{}] {}", download.index + 1, download.files, download.file);
@@ -30,7 +32,7 @@ pub(crate) fn download_bar(bar: &mut Option<(usize, ProgressBar)>, download: &Do
 
 fn styled(name: String, total: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(total).with_prefix(name);
-    // The templates are fixed and valid; without them a bar would have its default looks.
+    // The templates are fixed and valid; an invalid one would leave the default style.
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

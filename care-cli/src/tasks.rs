@@ -1,9 +1,9 @@
-//! The options that say which tasks, and where their data are.
+//! Options that specify the tasks and where their data is.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use care_core::{Hub, RepoId};
+use care_core::hub::{Hub, RepoId};
 use clap::Args;
 use cmedteb::{Sources, Task};
 
@@ -12,20 +12,20 @@ use crate::progress::download_bar;
 /// Options of every command that reads tasks.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TaskArgs {
-    /// Names of tasks, folders or task files (.toml) of your own, or data sets of the Hugging Face hub: ORG/NAME,
+    /// Names of tasks, your own folders or task files (.toml), or data sets on the Hugging Face hub: ORG/NAME or
     /// ORG/NAME@REVISION
     #[arg(long = "task", value_name = "NAME|PATH|ORG/NAME", required = true, num_args = 1..)]
     tasks: Vec<String>,
-    /// Folder with data sets, each in a folder of its task's name, that is looked into before the hub
+    /// Folder with one data set per task, each in a folder named after the task; searched before the hub
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The split that is tested where a task does not say; by default the first of test, dev and validation
+    /// Split to evaluate if a task does not specify one; by default the first of test, dev and validation
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
 }
 
 impl TaskArgs {
-    /// The tasks, in the order in which they were named.
+    /// Opens the tasks, in the order given.
     pub(crate) fn open(&self) -> Result<Vec<Task>> {
         let mut bar = None;
         let mut fetch = |id: &str| {

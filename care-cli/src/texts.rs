@@ -5,10 +5,11 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::{Document, Embeddings, Query, Role, Text, read_jsonl};
+use care_core::files::AtomicFile;
+use care_core::jsonl::read_jsonl;
+use care_core::{Document, Embeddings, Query, Role, Text};
 use ndarray_npy::WriteNpyExt;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
 /// One JSONL row of texts to embed: `text` or `query`, and a document's `title`.
 #[derive(Deserialize)]
@@ -18,7 +19,7 @@ struct Row {
     title: Option<String>,
 }
 
-/// Texts of a role; their type says which.
+/// Texts of a role, determined by their type.
 pub(crate) trait FromRow: Text {
     fn from_row(title: String, text: String) -> Self;
 }
@@ -35,7 +36,7 @@ impl FromRow for Document {
     }
 }
 
-/// The kinds of file that hold texts.
+/// Whether a file of texts is `.jsonl` instead of `.txt`.
 fn is_jsonl(path: &Path) -> Result<bool> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("jsonl") => Ok(true),
@@ -44,7 +45,7 @@ fn is_jsonl(path: &Path) -> Result<bool> {
     }
 }
 
-/// Reads `.txt`, one text a line, or `.jsonl`.
+/// Reads `.txt`, one text per line, or `.jsonl`.
 pub(crate) fn read<T: FromRow>(path: &Path) -> Result<Vec<T>> {
     if !is_jsonl(path)? {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -59,11 +60,11 @@ pub(crate) fn read<T: FromRow>(path: &Path) -> Result<Vec<T>> {
         .collect()
 }
 
-/// A file of vectors that is either written whole or not there.
+/// A file of vectors that is written completely or not at all.
 pub(crate) struct VectorFile {
     path: PathBuf,
     npy: bool,
-    partial: NamedTempFile,
+    file: AtomicFile,
 }
 
 #[derive(Serialize)]
@@ -73,7 +74,7 @@ struct VectorRow<'a> {
 }
 
 impl VectorFile {
-    /// Opens the file before any work is done, so that a wrong path costs nothing.
+    /// Opens the file before any work is done, so that a wrong path fails early.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let npy = match path.extension().and_then(|extension| extension.to_str()) {
             Some("npy") => true,
@@ -87,18 +88,14 @@ impl VectorFile {
         if path.is_dir() {
             bail!("cannot write {}: it is a folder", path.display());
         }
-        let mut builder = tempfile::Builder::new();
-        // A temporary file is private by default; this one becomes an ordinary file.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let partial = builder.tempfile_in(folder).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), npy, partial })
+        let file = AtomicFile::create(path)?;
+        Ok(Self { path: path.to_owned(), npy, file })
     }
 
-    /// Writes the vectors, in order, and puts the file in its place.
+    /// Writes the vectors in order and moves the file into place.
     pub(crate) fn write<T: Text>(mut self, texts: &[T], embeddings: &Embeddings, role: Role) -> Result<()> {
         let failed = || format!("cannot write {}", self.path.display());
-        let mut out = BufWriter::new(self.partial.as_file_mut());
+        let mut out = BufWriter::new(&mut self.file);
         if self.npy {
             embeddings.as_array().write_npy(&mut out).with_context(failed)?;
         } else {
@@ -110,7 +107,7 @@ impl VectorFile {
         }
         out.flush().with_context(failed)?;
         drop(out);
-        self.partial.persist(&self.path).with_context(failed)?;
+        self.file.commit()?;
         eprintln!("{} {} vectors of {} dimensions", embeddings.len(), role.as_str(), embeddings.dim());
         Ok(())
     }

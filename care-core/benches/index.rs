@@ -1,7 +1,7 @@
 //! How long exact search takes over a million vectors, for `index_peer.py` (faiss) to be compared with.
 //!
 //! ```text
-//! cargo bench --workspace --bench index
+//! cargo bench -p care-core --features f16 --bench index
 //! python3 care-core/benches/index_peer.py
 //! ```
 //!
@@ -13,7 +13,9 @@
 use std::fs;
 use std::time::Instant;
 
-use care_core::{Embeddings, FlatIndex, VectorFormat};
+use care_core::Embeddings;
+
+use care_core::index::{FlatIndex, VectorFormat};
 use ndarray::Array2;
 
 const DOCUMENTS: usize = 1_000_000;

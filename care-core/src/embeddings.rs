@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1, Axis};
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A matrix `[n, dim]` of f32, one row a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,24 @@ impl Embeddings {
     /// `n` rows of zeros.
     pub fn zeros(n: usize, dim: usize) -> Self {
         Self(Array2::zeros((n, dim)))
+    }
+
+    /// A matrix of rows of `dim` numbers each.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dimension`] if a row has another size.
+    pub fn from_rows<R: AsRef<[f32]>>(dim: usize, rows: impl IntoIterator<Item = R>) -> Result<Self> {
+        let (mut values, mut n) = (Vec::new(), 0);
+        for row in rows {
+            let row = row.as_ref();
+            if row.len() != dim {
+                let message = format!("row {n} has {} dimensions, expected {dim}", row.len());
+                return Err(Error::new(ErrorKind::Dimension, message));
+            }
+            values.extend_from_slice(row);
+            n += 1;
+        }
+        Ok(Self(Array2::from_shape_vec((n, dim), values).expect("rows of one size")))
     }
 
     /// Number of rows.

@@ -1,8 +1,8 @@
-//! The error type of the tower crates.
+//! The error type that the tower crates share.
 
 use std::error::Error as StdError;
-use std::fmt::Display;
-use std::path::Path;
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
 
 /// What went wrong, coarsely: enough to decide what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,36 +10,50 @@ use std::path::Path;
 pub enum ErrorKind {
     /// A file or folder could not be read or written.
     Io,
-    /// A file was read but does not say what its format requires.
+    /// A file was read but violates its format.
     Format,
     /// A setting is outside its allowed range, or two settings contradict each other.
     Config,
-    /// A text could not be turned into token ids, or the tokenizer does not fit the network.
+    /// A text could not be tokenized, or the tokenizer does not fit the network.
     Tokenizer,
-    /// A checkpoint lacks a tensor, has a surplus one, or one of another shape.
+    /// A checkpoint lacks a tensor, has an unexpected one, or one of another shape.
     Checkpoint,
     /// The requested device is not compiled in or does not exist.
     Device,
-    /// Two widths that must agree do not.
+    /// Two dimensions that must agree do not.
     Dimension,
-    /// A vector holds NaN or an infinity.
+    /// A vector contains NaN or an infinity.
     NonFinite,
-    /// The Hugging Face hub and its cache do not give what was asked for: no network, no permission, no
-    /// such repository, or a file that is not what it should be.
+    /// The Hugging Face hub or its cache did not provide what was requested: no network, no permission, no such
+    /// repository, or a file that fails its checksum.
     Hub,
 }
 
 /// An error with its kind, its message and, where there is one, its cause.
 ///
-/// The tower crates (`care-core`, `care-encoders`, `care-train`, `cmedteb`) share this type, so a
-/// caller handles one error from text to trained model. Messages name the file and line, the field
-/// and its allowed range, or the tensor and both shapes.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
+/// `care-core`, `care-encoders`, `care-train` and `cmedteb` share this type, so callers handle one error from text to
+/// trained model. Messages name the file and line, the field and its allowed range, or the tensor and both shapes; path,
+/// line and field are available as data too.
+///
+/// ```
+/// use care_core::jsonl::read_jsonl;
+///
+/// let error = read_jsonl::<serde_json::Value>("no/such/file.jsonl").unwrap_err();
+/// assert_eq!(error.to_string(), "cannot open no/such/file.jsonl");
+/// assert_eq!(error.kind(), care_core::ErrorKind::Io);
+/// assert_eq!(error.path(), Some("no/such/file.jsonl".as_ref()));
+/// ```
+#[derive(Debug)]
+pub struct Error(Box<Details>);
+
+/// Boxed, so that a `Result` stays small.
+#[derive(Debug)]
+struct Details {
     kind: ErrorKind,
     message: String,
-    #[source]
+    path: Option<PathBuf>,
+    line: Option<usize>,
+    field: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -49,38 +63,104 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of `kind` with a message in lower case and without a final full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self(Box::new(Details { kind, message: message.into(), path: None, line: None, field: None, source: None }))
     }
 
     /// A file that could not be read or written: `cannot <what> <path>`.
-    pub fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
-        Self::new(ErrorKind::Io, format!("cannot {what} {}", path.display())).with_source(source)
+    pub fn io(what: &str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        let path = path.as_ref();
+        Self::new(ErrorKind::Io, format!("cannot {what} {}", path.display())).at(path).with_source(source)
     }
 
-    /// A file that does not follow its format.
-    pub fn format(path: &Path, problem: impl Display) -> Self {
-        Self::new(ErrorKind::Format, format!("{}: {problem}", path.display()))
+    /// A file that violates its format.
+    pub fn format(path: impl AsRef<Path>, problem: impl Display) -> Self {
+        let path = path.as_ref();
+        Self::new(ErrorKind::Format, format!("{}: {problem}", path.display())).at(path)
     }
 
-    /// One line of a file that does not follow its format; lines count from 1.
-    pub fn line(path: &Path, line: usize, problem: impl Display) -> Self {
-        Self::new(ErrorKind::Format, format!("{}:{line}: {problem}", path.display()))
+    /// A line of a file that violates its format; lines count from 1.
+    pub fn line(path: impl AsRef<Path>, line: usize, problem: impl Display) -> Self {
+        let path = path.as_ref();
+        let mut error = Self::new(ErrorKind::Format, format!("{}:{line}: {problem}", path.display())).at(path);
+        error.0.line = Some(line);
+        error
     }
 
     /// A setting outside its range: `<field> is <value>, allowed: <range>`.
     pub fn setting(field: &str, value: impl Display, allowed: &str) -> Self {
-        Self::new(ErrorKind::Config, format!("`{field}` is {value}, allowed: {allowed}"))
+        let mut error = Self::new(ErrorKind::Config, format!("`{field}` is {value}, allowed: {allowed}"));
+        error.0.field = Some(field.to_owned());
+        error
+    }
+
+    /// This error as a format error of a file: its message after the path, itself as the source, its field kept.
+    #[must_use]
+    pub fn in_file(self, path: impl AsRef<Path>) -> Self {
+        let mut error = Self::format(path, &self);
+        error.0.field.clone_from(&self.0.field);
+        error.with_source(self)
     }
 
     /// The same error with its cause attached.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.0.source = Some(source.into());
+        self
+    }
+
+    fn at(mut self, path: &Path) -> Self {
+        self.0.path = Some(path.to_owned());
         self
     }
 
     /// What went wrong, coarsely.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
+    }
+
+    /// The file or folder the error is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The line of [`Error::path`], from 1.
+    pub fn line_number(&self) -> Option<usize> {
+        self.0.line
+    }
+
+    /// The setting or field the error is about.
+    pub fn field(&self) -> Option<&str> {
+        self.0.field.as_deref()
+    }
+}
+
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_keeps_path_line_field_and_source() {
+        let inner = Error::setting("layers", 0, "at least 1");
+        let outer = inner.in_file("m/config.json");
+        assert_eq!(outer.to_string(), "m/config.json: `layers` is 0, allowed: at least 1");
+        assert_eq!(
+            (outer.kind(), outer.path(), outer.field()),
+            (ErrorKind::Format, Some("m/config.json".as_ref()), Some("layers"))
+        );
+        assert_eq!(outer.source().expect("kept").to_string(), "`layers` is 0, allowed: at least 1");
+        let error = Error::line("a.jsonl", 7, "no JSON");
+        assert_eq!((error.to_string().as_str(), error.line_number()), ("a.jsonl:7: no JSON", Some(7)));
     }
 }

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Reads every line of a JSONL file; blank lines are skipped, lines count from 1.
 ///
 /// # Errors
 /// When the file cannot be read, or a line is no JSON or lacks a field; the message names path and
 /// line.
-pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>> {
+pub fn read_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<(usize, T)>> {
     let mut rows = Vec::new();
     for_each_jsonl(path, &mut |number, row| {
         rows.push((number, row));
@@ -26,7 +26,11 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>> {
 ///
 /// # Errors
 /// As [`read_jsonl`], and what `each` returns.
-pub fn for_each_jsonl<T: DeserializeOwned>(path: &Path, each: &mut dyn FnMut(usize, T) -> Result<()>) -> Result<()> {
+pub fn for_each_jsonl<T: DeserializeOwned>(
+    path: impl AsRef<Path>,
+    each: &mut dyn FnMut(usize, T) -> Result<()>,
+) -> Result<()> {
+    let path = path.as_ref();
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     for (number, line) in (1..).zip(BufReader::new(file).lines()) {
         let line = line.map_err(|e| match e.kind() {
@@ -38,7 +42,7 @@ pub fn for_each_jsonl<T: DeserializeOwned>(path: &Path, each: &mut dyn FnMut(usi
         if line.trim().is_empty() {
             continue;
         }
-        each(number, serde_json::from_str(line).map_err(|e| Error::line(path, number, describe(&e)))?)?;
+        each(number, serde_json::from_str(line).map_err(|e| Error::line(path, number, describe(&e)).with_source(e))?)?;
     }
     Ok(())
 }

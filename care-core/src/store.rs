@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
-use crate::{Embeddings, Error, ErrorKind, Result};
+use crate::embeddings::Embeddings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::files::{sha256_hex, write_atomic};
 
 /// Names the form of a shard, beside its tower's fingerprint; another form is not read.
 const FORMAT: &str = "care-embeddings-1";
@@ -31,7 +32,8 @@ type Key = [u8; KEY];
 ///
 /// ```
 /// # let folder = std::env::temp_dir().join(format!("care-store-{}", std::process::id()));
-/// use care_core::{EmbeddingStore, Embeddings};
+/// use care_core::Embeddings;
+/// use care_core::store::EmbeddingStore;
 /// let mut store = EmbeddingStore::open(&folder, "a-tower", 2)?;
 /// let mut embed = |texts: &[&str]| Ok(Embeddings::zeros(texts.len(), 2));
 /// assert_eq!(store.fill(&["头痛", "发烧"], &mut embed)?, 2);
@@ -71,8 +73,8 @@ impl EmbeddingStore {
     ///
     /// # Errors
     /// When the folder cannot be read or made.
-    pub fn open(folder: &Path, fingerprint: &str, dim: usize) -> Result<Self> {
-        let folder = folder.join(fingerprint);
+    pub fn open(folder: impl AsRef<Path>, fingerprint: &str, dim: usize) -> Result<Self> {
+        let folder = folder.as_ref().join(fingerprint);
         fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
         let entries = fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, e))?;
         let is_shard = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
@@ -89,7 +91,12 @@ impl EmbeddingStore {
         Ok(store)
     }
 
-    /// The texts that have a vector.
+    /// Dimensions of a vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Number of texts that have a vector.
     pub fn len(&self) -> usize {
         self.places.len()
     }
@@ -152,15 +159,35 @@ impl EmbeddingStore {
         texts: &[S],
         embed: &mut dyn FnMut(&[&str]) -> Result<Embeddings>,
     ) -> Result<usize> {
-        let named = texts.iter().map(|text| (key(text.as_ref()), text.as_ref()));
-        let lacking: BTreeMap<Key, &str> = named.filter(|(key, _)| !self.places.contains_key(key)).collect();
-        if !lacking.is_empty() {
-            let keys: Vec<Key> = lacking.keys().copied().collect();
-            let texts: Vec<&str> = lacking.into_values().collect();
-            self.append(&keys, &embed(&texts)?)?;
-            return Ok(keys.len());
+        let missing = self.missing(texts);
+        if missing.is_empty() {
+            return Ok(0);
         }
-        Ok(0)
+        let lacking: Vec<&str> = missing.iter().map(|&place| texts[place].as_ref()).collect();
+        let vectors = embed(&lacking)?;
+        self.insert(&lacking, &vectors)?;
+        Ok(missing.len())
+    }
+
+    /// The places of the texts that have no vector, each text once, in an order that follows from the texts.
+    pub fn missing<S: AsRef<str>>(&self, texts: &[S]) -> Vec<usize> {
+        let mut missing = BTreeMap::new();
+        for (place, text) in texts.iter().enumerate() {
+            let key = key(text.as_ref());
+            if !self.places.contains_key(&key) {
+                missing.entry(key).or_insert(place);
+            }
+        }
+        missing.into_values().collect()
+    }
+
+    /// Writes the vectors of texts as one shard.
+    ///
+    /// # Errors
+    /// If there is not one vector of the store's dimensions per text, or the shard cannot be written.
+    pub fn insert<S: AsRef<str>>(&mut self, texts: &[S], vectors: &Embeddings) -> Result<()> {
+        let keys: Vec<Key> = texts.iter().map(|text| key(text.as_ref())).collect();
+        self.append(&keys, vectors)
     }
 
     /// Writes a shard and takes it in.
@@ -179,26 +206,17 @@ impl EmbeddingStore {
             (VECTORS, TensorView::new(Dtype::F32, vec![keys.len(), self.dim], &bytes).map_err(failed)?),
         ];
         // One entry, so that the same vectors make the same file.
-        let about = HashMap::from([(FORMAT.to_owned(), self.fingerprint.clone())]);
+        let about = [(FORMAT.to_owned(), self.fingerprint.clone())].into_iter().collect();
         let content = safetensors::serialize(views, Some(about)).map_err(failed)?;
-        let name = checksum(&content);
-        let path = self.folder.join(format!("{name}.safetensors"));
-        // Unlike any other's, in this process or another.
-        static WRITTEN: AtomicUsize = AtomicUsize::new(0);
-        let unique = WRITTEN.fetch_add(1, Ordering::Relaxed);
-        let partial = self.folder.join(format!(".{name}.{}-{unique}.partial", std::process::id()));
-        fs::write(&partial, &content).map_err(|e| Error::io("write", &partial, e)).inspect_err(|_| {
-            // Half a file is of no use to anyone.
-            fs::remove_file(&partial).ok();
-        })?;
-        fs::rename(&partial, &path).map_err(|e| Error::io("rename", &partial, e))?;
+        let path = self.folder.join(format!("{}.safetensors", sha256_hex(&content)));
+        write_atomic(&path, &content)?;
         if self.add(&path)? { Ok(()) } else { Err(Error::format(&path, "the shard changed while it was written")) }
     }
 
     /// Takes a shard in if its content is what its name says.
     fn add(&mut self, path: &Path) -> Result<bool> {
         let content = fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        if path.file_stem().and_then(|name| name.to_str()) != Some(checksum(&content).as_str()) {
+        if path.file_stem().and_then(|name| name.to_str()) != Some(sha256_hex(&content).as_str()) {
             return Ok(false);
         }
         let Some((keys, start)) = self.read_shard(&content) else { return Ok(false) };
@@ -231,10 +249,6 @@ fn key(text: &str) -> Key {
     let mut key = [0; KEY];
     key.copy_from_slice(&Sha256::digest(text)[..KEY]);
     key
-}
-
-fn checksum(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

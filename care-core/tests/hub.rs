@@ -10,7 +10,8 @@ use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use care_core::{Download, ErrorKind, Hub, HubConfig, RepoId, RepoKind, Snapshot};
+use care_core::ErrorKind;
+use care_core::hub::{Download, Hub, HubConfig, RepoId, RepoKind, Snapshot};
 use hub_server::{COMMIT_A, COMMIT_B, HubServer, git_blob, sha256};
 use tempfile::TempDir;
 

@@ -2,10 +2,10 @@
 //! sentence-transformers on the same weights, turn by turn, and prints the ratios.
 //!
 //! ```text
-//! cargo bench --workspace --bench inference -- MODEL shapes
-//! cargo bench --workspace --bench inference -- MODEL queries FILE
-//! cargo bench --workspace --bench inference -- MODEL callers FILE
-//! cargo bench --workspace --bench inference -- MODEL serve
+//! cargo bench -p care-encoders --bench inference -- MODEL shapes
+//! cargo bench -p care-encoders --bench inference -- MODEL queries FILE
+//! cargo bench -p care-encoders --bench inference -- MODEL callers FILE
+//! cargo bench -p care-encoders --bench inference -- MODEL serve
 //! ```
 //!
 //! MODEL is a Hugging Face folder, FILE has rows with `text`. `shapes` times forward passes, `queries` single queries
@@ -20,10 +20,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use care_core::{
-    Device, Document, Embedder, Pooling, Precision, Query, QueryQueue, QueueOptions, TokenBatch, read_jsonl,
-};
-use care_encoders::{AsymmetricEncoder, EncoderOptions};
+use care_core::{Document, Embedder, Query};
+
+use care_core::embedder::{QueryQueue, QueueOptions};
+
+use care_core::jsonl::read_jsonl;
+
+use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision};
+
+use care_encoders::head::Pooling;
 use serde_json::json;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -35,8 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Int8];
 
 fn open(model: &Path, precision: Precision) -> Outcome<AsymmetricEncoder> {
-    let options =
-        EncoderOptions { precision: Some(precision), pooling: Some(Pooling::Mean), ..EncoderOptions::default() };
+    let options = EncoderOptions::default().with_precision(precision).with_pooling(Pooling::Mean);
     Ok(AsymmetricEncoder::open(model, &options, &options, &Device::Cpu.open()?)?)
 }
 
@@ -59,8 +63,8 @@ fn quantile(times: &[f64], part: f64) -> f64 {
 fn forward(pair: &AsymmetricEncoder, rows: usize, tokens: usize, count: usize) -> Vec<f64> {
     let id = |row: usize, at: usize| 5 + ((row * 7919 + at * 104_729) % 10_000) as u32;
     let ids: Vec<Vec<u32>> = (0..rows).map(|row| (0..tokens).map(|at| id(row, at)).collect()).collect();
-    let batch = TokenBatch::pack(&ids);
-    (0..count).map(|_| timed(|| pair.query().network().forward(&batch).into_data().try_to_vec::<f32>())).collect()
+    let embed = || pair.query().network().embed_ids(&ids, 0, DEFAULT_TOKEN_BUDGET, &mut |_| {});
+    (0..count).map(|_| timed(embed)).collect()
 }
 
 fn texts(file: &Path) -> Outcome<Vec<String>> {
@@ -177,7 +181,7 @@ fn main() -> Outcome<()> {
         (Some("callers"), Some(file)) => callers(&model, file),
         (Some("serve"), None) => serve(&model),
         _ => {
-            Err("usage: cargo bench --workspace --bench inference -- MODEL shapes|queries FILE|callers FILE|serve"
+            Err("usage: cargo bench -p care-encoders --bench inference -- MODEL shapes|queries FILE|callers FILE|serve"
                 .into())
         }
     }

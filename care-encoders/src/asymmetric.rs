@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use care_core::{Document, DocumentTower, Embedder, Embeddings, Error, ErrorKind, Query, QueryTower, Result};
+use care_core::{Document, Embedder, Embeddings, Error, ErrorKind, Query, Result, Role};
 use serde_json::Value;
 
-use crate::AnyEncoder;
+use crate::fingerprint::tower_fingerprint;
 use crate::pretrained::{EncoderOptions, check_target, read_layout, save_pair};
+use crate::registry::AnyEncoder;
+use crate::tower::{DocumentTower, QueryTower};
 
 /// Tokens that one forward pass computes at most, padding included, unless one text is longer.
 pub const DEFAULT_TOKEN_BUDGET: usize = 4096;
@@ -44,7 +46,7 @@ impl AsymmetricEncoder {
     ///
     /// # Errors
     /// As [`load_tower`](crate::load_tower), and when the vectors differ in width.
-    pub fn load(folder: &Path, device: &Device) -> Result<Self> {
+    pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let options = EncoderOptions::default();
         Self::open(folder, &options, &options, device)
     }
@@ -52,12 +54,17 @@ impl AsymmetricEncoder {
     /// Loads both towers of a folder in any layout that [`load_tower`](crate::load_tower) reads. A network
     /// that serves both roles is in memory once. Options that are set replace what the folder says.
     ///
-    /// On the CPU, f32 weights are laid out for inference: see [`Network::packed`](care_core::Network::packed).
+    /// On the CPU, f32 weights are laid out for inference: see [`Network::prepacked`](crate::Network::prepacked).
     ///
     /// # Errors
     /// As [`load_tower`](crate::load_tower), and when the vectors differ in width.
-    pub fn open(folder: &Path, query: &EncoderOptions, document: &EncoderOptions, device: &Device) -> Result<Self> {
-        let recipes = read_layout(folder)?;
+    pub fn open(
+        folder: impl AsRef<Path>,
+        query: &EncoderOptions,
+        document: &EncoderOptions,
+        device: &Device,
+    ) -> Result<Self> {
+        let recipes = read_layout(folder.as_ref())?;
         let (query, document) = recipes.load(query, document, device)?;
         Ok(Self::new(query, document)?.with_provenance(recipes.provenance))
     }
@@ -66,8 +73,8 @@ impl AsymmetricEncoder {
     ///
     /// # Errors
     /// When the folder is missing, half written or no model, or one of its files is broken.
-    pub fn is_pair(folder: &Path) -> Result<bool> {
-        let recipes = read_layout(folder)?;
+    pub fn is_pair(folder: impl AsRef<Path>) -> Result<bool> {
+        let recipes = read_layout(folder.as_ref())?;
         Ok(recipes.query.transformer != recipes.document.transformer)
     }
 
@@ -75,8 +82,8 @@ impl AsymmetricEncoder {
     ///
     /// # Errors
     /// When the folder holds something else than a saved pair.
-    pub fn check_target(folder: &Path) -> Result<()> {
-        check_target(folder)
+    pub fn check_target(folder: impl AsRef<Path>) -> Result<()> {
+        check_target(folder.as_ref())
     }
 
     /// Writes both towers as one folder that [`AsymmetricEncoder::load`] reads, and sentence-transformers too:
@@ -89,8 +96,8 @@ impl AsymmetricEncoder {
     /// # Errors
     /// When a file cannot be written, the folder holds something else, or a tower is in int8, which has lost what its
     /// weights were.
-    pub fn save(&self, folder: &Path) -> Result<()> {
-        save_pair(folder, &self.query, &self.document, &self.provenance, &self.card)
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        save_pair(folder.as_ref(), &self.query, &self.document, &self.provenance, &self.card)
     }
 
     /// The same towers with at most this many tokens in a forward pass.
@@ -153,5 +160,21 @@ impl Embedder for AsymmetricEncoder {
 
     fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
         self.document.embed(documents, self.token_budget)
+    }
+
+    fn fingerprint(&self, role: Role) -> Result<Option<String>> {
+        match role {
+            Role::Query => tower_fingerprint(&self.query),
+            Role::Document => tower_fingerprint(&self.document),
+        }
+        .map(Some)
+    }
+
+    fn query_key(&self, query: &Query) -> String {
+        self.query.instruction().apply(query)
+    }
+
+    fn document_key(&self, document: &Document) -> String {
+        self.document.instruction().apply(document)
     }
 }

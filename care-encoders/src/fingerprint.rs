@@ -2,12 +2,14 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use care_core::layers::ParameterPath;
-use care_core::{Encoder, Result, Text, Tower};
+use care_core::files::hex;
+use care_core::{Result, Text};
 use sha2::{Digest, Sha256};
 
-use crate::AnyEncoder;
-use crate::layers::Parts;
+use crate::encoder::Encoder;
+use crate::layers::{ParameterPath, Parts};
+use crate::registry::AnyEncoder;
+use crate::tower::Tower;
 
 /// A SHA-256, in hexadecimal, over everything that decides the vector a tower gives a prepared text:
 /// architecture, every weight in its number format, low-rank additions, head, tokenizer and length limit.
@@ -38,7 +40,7 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
     let network = tower.network().unpacked_copy();
     let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default() };
     update(&mut weights.digest, "care-tower-1");
-    if network.encoder().is_rounded() {
+    if network.encoder().is_quantized() {
         // With the steps of an input, which the weights do not tell.
         update(&mut weights.digest, "int8, inputs to 127");
     }
@@ -52,7 +54,7 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
         }
     }
     network.visit(&mut weights);
-    Ok(weights.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(weights.digest.finalize()))
 }
 
 fn update(digest: &mut Sha256, text: &str) {

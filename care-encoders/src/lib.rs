@@ -1,25 +1,53 @@
 #![doc = include_str!("../README.md")]
 
 mod asymmetric;
-mod bert;
+pub mod batch;
 mod decoder;
+mod device;
+mod encoder;
 mod fingerprint;
-mod gte;
-mod layers;
+pub mod head;
+pub mod layers;
+mod network;
+mod ops;
+mod post_norm;
 mod pretrained;
 mod registry;
+mod schedule;
 mod settings;
-mod stored;
+pub mod tokenize;
+mod tower;
 
 pub use asymmetric::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET};
-pub use bert::{Bert, BertConfig, BertFamily};
-pub use decoder::{Decoder, DecoderConfig, DecoderFamily};
+pub use decoder::Decoder;
+pub use device::{Device, Precision};
+pub use encoder::Encoder;
 pub use fingerprint::tower_fingerprint;
-pub use gte::{Gte, GteConfig};
-pub use layers::{Activation, RopeParameters, RopeScaling};
-pub use pretrained::{
-    EncoderOptions, LoraConfig, load_encoder, load_tower, network_with_head, random_encoder, read_lora_config,
-    save_tower,
-};
-pub use registry::{AnyEncoder, EncoderConfig};
-pub use stored::StoredEncoder;
+pub use network::{EmbedProgress, Network};
+pub use post_norm::PostNorm;
+pub use pretrained::{EncoderOptions, load_encoder, load_tower, network_with_head, random_encoder, save_tower};
+pub use registry::AnyEncoder;
+pub use tower::{DocumentTower, QueryTower, Tower};
+
+/// The version of burn in whose types tensors and devices are given and taken.
+pub use burn;
+
+/// Configurations of networks, by the names of Hugging Face's `config.json`.
+pub mod config {
+    pub use crate::decoder::{DecoderConfig, DecoderFamily};
+    pub use crate::layers::{Activation, RopeParameters, RopeScaling};
+    pub use crate::post_norm::{BertConfig, BertFamily, GteConfig};
+    pub use crate::registry::EncoderConfig;
+}
+
+/// Settings of LoRA adapters. [`AnyEncoder`] reads, trains, writes and merges them.
+pub mod lora {
+    pub use crate::pretrained::{LoraConfig, read_lora_config};
+}
+
+/// For `care-train` alone: no part of the public API, and not covered by its version.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::layers::ParameterPath;
+    pub use crate::schedule::Schedule;
+}

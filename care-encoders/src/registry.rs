@@ -4,15 +4,15 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::layers::{Linear, Lora};
-use care_core::{Encoder, Error, PaddingSide, Pooling, Result, TokenBatch};
+use care_core::{Error, Result};
 use serde_json::Value;
 
-use crate::bert::{self, Bert, BertConfig};
+use crate::batch::{PaddingSide, TokenBatch};
 use crate::decoder::{self, Decoder, DecoderConfig};
-use crate::gte::{self, Gte, GteConfig};
-use crate::layers::{Embedding, Parts, layouts_of_parts};
-use crate::pretrained::WeightTable;
+use crate::encoder::Encoder;
+use crate::head::Pooling;
+use crate::layers::{Embedding, Linear, Lora, Parts, WeightTable};
+use crate::post_norm::{self, BertConfig, GteConfig, PostNorm, PostNormConfig};
 use crate::settings::{Settings, parse};
 
 /// One `model_type`: how its configuration is read, where its weights stand, and the pooling it is used
@@ -33,35 +33,35 @@ static ARCHITECTURES: &[Architecture] = &[
         class: "BertModel",
         parse: parse_bert,
         pooling: Pooling::Cls,
-        weights: &bert::BERT,
+        weights: &post_norm::BERT,
     },
     Architecture {
         model_type: "roberta",
         class: "RobertaModel",
         parse: parse_bert,
         pooling: Pooling::Cls,
-        weights: &bert::ROBERTA,
+        weights: &post_norm::ROBERTA,
     },
     Architecture {
         model_type: "xlm-roberta",
         class: "XLMRobertaModel",
         parse: parse_bert,
         pooling: Pooling::Cls,
-        weights: &bert::ROBERTA,
+        weights: &post_norm::ROBERTA,
     },
     Architecture {
         model_type: "gte",
         class: "GteModel",
         parse: |config| parse(config, GteConfig::normalize).map(EncoderConfig::Gte),
         pooling: Pooling::Cls,
-        weights: &gte::WEIGHTS,
+        weights: &post_norm::GTE,
     },
     Architecture {
         model_type: "new",
         class: "NewModel",
         parse: |config| parse(config, GteConfig::normalize_new).map(EncoderConfig::Gte),
         pooling: Pooling::Cls,
-        weights: &gte::WEIGHTS,
+        weights: &post_norm::GTE,
     },
     Architecture {
         model_type: "qwen2",
@@ -117,9 +117,9 @@ impl Architecture {
     /// As [`EncoderConfig::from_file`].
     pub(crate) fn read(path: &Path) -> Result<(EncoderConfig, &'static Self)> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, e))?;
-        let row = Self::of(&json).map_err(|e| Error::format(path, e))?;
-        Ok(((row.parse)(json).map_err(|e| Error::format(path, e))?, row))
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, &e).with_source(e))?;
+        let row = Self::of(&json).map_err(|e| e.in_file(path))?;
+        Ok(((row.parse)(json).map_err(|e| e.in_file(path))?, row))
     }
 }
 
@@ -141,8 +141,8 @@ impl EncoderConfig {
     /// # Errors
     /// When the file is missing, its `model_type` is not in the registry, a field has the wrong type
     /// or a value the network cannot have.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        Ok(Architecture::read(path)?.0)
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Architecture::read(path.as_ref())?.0)
     }
 
     /// Reads a `config.json` that is already parsed.
@@ -181,6 +181,16 @@ impl EncoderConfig {
         }
     }
 
+    /// The network, with weights of zero.
+    pub(crate) fn build(&self, device: &Device) -> AnyEncoder {
+        let post_norm = |config| AnyEncoder::PostNorm(PostNorm::new(config, device));
+        match self {
+            EncoderConfig::Bert(config) => post_norm(PostNormConfig::Bert(config.clone())),
+            EncoderConfig::Gte(config) => post_norm(PostNormConfig::Gte(config.clone())),
+            EncoderConfig::Decoder(config) => AnyEncoder::Decoder(Decoder::new(config, device)),
+        }
+    }
+
     /// The row this configuration is written under.
     pub(crate) fn architecture(&self) -> Option<&'static Architecture> {
         Architecture::named(self.settings().model_type())
@@ -192,10 +202,8 @@ impl EncoderConfig {
 #[derive(Module, Debug)]
 #[non_exhaustive]
 pub enum AnyEncoder {
-    /// BERT, RoBERTa or XLM-RoBERTa.
-    Bert(Bert),
-    /// GTE.
-    Gte(Gte),
+    /// BERT, RoBERTa, XLM-RoBERTa or GTE.
+    PostNorm(PostNorm),
     /// Qwen2, Qwen3 or Llama.
     Decoder(Decoder),
 }
@@ -204,8 +212,7 @@ pub enum AnyEncoder {
 macro_rules! with_network {
     ($encoder:expr, $model:ident => $body:expr) => {
         match $encoder {
-            AnyEncoder::Bert($model) => $body,
-            AnyEncoder::Gte($model) => $body,
+            AnyEncoder::PostNorm($model) => $body,
             AnyEncoder::Decoder($model) => $body,
         }
     };
@@ -215,8 +222,10 @@ impl AnyEncoder {
     /// The configuration the network was built from.
     pub fn config(&self) -> EncoderConfig {
         match self {
-            AnyEncoder::Bert(model) => EncoderConfig::Bert(model.config().clone()),
-            AnyEncoder::Gte(model) => EncoderConfig::Gte(model.config().clone()),
+            AnyEncoder::PostNorm(model) => match model.config().clone() {
+                PostNormConfig::Bert(config) => EncoderConfig::Bert(config),
+                PostNormConfig::Gte(config) => EncoderConfig::Gte(config),
+            },
             AnyEncoder::Decoder(model) => EncoderConfig::Decoder(model.config().clone()),
         }
     }
@@ -316,11 +325,13 @@ impl Encoder for AnyEncoder {
         with_network!(self, model => model.device())
     }
 
-    fn packs_texts(&self) -> bool {
-        with_network!(self, model => model.packs_texts())
+    fn prefers_varlen(&self) -> bool {
+        with_network!(self, model => model.prefers_varlen())
     }
 
-    layouts_of_parts!();
+    fn for_each_linear(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+        with_network!(self, model => model.for_each_linear(visit));
+    }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         with_network!(self, model => model.forward(batch))

@@ -1,11 +1,9 @@
 //! What the configurations of all architectures share: their common fields, defaults and checks.
 
-use burn::tensor::Device;
 use care_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::AnyEncoder;
 use crate::layers::Activation;
 
 /// The largest size of a network: products of two of them are still numbers.
@@ -56,9 +54,6 @@ pub(crate) trait Settings {
 
     /// The fields of its `config.json`.
     fn to_json(&self) -> serde_json::Result<Value>;
-
-    /// The network, with weights of zero.
-    fn build(&self, device: &Device) -> AnyEncoder;
 
     /// The longest text the network has positions for.
     fn max_positions(&self) -> usize {

@@ -9,8 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use care_core::{Document, HeadConfig, Network, PaddingSide, Pooling, TokenBatch};
-use care_encoders::{AnyEncoder, EncoderOptions, LoraConfig, load_encoder, load_tower, read_lora_config};
+use care_core::Document;
+use care_encoders::batch::{PaddingSide, TokenBatch};
+use care_encoders::head::{HeadConfig, Pooling};
+use care_encoders::lora::{LoraConfig, read_lora_config};
+use care_encoders::{AnyEncoder, EncoderOptions, Network, load_encoder, load_tower};
 use common::{cpu, difference, edit_json, fixture};
 use serde_json::{Value, json};
 
@@ -92,7 +95,7 @@ fn an_adapter_is_not_written_under_settings_that_are_not_its_own() {
 fn an_adapter_on_weights_of_16_bits_computes_merges_and_is_written() {
     let Case { base, adapter, ids, mean } = case("qwen3");
     let network = Network::new(base.with_adapter(&adapter).unwrap(), HeadConfig::new(Pooling::Mean), &cpu()).unwrap();
-    let half = network.with_precision(care_core::Precision::Bf16);
+    let half = network.with_precision(care_encoders::Precision::Bf16);
     let encoder = half.encoder().clone();
     for encoder in [encoder.clone(), encoder.merge_lora()] {
         assert!(common::cosine(&means(encoder, &ids), &mean) > 0.999);
@@ -108,7 +111,7 @@ fn a_folder_with_its_base_model_in_it_is_adapted_too() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
     }
-    let options = EncoderOptions { pooling: Some(Pooling::Mean), ..Default::default() };
+    let options = EncoderOptions::default().with_pooling(Pooling::Mean);
     let tower = load_tower::<Document>(&folder, &options, &cpu()).unwrap();
     assert!(difference(&means(tower.network().encoder().clone(), &ids), &mean) <= 1e-5);
 }
@@ -124,7 +127,7 @@ fn a_fresh_adapter_adds_nothing_and_alone_learns() {
         2 * 32 * (64 + 128 + 64 + 64 + 64 + 64 + 128 + 64 + 64 + 128 + 64 + 128 + 128 + 64)
     );
 
-    struct Learning(Vec<String>, care_core::layers::ParameterPath, burn::tensor::Gradients);
+    struct Learning(Vec<String>, care_encoders::internals::ParameterPath, burn::tensor::Gradients);
     impl burn::module::ModuleVisitor for Learning {
         fn enter_module(&mut self, name: &str, container: &str) {
             self.1.enter(name, container);
@@ -140,7 +143,7 @@ fn a_fresh_adapter_adds_nothing_and_alone_learns() {
     }
     let training = fresh.train();
     let batch = TokenBatch::pad(&ids, 0, PaddingSide::Right);
-    let gradients = care_core::Encoder::forward(&training, &batch).sum().backward();
+    let gradients = care_encoders::Encoder::forward(&training, &batch).sum().backward();
     let mut learning = Learning(Vec::new(), Default::default(), gradients);
     training.visit(&mut learning);
     assert_eq!(learning.0.len(), 2 * 7 * 2, "{:?}", learning.0);
@@ -153,7 +156,7 @@ fn dropout_is_drawn_in_training_only() {
     let adapted = base.with_adapter(&adapter).unwrap();
     let batch = TokenBatch::pad(&ids, 0, PaddingSide::Right);
     let twice = |encoder: &AnyEncoder| {
-        [0, 1].map(|_| care_core::Encoder::forward(encoder, &batch).into_data().try_to_vec::<f32>().unwrap())
+        [0, 1].map(|_| care_encoders::Encoder::forward(encoder, &batch).into_data().try_to_vec::<f32>().unwrap())
     };
     let [first, second] = twice(&adapted);
     assert_eq!(first, second);
@@ -165,13 +168,13 @@ fn dropout_is_drawn_in_training_only() {
 fn a_folder_of_an_adapter_is_a_model() {
     let Case { adapter, base, ids, mean } = case("qwen3");
     drop(base);
-    let options = EncoderOptions { pooling: Some(Pooling::Mean), ..Default::default() };
+    let options = EncoderOptions::default().with_pooling(Pooling::Mean);
     let tower = load_tower::<Document>(&adapter, &options, &cpu()).unwrap();
     let network = tower.network().clone();
     let data = network.forward(&TokenBatch::pad(&ids, 0, PaddingSide::Right)).into_data();
     let vectors: Vec<Vec<f32>> = data.as_slice::<f32>().unwrap().chunks(64).map(<[f32]>::to_vec).collect();
     assert!(difference(&vectors, &mean) <= 1e-5);
-    let given = EncoderOptions { adapter: Some(adapter), ..options };
+    let given = options.with_adapter(adapter);
     let again = load_tower::<Document>(&fixture("qwen3"), &given, &cpu()).unwrap();
     let texts = ["头痛".into()];
     assert_eq!(tower.embed(&texts, 4096).unwrap(), again.embed(&texts, 4096).unwrap());

@@ -7,8 +7,9 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use care_core::{Device, ErrorKind, Precision, Query};
-use care_encoders::{AsymmetricEncoder, EncoderOptions, load_encoder, load_tower};
+use care_core::{ErrorKind, Query};
+
+use care_encoders::{AsymmetricEncoder, Device, EncoderOptions, Precision, load_encoder, load_tower};
 use common::{edit_json, fixture};
 use serde_json::{Value, json};
 
@@ -146,7 +147,7 @@ fn weights_that_are_not_finite_are_refused() {
 #[test]
 fn options_outside_their_range_are_refused() {
     let (_place, folder) = copy();
-    let with_length = |max_length| EncoderOptions { max_length: Some(max_length), ..Default::default() };
+    let with_length = |max_length| EncoderOptions::default().with_max_length(max_length);
     assert_eq!(
         tower_refusal(&folder, with_length(0)),
         "`max_length` is 0, allowed: at least 3, since the tokenizer adds 2 special tokens"
@@ -156,7 +157,7 @@ fn options_outside_their_range_are_refused() {
         "`max_length` is 65, allowed: at most 64, the positions of the query tower"
     );
     assert_eq!(
-        tower_refusal(&folder, EncoderOptions { dim: Some(65), ..Default::default() }),
+        tower_refusal(&folder, EncoderOptions::default().with_dim(65)),
         "an embedding of 65 dimensions cannot be cut from the tower's 64"
     );
     fs::write(folder.join("tokenizer.json"), "{}").unwrap();
@@ -303,7 +304,7 @@ fn f16_is_refused_for_a_large_decoder_unless_it_is_forced() {
     let (_place, folder) = common::copy("qwen3");
     edit_config(&folder, |c| c["vocab_size"] = json!(20_000_000));
     let load = |force_f16| {
-        let options = EncoderOptions { precision: Some(Precision::F16), force_f16, ..Default::default() };
+        let options = EncoderOptions::default().with_precision(Precision::F16).with_force_f16(force_f16);
         load_encoder(&folder, &options, &common::cpu()).unwrap_err().to_string()
     };
     let refused = load(false).replace(&folder.display().to_string(), "M");

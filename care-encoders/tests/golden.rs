@@ -5,10 +5,17 @@
 
 mod common;
 
-use care_core::kernels::InstructionSet;
-use care_core::layers::Packing;
-use care_core::{Device, Document, HeadConfig, Network, PaddingSide, Pooling, Precision, TokenBatch};
-use care_encoders::{AnyEncoder, EncoderOptions, load_encoder, load_tower};
+use care_core::Document;
+
+use care_encoders::{AnyEncoder, Device, EncoderOptions, Network, Precision, load_encoder, load_tower};
+
+use care_encoders::batch::{PaddingSide, TokenBatch};
+
+use care_encoders::head::{HeadConfig, Pooling};
+
+use care_encoders::layers::Prepack;
+
+use care_kernels::InstructionSet;
 use common::{cosine, difference, fixture, rows};
 use serde_json::Value;
 
@@ -31,7 +38,7 @@ fn vectors(value: &Value) -> Vec<Vec<f32>> {
 fn tolerance(device: Device) -> f32 {
     match device {
         Device::Cpu => 1e-5,
-        Device::Wgpu | Device::Cuda(_) => 1e-4,
+        _ => 1e-4,
     }
 }
 
@@ -49,16 +56,22 @@ fn forward_batch(network: &Network<AnyEncoder>, batch: &TokenBatch) -> Vec<Vec<f
 fn a_batch_that_threads_divide_gives_each_text_what_it_has_alone() {
     let device = Device::Cpu.open().unwrap();
     let texts: Vec<Vec<u32>> = ids(&golden("bert")["ids"]).into_iter().cycle().take(200).collect();
-    let batch = TokenBatch::pack(&texts);
+    let batch = TokenBatch::varlen(&texts);
     assert!(batch.token_count() > 1000, "{} tokens", batch.token_count());
-    let encoder = load_encoder(&fixture("bert"), &EncoderOptions::default(), &device).unwrap();
-    for packing in [Packing::F32, Packing::Int8] {
-        let network = Network::new(encoder.clone(), HeadConfig::new(Pooling::Mean), &device).unwrap().packed(packing);
-        let together = forward_batch(&network, &batch);
-        assert_eq!(together.len(), texts.len());
-        for (text, vector) in texts.iter().zip(together) {
-            let alone = forward_batch(&network, &TokenBatch::pack(std::slice::from_ref(text)));
-            assert_eq!(alone, [vector], "{packing:?}");
+    let encoder = load_encoder(fixture("bert"), &EncoderOptions::default(), &device).unwrap();
+    for prepack in [Prepack::F32, Prepack::Int8] {
+        let network = Network::new(encoder.clone(), HeadConfig::new(Pooling::Mean), &device).unwrap();
+        let network = network.prepacked(prepack);
+        let in_one_pass = forward_batch(&network, &batch);
+        assert_eq!(in_one_pass.len(), texts.len());
+        // In passes of one text, of a few on a thread each, and of as many as fit.
+        let scheduled = |budget| rows(&network.embed_ids(&texts, 0, budget, &mut |_| {}).unwrap());
+        for vectors in [1, 64, 4096].map(scheduled) {
+            assert_eq!(vectors, in_one_pass, "{prepack:?}");
+        }
+        for (text, vector) in texts.iter().zip(in_one_pass) {
+            let alone = forward_batch(&network, &TokenBatch::varlen(std::slice::from_ref(text)));
+            assert_eq!(alone, [vector], "{prepack:?}");
         }
     }
 }
@@ -72,7 +85,7 @@ fn check(name: &str, pad: u32) {
         let (mut unpadded, mut padded) = (0f32, 0f32);
         for (key, pooling) in POOLINGS {
             for (suffix, normalize) in [("", true), ("_raw", false)] {
-                let head = HeadConfig { normalize, ..HeadConfig::new(pooling) };
+                let head = HeadConfig::new(pooling).with_normalize(normalize);
                 let network = Network::new(encoder.clone(), head, &opened).unwrap();
                 for case in ["ids", "text"].into_iter().filter(|case| !golden[*case].is_null()) {
                     let expected = &golden[case];
@@ -87,9 +100,9 @@ fn check(name: &str, pad: u32) {
                     if normalize {
                         unpadded = unpadded.max(off);
                     }
-                    let packed = network.clone().packed(Packing::F32);
+                    let packed = network.clone().prepacked(Prepack::F32);
                     for (what, network) in [("plain", &network), ("packed", &packed)] {
-                        let in_a_row = forward_batch(network, &TokenBatch::pack(&texts));
+                        let in_a_row = forward_batch(network, &TokenBatch::varlen(&texts));
                         let off = difference(&in_a_row, &alone);
                         assert!(
                             off <= tolerance(device),
@@ -124,7 +137,7 @@ fn half_cosine(name: &str, pad: u32, device: Device, golden: &Value) -> String {
     if !opened.supports_dtype(Precision::Bf16.dtype()) {
         return "no bf16".into();
     }
-    let options = EncoderOptions { precision: Some(Precision::Bf16), ..Default::default() };
+    let options = EncoderOptions::default().with_precision(Precision::Bf16);
     let encoder = load_encoder(&fixture(name), &options, &opened).unwrap();
     assert_eq!(Precision::of(&encoder), Precision::Bf16);
     let network = Network::new(encoder, HeadConfig::new(Pooling::Mean), &opened).unwrap();
@@ -211,7 +224,7 @@ fn texts_get_the_same_ids_and_vectors_through_the_tower() {
         let golden = golden(name);
         let texts: Vec<String> = serde_json::from_value(golden["text"]["texts"].clone()).unwrap();
         let texts: Vec<Document> = texts.into_iter().map(Document::new).collect();
-        let options = EncoderOptions { max_length: Some(48), ..Default::default() };
+        let options = EncoderOptions::default().with_max_length(48);
         let tower = load_tower::<Document>(&fixture(name), &options, &device).unwrap();
         assert_eq!(tower.tokenize(&texts).unwrap(), ids(&golden["text"]), "{name}");
         let expected = vectors(&golden["text"]["unpadded"][key]);
@@ -228,7 +241,7 @@ fn texts_get_the_same_ids_and_vectors_through_the_tower() {
             assert_eq!(progress.padding, 0, "{name}");
         }
         // Elsewhere one text a batch needs no padding; all in one batch are as long as the longest.
-        let options = EncoderOptions { precision: Some(Precision::Bf16), ..options };
+        let options = options.with_precision(Precision::Bf16);
         let tower = load_tower::<Document>(&fixture(name), &options, &device).unwrap();
         for budget in [1, 60, 4096] {
             let mut last = None;

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use care_core::{Device, Embeddings, Query};
-use care_encoders::{EncoderOptions, load_encoder, load_tower};
+use care_core::{Embeddings, Query};
+
+use care_encoders::{Device, EncoderOptions, load_encoder, load_tower};
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::json;

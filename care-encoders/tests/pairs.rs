@@ -7,15 +7,20 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use care_core::layers::Packing;
-use care_core::{
-    Document, Embedder, HeadConfig, Instruction, Network, Pooling, Precision, ProjectionActivation, ProjectionConfig,
-    Query, Text, Tokenizer, Tower, TruncationOrder,
-};
+use care_core::{Document, Embedder, Instruction, Query, Text};
+
 use care_encoders::{
-    AnyEncoder, AsymmetricEncoder, BertConfig, EncoderConfig, EncoderOptions, load_encoder, load_tower,
+    AnyEncoder, AsymmetricEncoder, EncoderOptions, Network, Precision, Tower, load_encoder, load_tower,
     network_with_head, random_encoder, save_tower, tower_fingerprint,
 };
+
+use care_encoders::config::{BertConfig, EncoderConfig};
+
+use care_encoders::head::{HeadConfig, Pooling, ProjectionActivation, ProjectionConfig, TruncationOrder};
+
+use care_encoders::layers::Prepack;
+
+use care_encoders::tokenize::Tokenizer;
 use common::{cpu, difference, fixture, rows};
 use serde_json::{Value, json};
 
@@ -24,14 +29,14 @@ fn texts<T: Text>() -> Vec<T> {
 }
 
 fn options(pooling: Pooling) -> EncoderOptions {
-    EncoderOptions { pooling: Some(pooling), max_length: Some(40), ..Default::default() }
+    EncoderOptions::default().with_pooling(pooling).with_max_length(40)
 }
 
 /// A tower of a fixture with a head of our choice; a learned projection is random.
 fn tower<T: Text>(name: &str, head: HeadConfig, instruction: &str) -> Tower<T, AnyEncoder> {
     let encoder = load_encoder(&fixture(name), &EncoderOptions::default(), &cpu()).unwrap();
     let pad = if name == "bert" { 0 } else { 317 };
-    let network = network_with_head(encoder, head, 7, &cpu()).unwrap().packed(Packing::F32);
+    let network = network_with_head(encoder, head, 7, &cpu()).unwrap().prepacked(Prepack::F32);
     let tokenizer = Tokenizer::from_file(&fixture(name).join("tokenizer.json"), pad, 32).unwrap();
     Tower::new(tokenizer, network, Instruction::new(instruction).unwrap()).unwrap()
 }
@@ -48,8 +53,7 @@ fn json(path: &Path) -> Value {
 #[test]
 fn a_saved_pair_loads_with_equal_vectors() {
     for (query, document) in [("bert", "qwen3"), ("gte_new", "qwen2"), ("gte_new_plain", "qwen3_causal_lm")] {
-        let instruction = Some("问：".into());
-        let asked = EncoderOptions { instruction, ..options(Pooling::Mean) };
+        let asked = options(Pooling::Mean).with_instruction("问：");
         let pair = AsymmetricEncoder::new(
             load_tower(&fixture(query), &asked, &cpu()).unwrap(),
             load_tower(&fixture(document), &options(Pooling::LastToken), &cpu()).unwrap(),
@@ -85,23 +89,15 @@ fn gte_is_saved_in_hugging_faces_form() {
 
 #[test]
 fn every_head_survives_saving_and_its_modules_alone_compute_the_same() {
-    let projection = |activation, bias| Some(ProjectionConfig { outputs: 24, bias, activation });
+    let projection = |activation, bias| ProjectionConfig::new(24).with_bias(bias).with_activation(activation);
     let heads = [
         HeadConfig::new(Pooling::Cls),
-        HeadConfig { dim: Some(16), ..HeadConfig::new(Pooling::Mean) },
-        HeadConfig {
-            dim: Some(16),
-            truncation: TruncationOrder::NormalizeThenTruncate,
-            ..HeadConfig::new(Pooling::LastToken)
-        },
-        HeadConfig { normalize: false, dim: Some(8), ..HeadConfig::new(Pooling::Cls) },
-        HeadConfig { projection: projection(ProjectionActivation::Identity, true), ..HeadConfig::new(Pooling::Cls) },
-        HeadConfig { projection: projection(ProjectionActivation::Tanh, false), ..HeadConfig::new(Pooling::Mean) },
-        HeadConfig {
-            projection: projection(ProjectionActivation::Tanh, true),
-            dim: Some(8),
-            ..HeadConfig::new(Pooling::Mean)
-        },
+        HeadConfig::new(Pooling::Mean).with_dim(16),
+        HeadConfig::new(Pooling::LastToken).with_dim(16).with_truncation(TruncationOrder::NormalizeThenTruncate),
+        HeadConfig::new(Pooling::Cls).with_normalize(false).with_dim(8),
+        HeadConfig::new(Pooling::Cls).with_projection(projection(ProjectionActivation::Identity, true)),
+        HeadConfig::new(Pooling::Mean).with_projection(projection(ProjectionActivation::Tanh, false)),
+        HeadConfig::new(Pooling::Mean).with_projection(projection(ProjectionActivation::Tanh, true)).with_dim(8),
     ];
     for head in heads {
         let query = tower::<Query>("bert", head.clone(), "问：");
@@ -168,7 +164,7 @@ fn the_published_layout_normalises_and_then_cuts_to_the_query_towers_width() {
     assert_eq!([query.pooling, document.pooling], [Pooling::Cls, Pooling::LastToken]);
     assert_eq!(document.truncation, TruncationOrder::NormalizeThenTruncate);
     assert_eq!([query.dim, document.dim], [Some(32); 2]);
-    let last = EncoderOptions { pooling: Some(Pooling::LastToken), ..Default::default() };
+    let last = EncoderOptions::default().with_pooling(Pooling::LastToken);
     let whole = load_tower::<Document>(&fixture("qwen3"), &last, &cpu()).unwrap().embed(&texts(), 4096).unwrap();
     let first: Vec<Vec<f32>> = rows(&whole).iter().map(|row| row[..32].to_vec()).collect();
     assert_eq!(first, rows(&pair.embed_documents(&texts()).unwrap()), "unit vectors, then cut");
@@ -181,7 +177,7 @@ fn half_precision_stays_close_to_full() {
         let pair = AsymmetricEncoder::open(&fixture(name), &full, &full, &cpu()).unwrap();
         let reference = pair.embed_queries(&texts()).unwrap();
         for precision in [Precision::Bf16, Precision::F16] {
-            let half = EncoderOptions { precision: Some(precision), ..full.clone() };
+            let half = full.clone().with_precision(precision);
             let loaded = AsymmetricEncoder::open(&fixture(name), &half, &half, &cpu()).unwrap();
             let (query, document) = pair.clone().into_towers();
             let query = query.map_network(|network| network.with_precision(precision));
@@ -241,7 +237,7 @@ fn saving_replaces_nothing_but_a_saved_pair() {
 
 #[test]
 fn int8_is_for_inference_and_has_vectors_of_its_own() {
-    let options = |precision| EncoderOptions { precision: Some(precision), ..options(Pooling::Mean) };
+    let options = |precision| options(Pooling::Mean).with_precision(precision);
     let (plain, rounded) = (options(Precision::F32), options(Precision::Int8));
     for name in ["bert", "gte_new", "qwen3"] {
         let exact = AsymmetricEncoder::open(&fixture(name), &plain, &plain, &cpu()).unwrap();
@@ -281,7 +277,7 @@ fn a_change_of_a_loaded_tower_is_in_its_fingerprint_and_in_what_is_saved() {
     };
     let changed = tower_fingerprint(&loaded.clone().try_map_network(with_adapter).unwrap()).unwrap();
     assert_ne!(changed, before);
-    let asked = EncoderOptions { adapter: Some(adapter.clone()), ..options(Pooling::Mean) };
+    let asked = options(Pooling::Mean).with_adapter(adapter.clone());
     assert_eq!(changed, tower_fingerprint(&load_tower::<Query>(&base, &asked, &cpu()).unwrap()).unwrap());
     assert_eq!(tower_fingerprint(&loaded).unwrap(), before);
     let half = loaded.map_network(|network| network.with_precision(Precision::Bf16));

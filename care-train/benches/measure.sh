@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The figures of training in docs/performance.md that are no step times.
+# Measures the training figures in docs/performance.md other than step times.
 #
 #   bash care-train/benches/measure.sh ENCODER DECODER DATA [memory] [teacher] [decoder]
 #
-# ENCODER is a Hugging Face folder of a BERT of 384 dimensions (multilingual-e5-small), DECODER one of at least as many
-# (SmolLM2-135M), DATA a folder with train.jsonl and align-queries.jsonl. Needs GNU time.
+# ENCODER is the Hugging Face folder of a BERT with hidden size 384 (multilingual-e5-small), DECODER that of a decoder
+# with at least this hidden size (SmolLM2-135M), DATA a folder with train.jsonl and align-queries.jsonl. Needs GNU time.
 set -euo pipefail
 encoder=$(cd "$1" && pwd) decoder=$(cd "$2" && pwd) data=$(cd "$3" && pwd)
 shift 3
@@ -15,7 +15,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-towers() { # the document tower's folder and its options
+towers() { # folder and options of the document tower, maximum length of both towers
   cat << TOML
 [model.query]
 encoder = "$encoder"
@@ -26,14 +26,14 @@ options = { max_length = $3, $2 }
 TOML
 }
 
-train() { # a name, and what goes to care; the configuration on stdin
+train() { # a name and the command that runs care; the configuration is on stdin
   cat > "$1.toml"
   "${@:2}" "$care" train --config "$1.toml" 2> "$1.err" || { cat "$1.err"; exit 1; }
 }
 
 memory() { # a batch of 8, and one of 256 in sub-batches of 8
   for batch in 8 256; do
-    train "batch-$batch" /usr/bin/time -f "%M KB at the peak" -o "batch-$batch.time" << TOML
+    train "batch-$batch" /usr/bin/time -f "%M KB peak memory" -o "batch-$batch.time" << TOML
 output = "batch-$batch"
 checkpoint_every = 0
 $(towers "$encoder" 'pooling = "mean", instruction = "passage: "' 160)
@@ -50,7 +50,7 @@ TOML
   done
 }
 
-teacher() { # 20 steps of stage 1 without the cache, with a cold one, with a warm one
+teacher() { # 20 steps of stage 1 without the cache, with a cold cache, and with a warm one
   head -n 400 "$data/align-queries.jsonl" > align.jsonl
   for name in none cold warm; do
     train "$name" env << TOML
@@ -69,12 +69,12 @@ TOML
 import json, statistics, sys
 steps = [json.loads(line) for line in open(f"{sys.argv[1]}/log.jsonl")]
 seconds = statistics.median(step["seconds"] for step in steps[1:])
-print(f"cache {sys.argv[1]}: {seconds:.3f} s a step, last loss {steps[-1]['loss']:.6f}")
+print(f"cache {sys.argv[1]}: {seconds:.3f} s per step, last loss {steps[-1]['loss']:.6f}")
 PYTHON
   done
 }
 
-decoder() { # 50 steps of low-rank additions to a decoder on 64 rows, killed after 20 steps and resumed
+decoder() { # 50 steps of a LoRA adapter on a decoder with 64 rows, killed after 20 steps and resumed
   head -n 64 "$data/train.jsonl" > rows.jsonl
   train decoder true << TOML
 output = "decoder"

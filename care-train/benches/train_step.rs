@@ -1,17 +1,24 @@
-//! How long a step of stage 2 takes, for `train_step_peer.py` to be compared with.
+//! Duration of a training step of stage 2, for comparison with `train_step_peer.py`.
 //!
 //! ```text
 //! cargo bench --workspace --bench train_step
 //! python3 care-train/benches/train_step_peer.py --threads 2
 //! ```
 //!
-//! Each prints one JSON object a shape: the median over steps, in milliseconds, and tokens a second. Weights are
-//! random; both towers learn, token tables excepted, with AdamW, clipping and no dropout.
+//! Each prints one JSON object per shape: the median step time in milliseconds, and tokens per second. Weights are
+//! random. Both towers are trained, except for their token tables, with AdamW, gradient clipping and no dropout.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-use care_core::{HeadConfig, Instruction, Pooling, Text, TokenizerStyle, Tower, character_tokenizer};
-use care_encoders::{AnyEncoder, AsymmetricEncoder, BertConfig, EncoderConfig, network_with_head, random_encoder};
+use care_core::{Instruction, Text};
+
+use care_encoders::{AnyEncoder, AsymmetricEncoder, Tower, network_with_head, random_encoder};
+
+use care_encoders::config::{BertConfig, EncoderConfig};
+
+use care_encoders::head::{HeadConfig, Pooling};
+
+use care_encoders::tokenize::{TokenizerStyle, character_tokenizer};
 use care_train::{Source, StageConfig, StageKind, TowerTraining, Trainer, TrainingExample};
 
 /// Rows of the token tables.
@@ -24,9 +31,9 @@ struct Shape {
     width: usize,
     query_layers: usize,
     document_layers: usize,
-    /// Queries in a batch and their tokens.
+    /// Queries per batch, and tokens per query.
     queries: [usize; 2],
-    /// Documents a query and their tokens.
+    /// Documents per query, and tokens per document.
     documents: [usize; 2],
 }
 
@@ -51,16 +58,16 @@ const SHAPES: [Shape; 3] = [
 ];
 
 fn tower<T: Text>(width: usize, layers: usize, tokens: usize) -> Tower<T, AnyEncoder> {
-    let device = care_core::Device::Cpu.open().unwrap();
+    let device = care_encoders::Device::Cpu.open().unwrap();
     let characters: String = ('\u{4e00}'..'\u{5200}').collect();
     let tokenizer = character_tokenizer([characters], VOCABULARY, TokenizerStyle::Bert, tokens).unwrap();
-    let config = BertConfig { hidden_dropout_prob: 0.0, ..BertConfig::new(VOCABULARY, width, layers) };
+    let config = BertConfig::new(VOCABULARY, width, layers);
     let encoder = random_encoder(&EncoderConfig::Bert(config), 1, &device).unwrap();
     let network = network_with_head(encoder, HeadConfig::new(Pooling::Mean), 1, &device).unwrap();
     Tower::new(tokenizer, network, Instruction::default()).unwrap()
 }
 
-/// A text of so many tokens, two of which the tokenizer adds.
+/// A text of `tokens` tokens, including the two that the tokenizer adds.
 fn text(number: usize, tokens: usize) -> String {
     let character = |place: usize| char::from_u32(0x4e00 + ((7 * number + 13 * place) % 0x3ff) as u32).unwrap();
     (0..tokens - 2).map(character).collect()

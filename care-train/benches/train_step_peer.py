@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The steps of train_step.rs in PyTorch, at the same shapes.
+"""The training steps of train_step.rs in PyTorch, with the same shapes.
 
     pip install torch transformers
     train_step_peer.py [--threads 2] [--device cpu|cuda] [--bf16]
 
-Prints one JSON object a shape.
+Prints one JSON object per shape.
 """
 import argparse
 import json
@@ -14,7 +14,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 STEPS, WARMUP, VOCABULARY = 7, 2, 3000
-# name, width, layers of the query and of the document tower, (queries, tokens), (documents a query, tokens)
+# name, hidden size, layers of the query and of the document tower, (queries, tokens), (documents per query, tokens)
 SHAPES = [
     ("small-4-12", 384, 4, 12, (16, 32), (2, 128)),
     ("base-12-12", 768, 12, 12, (4, 32), (2, 128)),

@@ -1,4 +1,4 @@
-//! Which rows make which batch: decided by one seed.
+//! Assigns rows to batches, determined by one seed.
 
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -11,20 +11,20 @@ use crate::dataset::{RowType, Source, TrainingExample};
 pub(crate) struct TrainBatch {
     /// `b` queries.
     pub(crate) queries: Vec<String>,
-    /// What each query asks for.
+    /// The task prompt of each query, if its row has one.
     pub(crate) prompts: Vec<Option<String>>,
     /// `b * group_size` documents; row `i * group_size` is the positive of query `i`.
     pub(crate) documents: Vec<String>,
-    /// A teacher's score of each document, if all have one.
+    /// The teacher's score of each document, if every document has one.
     pub(crate) scores: Option<Vec<f32>>,
-    /// The type of the rows.
+    /// The type shared by all rows.
     pub(crate) row_type: RowType,
 }
 
-/// Deals the rows of all sources into batches, anew in each epoch.
+/// Distributes the rows of all sources over batches, reshuffled in each epoch.
 ///
-/// Everything follows from the seed and the batch's number; nothing depends on what was drawn before. So a run
-/// that is resumed at a step draws what it would have drawn.
+/// A batch depends only on the seed and its index, not on earlier draws, so a resumed run draws the same batches as
+/// an uninterrupted one.
 #[derive(Debug)]
 pub(crate) struct Batcher<'a> {
     sources: &'a [Source],
@@ -34,7 +34,7 @@ pub(crate) struct Batcher<'a> {
     plan: Option<Plan>,
 }
 
-/// The rows of one source that are of one type.
+/// The rows of one source that share a type.
 #[derive(Debug)]
 struct Kind {
     source: usize,
@@ -72,12 +72,12 @@ impl<'a> Batcher<'a> {
         Self { sources, kinds, batch_size, seed, plan: None }
     }
 
-    /// Batches of an epoch. The last batch of a kind of rows may be smaller than the others.
+    /// Batches per epoch. The last batch of each kind of rows may be smaller than the others.
     pub(crate) fn batches_per_epoch(&self) -> usize {
         self.kinds.iter().map(|kind| kind.rows.len().div_ceil(self.batch_size)).sum()
     }
 
-    /// The texts of a batch, counted from 0 over all epochs.
+    /// Batch `number`, counted from 0 over all epochs.
     pub(crate) fn batch(&mut self, number: usize) -> TrainBatch {
         let (epoch, place) = (number / self.batches_per_epoch(), number % self.batches_per_epoch());
         let plan = match self.plan.take() {
@@ -122,7 +122,7 @@ impl<'a> Batcher<'a> {
 }
 
 impl TrainBatch {
-    /// Adds a query with a positive and `group_size - 1` negatives; negatives repeat when there are too few.
+    /// Adds a query with a positive and `group_size - 1` negatives; negatives repeat if there are too few.
     fn add(&mut self, example: &TrainingExample, group_size: usize, rng: &mut ChaCha8Rng) {
         self.queries.push(example.query.clone());
         self.prompts.push(example.prompt.clone());
@@ -175,7 +175,7 @@ mod tests {
             for (query, group) in batch.queries.iter().zip(batch.documents.chunks(3)) {
                 assert_eq!(group[0], format!("{query}+"));
                 assert!(group[1..].iter().all(|negative| negative.starts_with(&format!("{query}-"))));
-                assert_ne!(group[1], group[2], "enough negatives: none repeats");
+                assert_ne!(group[1], group[2], "no negative repeats if there are enough");
             }
             let first = &batch.queries[0][..1];
             assert!(batch.queries.iter().all(|query| query.starts_with(first)));
@@ -213,7 +213,7 @@ mod tests {
             assert!(batch.queries.iter().all(|query| type_of(query) == batch.row_type));
             let group = match batch.row_type {
                 RowType::OnlyOneNegative => 2,
-                // Rows 3, 7, 11, .. have 5 or 9 negatives.
+                // Rows 3, 7, 11 and so on have 5 or 9 negatives.
                 _ => 5,
             };
             assert_eq!(batch.documents.len(), group * batch.queries.len(), "{:?}", batch.row_type);

@@ -1,4 +1,4 @@
-//! What a trained pair says of itself: a model card for people, provenance for programs.
+//! Metadata of a trained pair: a model card for people, provenance for programs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use crate::config::{CheckedStage, CheckedTrainConfig, TrainMode};
 use crate::dataset::Source;
 use crate::log::Line;
 
-/// What is noted in a trained pair's `care.json`.
+/// The provenance recorded in a trained pair's `care.json`.
 pub(crate) fn provenance(config: &CheckedTrainConfig, fingerprint: &str, started_from: Value) -> Value {
     let stages: Vec<Value> = config
         .stages()
@@ -32,7 +32,7 @@ pub(crate) fn provenance(config: &CheckedTrainConfig, fingerprint: &str, started
     note
 }
 
-/// A README for the folder of a trained pair.
+/// The model card, i.e. the README in the folder of a trained pair.
 pub(crate) fn card(config: &CheckedTrainConfig, sources: &[Vec<Source>], lines: &[Line]) -> String {
     let mut card = String::from(
         "---\nlibrary_name: sentence-transformers\ntags:\n- sentence-transformers\n- asymmetric-retrieval\n- care\n---\n\n\
@@ -40,8 +40,8 @@ pub(crate) fn card(config: &CheckedTrainConfig, sources: &[Vec<Source>], lines: 
          Queries and documents are encoded by two networks that share a vector space. Similarity is the dot \
          product.\n\n\
          ```rust\n\
-         use care_core::{Device, Embedder};\n\
-         let pair = care_encoders::AsymmetricEncoder::load(\"FOLDER\".as_ref(), &Device::Cpu.open()?)?;\n\
+         use care_core::Embedder;\n\
+         let pair = care_encoders::AsymmetricEncoder::load(\"FOLDER\", &care_encoders::Device::Cpu.open()?)?;\n\
          let vectors = pair.embed_queries(&[\"QUERY\".into()])?;\n\
          ```\n\n\
          ```python\n\
@@ -86,7 +86,7 @@ fn write_training(
     writeln!(card, "\nThe configuration:\n\n```toml\n{}```", toml::to_string(&**config).unwrap_or_default())
 }
 
-/// How a stage went.
+/// The course of a stage: steps, loss and dev scores.
 fn write_course(card: &mut String, index: usize, lines: &[Line]) -> std::fmt::Result {
     let of_stage = || lines.iter().filter(|line| line.place().0 == index);
     let steps: Vec<_> =
@@ -108,7 +108,7 @@ fn write_course(card: &mut String, index: usize, lines: &[Line]) -> std::fmt::Re
     Ok(())
 }
 
-/// The settings of a stage that readers ask for first.
+/// The main settings of a stage.
 fn settings(stage: &CheckedStage) -> BTreeMap<&'static str, String> {
     let losses: Vec<String> = stage
         .losses()
@@ -129,7 +129,7 @@ fn settings(stage: &CheckedStage) -> BTreeMap<&'static str, String> {
         let what = match stage.mode(role) {
             TrainMode::Frozen => "frozen".to_owned(),
             TrainMode::Full => format!("all weights, learning rate {}", stage.learning_rate(role)),
-            TrainMode::Lora => format!("low-rank additions, learning rate {}", stage.learning_rate(role)),
+            TrainMode::Lora => format!("LoRA adapter, learning rate {}", stage.learning_rate(role)),
         };
         settings.insert(name, what);
     }

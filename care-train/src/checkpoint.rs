@@ -1,4 +1,4 @@
-//! Where a run stands, on disk: written whole or not at all.
+//! The state of a run on disk, written completely or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,49 +6,50 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use care_core::layers::ParameterPath;
+use care_core::files::{remove_folder, replace_folder, sibling, write_atomic};
 use care_core::{Error, ErrorKind, Result};
+use care_encoders::internals::ParameterPath;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::optim::Optimizer;
 
-/// Raised when a reader of the older form could misread the newer one.
+/// Incremented when an older reader could misread the newer format.
 const FORMAT: u32 = 2;
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
-/// Begins the names of checkpoints that are kept for their score.
+/// Prefix of checkpoints that are kept for their score.
 const BEST: &str = "best-";
 
-/// What a checkpoint says beside the tensors.
+/// The contents of a checkpoint apart from the tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct State {
     format: u32,
     /// Index of the stage.
     pub(crate) stage: usize,
-    /// Steps of this stage that are done.
+    /// Completed steps of this stage.
     pub(crate) step: usize,
-    /// Of the settings and the data; a checkpoint of another run is refused.
+    /// Fingerprint of settings and data; a checkpoint of another run is refused.
     pub(crate) fingerprint: String,
-    /// What the dev set has said in this stage.
+    /// Evaluations of this stage so far.
     pub(crate) progress: Progress,
-    /// Steps each weight has had, for AdamW's bias correction.
+    /// Steps of each weight, for AdamW's bias correction.
     times: BTreeMap<String, usize>,
 }
 
-/// What the dev set has said in a stage so far.
+/// The evaluations of a stage so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Progress {
     /// The best score and its step.
     pub(crate) best: Option<(f64, usize)>,
-    /// Evaluations since then.
+    /// Number of evaluations since then.
     pub(crate) stale: usize,
 }
 
-/// Where a stage stands.
+/// A point in a stage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) stage: usize,
@@ -57,7 +58,7 @@ pub(crate) struct Place<'a> {
     pub(crate) progress: &'a Progress,
 }
 
-/// A network to be written, and whether all its weights are, or only those that learn.
+/// A network to be written, with all its weights or only the trained ones.
 pub(crate) struct Written<'a, M> {
     pub(crate) name: &'a str,
     pub(crate) network: &'a M,
@@ -76,28 +77,28 @@ impl Checkpoints {
         Self { folder, keep }
     }
 
-    /// The newest complete checkpoint.
+    /// Opens the newest complete checkpoint.
     ///
     /// # Errors
-    /// When it cannot be read or belongs to another version.
+    /// Returns an error if it cannot be read or has another format version.
     pub(crate) fn latest(&self) -> Result<Option<Checkpoint>> {
         self.newest().map(Checkpoint::open).transpose()
     }
 
-    /// Where the newest complete checkpoint is.
+    /// The folder of the newest complete checkpoint.
     pub(crate) fn newest(&self) -> Option<PathBuf> {
         self.all().pop()
     }
 
-    /// The weights that had a stage's best score.
+    /// Opens the weights with a stage's best score.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// Returns an error if they cannot be read.
     pub(crate) fn best(&self, stage: usize, step: usize) -> Result<Checkpoint> {
         Checkpoint::open(self.folder.join(best_name(stage, step)))
     }
 
-    /// Every complete checkpoint, oldest first: names sort as runs go.
+    /// Every complete checkpoint, oldest first: names sort chronologically.
     fn all(&self) -> Vec<PathBuf> {
         self.complete(|name| name.starts_with("stage-"))
     }
@@ -113,10 +114,10 @@ impl Checkpoints {
         found
     }
 
-    /// Writes a checkpoint and removes the oldest ones beyond the number to keep.
+    /// Writes a checkpoint and removes the oldest ones in excess of the number to keep.
     ///
     /// # Errors
-    /// When a file cannot be written; checkpoints written before stay.
+    /// Returns an error if a file cannot be written; existing checkpoints remain.
     pub(crate) fn write<M: Module>(
         &self,
         place: Place<'_>,
@@ -126,22 +127,22 @@ impl Checkpoints {
         let target = self.put(&name(place.stage, place.step), place, networks, Some(optimizer))?;
         let mut kept = self.all();
         for old in kept.drain(..kept.len().saturating_sub(self.keep)) {
-            remove(&old)?;
+            remove_folder(&old)?;
         }
         self.prune_best(place)?;
         Ok(target)
     }
 
-    /// Writes the weights that have a stage's best score so far, and removes those that had it before.
+    /// Writes the weights with a stage's best score so far, and removes the previous best.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// Returns an error if a file cannot be written.
     pub(crate) fn write_best<M: Module>(&self, place: Place<'_>, networks: &[Written<'_, M>]) -> Result<()> {
         self.put(&best_name(place.stage, place.step), place, networks, None)?;
         self.prune_best(place)
     }
 
-    /// Removes weights whose score neither the run as it is now nor a checkpoint calls the best.
+    /// Removes best weights that neither the current state of the run nor a checkpoint refers to.
     fn prune_best(&self, now: Place<'_>) -> Result<()> {
         let mut wanted: BTreeSet<String> =
             now.progress.best.iter().map(|(_, step)| best_name(now.stage, *step)).collect();
@@ -150,7 +151,7 @@ impl Checkpoints {
             wanted.extend(state.progress.best.map(|(_, step)| best_name(state.stage, step)));
         }
         for old in self.complete(|name| name.starts_with(BEST) && !wanted.contains(name)) {
-            remove(&old)?;
+            remove_folder(&old)?;
         }
         Ok(())
     }
@@ -163,15 +164,14 @@ impl Checkpoints {
         optimizer: Option<&Optimizer>,
     ) -> Result<PathBuf> {
         let target = self.folder.join(name);
-        let partial = self.folder.join(format!(".{name}.partial"));
-        remove(&partial)?;
+        let partial = sibling(&target, "partial");
+        remove_folder(&partial)?;
         fs::create_dir_all(&partial).map_err(|e| Error::io("create", &partial, e))?;
-        // What could not be written whole is of no use, and its place may be what is wanting.
-        fill(&partial, place, networks, optimizer).and_then(|()| sync(&partial)).inspect_err(|_| {
+        // An incomplete checkpoint is of no use, and its space may be what is lacking.
+        fill(&partial, place, networks, optimizer).inspect_err(|_| {
             fs::remove_dir_all(&partial).ok();
         })?;
-        remove(&target)?;
-        fs::rename(&partial, &target).map_err(|e| Error::io("rename", &partial, e))?;
+        replace_folder(&partial, &target)?;
         Ok(target)
     }
 }
@@ -202,17 +202,8 @@ fn fill<M: Module>(
     let (fingerprint, progress) = (fingerprint.to_owned(), progress.clone());
     let state = State { format: FORMAT, stage, step, fingerprint, progress, times };
     let path = folder.join(STATE);
-    let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::format(&path, e))?;
-    fs::write(&path, json).map_err(|e| Error::io("write", &path, e))
-}
-
-/// Waits until a folder's files are on the disk: a checkpoint must not take its name before its content.
-fn sync(folder: &Path) -> Result<()> {
-    let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
-    for path in entries.flatten().map(|entry| entry.path()) {
-        fs::File::open(&path).and_then(|file| file.sync_all()).map_err(|e| Error::io("write", &path, e))?;
-    }
-    Ok(())
+    let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::format(&path, &e).with_source(e))?;
+    write_atomic(&path, json)
 }
 
 fn best_name(stage: usize, step: usize) -> String {
@@ -221,13 +212,6 @@ fn best_name(stage: usize, step: usize) -> String {
 
 fn name(stage: usize, step: usize) -> String {
     format!("stage-{stage:04}-step-{step:08}")
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", folder, e)),
-        _ => Ok(()),
-    }
 }
 
 /// One complete checkpoint.
@@ -242,7 +226,7 @@ impl Checkpoint {
         let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
         let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(&path, e))?;
         if json["format"] != FORMAT {
-            let problem = format!("format {} is not {FORMAT}, the one this version reads", json["format"]);
+            let problem = format!("unsupported format {}, this version reads {FORMAT}", json["format"]);
             return Err(Error::format(&path, problem));
         }
         let state = serde_json::from_value(json).map_err(|e| Error::format(&path, e))?;
@@ -253,10 +237,10 @@ impl Checkpoint {
         &self.folder
     }
 
-    /// A network with the weights that were saved for it; the others stay.
+    /// Restores the saved weights of a network; the others are unchanged.
     ///
     /// # Errors
-    /// When the file cannot be read, lacks a weight that learns, or holds another tensor.
+    /// Returns an error if the file cannot be read, lacks a trained weight, or contains an unexpected tensor.
     pub(crate) fn restore_network<M: Module>(&self, name: &str, network: M) -> Result<M> {
         let path = self.folder.join(format!("{name}.safetensors"));
         if !path.exists() {
@@ -292,24 +276,24 @@ impl Checkpoint {
         let mut restorer = Restorer { tensors: read_tensors(&path)?, path: ParameterPath::default(), problem: None };
         let network = network.map(&mut restorer);
         let problem = match (restorer.problem, restorer.tensors.into_keys().next()) {
-            (Some(name), _) => format!("tensor `{name}` is missing or of another shape"),
+            (Some(name), _) => format!("tensor `{name}` is missing or has another shape"),
             (None, Some(name)) => format!("tensor `{name}` is not expected"),
             (None, None) => return Ok(network),
         };
         Err(Error::new(ErrorKind::Checkpoint, format!("{}: {problem}", path.display())))
     }
 
-    /// Puts the optimizer's state back.
+    /// Restores the state of the optimizer.
     ///
     /// # Errors
-    /// When the file cannot be read or lacks a moment.
+    /// Returns an error if the file cannot be read or lacks a moment.
     pub(crate) fn restore_optimizer(&self, optimizer: &mut Optimizer, device: &Device) -> Result<()> {
         let path = self.folder.join(OPTIMIZER);
         let mut tensors = read_tensors(&path)?;
         for (name, &time) in &self.state.times {
             let mut moment = |order: u8| match tensors.remove(&format!("{name}/{order}")) {
                 Some(data) => Ok(Tensor::from_data(data, device)),
-                None => Err(Error::new(ErrorKind::Checkpoint, format!("{}: no moments of `{name}`", path.display()))),
+                None => Err(Error::new(ErrorKind::Checkpoint, format!("{}: `{name}` has no moments", path.display()))),
             };
             let moments = [moment(1)?, moment(2)?];
             optimizer.restore(name.clone(), time, moments);
@@ -318,7 +302,7 @@ impl Checkpoint {
     }
 }
 
-/// The weights of a module with their paths: all, or those that learn.
+/// The weights of a module with their paths: all of them, or only the trained ones.
 fn named_weights<M: Module>(module: &M, whole: bool) -> Vec<(String, TensorData)> {
     struct Collector {
         path: ParameterPath,
@@ -344,7 +328,7 @@ fn named_weights<M: Module>(module: &M, whole: bool) -> Vec<(String, TensorData)
     collector.tensors
 }
 
-/// The number formats of weights, by both of their names.
+/// The dtypes of weights, in burn and in safetensors.
 const DTYPES: [(DType, Dtype); 3] = [(DType::F32, Dtype::F32), (DType::BF16, Dtype::BF16), (DType::F16, Dtype::F16)];
 
 fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> {
@@ -366,7 +350,7 @@ fn read_tensors(path: &Path) -> Result<BTreeMap<String, TensorData>> {
     let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::format(path, e))?;
     let read = |(name, view): (String, TensorView<'_>)| match DTYPES.iter().find(|(_, dtype)| *dtype == view.dtype()) {
         Some((dtype, _)) => Ok((name, TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), *dtype))),
-        None => Err(Error::format(path, format!("tensor `{name}` has the number format {:?}", view.dtype()))),
+        None => Err(Error::format(path, format!("tensor `{name}` has the unsupported dtype {:?}", view.dtype()))),
     };
     file.tensors().into_iter().map(read).collect()
 }

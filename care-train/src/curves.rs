@@ -1,4 +1,4 @@
-//! A picture of a run: the loss of each stage, and what the dev set said.
+//! A plot of a run: the loss and the dev score of each stage.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use crate::report::{EvaluationReport, StepReport};
 
 const WIDTH: u32 = 860;
 const PANEL: u32 = 300;
-/// Steps on either side that a smoothed point is the mean of.
+/// Steps on either side of a point that its moving average includes.
 const SMOOTHING: usize = 10;
 
 type Point = (f64, f64);
 
-/// Draws the log of a run as an SVG.
+/// Plots the log of a run as an SVG.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// Returns an error if the file cannot be written.
 pub(crate) fn draw_curves(lines: &[Line], path: &Path) -> Result<()> {
     let steps: Vec<&StepReport> = lines.iter().filter_map(step).collect();
     if steps.is_empty() {
@@ -27,7 +27,7 @@ pub(crate) fn draw_curves(lines: &[Line], path: &Path) -> Result<()> {
     let mut svg = String::new();
     let scores: Vec<&EvaluationReport> = lines.iter().filter_map(evaluation).collect();
     draw(&panels(&steps, &scores), &mut svg)
-        .map_err(|e| Error::format(path, format!("the curves cannot be drawn: {e}")))?;
+        .map_err(|e| Error::format(path, format!("cannot draw the curves: {e}")))?;
     std::fs::write(path, svg).map_err(|e| Error::io("write", path, e))
 }
 
@@ -82,7 +82,7 @@ fn draw(panels: &[Panel], svg: &mut String) -> std::result::Result<(), Box<dyn s
     Ok(())
 }
 
-/// The mean of each point's neighbours and itself.
+/// The moving average of the points.
 fn smooth(points: &[Point]) -> Vec<Point> {
     (0..points.len())
         .map(|at| {

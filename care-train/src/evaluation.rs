@@ -1,4 +1,4 @@
-//! Scores while training.
+//! Evaluation during training.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use cmedteb::{Protocol, Task, evaluate, load};
 use crate::stage::StageKind;
 use crate::towers::Towers;
 
-/// The tasks that are scored.
+/// The tasks that are evaluated.
 pub(crate) struct DevSet {
     tasks: Vec<Task>,
 }
@@ -28,7 +28,7 @@ impl DevSet {
     /// The main score of each task.
     ///
     /// # Errors
-    /// When a text cannot be encoded or a score is not defined.
+    /// Returns an error if a text cannot be encoded or a score is undefined.
     pub(crate) fn scores(&self, towers: &Towers) -> Result<BTreeMap<String, f64>> {
         let score = |task: &Task| {
             let outcome = evaluate(task, towers, &Protocol::default(), &mut |_| {})?;
@@ -38,7 +38,7 @@ impl DevSet {
     }
 }
 
-/// The towers as they are in the middle of a stage, without graphs or dropout.
+/// The towers in their current state during a stage, without graphs or dropout.
 impl Embedder for Towers {
     fn embedding_dim(&self) -> usize {
         self.document.embedding_dim()
@@ -46,7 +46,7 @@ impl Embedder for Towers {
 
     fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
         let network = match self.kind {
-            // The query tower has no part in this stage.
+            // This stage does not use the query tower.
             StageKind::SymmetricDocument => {
                 let texts: Vec<Document> = queries.iter().map(|query| Document::new(query.content())).collect();
                 return self.embed_documents(&texts);

@@ -1,21 +1,21 @@
-//! What decides the weights a run ends with, as one number.
+//! A digest of everything that determines the final weights of a run.
 
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use care_core::files::hex;
 use care_core::{Error, Result};
-use care_encoders::EncoderOptions;
 use sha2::{Digest, Sha256};
 
 use crate::config::{CheckedTrainConfig, StageConfig};
 use crate::dataset::{Source, TrainingExample};
 
-/// A digest of everything that decides the weights a run ends with: settings, texts, dev set and the towers it
-/// starts from, but not where files lie.
+/// A digest of everything that determines the final weights of a run: settings, texts, dev set and the towers it starts
+/// from, but not the locations of files.
 ///
 /// # Errors
-/// When a file of a starting tower or of the dev set cannot be read.
+/// Returns an error if a file of a starting tower or of the dev set cannot be read.
 pub(crate) fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> Result<String> {
     let mut digest = Sha256::new();
     digest.update(config.seed.to_le_bytes());
@@ -28,7 +28,8 @@ pub(crate) fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) 
         if let Some(adapter) = &tower.options.adapter {
             digest_folder(&mut digest, adapter)?;
         }
-        let options = EncoderOptions { adapter: None, ..tower.options.clone() };
+        let mut options = tower.options.clone();
+        options.adapter = None;
         digest_text(&mut digest, &format!("{options:?}"));
     }
     if let Some(evaluation) = &config.evaluation {
@@ -43,7 +44,7 @@ pub(crate) fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) 
             source.examples().iter().for_each(|example| digest_example(&mut digest, example));
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(digest.finalize()))
 }
 
 fn digest_example(digest: &mut Sha256, example: &TrainingExample) {
@@ -64,7 +65,7 @@ fn digest_text(digest: &mut Sha256, text: &str) {
     digest.update(text.as_bytes());
 }
 
-/// Names and contents of a folder's files, in order of their names.
+/// Digests the names and contents of a folder's files, sorted by name.
 fn digest_folder(digest: &mut Sha256, folder: &Path) -> Result<()> {
     let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();

@@ -33,7 +33,7 @@ pub use config::{
 pub use dataset::{RowType, Source, TrainingExample, read_source, read_sources};
 pub use loss::{Alignment, CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka};
 pub use report::{EvaluationReport, Event, Observer, StepReport, TeacherReport};
-pub use run::{Outcome, OwnLosses, Run};
+pub use run::{CustomLosses, Outcome, Run};
 pub use schedule::Schedule;
 pub use stage::StageKind;
 pub use trainer::{Trainer, train_stage};

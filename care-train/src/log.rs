@@ -1,9 +1,10 @@
-//! The log of a run: one JSON object a line.
+//! The log of a run: one JSON object per line.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use care_core::files::AtomicFile;
 use care_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ pub(crate) enum Line {
 }
 
 impl Line {
-    /// The stage and the steps of it that were done.
+    /// The stage, and the number of its completed steps.
     pub(crate) fn place(&self) -> (usize, usize) {
         match self {
             Line::Step(report) => (report.stage, report.step),
@@ -29,17 +30,17 @@ impl Line {
     }
 }
 
-/// The log of a run under way.
+/// The log of a run in progress.
 pub(crate) struct Log {
     path: PathBuf,
     file: File,
 }
 
 impl Log {
-    /// Begins the log anew, or keeps its lines up to the place of the checkpoint that a run goes on from.
+    /// Starts a new log or, for a resumed run, keeps the lines up to the checkpoint.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub(crate) fn open(output: &Path, resumed_at: Option<(usize, usize)>) -> Result<Self> {
         let path = output.join(FILE);
         let kept = match resumed_at {
@@ -47,19 +48,19 @@ impl Log {
             None => Vec::new(),
         };
         fs::create_dir_all(output).map_err(|e| Error::io("create", output, e))?;
-        // Written beside and moved: a kill leaves the old lines or the new ones.
-        let partial = output.join(format!(".{FILE}.partial"));
-        let file = File::create(&partial).map_err(|e| Error::io("write", &partial, e))?;
-        let mut log = Self { path: partial, file };
-        kept.iter().try_for_each(|line| log.write(line))?;
-        fs::rename(&log.path, &path).map_err(|e| Error::io("rename", &log.path, e))?;
-        Ok(Self { path, ..log })
+        // A kill leaves either the old lines or the new ones.
+        let mut begun = AtomicFile::create(&path)?;
+        for line in &kept {
+            begun.write_all(json_line(line, &path)?.as_bytes()).map_err(|e| Error::io("write", &path, e))?;
+        }
+        let file = begun.commit()?;
+        Ok(Self { path, file })
     }
 
-    /// Adds what an event has to say, if it is one that is kept.
+    /// Adds a line for the event, if events of its kind are logged.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub(crate) fn add(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Step(report) => self.write(&Line::Step(report.clone())),
@@ -69,16 +70,20 @@ impl Log {
     }
 
     fn write(&mut self, line: &Line) -> Result<()> {
-        let mut json = serde_json::to_string(line).map_err(|e| Error::format(&self.path, e))?;
-        json.push('\n');
-        self.file.write_all(json.as_bytes()).map_err(|e| Error::io("write", &self.path, e))
+        let line = json_line(line, &self.path)?;
+        self.file.write_all(line.as_bytes()).map_err(|e| Error::io("write", &self.path, e))
     }
 }
 
-/// The lines of a run's log; a line that a kill cut short is left out.
+fn json_line(line: &Line, path: &Path) -> Result<String> {
+    let json = serde_json::to_string(line).map_err(|e| Error::format(path, &e).with_source(e))?;
+    Ok(json + "\n")
+}
+
+/// Reads the lines of a run's log, except one that a kill cut short.
 ///
 /// # Errors
-/// When the file is there and cannot be read.
+/// Returns an error if the file exists but cannot be read.
 pub(crate) fn read(output: &Path) -> Result<Vec<Line>> {
     let path = output.join(FILE);
     if !path.exists() {

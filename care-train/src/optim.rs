@@ -1,16 +1,16 @@
-//! AdamW over the trained weights of both towers, its state under the weights' names.
+//! AdamW over the trained weights of both towers, with its state keyed by the weights' names.
 
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
 use burn::tensor::{Gradients, Tensor};
-use care_core::layers::ParameterPath;
+use care_encoders::internals::ParameterPath;
 
-/// Gradients by the name of their weight, flattened.
+/// Flattened gradients by the name of their weight.
 pub(crate) type NamedGradients = BTreeMap<String, Tensor<1>>;
 
-/// AdamW with decoupled weight decay, none on biases and norms.
+/// AdamW with decoupled weight decay, except on biases and norms.
 ///
 /// # Reference
 /// Loshchilov & Hutter 2019, arXiv 1711.05101; epsilon 1e-8 as in PyTorch.
@@ -26,12 +26,12 @@ impl Optimizer {
         Self { decaying: adam(weight_decay), plain: adam(0.0), states: BTreeMap::new() }
     }
 
-    /// Moves every weight that has a gradient; `scope` begins the names of its state.
+    /// Updates every weight that has a gradient. Names of its state start with `scope`.
     pub(crate) fn step<M: Module>(&mut self, module: M, scope: &str, gradients: &NamedGradients, lr: f64) -> M {
         module.map(&mut Stepper { optimizer: self, gradients, lr, scope, path: ParameterPath::default() })
     }
 
-    /// Both moments of every weight, and how many steps each has had.
+    /// The number of steps and both moments of every weight.
     pub(crate) fn state(&self) -> impl Iterator<Item = (&str, usize, [Tensor<1>; 2])> {
         self.states.iter().map(|(name, state)| {
             let momentum = &state.momentum;
@@ -39,7 +39,7 @@ impl Optimizer {
         })
     }
 
-    /// Puts back what [`Optimizer::state`] gave.
+    /// Restores what [`Optimizer::state`] returned.
     pub(crate) fn restore(&mut self, name: String, time: usize, [moment_1, moment_2]: [Tensor<1>; 2]) {
         let momentum = AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2: None };
         self.states.insert(name, AdamWState { momentum });
@@ -83,7 +83,7 @@ impl ModuleMapper for Stepper<'_> {
     }
 }
 
-/// Adds gradients to what is there.
+/// Adds gradients to existing ones.
 pub(crate) fn add_gradients(gradients: NamedGradients, into: &mut NamedGradients) {
     for (name, gradient) in gradients {
         let sum = match into.remove(&name) {
@@ -124,8 +124,7 @@ pub(crate) fn collect_gradients<M: Module>(
     module.visit(&mut Collector { gradients, scope, path: ParameterPath::default(), into });
 }
 
-/// Scales gradients down so that together they are no longer than `max_norm`; returns their length
-/// before.
+/// Scales gradients down so that their global norm is at most `max_norm`; returns the norm before.
 ///
 /// # Reference
 /// `torch.nn.utils.clip_grad_norm_`.
@@ -147,7 +146,7 @@ pub(crate) fn clip_by_global_norm(gradients: &mut NamedGradients, max_norm: f64)
 #[cfg(test)]
 mod tests {
     use burn::tensor::TensorData;
-    use care_core::layers::Linear;
+    use care_encoders::layers::Linear;
 
     use super::*;
 
@@ -158,7 +157,7 @@ mod tests {
 
     #[test]
     fn clipping_scales_all_gradients_together() {
-        let device = care_core::Device::Cpu.open().expect("cpu");
+        let device = care_encoders::Device::Cpu.open().expect("cpu");
         let mut named = gradients(&device);
         assert!((clip_by_global_norm(&mut named, 10.0) - 5.0).abs() < 1e-6);
         assert_eq!(named["t.bias"].clone().into_scalar::<f32>(), 4.0, "short enough: unchanged");
@@ -169,7 +168,7 @@ mod tests {
 
     #[test]
     fn weights_decay_and_biases_do_not() {
-        let device = care_core::Device::Cpu.open().expect("cpu");
+        let device = care_encoders::Device::Cpu.open().expect("cpu");
         struct Ones;
         impl ModuleMapper for Ones {
             fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {

@@ -1,135 +1,115 @@
-//! Texts through a network in a training step: without a graph, with one, or twice.
+//! The forward and backward pass of texts in a training step: recorded, or recomputed for the backward pass.
 
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use care_core::{Encoder, Network, Result, TokenBatch, Tokenizer, is_cpu, length_buckets, passes_at_once, run_pieces};
-use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET};
+use care_core::{Embeddings, Result};
+use care_encoders::batch::TokenBatch;
+use care_encoders::internals::Schedule;
+use care_encoders::tokenize::Tokenizer;
+use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, Encoder, Network};
 
 use crate::optim::{NamedGradients, add_gradients, collect_gradients};
 
-/// How the vectors of a pass come about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PassMode {
-    /// The network does not learn: no graph.
-    Frozen,
-    /// Every activation is kept for the backward pass.
-    Graph,
-    /// GradCache: so many texts at once, and no activation is kept. Each text goes through the network again
-    /// when the gradient of its vector is known.
-    Cached(usize),
-}
-
-/// Tokens of a chunk on the CPU at most, padding included, unless one text is longer: enough for a matrix product to be
-/// fast.
-const MOST_TOKENS: usize = 2048;
-/// A small batch is cut into chunks of no fewer tokens than this.
-const FEWEST_TOKENS: usize = 256;
-/// Chunks that a batch is cut into where its size allows.
-const CHUNKS: usize = 4;
-
-/// The vectors of texts, and the way back from their gradients.
+/// The vectors of texts, and the backward pass from their gradients.
 ///
-/// Texts go through the network sorted by length, in chunks; on the CPU several chunks at once. Each chunk has a
-/// graph and a seed for dropout of its own, so that going through it again drops the same components, and its
-/// vectors are leaves of the losses' graph.
+/// Texts are sorted by length and encoded in chunks, on the CPU several chunks concurrently. Each chunk has its own
+/// graph and its own dropout seed, so that a repeated forward pass has the same dropout masks. Its vectors are leaves
+/// of the losses' graph.
 ///
 /// # Reference
 /// Gao et al. 2021, arXiv 2101.06983.
 pub(crate) struct Pass<'a> {
     network: &'a Network<AnyEncoder>,
+    schedule: Schedule,
     chunks: Vec<Chunk>,
-    workers: usize,
-    /// The vectors of each chunk; leaves of the losses' graph, unless the network is frozen.
+    /// The vectors of each chunk: leaves of the losses' graph.
     parts: Vec<Tensor<2>>,
-    /// For each text, its row among the chunks' vectors.
-    places: Vec<i64>,
+    /// The row of each text among the chunks' vectors.
+    rows: Vec<i64>,
     tokens: usize,
 }
 
 struct Chunk {
     batch: TokenBatch,
     seed: u64,
-    kept: Option<Way>,
+    /// Without GradCache: the forward pass whose activations are kept for the backward pass.
+    tape: Option<Tape>,
 }
 
-/// A chunk's way through a network of its own: the same weights, but leaves of another graph, since burn works on
-/// one graph at a time.
-struct Way {
+/// A chunk's forward pass through its own copy of the network: the same weights, but leaves of a separate graph, since
+/// burn processes one graph at a time.
+struct Tape {
     network: Network<AnyEncoder>,
     vectors: Tensor<2>,
 }
 
 impl<'a> Pass<'a> {
-    /// Encodes prepared texts.
+    /// Encodes prepared texts with a trainable network.
+    ///
+    /// With `grad_cache`, at most this many texts are in memory at once and no activation is kept: the forward pass of a
+    /// text is repeated once the gradient of its vector is known.
     ///
     /// # Errors
-    /// When the tokenizer refuses a text.
+    /// Returns an error if a text cannot be tokenized.
     pub(crate) fn new(
         tokenizer: &Tokenizer,
         network: &'a Network<AnyEncoder>,
         texts: &[String],
-        mode: PassMode,
+        grad_cache: Option<usize>,
         seed: u64,
     ) -> Result<Self> {
         let ids = tokenizer.encode(texts)?;
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let tokens = lengths.iter().sum();
-        let (groups, workers) = groups(&lengths, mode, &device(network));
-        let mut chunks: Vec<Chunk> = groups
-            .iter()
-            .zip(0..)
-            .map(|(group, number)| {
-                let rows: Vec<&[u32]> = group.iter().map(|&index| ids[index].as_slice()).collect();
-                let batch = TokenBatch::pad(&rows, tokenizer.pad_id(), network.encoder().padding_side());
-                Chunk { batch, seed: seed.wrapping_add(number), kept: None }
-            })
-            .collect();
-        let mut parts = Vec::new();
-        let mut kept = Vec::new();
-        let encode = |chunk: usize| match mode {
-            PassMode::Frozen => Ok((network.forward(&chunks[chunk].batch), None)),
-            PassMode::Graph => {
-                let way = chunks[chunk].way(network);
-                Ok((way.vectors.clone().inner(), Some(way)))
-            }
-            // Weights that do not learn make no graph; what is dropped is dropped all the same.
-            PassMode::Cached(_) => Ok((chunks[chunk].go(&network.clone().no_grad()).inner(), None)),
+        let schedule = Schedule::training(&lengths, grad_cache, &device(network), DEFAULT_TOKEN_BUDGET);
+        let chunk = |(texts, number): (&Vec<usize>, u64)| {
+            let rows: Vec<&[u32]> = texts.iter().map(|&index| ids[index].as_slice()).collect();
+            let batch = TokenBatch::pad(&rows, tokenizer.pad_id(), network.encoder().padding_side());
+            Chunk { batch, seed: seed.wrapping_add(number), tape: None }
         };
-        run_pieces(chunks.len(), workers, &encode, &mut |_, (vectors, way)| {
-            let vectors = Tensor::from_inner(vectors);
-            parts.push(if mode == PassMode::Frozen { vectors } else { vectors.require_grad() });
-            kept.push(way);
+        let mut chunks: Vec<Chunk> = schedule.passes().iter().zip(0..).map(chunk).collect();
+        let (mut parts, mut tapes) = (Vec::new(), Vec::new());
+        let encode = |chunk: usize| match grad_cache {
+            None => {
+                let tape = chunks[chunk].record(network);
+                Ok((tape.vectors.clone().inner(), Some(tape)))
+            }
+            // Without gradients there is no graph, but dropout stays active.
+            Some(_) => Ok((chunks[chunk].forward(&network.clone().no_grad()).inner(), None)),
+        };
+        schedule.run(&encode, &mut |_, (vectors, tape)| {
+            parts.push(Tensor::from_inner(vectors).require_grad());
+            tapes.push(tape);
             Ok(())
         })?;
-        chunks.iter_mut().zip(kept).for_each(|(chunk, way)| chunk.kept = way);
-        let mut places = vec![0i64; texts.len()];
-        groups.concat().iter().zip(0..).for_each(|(&index, place)| places[index] = place);
-        Ok(Self { network, chunks, workers, parts, places, tokens })
+        chunks.iter_mut().zip(tapes).for_each(|(chunk, tape)| chunk.tape = tape);
+        let mut rows = vec![0i64; texts.len()];
+        schedule.passes().concat().iter().zip(0..).for_each(|(&index, row)| rows[index] = row);
+        Ok(Self { network, schedule, chunks, parts, rows, tokens: lengths.iter().sum() })
     }
 
     /// `[n, dim]`, in the order of the texts.
     pub(crate) fn vectors(&self) -> Tensor<2> {
-        select(&Tensor::cat(self.parts.clone(), 0), &self.places)
+        select(&Tensor::cat(self.parts.clone(), 0), &self.rows)
     }
 
-    /// Tokens of the texts.
+    /// Total tokens of the texts.
     pub(crate) fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Sends the vectors' gradients through the network, chunk by chunk, and adds the gradients of its weights,
-    /// whose names begin with `scope`.
+    /// Propagates the vectors' gradients through the network, chunk by chunk, and adds the gradients of its weights to
+    /// `into`, under names that start with `scope`.
     pub(crate) fn backward(&self, scope: &str, of_vectors: &Gradients, into: &mut NamedGradients) {
         let gradients: Vec<Option<Tensor<2>>> = self.parts.iter().map(|part| part.grad(of_vectors)).collect();
         let back = |chunk: usize| {
             let (chunk, gradient) = (&self.chunks[chunk], &gradients[chunk]);
             let mut named = NamedGradients::new();
             if let Some(gradient) = gradient {
-                let again = if chunk.kept.is_none() { Some(chunk.way(self.network)) } else { None };
-                if let Some(Way { network, vectors }) = chunk.kept.as_ref().or(again.as_ref()) {
+                let again = if chunk.tape.is_none() { Some(chunk.record(self.network)) } else { None };
+                if let Some(Tape { network, vectors }) = chunk.tape.as_ref().or(again.as_ref()) {
                     let reached = vectors.clone() * Tensor::from_inner(gradient.clone());
                     collect_gradients(network, scope, &mut reached.sum().backward(), &mut named);
                 }
@@ -137,7 +117,7 @@ impl<'a> Pass<'a> {
             Ok::<_, Infallible>(named)
         };
         // In the order of the chunks, so that sums are rounded the same way every time.
-        let Ok(()) = run_pieces(self.chunks.len(), self.workers, &back, &mut |_, named| {
+        let Ok(()) = self.schedule.run(&back, &mut |_, named| {
             add_gradients(named, into);
             Ok(())
         });
@@ -145,16 +125,16 @@ impl<'a> Pass<'a> {
 }
 
 impl Chunk {
-    fn way(&self, network: &Network<AnyEncoder>) -> Way {
+    fn record(&self, network: &Network<AnyEncoder>) -> Tape {
         let network = network.valid().train();
-        let vectors = self.go(&network);
-        Way { network, vectors }
+        let vectors = self.forward(&network);
+        Tape { network, vectors }
     }
 
-    fn go(&self, network: &Network<AnyEncoder>) -> Tensor<2> {
+    fn forward(&self, network: &Network<AnyEncoder>) -> Tensor<2> {
         static GENERATOR: Mutex<()> = Mutex::new(());
         let dropping = network.encoder().has_dropout();
-        // The generator is the whole process's: nobody else draws between the seed and the last mask.
+        // The generator is process-wide: no other thread may draw between the seed and the last mask.
         let _alone = dropping.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
         if dropping {
             device(network).seed(self.seed);
@@ -163,35 +143,37 @@ impl Chunk {
     }
 }
 
-/// The texts of each chunk, longest first, and how many chunks may be under way at once. Chunks follow from the texts,
-/// the mode and the kind of device, so that dropout and sums are the same on any number of cores.
-fn groups(lengths: &[usize], mode: PassMode, device: &Device) -> (Vec<Vec<usize>>, usize) {
-    let workers = passes_at_once(device);
-    match mode {
-        PassMode::Cached(size) => {
-            // Two halves at once are no more texts than were asked for.
-            let half = (size / 2).max(1);
-            let sorted: Vec<usize> = length_buckets(lengths, usize::MAX).concat();
-            (sorted.chunks(half).map(<[usize]>::to_vec).collect(), workers.min(size / half))
-        }
-        PassMode::Frozen | PassMode::Graph if is_cpu(device) => {
-            let share = lengths.iter().sum::<usize>() / CHUNKS;
-            (length_buckets(lengths, share.clamp(FEWEST_TOKENS, MOST_TOKENS)), workers)
-        }
-        PassMode::Frozen | PassMode::Graph => (length_buckets(lengths, DEFAULT_TOKEN_BUDGET), workers),
-    }
-}
-
 #[cfg(test)]
 impl Pass<'_> {
-    /// The chunks' vectors computed again, in one graph, and for each text its row among them.
+    /// The chunks' vectors recomputed in one graph, and the row of each text among them.
     pub(crate) fn with_graph(&self) -> (Tensor<2>, Vec<i64>) {
         let again = |chunk: &Chunk| {
             device(self.network).seed(chunk.seed);
             self.network.forward(&chunk.batch)
         };
-        (Tensor::cat(self.chunks.iter().map(again).collect(), 0), self.places.clone())
+        (Tensor::cat(self.chunks.iter().map(again).collect(), 0), self.rows.clone())
     }
+}
+
+/// Vectors of prepared texts by a frozen network, `[n, dim]` and without a graph, and the number of tokens.
+///
+/// # Errors
+/// Returns an error if a text cannot be tokenized or a vector is not finite.
+pub(crate) fn frozen_vectors(
+    tokenizer: &Tokenizer,
+    network: &Network<AnyEncoder>,
+    texts: &[String],
+) -> Result<(Tensor<2>, usize)> {
+    let ids = tokenizer.encode(texts)?;
+    let vectors = network.embed_ids(&ids, tokenizer.pad_id(), DEFAULT_TOKEN_BUDGET, &mut |_| {})?;
+    Ok((constant(&vectors, &device(network)), ids.iter().map(Vec::len).sum()))
+}
+
+/// Vectors as a constant of the losses' graph.
+pub(crate) fn constant(vectors: &Embeddings, device: &Device) -> Tensor<2> {
+    let values: Vec<f32> = vectors.as_array().iter().copied().collect();
+    let data = TensorData::new(values, [vectors.len(), vectors.dim()]);
+    Tensor::from_inner(Tensor::from_data(data, &device.clone().inner()))
 }
 
 /// Rows of a matrix, by index.
@@ -200,7 +182,7 @@ pub(crate) fn select(vectors: &Tensor<2>, rows: &[i64]) -> Tensor<2> {
     vectors.clone().select(0, rows)
 }
 
-/// Where a network computes.
+/// The device of a network.
 pub(crate) fn device(network: &Network<AnyEncoder>) -> Device {
     network.devices().swap_remove(0)
 }

@@ -1,4 +1,4 @@
-//! What a run says while it runs.
+//! The events that a run reports.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -8,82 +8,82 @@ use serde::{Deserialize, Serialize};
 
 use crate::stage::StageKind;
 
-/// Something happened.
+/// An event of a run.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The frozen tower's vectors are being computed, or found.
+    /// Vectors of the frozen tower were computed or found in the cache.
     Teacher(TeacherReport),
-    /// A step was made.
+    /// A step was completed.
     Step(StepReport),
-    /// The dev set was scored.
+    /// The towers were evaluated on the dev set.
     Evaluation(EvaluationReport),
 }
 
-/// Called at every event; `Break` ends the training.
+/// Called on every event; `Break` stops the training.
 pub type Observer<'a> = dyn FnMut(&Event) -> ControlFlow<()> + 'a;
 
-/// How far the teacher's vectors are.
+/// Progress on the vectors of the frozen tower.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TeacherReport {
-    /// Index of the stage in its run.
+    /// Index of the stage in the run.
     pub stage: usize,
-    /// Texts that have their vector.
+    /// Texts whose vectors are available.
     pub done: usize,
-    /// Texts in all.
+    /// Total number of texts.
     pub total: usize,
-    /// Files of the cache that are torn, changed or foreign: they are not used.
+    /// Cache files that are ignored because they are incomplete, modified or foreign.
     pub refused: Vec<PathBuf>,
 }
 
-/// What one step did.
+/// The result of one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StepReport {
-    /// Index of the stage in its run.
+    /// Index of the stage in the run.
     pub stage: usize,
-    /// What the stage trains.
+    /// Kind of the stage.
     pub kind: StageKind,
-    /// Steps of the stage that are done, this one included.
+    /// Completed steps of the stage, including this one.
     pub step: usize,
-    /// Steps of the stage.
+    /// Total steps of the stage.
     pub total_steps: usize,
     /// The weighted sum of the losses, averaged over the step's batches.
     pub loss: f64,
-    /// Each loss before its weight.
+    /// Each unweighted loss by name.
     pub losses: BTreeMap<String, f64>,
-    /// The learning rate of this step, of the tower that has the higher one.
+    /// Learning rate of this step; the higher one of the two towers.
     pub learning_rate: f64,
-    /// Length of all gradients together, before clipping.
+    /// Gradient norm over all trained weights together, before clipping.
     pub gradient_norm: f64,
-    /// Tokens that the towers read; what comes from the teacher cache is not read.
+    /// Tokens that the towers encoded; vectors from the teacher cache do not count.
     pub tokens: usize,
-    /// How long the step took.
+    /// Duration of the step in seconds.
     pub seconds: f64,
 }
 
 impl StepReport {
-    /// Tokens read a second, over this step.
+    /// Encoded tokens per second in this step.
     pub fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / self.seconds
     }
 }
 
-/// What a dev set said.
+/// The result of an evaluation on the dev set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EvaluationReport {
-    /// Index of the stage in its run.
+    /// Index of the stage in the run.
     pub stage: usize,
-    /// Steps of the stage that were done; 0 is before the first.
+    /// Completed steps of the stage; 0 is before the first.
     pub step: usize,
     /// The mean of the tasks' main scores.
     pub score: f64,
     /// Each task's main score.
     pub scores: BTreeMap<String, f64>,
-    /// Whether it is the best of the stage so far.
+    /// Whether the score is the best of the stage so far.
     pub best: bool,
-    /// How long it took.
+    /// Duration of the evaluation in seconds.
     pub seconds: f64,
 }

@@ -1,11 +1,11 @@
-//! A whole run from its configuration: stages in order, checkpoints, resume, the saved pair.
+//! A complete run from its configuration: stages in order, checkpoints, resuming, the saved pair.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use care_core::{Device, Error, ErrorKind, Network, Result, Role};
-use care_encoders::{AnyEncoder, AsymmetricEncoder, load_tower};
+use care_core::{Error, ErrorKind, Result, Role};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Network, load_tower};
 
 use crate::card::{card, provenance};
 use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, Written};
@@ -23,25 +23,25 @@ use crate::trainer::Trainer;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Every stage is done; the pair is saved in this folder.
+    /// Every stage is complete and the pair is saved.
     Finished {
         /// The trained pair.
         pair: Box<AsymmetricEncoder>,
-        /// Where it is saved.
+        /// The folder of the saved pair.
         folder: PathBuf,
     },
-    /// The observer broke off; the run can be resumed.
+    /// The observer stopped the run, which can be resumed.
     Interrupted {
-        /// The checkpoint it stands at; `None` if no step was made yet.
+        /// The newest checkpoint; `None` if no step was made yet.
         checkpoint: Option<PathBuf>,
     },
 }
 
-/// Losses of one's own for the stage of an index, each with its weight. Called when the run is checked, and again when the
-/// stage begins.
-pub type OwnLosses<'a> = dyn Fn(usize) -> Vec<(f64, Box<dyn Loss>)> + 'a;
+/// Custom losses for stage `index`, each with its weight. Called when the run is checked, and again when the stage
+/// starts.
+pub type CustomLosses<'a> = dyn Fn(usize) -> Vec<(f64, Box<dyn Loss>)> + 'a;
 
-/// A run about to start.
+/// A run that is ready to start.
 ///
 /// ```no_run
 /// use std::ops::ControlFlow;
@@ -58,37 +58,36 @@ pub type OwnLosses<'a> = dyn Fn(usize) -> Vec<(f64, Box<dyn Loss>)> + 'a;
 pub struct Run<'a> {
     config: &'a CheckedTrainConfig,
     resume: bool,
-    losses: Option<&'a OwnLosses<'a>>,
+    losses: Option<&'a CustomLosses<'a>>,
 }
 
 impl<'a> Run<'a> {
-    /// A run from its first step, into a folder that holds none.
+    /// A new run, whose output folder must not hold a run yet.
     pub fn new(config: &'a CheckedTrainConfig) -> Self {
         Self { config, resume: false, losses: None }
     }
 
-    /// Whether the run goes on at its newest checkpoint. One that was broken off before its first checkpoint
-    /// begins anew.
+    /// Whether to resume the run from its newest checkpoint. A run that was interrupted before its first checkpoint
+    /// starts over.
     #[must_use]
     pub fn resume(self, resume: bool) -> Self {
         Self { resume, ..self }
     }
 
-    /// Adds losses of one's own. They are no part of what a checkpoint recognises its run by.
+    /// Adds custom losses. They are not part of the fingerprint by which a checkpoint recognises its run.
     #[must_use]
-    pub fn with_losses(self, losses: &'a OwnLosses<'a>) -> Self {
+    pub fn with_losses(self, losses: &'a CustomLosses<'a>) -> Self {
         Self { losses: Some(losses), ..self }
     }
 
     /// Runs every stage and saves the trained pair in `<output>/model`.
     ///
-    /// All data is read and checked before the first step. A run that is resumed ends with the weights it
-    /// would have had without the interruption.
+    /// All data is read and checked before the first step. A resumed run ends with the same weights as an
+    /// uninterrupted one.
     ///
     /// # Errors
-    /// When data or models cannot be read, when `output` already holds a run and `resume` is not asked
-    /// for (or the other way round), when settings or data changed since the checkpoint, or when a file
-    /// cannot be written.
+    /// Returns an error if data or models cannot be read, if `output` already holds a run and `resume` is not set (or
+    /// the other way round), if settings or data changed since the checkpoint, or if a file cannot be written.
     pub fn start(self, observer: &mut Observer<'_>) -> Result<Outcome> {
         let config = self.config;
         let stages = config.stages();
@@ -97,7 +96,7 @@ impl<'a> Run<'a> {
         AsymmetricEncoder::check_target(&config.output.join("model"))?;
         let mut pair = load_pair(config)?;
         let started_from = pair.provenance().clone();
-        // Everything that can be refused is, before anything is written.
+        // Everything that can fail a check does so before anything is written.
         for (index, sources) in sources.iter().enumerate() {
             self.trainer(pair.clone(), index, sources)?.require_loss()?;
         }
@@ -107,7 +106,7 @@ impl<'a> Run<'a> {
         let place = start.as_ref().map(|checkpoint| (checkpoint.state.stage, checkpoint.state.step));
         let mut context = Context { config, fingerprint, checkpoints, dev, log: Log::open(&config.output, place)? };
 
-        // Whether earlier stages have changed a tower, so that all its weights belong to a checkpoint.
+        // Whether earlier stages have changed a tower: a checkpoint then holds all of its weights.
         let mut changed = [false, false];
         for (index, stage) in stages.iter().enumerate() {
             let at = start.as_ref().filter(|checkpoint| checkpoint.state.stage >= index);
@@ -136,8 +135,8 @@ impl<'a> Run<'a> {
 
     fn trainer<'s>(&'s self, pair: AsymmetricEncoder, index: usize, sources: &'s [Source]) -> Result<Trainer<'s>> {
         let trainer = Trainer::at(pair, &self.config.stages()[index], index, sources, self.config.seed)?;
-        let own = self.losses.map_or_else(Vec::new, |losses| losses(index));
-        own.into_iter().try_fold(trainer, |trainer, (weight, loss)| trainer.with_loss(weight, loss))
+        let custom = self.losses.map_or_else(Vec::new, |losses| losses(index));
+        custom.into_iter().try_fold(trainer, |trainer, (weight, loss)| trainer.with_loss(weight, loss))
     }
 
     fn starting_point(&self, checkpoints: &Checkpoints, fingerprint: &str) -> Result<Option<Checkpoint>> {
@@ -160,7 +159,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What a run has beside the towers.
+/// The state of a run apart from the towers.
 struct Context<'a> {
     config: &'a CheckedTrainConfig,
     fingerprint: String,
@@ -169,11 +168,11 @@ struct Context<'a> {
     log: Log,
 }
 
-/// A stage is done, or broken off at a checkpoint.
+/// A stage is complete, or was interrupted at a checkpoint.
 type StageEnd = ControlFlow<Option<PathBuf>>;
 
 impl Context<'_> {
-    /// Runs a stage to its end, or to where the observer breaks off.
+    /// Runs a stage until it is complete or the observer stops it.
     fn stage(
         &mut self,
         index: usize,
@@ -195,17 +194,17 @@ impl Context<'_> {
         if at.is_none() {
             stop = self.evaluate(index, trainer, &mut progress, changed, observer)?.is_break();
         }
-        let worn_out = |progress: &Progress| patience.is_some_and(|patience| progress.stale >= patience);
-        while !worn_out(&progress) && !stop {
+        let out_of_patience = |progress: &Progress| patience.is_some_and(|patience| progress.stale >= patience);
+        while !out_of_patience(&progress) && !stop {
             let Some(report) = trainer.step()? else { break };
             let (step, last) = (report.step, report.step == report.total_steps);
-            stop = self.say(&Event::Step(report), observer)?.is_break();
+            stop = self.notify(&Event::Step(report), observer)?.is_break();
             let is_due = |every: usize| every > 0 && step.is_multiple_of(every);
             let every = self.config.evaluation.as_ref().map_or(0, |evaluation| evaluation.every);
             if self.dev.is_some() && (is_due(every) || last) {
                 stop |= self.evaluate(index, trainer, &mut progress, changed, observer)?.is_break();
             }
-            if stop || last || is_due(self.config.checkpoint_every) || worn_out(&progress) {
+            if stop || last || is_due(self.config.checkpoint_every) || out_of_patience(&progress) {
                 let checkpoint = self.checkpoints.write(
                     self.place(index, trainer, &progress),
                     &networks(trainer, changed),
@@ -219,14 +218,14 @@ impl Context<'_> {
         if stop {
             return Ok(StageEnd::Break(self.checkpoints.newest()));
         }
-        // The best weights go on.
+        // The next stage starts from the best weights.
         if let Some((_, step)) = progress.best.filter(|(_, step)| *step != trainer.steps_done()) {
             trainer.restore_weights(&self.checkpoints.best(index, step)?)?;
         }
         Ok(StageEnd::Continue(()))
     }
 
-    /// Computes what the teacher cache lacks.
+    /// Computes the vectors that the teacher cache lacks.
     fn fill_teacher(
         &mut self,
         index: usize,
@@ -238,14 +237,14 @@ impl Context<'_> {
         let (total, refused) = (texts.len(), std::mem::take(&mut texts.refused));
         while let Some(done) = texts.fill_next(trainer.towers())? {
             let report = TeacherReport { stage: index, done, total, refused: refused.clone() };
-            if self.say(&Event::Teacher(report), observer)?.is_break() {
+            if self.notify(&Event::Teacher(report), observer)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Scores the towers, and keeps them if they are the best of the stage.
+    /// Evaluates the towers, and saves their weights if the score is the best of the stage.
     fn evaluate(
         &mut self,
         index: usize,
@@ -268,15 +267,15 @@ impl Context<'_> {
         }
         let step = trainer.steps_done();
         let report = EvaluationReport { stage: index, step, score, scores, best, seconds };
-        self.say(&Event::Evaluation(report), observer)
+        self.notify(&Event::Evaluation(report), observer)
     }
 
     fn place<'s>(&'s self, stage: usize, trainer: &Trainer<'_>, progress: &'s Progress) -> Place<'s> {
         Place { stage, step: trainer.steps_done(), fingerprint: &self.fingerprint, progress }
     }
 
-    /// Into the log, and to whoever watches.
-    fn say(&mut self, event: &Event, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
+    /// Logs an event and passes it to the observer.
+    fn notify(&mut self, event: &Event, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
         self.log.add(event)?;
         Ok(observer(event))
     }
@@ -290,7 +289,7 @@ fn networks<'t>(trainer: &'t Trainer<'_>, changed: [bool; 2]) -> [Written<'t, Ne
     ]
 }
 
-/// The towers that the configuration starts from.
+/// Loads the towers that the configuration starts from.
 fn load_pair(config: &CheckedTrainConfig) -> Result<AsymmetricEncoder> {
     let device = Device::open(config.device)?;
     match &config.model {
@@ -304,8 +303,8 @@ fn load_pair(config: &CheckedTrainConfig) -> Result<AsymmetricEncoder> {
     }
 }
 
-/// The encoder that a stage's low-rank additions are made for, if it lies somewhere as it is: not changed by an earlier
-/// stage, nor when it was loaded.
+/// The folder of the base encoder of a stage's LoRA adapter, if it exists on disk as it is, i.e. was changed neither by
+/// an earlier stage nor on loading.
 fn adapter_base(config: &CheckedTrainConfig, changed: [bool; 2], role: Role) -> Option<String> {
     let (tower, changed) = match role {
         Role::Query => (&config.model.query, changed[0]),

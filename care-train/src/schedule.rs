@@ -1,25 +1,25 @@
-//! The learning rate over a stage.
+//! Learning-rate schedules.
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate falls after warmup.
+/// How the learning rate decays after warmup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// In a straight line to 0.
+    /// Linearly to 0.
     #[default]
     Linear,
     /// Along half a cosine to 0.
     Cosine,
-    /// Not at all.
+    /// No decay.
     Constant,
 }
 
 impl Schedule {
-    /// The share of the largest learning rate at a step, counted from 0.
+    /// The fraction of the peak learning rate at a step, counted from 0.
     ///
-    /// It rises from `1 / warmup` to 1 over the first `warmup` steps, so no step is wasted at 0, and
-    /// then falls so that it would reach 0 at step `total`.
+    /// It rises from `1 / warmup` to 1 over the first `warmup` steps, so no step is wasted at 0, and then decays so
+    /// that it would reach 0 at step `total`.
     pub(crate) fn factor(self, step: usize, warmup: usize, total: usize) -> f64 {
         if step < warmup {
             return (step + 1) as f64 / warmup as f64;

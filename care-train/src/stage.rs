@@ -1,27 +1,27 @@
-//! The stages: what is trained, what is frozen.
+//! The kinds of stages: what each one trains and freezes.
 
 use care_core::Role;
 use serde::{Deserialize, Serialize};
 
-/// What a stage trains and against what.
+/// Which towers a stage trains, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageKind {
-    /// Stage 1 of CARE: the document tower is frozen and teaches the query tower on unlabelled
-    /// text, the same texts through both towers.
+    /// Stage 1 of CARE: the query tower is trained to match the frozen document tower on unlabelled text. Both towers
+    /// encode the same texts.
     QueryAlignment,
-    /// Stage 2 of CARE: both towers learn from queries, positives and hard negatives.
+    /// Stage 2 of CARE: both towers are trained on queries, positives and hard negatives.
     JointFinetuning,
-    /// The document tower alone encodes queries and documents, as a document tower does: it prepares one that
-    /// has no pretraining.
+    /// The document tower alone is trained. It encodes queries as well as documents, with its own instruction. Prepares
+    /// a document tower that has no pretraining.
     SymmetricDocument,
-    /// One network, the document tower's, encodes both, each role with its own instruction, and is both
-    /// towers afterwards: the symmetric baseline.
+    /// The symmetric baseline: one network, that of the document tower, encodes both roles, each with its own
+    /// instruction, and afterwards serves as both towers.
     Symmetric,
 }
 
 impl StageKind {
-    /// The name in files and messages.
+    /// The name used in files and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             StageKind::QueryAlignment => "query-alignment",
@@ -31,8 +31,8 @@ impl StageKind {
         }
     }
 
-    /// Whether the tower of a role can learn by itself. In symmetric stages there is one network, the document
-    /// tower's.
+    /// Whether the stage trains the tower of a role separately. Symmetric stages have one network, that of the document
+    /// tower.
     pub(crate) fn trains(self, role: Role) -> bool {
         match (self, role) {
             (StageKind::JointFinetuning, _) => true,

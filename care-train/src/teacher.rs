@@ -1,10 +1,11 @@
-//! The frozen tower's vectors, computed once and kept.
+//! The frozen document tower's vectors, computed once and cached.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use care_core::{EmbeddingStore, Result};
+use care_core::Result;
+use care_core::store::EmbeddingStore;
 use care_encoders::tower_fingerprint;
 
 use crate::config::CheckedStage;
@@ -12,22 +13,22 @@ use crate::dataset::Source;
 use crate::stage::StageKind;
 use crate::towers::{Towers, prepare};
 
-/// Texts of a shard: what a kill costs at most.
+/// Texts per shard: the most that a kill can lose.
 const SHARD: usize = 512;
 
-/// The texts of a stage that the frozen document tower reads, in lots of similar length.
+/// The texts of a stage that the frozen document tower encodes, in shards of texts of similar length.
 ///
-/// Lots follow from the texts alone, so that a run that was killed while it filled the store computes the
-/// same lots when it goes on, to the last bit.
+/// Shards depend on the texts alone, so that a run that was killed while it filled the store computes bit-identical
+/// shards when it resumes.
 pub(crate) struct TeacherTexts {
     texts: Vec<String>,
     next: usize,
-    /// Files of the store that are torn, changed or foreign.
+    /// Files of the store that are incomplete, modified or foreign.
     pub(crate) refused: Vec<PathBuf>,
 }
 
 impl TeacherTexts {
-    /// What the document tower reads of a stage's rows.
+    /// The texts of a stage's rows that the document tower encodes.
     pub(crate) fn new(towers: &Towers, stage: &CheckedStage, sources: &[Source], refused: Vec<PathBuf>) -> Self {
         let mut texts = BTreeSet::new();
         for example in sources.iter().flat_map(Source::examples) {
@@ -46,15 +47,15 @@ impl TeacherTexts {
         Self { texts, next: 0, refused }
     }
 
-    /// How many texts there are.
+    /// Number of texts.
     pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// Computes what the next lot lacks. The texts that have been seen to, or `None` when all are.
+    /// Computes the missing vectors of the next shard. Returns the number of texts done so far, or `None` once all are.
     ///
     /// # Errors
-    /// When a text cannot be encoded or a shard cannot be written.
+    /// Returns an error if a text cannot be encoded or a shard cannot be written.
     pub(crate) fn fill_next(&mut self, towers: &Towers) -> Result<Option<usize>> {
         let lot = &self.texts[self.next..self.texts.len().min(self.next + SHARD)];
         let Some(store) = towers.teacher.as_ref().filter(|_| !lot.is_empty()) else { return Ok(None) };
@@ -64,10 +65,10 @@ impl TeacherTexts {
     }
 }
 
-/// The store of a frozen document tower's vectors, and the files in it that are not used.
+/// Opens the store of a frozen document tower's vectors; also returns the files in it that are ignored.
 ///
 /// # Errors
-/// When the folder cannot be read or made.
+/// Returns an error if the folder cannot be read or created.
 pub(crate) fn open_store(folder: &Path, towers: &Towers) -> Result<(Mutex<EmbeddingStore>, Vec<PathBuf>)> {
     let fingerprint = tower_fingerprint(&towers.document)?;
     let store = EmbeddingStore::open(folder, &fingerprint, towers.document.embedding_dim())?;

@@ -1,11 +1,11 @@
-//! Small towers for unit tests: those of the integration tests.
+//! The small towers of the integration tests, for use in unit tests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[path = "../tests/common/mod.rs"]
 pub(crate) mod common;
 
-/// To be held by a test with dropout, which draws from a generator that the whole process shares.
+/// Lock for tests with dropout, which draws from a process-wide random generator.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,43 +1,44 @@
-//! Both towers in training, and how the texts of a batch go through them.
+//! Both towers in training, and how they encode the texts of a batch.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Tensor, TensorData};
-use care_core::{DocumentTower, EmbeddingStore, Embeddings, Instruction, QueryTower, Result, Role, Text};
-use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET};
+use care_core::store::EmbeddingStore;
+use care_core::{Embeddings, Instruction, Result, Role, Text};
+use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, DocumentTower, QueryTower};
 
 use crate::batcher::TrainBatch;
 use crate::config::{CheckedStage, TrainMode};
 use crate::dataset::RowType;
 use crate::loss::{Alignment, LossInput};
-use crate::pass::{Pass, PassMode, device, select};
+use crate::pass::{Pass, constant, device, frozen_vectors, select};
 use crate::stage::StageKind;
 
-/// The towers of a stage under way.
+/// The towers of a stage in progress.
 pub(crate) struct Towers {
     pub(crate) query: QueryTower<AnyEncoder>,
     pub(crate) document: DocumentTower<AnyEncoder>,
-    /// Which of them read what.
+    /// Kind of the stage, which decides what each tower encodes.
     pub(crate) kind: StageKind,
-    /// Vectors of the frozen document tower that are already known.
+    /// Cached vectors of the frozen document tower.
     pub(crate) teacher: Option<Mutex<EmbeddingStore>>,
 }
 
-/// What a batch comes to, up to the losses.
+/// A batch after encoding, before the losses.
 pub(crate) struct Encoded<'a> {
     pub(crate) input: LossInput,
-    /// The passes through networks that learn, each with the role it is trained under.
+    /// The passes through trained networks, each with the role that its weights belong to.
     pub(crate) passes: Vec<(Role, Pass<'a>)>,
-    /// Tokens that were read.
+    /// Number of encoded tokens.
     pub(crate) tokens: usize,
 }
 
 impl Towers {
-    /// Encodes a batch as its stage wants it.
+    /// Encodes a batch as its stage requires.
     ///
     /// # Errors
-    /// When a text cannot be tokenized, or a vector cannot be read.
+    /// Returns an error if a text cannot be tokenized or a cached vector cannot be read.
     pub(crate) fn encode(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded<'_>> {
         let mut encoded = match stage.kind {
             StageKind::QueryAlignment => self.align(stage, batch, seed),
@@ -55,8 +56,8 @@ impl Towers {
     ///
     /// # Reference
     /// CARE stage 1: InfoNCE of student queries against teacher documents, and MSE over queries and
-    /// documents alike. DIFFERENCE: a text that stands in the batch twice, as a query and as its own
-    /// positive, is encoded once and counted twice; under dropout the published code would draw two masks.
+    /// documents alike. DIFFERENCE: a text that is in the batch twice, as a query and as its own positive, is
+    /// encoded once and counted twice; with dropout the published code would draw two masks.
     fn align(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded<'_>> {
         let mut texts: Vec<String> = Vec::new();
         let mut known: HashMap<&str, i64> = HashMap::new();
@@ -68,7 +69,7 @@ impl Towers {
             }));
         }
         let prepared = prepare(self.query.instruction(), &texts);
-        let student = Pass::new(self.query.tokenizer(), self.query.network(), &prepared, mode(stage), seed)?;
+        let student = Pass::new(self.query.tokenizer(), self.query.network(), &prepared, stage.grad_cache, seed)?;
         let (teacher, read) = self.teacher_vectors(&prepare(self.document.instruction(), &texts))?;
         let vectors = student.vectors();
         let (queries, documents) = rows.split_at(batch.queries.len());
@@ -84,7 +85,7 @@ impl Towers {
     fn contrast(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded<'_>> {
         let template = stage.prompt_template.as_deref();
         let prompts: Vec<Option<&String>> = batch.prompts.iter().map(Option::as_ref).collect();
-        // The document tower alone, both roles through its network, or each through its own.
+        // The document tower for both roles, its network for both roles, or one tower per role.
         let (query, document) = (&self.query, &self.document);
         let (queries, tokenizer, network, role) = match stage.kind {
             StageKind::SymmetricDocument => {
@@ -102,13 +103,17 @@ impl Towers {
         let documents = self.prepare_documents(stage, batch.row_type, &prompts, &batch.documents);
         let (mut passes, mut tokens) = (Vec::new(), 0);
         let frozen = stage.mode(role) == TrainMode::Frozen;
-        let pass_mode = if frozen { PassMode::Frozen } else { mode(stage) };
-        let pass = Pass::new(tokenizer, network, &queries, pass_mode, seed)?;
-        let query_vectors = pass.vectors();
-        tokens += pass.tokens();
-        if !frozen {
+        let query_vectors = if frozen {
+            let (vectors, encoded) = frozen_vectors(tokenizer, network, &queries)?;
+            tokens += encoded;
+            vectors
+        } else {
+            let pass = Pass::new(tokenizer, network, &queries, stage.grad_cache, seed)?;
+            let vectors = pass.vectors();
+            tokens += pass.tokens();
             passes.push((role, pass));
-        }
+            vectors
+        };
         let document_vectors = match stage.mode(Role::Document) {
             TrainMode::Frozen => {
                 let (vectors, read) = self.teacher_vectors(&documents)?;
@@ -116,9 +121,9 @@ impl Towers {
                 vectors
             }
             _ => {
-                // Seeds of the two passes lie far apart.
+                // Each chunk adds its number to the seed, so the seeds of the two passes must lie far apart.
                 let (tokenizer, network) = (self.document.tokenizer(), self.document.network());
-                let pass = Pass::new(tokenizer, network, &documents, mode(stage), seed ^ (1 << 63))?;
+                let pass = Pass::new(tokenizer, network, &documents, stage.grad_cache, seed ^ (1 << 63))?;
                 let vectors = pass.vectors();
                 tokens += pass.tokens();
                 passes.push((Role::Document, pass));
@@ -128,8 +133,8 @@ impl Towers {
         Ok(Encoded { input: LossInput::new(query_vectors, document_vectors), passes, tokens })
     }
 
-    /// Documents with their instruction, or with the query's where the type of the rows has it so. Of `prompts`,
-    /// each is that of as many documents.
+    /// Applies the instruction to documents: their own, or that of the query if the row type requires it. Each of
+    /// `prompts` belongs to an equal share of the documents.
     pub(crate) fn prepare_documents(
         &self,
         stage: &CheckedStage,
@@ -146,38 +151,31 @@ impl Towers {
         prompted(self.query.instruction(), stage.prompt_template.as_deref(), &prompts, documents)
     }
 
-    /// Vectors of the frozen document tower, without a graph, and the tokens that had to be read for them.
+    /// Vectors of the frozen document tower, without a graph, and the number of tokens encoded for them.
     fn teacher_vectors(&self, prepared: &[String]) -> Result<(Tensor<2>, usize)> {
         let Some(store) = &self.teacher else {
             let (tokenizer, network) = (self.document.tokenizer(), self.document.network());
-            let pass = Pass::new(tokenizer, network, prepared, PassMode::Frozen, 0)?;
-            return Ok((pass.vectors(), pass.tokens()));
+            return frozen_vectors(tokenizer, network, prepared);
         };
         let vectors = self.known_vectors(store, prepared)?;
-        let shape = [vectors.len(), vectors.dim()];
-        let data = TensorData::new(vectors.as_array().iter().copied().collect::<Vec<f32>>(), shape);
-        let plain = device(self.document.network());
-        Ok((Tensor::from_inner(Tensor::from_data(data, &plain)), 0))
+        Ok((constant(&vectors, &device(self.document.network())), 0))
     }
 
-    /// Vectors of prepared documents from a store, where they are put if they are not there yet.
+    /// Vectors of prepared documents from a store, to which missing ones are added.
     pub(crate) fn known_vectors(&self, store: &Mutex<EmbeddingStore>, prepared: &[String]) -> Result<Embeddings> {
         let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-        self.document.embed_stored(prepared, &mut store, DEFAULT_TOKEN_BUDGET)
+        store
+            .fill(prepared, &mut |missing| self.document.embed_prepared(missing, DEFAULT_TOKEN_BUDGET, &mut |_| {}))?;
+        store.get(prepared)
     }
 }
 
-/// How a network that learns is gone through.
-fn mode(stage: &CheckedStage) -> PassMode {
-    stage.grad_cache.map_or(PassMode::Graph, PassMode::Cached)
-}
-
-/// Texts as a tower of this instruction reads them.
+/// Applies an instruction to texts.
 pub(crate) fn prepare<T: Text>(instruction: &Instruction<T>, texts: &[String]) -> Vec<String> {
     texts.iter().map(|text| instruction.apply(&T::from(text.clone()))).collect()
 }
 
-/// Texts with their own prompts where there is a template and a prompt, else with the instruction.
+/// Applies the template to texts with a prompt, if there is a template, and the instruction to all others.
 fn prompted<T: Text>(
     instruction: &Instruction<T>,
     template: Option<&str>,
@@ -191,7 +189,7 @@ fn prompted<T: Text>(
     texts.iter().zip(prompts).map(one).collect()
 }
 
-/// Puts prompt and text into their places, whatever braces they hold themselves.
+/// Inserts prompt and text into a template; braces within them are left alone.
 fn fill_template(template: &str, prompt: &str, text: &str) -> String {
     let fill = |part: &str| part.replace("{text}", text);
     match template.split_once("{prompt}") {

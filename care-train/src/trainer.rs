@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use care_core::{Embedder, Encoder, Error, ErrorKind, Network, Precision, Result, Role, TruncationOrder};
-use care_encoders::{AnyEncoder, AsymmetricEncoder, LoraConfig};
+use care_core::{Embedder, Error, ErrorKind, Result, Role};
+use care_encoders::head::TruncationOrder;
+use care_encoders::lora::LoraConfig;
+use care_encoders::{AnyEncoder, AsymmetricEncoder, Encoder, Network, Precision};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,7 +27,8 @@ use crate::towers::Towers;
 
 /// Trains one stage in memory, without checkpoints or a teacher cache.
 ///
-/// When the observer breaks off, the pair comes back as it is then. For losses of one's own, see [`Trainer`].
+/// If the observer stops the training, the pair is returned as trained so far. For custom losses, see
+/// [`Trainer::with_loss`].
 ///
 /// # Errors
 /// As [`Trainer::new`] and [`Trainer::step`].
@@ -45,7 +48,7 @@ pub fn train_stage(
     trainer.finish()
 }
 
-/// One stage under way: the towers, the losses, the optimizer and how far it has come.
+/// One stage in progress: the towers, the losses, the optimizer and the number of completed steps.
 pub struct Trainer<'a> {
     stage: &'a CheckedStage,
     index: usize,
@@ -61,16 +64,16 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A stage before its first step. `seed` decides batches, negatives, dropout and fresh low-rank additions.
+    /// A stage before its first step. `seed` determines batches, negatives, dropout and the initial LoRA weights.
     ///
     /// # Errors
-    /// When there is no row, one lacks what the stage needs, a tower whose weights learn has weights of 16 bits,
-    /// low-rank additions find no layer, or a symmetric stage gets two different networks.
+    /// Returns an error if there are no rows, a row lacks what the stage requires, a fully trained tower has 16-bit
+    /// weights, a LoRA adapter matches no layer, or a symmetric stage gets two different networks.
     pub fn new(pair: AsymmetricEncoder, stage: &'a CheckedStage, sources: &'a [Source], seed: u64) -> Result<Self> {
         Self::at(pair, stage, 0, sources, seed)
     }
 
-    /// A stage of a run of several.
+    /// A stage at this index of a run.
     pub(crate) fn at(
         pair: AsymmetricEncoder,
         stage: &'a CheckedStage,
@@ -81,13 +84,13 @@ impl<'a> Trainer<'a> {
         if sources.is_empty() {
             return Err(Error::new(ErrorKind::Config, "a stage needs at least one source of training rows"));
         }
-        // Each stage draws its own numbers from the one seed.
+        // Each stage draws different numbers from the same seed.
         let batcher = Batcher::new(sources, stage.batch_size, stage.group_size, seed.wrapping_add(index as u64));
         let batches = stage.epochs * batcher.batches_per_epoch();
         let steps = batches.div_ceil(stage.accumulation);
         let (query, document) = pair.into_towers();
-        if [query.network(), document.network()].iter().any(|network| network.encoder().is_rounded()) {
-            return Err(Error::setting("precision", "\"int8\"", "f32, bf16 or f16 in training"));
+        if [query.network(), document.network()].iter().any(|network| network.encoder().is_quantized()) {
+            return Err(Error::setting("precision", "\"int8\"", "f32, bf16 or f16 for training"));
         }
         if stage.kind == StageKind::Symmetric {
             let parts = (query.network().encoder().config(), query.network().head(), query.tokenizer().to_json()?);
@@ -95,17 +98,17 @@ impl<'a> Trainer<'a> {
                 (document.network().encoder().config(), document.network().head(), document.tokenizer().to_json()?);
             if parts != other {
                 let message =
-                    "a symmetric stage trains one network in both roles: start both towers from the same encoder";
+                    "a symmetric stage trains one network in both roles; start both towers from the same encoder";
                 return Err(Error::new(ErrorKind::Config, message));
             }
         }
         let head = document.network().head();
-        // Vectors that are compared at their own length are so at every width.
+        // Vectors that are not normalised are not normalised at any dimension.
         let order = if head.normalize { head.truncation } else { TruncationOrder::NormalizeThenTruncate };
         let objective = Objective::new(stage, order);
         let widest = stage.losses().iter().flat_map(|loss| &loss.dims).max();
         if let Some(&dim) = widest.filter(|&&dim| dim > document.embedding_dim()) {
-            let allowed = format!("at most {}, the dimensions of the towers' vectors", document.embedding_dim());
+            let allowed = format!("at most {}, the dimension of the towers' vectors", document.embedding_dim());
             return Err(Error::setting("dims", dim, &allowed));
         }
         let lora_seed = |role: u64| batch_seed(seed ^ (role << 32), index, 0);
@@ -132,10 +135,10 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
-    /// The stage with one more loss, of whatever type.
+    /// Adds a custom loss with its weight.
     ///
     /// # Errors
-    /// When the stage or its rows lack what the loss needs.
+    /// Returns an error if the stage or its rows lack what the loss requires.
     pub fn with_loss(mut self, weight: f64, loss: Box<dyn Loss>) -> Result<Self> {
         self.objective.add(weight, loss);
         self.check_data()?;
@@ -149,11 +152,11 @@ impl<'a> Trainer<'a> {
         self.sources.iter().try_for_each(|source| source.require(needs))
     }
 
-    /// Opens the cache of the frozen document tower's vectors, if the stage has one, and says which texts it
-    /// needs.
+    /// Opens the cache of the frozen document tower's vectors, if the stage freezes that tower, and returns the texts
+    /// that it encodes.
     ///
     /// # Errors
-    /// When the folder cannot be read or made.
+    /// Returns an error if the folder cannot be read or created.
     pub(crate) fn open_teacher(&mut self, folder: &Path) -> Result<Option<TeacherTexts>> {
         if self.stage.mode(Role::Document) != TrainMode::Frozen {
             return Ok(None);
@@ -163,35 +166,35 @@ impl<'a> Trainer<'a> {
         Ok(Some(TeacherTexts::new(&self.towers, self.stage, self.sources, refused)))
     }
 
-    /// The towers as they are now, without graphs or dropout, for a score in the middle of a stage.
+    /// The towers in their current state, without graphs or dropout, e.g. for an evaluation during a stage.
     pub fn embedder(&self) -> &dyn Embedder {
         &self.towers
     }
 
-    /// The towers as they are now.
+    /// The towers in their current state.
     pub(crate) fn towers(&self) -> &Towers {
         &self.towers
     }
 
-    /// The optimizer as it is now.
+    /// The optimizer in its current state.
     pub(crate) fn optimizer(&self) -> &Optimizer {
         &self.optimizer
     }
 
-    /// Steps that are done.
+    /// Number of completed steps.
     pub fn steps_done(&self) -> usize {
         self.step
     }
 
-    /// Steps of the stage.
+    /// Total steps of the stage.
     pub fn total_steps(&self) -> usize {
         self.total_steps
     }
 
-    /// Goes on where a checkpoint of this stage stands.
+    /// Resumes from a checkpoint of this stage.
     ///
     /// # Errors
-    /// When its files cannot be read or do not fit.
+    /// Returns an error if its files cannot be read or do not match the stage.
     pub(crate) fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.restore_weights(checkpoint)?;
         self.step = checkpoint.state.step;
@@ -199,10 +202,10 @@ impl<'a> Trainer<'a> {
         checkpoint.restore_optimizer(&mut self.optimizer, &device)
     }
 
-    /// Takes the weights of a checkpoint of this stage, and nothing else of it.
+    /// Restores only the weights of a checkpoint of this stage.
     ///
     /// # Errors
-    /// When its files cannot be read or do not fit.
+    /// Returns an error if its files cannot be read or do not match the stage.
     pub(crate) fn restore_weights(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let towers = &mut self.towers;
         towers.query = towers.query.clone().try_map_network(|network| checkpoint.restore_network("query", network))?;
@@ -211,10 +214,10 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// One step: batches, losses, gradients, clipping, update. `None` when the stage is done.
+    /// Runs one step: batches, losses, gradients, clipping, update. Returns `None` once the stage is complete.
     ///
     /// # Errors
-    /// When a text cannot be tokenized, there is no loss, or it is not finite.
+    /// Returns an error if a text cannot be tokenized, there is no loss, or the loss or gradient norm is not finite.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
         if self.step == self.total_steps {
             return Ok(None);
@@ -235,7 +238,7 @@ impl<'a> Trainer<'a> {
             }
         }
         let gradient_norm = clip_by_global_norm(&mut gradients, self.stage.max_grad_norm);
-        self.require_finite("length of the gradients", gradient_norm)?;
+        self.require_finite("gradient norm", gradient_norm)?;
         let learning_rate = self.update(&gradients);
         self.step += 1;
         Ok(Some(StepReport {
@@ -252,10 +255,10 @@ impl<'a> Trainer<'a> {
         }))
     }
 
-    /// Refuses a stage without a loss.
+    /// Checks that the stage has a loss.
     ///
     /// # Errors
-    /// When the settings name none and none was added.
+    /// Returns an error if no loss is configured and none was added.
     pub(crate) fn require_loss(&self) -> Result<()> {
         self.objective.require_loss()
     }
@@ -263,7 +266,7 @@ impl<'a> Trainer<'a> {
     /// Adds `share` times the gradients of one batch.
     fn batch(&mut self, number: usize, share: f64, gradients: &mut NamedGradients) -> Result<BatchReport> {
         let batch = self.batcher.batch(number);
-        // Dropout follows from the batch's number alone, so a resumed run drops what it would have dropped.
+        // Dropout depends on the batch's number alone, so a resumed run draws the same masks.
         let seed = batch_seed(self.seed, self.index, number);
         let encoded = self.towers.encode(self.stage, &batch, seed)?;
         let (total, parts) = self.objective.forward(&encoded.input)?;
@@ -284,7 +287,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Moves the weights; the higher of the two learning rates.
+    /// Updates the weights; returns the higher of the two learning rates.
     fn update(&mut self, gradients: &NamedGradients) -> f64 {
         let warmup = (self.stage.warmup_ratio * self.total_steps as f64).ceil() as usize;
         let factor = self.stage.schedule.factor(self.step, warmup, self.total_steps);
@@ -299,21 +302,21 @@ impl<'a> Trainer<'a> {
         query.max(document)
     }
 
-    /// Stops before a number that is not finite reaches the weights.
+    /// Returns an error before a non-finite value reaches the weights.
     fn require_finite(&self, what: &str, value: f64) -> Result<()> {
         if value.is_finite() {
             return Ok(());
         }
         let (step, stage) = (self.step + 1, self.index);
-        let message = format!("the {what} is {value} at step {step} of stage {stage}: lower the learning rate");
+        let message = format!("the {what} is {value} at step {step} of stage {stage}; try a lower learning rate");
         Err(Error::new(ErrorKind::NonFinite, message))
     }
 
-    /// Writes the low-rank additions that the stage trains as PEFT adapters, in `folder/query` and `folder/document`.
-    /// `bases` names the encoders that they are made for; without a name there is no adapter.
+    /// Saves the LoRA adapters that the stage trains as PEFT adapters, in `folder/query` and `folder/document`. `bases`
+    /// names the base encoders of the query and the document tower; `None` skips a tower.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// Returns an error if a file cannot be written.
     pub fn save_adapters(&self, folder: &Path, bases: [Option<&str>; 2]) -> Result<()> {
         for (role, base) in [Role::Query, Role::Document].into_iter().zip(bases) {
             if let Some(base) = base.filter(|_| self.stage.mode(role) == TrainMode::Lora) {
@@ -324,10 +327,10 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// The pair as it is now, ready for inference, low-rank additions merged.
+    /// Ends the stage and returns the pair, ready for inference, with LoRA adapters merged.
     ///
     /// # Errors
-    /// Never for towers that made a pair before.
+    /// Never for towers that formed a pair before.
     pub fn finish(self) -> Result<AsymmetricEncoder> {
         let settled = |network: Network<AnyEncoder>| network.valid().map_encoder(AnyEncoder::merge_lora);
         let document = self.towers.document.map_network(settled);
@@ -339,7 +342,7 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// What one batch came to.
+/// The result of one batch.
 struct BatchReport {
     loss: f64,
     losses: BTreeMap<String, f64>,
@@ -350,7 +353,7 @@ fn lora_config(stage: &CheckedStage, role: Role) -> LoraConfig {
     stage.tower(role).lora.clone().unwrap_or_default()
 }
 
-/// A network on the training device with the weights free that a stage trains, or as it is: without a graph.
+/// A network with gradients enabled for the weights that a stage trains; a frozen network is returned as it is.
 fn prepare(
     network: Network<AnyEncoder>,
     stage: &CheckedStage,
@@ -360,7 +363,7 @@ fn prepare(
     if stage.mode(role) == TrainMode::Frozen {
         return Ok(network);
     }
-    // Set in every stage: what an earlier stage wanted is no default for this one.
+    // Set in every stage, so that the dropout of an earlier stage does not carry over.
     let network = network.try_map_encoder(|encoder| encoder.with_dropout(stage.tower(role).dropout))?;
     let network = match stage.mode(role) {
         TrainMode::Frozen => network,
@@ -379,7 +382,7 @@ fn prepare(
     Ok(network.train())
 }
 
-/// Refuses to train weights of 16 bits, which lose the small steps of an optimizer.
+/// Refuses to train 16-bit weights, in which small optimizer steps are lost.
 fn require_f32(role: Role, network: &Network<AnyEncoder>) -> Result<()> {
     match Precision::of(network.encoder()) {
         Precision::F32 => Ok(()),
@@ -390,7 +393,7 @@ fn require_f32(role: Role, network: &Network<AnyEncoder>) -> Result<()> {
     }
 }
 
-/// A seed of its own for every batch of a run.
+/// A separate seed for every batch of a run.
 fn batch_seed(seed: u64, stage: usize, number: usize) -> u64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((stage as u64) << 48 | number as u64);

@@ -1,4 +1,4 @@
-//! What a configuration file may say, and what it is told when it says something else.
+//! What a configuration file may contain, and how everything else is refused.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -30,16 +30,16 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
         ("max_grad_norm = 0.0", "`max_grad_norm` is 0, allowed: above 0"),
         ("weight_decay = -0.1", "`weight_decay` is -0.1, allowed: at least 0"),
         ("weight_decay = inf", "`weight_decay` is inf, allowed: at least 0"),
-        ("warmup_ratio = 1.5", "`warmup_ratio` is 1.5, allowed: 0 to 1"),
+        ("warmup_ratio = 1.5", "`warmup_ratio` is 1.5, allowed: 0..=1"),
         (
             "prompt_template = \"{text}\"",
-            "`prompt_template` is \"{text}\", allowed: a text with {prompt} once and {text} once",
+            "`prompt_template` is \"{text}\", allowed: a text with exactly one {prompt} and one {text}",
         ),
         ("loss = [{ kind = \"info-nce\", weight = 0.0 }]", "loss[0]: `weight` is 0, allowed: above 0"),
         ("loss = [{ kind = \"info-nce\", temperature = 0.0 }]", "loss[0]: `temperature` is 0, allowed: above 0"),
         (
             "loss = [{ kind = \"info-nce\", teacher_temperature = 1.0 }]",
-            "loss[0]: `teacher_temperature` is 1, allowed: only set for distillation",
+            "loss[0]: `teacher_temperature` is 1, allowed: only for distillation",
         ),
         (
             "group_size = 2\nloss = [{ kind = \"distillation\", teacher_temperature = 0.0 }]",
@@ -47,23 +47,23 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
         ),
         (
             "group_size = 2\nloss = [{ kind = \"distillation\", false_negative_margin = 0.1 }]",
-            "loss[0]: `false_negative_margin` is 0.1, allowed: only set for info-nce",
+            "loss[0]: `false_negative_margin` is 0.1, allowed: only for info-nce",
         ),
         (
             "loss = [{ kind = \"info-nce\", false_negative_margin = 3.0 }]",
-            "loss[0]: `false_negative_margin` is 3, allowed: -2 to 2",
+            "loss[0]: `false_negative_margin` is 3, allowed: -2..=2",
         ),
         (
             "loss = [{ kind = \"info-nce\", dims = [64, 32] }]",
-            "loss[0]: `dims` is [64, 32], allowed: ascending, each at least 1",
+            "loss[0]: `dims` is [64, 32], allowed: ascending values, each at least 1",
         ),
         (
             "loss = [{ kind = \"info-nce\", dims = [32, 64], dim_weights = [1.0] }]",
-            "loss[0]: `dim_weights` is [1.0], allowed: one for each of 2 dims",
+            "loss[0]: `dim_weights` is [1.0], allowed: 2 weights, one for each of `dims`",
         ),
         (
             "loss = [{ kind = \"info-nce\", dims = [32], dim_weights = [0.0] }]",
-            "loss[0]: `dim_weights` is [0.0], allowed: at least 0 each, one of them above",
+            "loss[0]: `dim_weights` is [0.0], allowed: each at least 0, not all 0",
         ),
         (
             "loss = [{ kind = \"embedding-mse\" }]",
@@ -73,22 +73,19 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
             "query = { train = \"frozen\" }\ndocument = { train = \"frozen\" }",
             "`document.train` is \"frozen\", allowed: full or lora, since the query tower is frozen",
         ),
-        ("loss = [{ kind = \"distillation\" }]", "`group_size` is 1, allowed: at least 2 with the loss distillation"),
+        ("loss = [{ kind = \"distillation\" }]", "`group_size` is 1, allowed: at least 2 with the distillation loss"),
         ("document = { learning_rate = 0.0 }", "`document.learning_rate` is 0, allowed: above 0"),
         (
             "document = { train = \"frozen\", learning_rate = 1e-4 }",
-            "`document.learning_rate` is 0.0001, allowed: not set for a frozen tower",
+            "`document.learning_rate` is 0.0001, allowed: unset for a frozen tower",
         ),
-        ("query = { dropout = 1.0 }", "`query.dropout` is 1, allowed: 0 to below 1"),
-        (
-            "query = { train = \"frozen\", dropout = 0.1 }",
-            "`query.dropout` is 0.1, allowed: not set for a frozen tower",
-        ),
+        ("query = { dropout = 1.0 }", "`query.dropout` is 1, allowed: [0, 1)"),
+        ("query = { train = \"frozen\", dropout = 0.1 }", "`query.dropout` is 0.1, allowed: unset for a frozen tower"),
         (
             "document = { train = \"lora\", freeze_token_table = true }",
-            "`document.freeze_token_table` is true, allowed: only set with train = \"full\"",
+            "`document.freeze_token_table` is true, allowed: only with train = \"full\"",
         ),
-        ("document = { lora = { rank = 4 } }", "`document.lora` is set, allowed: only set with train = \"lora\""),
+        ("document = { lora = { rank = 4 } }", "`document.lora` is set, allowed: only with train = \"lora\""),
         ("document = { train = \"lora\", lora = { rank = 0 } }", "document.lora: `rank` is 0, allowed: at least 1"),
         (
             "document = { train = \"lora\", lora = { dropout = 1.0 } }",
@@ -104,7 +101,7 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
         ),
         (
             "prompt_template = \"{prompt}{text}\"",
-            "`prompt_template` is \"{prompt}{text}\", allowed: not set in query-alignment stages, whose texts have no task",
+            "`prompt_template` is \"{prompt}{text}\", allowed: unset in query-alignment stages, whose texts have no task",
         ),
         (
             "query = { train = \"frozen\" }",
@@ -112,7 +109,7 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
         ),
         (
             "document = { train = \"full\" }",
-            "`document` is set, but query-alignment stages do not train the document tower by itself",
+            "`document` is set, but query-alignment stages do not train the document tower separately",
         ),
     ] {
         assert_eq!(refusal(&format!("{ALIGN}{line}\n")), format!("stage[0]: {message}"));
@@ -138,7 +135,7 @@ fn rules_of_the_whole_run() {
         (format!("keep_checkpoints = 0\n{HEAD}"), "`keep_checkpoints` is 0, allowed: at least 1"),
         (
             format!("cache_teacher = false\ncache = \"c\"\n{HEAD}"),
-            "`cache` is c, allowed: not set with cache_teacher = false",
+            "`cache` is c, allowed: only with cache_teacher = true",
         ),
         (format!("{HEAD}[evaluation]\ndata = \"dev\"\nevery = 0\n"), "`evaluation.every` is 0, allowed: at least 1"),
         (
@@ -168,7 +165,7 @@ fn a_file_says_where_it_is_wrong_and_what_was_probably_meant() {
             assert!(message.contains(part), "{line}: {message}");
         }
     }
-    // A preset stands for what a stage leaves out, so what is left out is not what is wrong.
+    // The preset supplies the omitted fields, so the message is about the unknown field, not about a missing one.
     let presets = "output = \"o\"\n[model]\npair = \"p\"\n[[stage]]\npreset = \"reference-stage1\"\ndata = [\"a\"]\nbatchsize = 3\n";
     let message = presets.parse::<TrainConfig>().unwrap_err().to_string();
     assert!(message.ends_with("did you mean `batch_size`?"), "{message}");
@@ -210,12 +207,12 @@ fn a_preset_gives_what_the_stage_leaves_out() {
     };
     assert_eq!(losses(first), [(LossKind::InfoNce, Some(0.1), 1.0), (LossKind::EmbeddingMse, None, 1.0)]);
     assert_eq!((second.kind, second.epochs, second.group_size), (StageKind::JointFinetuning, 1, 8));
-    assert_eq!(second.batch_size, 24, "what the stage says goes before the preset");
+    assert_eq!(second.batch_size, 24, "the stage overrides its preset");
     assert_eq!(losses(second), [(LossKind::InfoNce, Some(0.02), 1.0)]);
     assert_eq!((second.mode(Role::Query), second.mode(Role::Document)), (TrainMode::Full, TrainMode::Lora));
     let lora = second.document.lora.clone().unwrap();
     assert_eq!((lora.rank, lora.alpha, lora.dropout, lora.target_modules.len()), (8, 64.0, 0.1, 7));
-    // What was read is written in the same form.
+    // The configuration survives a round trip through TOML.
     let again: TrainConfig = toml::to_string(&*config).unwrap().parse().unwrap();
     assert_eq!(again.check().unwrap().stages(), config.stages());
 }

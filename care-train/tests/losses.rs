@@ -1,9 +1,9 @@
-//! Parity of losses and gradients with the reference; `tests/data/care_loss.py` made the values.
+//! Parity of losses and gradients with the reference values of `tests/data/care_loss.py`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use care_core::{TruncationOrder, l2_normalize};
+use care_encoders::head::{TruncationOrder, l2_normalize};
 use care_train::{Alignment, CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka};
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ fn check(name: &str) {
     let argument = |key: &str| case["args"][key].as_u64().unwrap() as usize;
     let (batch, group, dq, dd) = (argument("B"), argument("G"), argument("dq"), argument("dd"));
     let temperature = case["args"]["T"].as_f64().unwrap();
-    let device = care_core::Device::Cpu.open().unwrap().autodiff();
+    let device = care_encoders::Device::Cpu.open().unwrap().autodiff();
 
     let raw = [
         ("q_raw", matrix(0, batch, dq, &device)),
@@ -41,7 +41,7 @@ fn check(name: &str) {
         ("qd_raw", matrix(2, batch, dd, &device)),
         ("pq_raw", matrix(3, batch * group, dq, &device)),
     ];
-    // Normalised at full width, cut, not normalised again: the published order.
+    // Normalised at full dimension, truncated, not normalised again: the published order.
     let cut = |index: usize| l2_normalize(raw[index].1.clone()).narrow(1, 0, dq);
     let frozen = case["args"]["frozen_doc"].as_bool().unwrap();
     let documents = if frozen { cut(1).detach() } else { cut(1) };
@@ -148,7 +148,7 @@ fn every_case_of_the_reference_is_checked() {
 }
 
 fn rows(values: &[f32], width: usize) -> Tensor<2> {
-    let device = care_core::Device::Cpu.open().unwrap().autodiff();
+    let device = care_encoders::Device::Cpu.open().unwrap().autodiff();
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / width, width]), &device).require_grad()
 }
 
@@ -156,9 +156,9 @@ fn value(loss: &impl Loss, input: &LossInput) -> f32 {
     loss.forward(input).into_scalar::<f32>()
 }
 
-/// Two queries, each with a positive and a hard negative; similarities are the first components.
+/// Two queries, each with a positive and a hard negative, in one dimension.
 ///
-/// Query 0 has similarities 0.8 (its positive), 0.9, 0.5 and 0.7; query 1 the half of them, with 0.25 its positive.
+/// Query 0 has similarities 0.8 (its positive), 0.9, 0.5 and 0.7; query 1 has half of each, with 0.25 its positive.
 fn four_documents() -> LossInput {
     LossInput::new(rows(&[1.0, 0.5], 1), rows(&[0.8, 0.9, 0.5, 0.7], 1))
 }
@@ -185,7 +185,7 @@ fn likely_false_negatives_are_left_out_by_their_margin() {
         .abs()
             < 1e-5
     );
-    // Below 0 the margin leaves out negatives that come near; the positive itself always stays.
+    // A margin below 0 also masks negatives that come close to the positive, but never the positive itself.
     assert!(
         (value(&masked(-0.2), &four_documents())
             - mean(cross_entropy(0.5, 0.8, &[0.5]), cross_entropy(0.5, 0.25, &[]),))
@@ -226,7 +226,7 @@ fn distillation_is_the_divergence_from_the_teachers_distribution() {
     let second = divergence(softmax(0.25, 1.0), softmax(0.25 / 0.5, 0.35 / 0.5));
     let loss = Distillation { temperature: 0.5, teacher_temperature: 2.0 };
     assert!((value(&loss, &input) - (first + second) / 2.0).abs() < 1e-5);
-    // A teacher that agrees leaves nothing to learn.
+    // The loss is 0 if the teacher agrees.
     let agreeing = rows(&[0.8, 0.9, 0.25, 0.35], 2);
     let input = LossInput { teacher_scores: Some(agreeing), ..four_documents() };
     assert!(value(&Distillation { temperature: 0.5, teacher_temperature: 0.5 }, &input).abs() < 1e-6);
@@ -240,7 +240,7 @@ fn nested_widths_are_weighed_and_normalised_as_asked() {
     let renew = TruncationOrder::TruncateThenNormalize;
     let weighed = Matryoshka::new(InfoNce::new(0.5), vec![(1, 0.25), (2, 2.0)], keep);
     assert!((value(&weighed, &input) - (0.25 * at(1, keep) + 2.0 * at(2, keep))).abs() < 1e-6);
-    assert!((at(2, keep) - at(2, renew)).abs() < 1e-6, "vectors of length 1 stay what they are");
-    // Of the first components, 0.6, 0, 0.8 and 1, each but the 0 becomes 1.
+    assert!((at(2, keep) - at(2, renew)).abs() < 1e-6, "normalising unit vectors changes nothing");
+    // The first components 0.6, 0, 0.8 and 1 are normalised to 1, except for the 0.
     assert!((at(1, renew) - (2f32.ln() + 2f32.ln()) / 2.0).abs() < 1e-5, "{}", at(1, renew));
 }

@@ -1,6 +1,6 @@
-//! A run that is broken off and resumed ends with the same weights, to the last bit.
+//! A run that is interrupted and resumed ends with bit-identical weights.
 //!
-//! This file holds one test: dropout draws from a generator that the whole process shares.
+//! This file holds a single test, since dropout draws from a process-wide random generator.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -46,7 +46,7 @@ fn config(folder: &Path, output: &str) -> CheckedTrainConfig {
     TrainConfig::from_file(&path).unwrap().check().unwrap()
 }
 
-/// A run, told of its steps.
+/// Runs the configuration; the observer sees the steps only.
 fn run(
     config: &CheckedTrainConfig,
     resume: bool,
@@ -58,7 +58,7 @@ fn run(
     })
 }
 
-/// Every file of a saved pair, less what its card says of time.
+/// Every file of a saved pair, without the lines of its card that contain timings or paths.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap().map(std::result::Result::unwrap) {
@@ -106,7 +106,7 @@ fn resume_equals_no_interruption() {
     assert_eq!(losses.len(), 9, "3 steps of alignment and 2 epochs of 3");
     let expected = files(&folder.join("straight/model"));
 
-    // Broken off at an odd step, at the end of the first stage, in the second epoch of the second.
+    // Interrupted at an odd step, at the end of the first stage, and in the second epoch of the second.
     for stop in [1, 3, 4, 8] {
         let output = format!("stop{stop}");
         let broken = config(folder, &output);
@@ -116,7 +116,7 @@ fn resume_equals_no_interruption() {
             if seen == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         let Outcome::Interrupted { checkpoint: Some(checkpoint) } = outcome.unwrap() else {
-            panic!("it was broken off")
+            panic!("it was interrupted")
         };
         assert!(checkpoint.is_dir());
         let error = run(&broken, false, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
@@ -128,22 +128,22 @@ fn resume_equals_no_interruption() {
             ControlFlow::Continue(())
         })
         .unwrap();
-        assert_eq!(rest, losses[stop..], "the losses go on where they were");
-        assert!(files(&folder.join(&output).join("model")) == expected, "the weights are the same, bit by bit");
+        assert_eq!(rest, losses[stop..], "the losses continue where they stopped");
+        assert!(files(&folder.join(&output).join("model")) == expected, "the weights are bit-identical");
         let names =
             fs::read_dir(folder.join(&output).join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
         let (best, kept): (Vec<_>, Vec<_>) = names.partition(|name| name.to_string_lossy().starts_with("best-"));
         assert!(kept.len() == 2 && best.len() <= 2, "old ones are pruned: {kept:?} {best:?}");
     }
 
-    // A kill leaves steps that no checkpoint has, and perhaps half a checkpoint: the one before counts.
+    // A kill leaves steps after the last checkpoint, and perhaps half a checkpoint: the one before is used.
     let killed = config(folder, "killed");
     let mut seen = 0;
     let outcome = run(&killed, false, &mut |_| {
         seen += 1;
         if seen == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    let Outcome::Interrupted { checkpoint: Some(checkpoint) } = outcome.unwrap() else { panic!("it was broken off") };
+    let Outcome::Interrupted { checkpoint: Some(checkpoint) } = outcome.unwrap() else { panic!("it was interrupted") };
     fs::remove_file(checkpoint.join("state.json")).unwrap();
     fs::rename(&checkpoint, folder.join("killed/checkpoints/.stage-0001-step-00000003.partial")).unwrap();
     let log = fs::read_to_string(folder.join("killed/log.jsonl")).unwrap();

@@ -1,4 +1,4 @@
-//! Whole runs: what they leave in their folder.
+//! Complete runs, and the files they leave in their folder.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -9,7 +9,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use care_core::{HeadConfig, Pooling, Result};
+use care_core::Result;
+use care_encoders::head::Pooling;
 use care_encoders::{AnyEncoder, AsymmetricEncoder};
 use care_train::{CheckedTrainConfig, EvaluationReport, Event, Loss, LossInput, Outcome, Run, StepReport, TrainConfig};
 
@@ -34,7 +35,7 @@ fn config(folder: &Path, name: &str, head: &str, stages: &str) -> CheckedTrainCo
     TrainConfig::from_file(&path).unwrap().check().unwrap()
 }
 
-/// Runs to the end; every step and every score.
+/// Runs to the end; returns every step, every evaluation and the number of teacher texts.
 fn run(config: &CheckedTrainConfig) -> (Vec<StepReport>, Vec<EvaluationReport>, usize) {
     let (mut steps, mut scores, mut taught) = (Vec::new(), Vec::new(), 0);
     let outcome = Run::new(config).start(&mut |event| {
@@ -75,10 +76,10 @@ fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {
         left.len() == right.len() && pairs.into_iter().all(|(a, b)| (a.loss - b.loss).abs() < 1e-4 * a.loss.abs())
     };
     assert!(close(&without, &cold));
-    assert!(cold.iter().zip(&warm).all(|(a, b)| a.loss == b.loss), "to the last bit");
+    assert!(cold.iter().zip(&warm).all(|(a, b)| a.loss == b.loss), "bit-identical");
     assert!(cold[0].tokens < without[0].tokens, "the teacher reads nothing while training");
 
-    // A byte that flips is found, reported, and computed again.
+    // A flipped byte is detected and reported, and the shard is computed again.
     let mut bytes = fs::read(&written[0]).unwrap();
     let middle = bytes.len() - 5;
     bytes[middle] ^= 4;
@@ -99,18 +100,20 @@ fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {
     assert_eq!(refused, [written[0].clone()]);
     assert_eq!(losses, cold.iter().map(|report| report.loss).collect::<Vec<_>>());
 
-    // Another instruction makes other texts, another head another tower: nothing is reused wrongly.
-    let replace = |change: &dyn Fn(care_core::DocumentTower<AnyEncoder>) -> care_core::DocumentTower<AnyEncoder>| {
-        let (query, document) = common::pair(0.0).into_towers();
-        fs::remove_dir_all(folder.join("pair")).unwrap();
-        AsymmetricEncoder::new(query, change(document)).unwrap().save(&folder.join("pair")).unwrap();
-    };
+    // Another instruction means other texts, another head another tower: neither reuses stale vectors.
+    let replace =
+        |change: &dyn Fn(care_encoders::DocumentTower<AnyEncoder>) -> care_encoders::DocumentTower<AnyEncoder>| {
+            let (query, document) = common::pair(0.0).into_towers();
+            fs::remove_dir_all(folder.join("pair")).unwrap();
+            AsymmetricEncoder::new(query, change(document)).unwrap().save(&folder.join("pair")).unwrap();
+        };
     replace(&|document| document.with_instruction(care_core::Instruction::new("答：").unwrap()));
     let (_, _, taught) = run(&config(folder, "instructed", "cache = \"cache\"", ALIGN));
     assert_eq!(taught, 24);
-    assert_eq!(shards().len(), written.len() + 1, "the damaged one was mended, and there is one for the instruction");
+    assert_eq!(shards().len(), written.len() + 1, "the damaged shard was replaced, and the instruction has its own");
     replace(&|document| {
-        let head = HeadConfig { pooling: Pooling::Mean, ..document.network().head().clone() };
+        let mut head = document.network().head().clone();
+        head.pooling = Pooling::Mean;
         document.map_network(|network| network.with_head(head).unwrap())
     });
     run(&config(folder, "pooled", "cache = \"cache\"", ALIGN));
@@ -122,17 +125,17 @@ fn the_best_weights_go_on_and_patience_ends_a_stage() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
     prepare(folder);
-    // A rate at which the towers fall apart: the dev set gets worse.
+    // A learning rate at which training diverges: the dev score falls.
     let wild = "[evaluation]\ndata = \"dev\"\nevery = 2\npatience = 3\n[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 6\ngroup_size = 2\nepochs = 40\nlearning_rate = 0.3\nmax_grad_norm = 1e9\nwarmup_ratio = 0.5\n";
     let (steps, scores, _) = run(&config(folder, "wild", "", wild));
     let last = scores.last().unwrap();
     let (at, best) = scores.iter().enumerate().rfind(|(_, score)| score.best).unwrap();
     assert_eq!(scores[0].step, 0, "there is a score before the first step");
     assert!(scores.iter().all(|score| score.score <= best.score));
-    assert_eq!(scores.len() - 1 - at, 3, "three evaluations in a row without a better one");
+    assert_eq!(scores.len() - 1 - at, 3, "three evaluations without improvement");
     assert!(steps.len() < 80 && last.step == steps.len(), "the stage ended early");
-    // What was saved has the best score, not the last.
-    let device = care_core::Device::Cpu.open().unwrap();
+    // The saved weights are those of the best score, not of the last step.
+    let device = care_encoders::Device::Cpu.open().unwrap();
     let saved = AsymmetricEncoder::load(&folder.join("wild/model"), &device).unwrap();
     let task = &cmedteb::load(folder.join("dev"), None).unwrap()[0];
     let outcome = cmedteb::evaluate(task, &saved, &cmedteb::Protocol::default(), &mut |_| {}).unwrap();
@@ -174,7 +177,7 @@ fn a_run_leaves_a_log_curves_and_a_card() {
     assert!(card.contains(&format!("| {} | {:.4} | yes |", best.step, best.score)), "{card}");
 }
 
-/// A loss that wants every vector to point the same way.
+/// A loss that pulls all query vectors together.
 struct Gather;
 
 impl Loss for Gather {
@@ -188,7 +191,7 @@ impl Loss for Gather {
 }
 
 #[test]
-fn losses_of_ones_own_take_part_in_a_run() {
+fn custom_losses_take_part_in_a_run() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
     prepare(folder);

@@ -1,4 +1,4 @@
-//! What each stage learns, and what it leaves alone.
+//! What each stage trains, and what it leaves unchanged.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -7,8 +7,9 @@ mod common;
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
-use care_core::{Embedder, Embeddings, Precision, Role};
-use care_encoders::{AsymmetricEncoder, LoraConfig};
+use care_core::{Embedder, Embeddings, Role};
+use care_encoders::lora::LoraConfig;
+use care_encoders::{AsymmetricEncoder, Precision};
 use care_train::{
     Event, Loss, LossConfig, LossInput, LossKind, RowType, Source, StageConfig, StageKind, StepReport, TowerTraining,
     TrainMode, Trainer, TrainingExample, train_stage,
@@ -57,7 +58,7 @@ fn alignment_moves_the_query_tower_to_a_document_tower_that_stays() {
         assert!((report.loss - sum).abs() < 1e-4, "{report:?}");
     }
     assert_ne!(vectors(&before).0, vectors(&after).0);
-    assert_eq!(vectors(&before).1, vectors(&after).1, "the document tower is frozen, to the last bit");
+    assert_eq!(vectors(&before).1, vectors(&after).1, "the frozen document tower is bit-identical");
 }
 
 #[test]
@@ -106,7 +107,7 @@ fn the_learning_rate_and_the_clipped_length_are_reported() {
     assert!((rates[0] - 1e-3 / 3.0).abs() < 1e-12 && (rates[2] - 1e-3).abs() < 1e-12, "{rates:?}");
     assert!((rates[29] - 1e-3 / 27.0).abs() < 1e-12, "{rates:?}");
     assert!(reports.iter().all(|report| report.gradient_norm > 0.0));
-    // A tower's own rate goes before the stage's; the higher of the two is reported.
+    // A tower's own rate overrides the stage's; the higher of the two is reported.
     let (_, _, reports) = train(StageKind::JointFinetuning, |stage| {
         stage.epochs = 1;
         stage.warmup_ratio = 0.0;
@@ -164,7 +165,7 @@ fn a_frozen_tower_may_have_16_bits_and_one_that_learns_may_not() {
     assert_eq!(error, "`precision` is \"bf16\", allowed: f32, since this stage trains the document tower");
 }
 
-/// What a document tower with low-rank additions to its attention needs to be told.
+/// LoRA on the attention of the document tower.
 fn lora() -> TowerTraining {
     let target_modules = ["q_proj", "v_proj", "o_proj"].map(String::from).to_vec();
     let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, target_modules, rs_lora: false };
@@ -195,7 +196,7 @@ fn low_rank_additions_learn_over_weights_of_16_bits_and_are_saved_as_an_adapter(
         falls(&reports);
         let folder = tempfile::tempdir().unwrap();
         trainer.save_adapters(folder.path(), [Some("query-base"), Some("document-base")]).unwrap();
-        assert!(!folder.path().join("query").exists(), "the query tower has no additions");
+        assert!(!folder.path().join("query").exists(), "the query tower has no adapter");
         let after = trainer.finish().unwrap();
         assert_eq!(Precision::of(after.document().network().encoder()), precision);
         // The base with the adapter is the trained tower.
@@ -233,7 +234,7 @@ fn a_frozen_document_tower_and_a_frozen_token_table_stay() {
 #[test]
 fn symmetric_training_makes_both_towers_one_network() {
     let document = common::pair(0.0).into_towers().1;
-    let query = care_core::Tower::new(
+    let query = care_encoders::Tower::new(
         document.tokenizer().clone(),
         document.network().clone(),
         care_core::Instruction::new("query: ").unwrap(),
@@ -256,11 +257,11 @@ fn symmetric_training_makes_both_towers_one_network() {
         train_stage(common::pair(0.0), &config.check().unwrap(), &sources, 7, &mut |_| ControlFlow::Continue(()));
     assert_eq!(
         error.unwrap_err().to_string(),
-        "a symmetric stage trains one network in both roles: start both towers from the same encoder"
+        "a symmetric stage trains one network in both roles; start both towers from the same encoder"
     );
 }
 
-/// Half the squared length of the queries' first components: no loss of this crate.
+/// A custom loss: half the mean square of the queries' first components.
 struct FirstComponent;
 
 impl Loss for FirstComponent {
@@ -274,7 +275,7 @@ impl Loss for FirstComponent {
 }
 
 #[test]
-fn a_loss_of_ones_own_is_added_and_reported() {
+fn a_custom_loss_is_added_and_reported() {
     let sources = [Source::new("built in", common::examples()).unwrap()];
     let config = StageConfig { epochs: 10, batch_size: 6, ..StageConfig::new(StageKind::JointFinetuning) };
     let stage = config.check().unwrap();
@@ -283,9 +284,9 @@ fn a_loss_of_ones_own_is_added_and_reported() {
         .unwrap();
     let mut values = Vec::new();
     while let Some(report) = trainer.step().unwrap() {
-        let own = report.losses["first-component"];
-        assert!((report.loss - report.losses["info-nce"] - 100.0 * own).abs() < 1e-4, "{report:?}");
-        values.push(own);
+        let custom = report.losses["first-component"];
+        assert!((report.loss - report.losses["info-nce"] - 100.0 * custom).abs() < 1e-4, "{report:?}");
+        values.push(custom);
     }
     assert!(values[values.len() - 1] < 0.7 * values[0], "{values:?}");
 }
@@ -313,7 +314,7 @@ fn a_stage_may_have_its_own_loss_alone() {
     let report = bare().with_loss(1.0, Box::new(FirstComponent)).unwrap().step().unwrap().unwrap();
     assert_eq!(report.losses.keys().collect::<Vec<_>>(), ["first-component"]);
     let error = bare().step().unwrap_err().to_string();
-    assert_eq!(error, "`loss` is empty, allowed: at least one, here or of one's own");
+    assert_eq!(error, "`loss` is empty, allowed: at least one loss, configured or custom");
 }
 
 #[test]
@@ -339,13 +340,13 @@ fn prompts_and_row_types_reach_the_towers() {
     };
     let template = Some("{prompt}：{text}");
     let plain = loss(&rows(RowType::Normal, None), None);
-    assert_eq!(loss(&rows(RowType::Normal, Some("头痛")), None), plain, "prompts are used with a template only");
-    assert_eq!(loss(&rows(RowType::Normal, None), template), plain, "and a template with prompts only");
+    assert_eq!(loss(&rows(RowType::Normal, Some("头痛")), None), plain, "prompts have no effect without a template");
+    assert_eq!(loss(&rows(RowType::Normal, None), template), plain, "nor a template without prompts");
     let prompted = loss(&rows(RowType::Normal, Some("头痛")), template);
     assert_ne!(prompted, plain);
     assert_ne!(loss(&rows(RowType::SymmetricSts, Some("头痛")), template), prompted, "documents are prompted too");
     let groups_alone = loss(&rows(RowType::SymmetricClass, None), None);
-    assert!(groups_alone < plain, "fewer candidates make the choice easier: {groups_alone} and {plain}");
+    assert!(groups_alone < plain, "fewer candidates give a lower loss: {groups_alone} and {plain}");
 }
 
 #[test]
@@ -386,7 +387,7 @@ fn settings_that_do_not_fit_the_towers_are_refused() {
     let wide = LossConfig { dims: vec![8, 17], ..LossConfig::new(LossKind::InfoNce) };
     assert_eq!(
         refusal(&|stage| stage.loss = Some(vec![wide.clone()])),
-        "`dims` is 17, allowed: at most 16, the dimensions of the towers' vectors"
+        "`dims` is 17, allowed: at most 16, the dimension of the towers' vectors"
     );
     assert_eq!(
         refusal(&|stage| stage.document.dropout = Some(0.1)),

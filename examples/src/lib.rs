@@ -1,2 +1,2 @@
-//! The examples stand beside this folder; here the code of the README is compiled as a test.
+//! The examples are in the folder above; this crate compiles the code of the README as a test.
 #![doc = include_str!("../../README.md")]

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Arranges the Toyhom data for `care train` and `care eval`; needs nothing but Python.
+"""Arranges the Toyhom data for `care train` and `care eval`; needs only Python.
 
     prepare.py DATA OUT
 
 DATA holds corpus.jsonl, queries.jsonl, qrels.tsv, queries.dev.jsonl, qrels.dev.tsv, train.jsonl,
-align-queries.jsonl and align-documents.jsonl. OUT gets
+align-queries.jsonl and align-documents.jsonl. OUT receives
 
     test/   the 500 test questions against the whole corpus
     dev/    the 200 development questions against their answers and 500 other documents,
-            since a dev set is encoded again and again
+            since a dev set is encoded many times
     train/  the rows of stage 2
     align/  the texts of stage 1
 """

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains and tests BM25, the encoder as it is, and six trained retrievers.
+# Evaluates BM25, the encoder without training, and six retrievers, which it trains first.
 #
 #   bash examples/toyhom/run.sh MODEL DATA
 #
 # MODEL is the Hugging Face folder of multilingual-e5-small, DATA the folder that prepare.py reads. Everything is
-# written to runs/toyhom. What is there already is not made again, and a training that was broken off goes on.
+# written to runs/toyhom. Existing results are not computed again, and an interrupted training resumes.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -22,7 +22,7 @@ train() {
   "$care" train --config "$here/$1.toml" "${resume[@]}"
 }
 
-# NAME and what says which model it is.
+# NAME, and the options that specify the model.
 evaluate() {
   name=$1
   shift
@@ -40,6 +40,6 @@ evaluate zero-shot "${encoder[@]}"
 evaluate untrained "${encoder[@]}" --query-layers 0,4,8,11
 for run in stage1 both stage2-only symmetric aligned refined; do
   train "$run"
-  # After `aligned` the document tower reads documents again.
+  # After `aligned` the document tower encodes documents with their own instruction again.
   evaluate "$run" --model "runs/toyhom/$run/model" --max-length 160 --document-instruction "passage: "
 done

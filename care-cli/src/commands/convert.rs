@@ -13,10 +13,10 @@ use crate::model::{PairArgs, locate};
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,
-    /// Another model for the document tower
+    /// A separate model for the document tower
     #[arg(long, value_name = "DIR|ORG/NAME")]
     document_model: Option<String>,
-    /// Folder of the pair: this program reads it, and sentence-transformers
+    /// Folder of the pair, which this program and sentence-transformers can load
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// An empty or new folder
+    /// A new or empty folder
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use care_core::{Document, EmbedProgress, Error, Query};
-use care_encoders::load_tower;
+use care_core::{Document, Error, Query};
+use care_encoders::{EmbedProgress, load_tower};
 use clap::ValueEnum;
 
 use crate::model::ModelArgs;
@@ -15,19 +15,19 @@ use crate::texts::{self, FromRow, VectorFile};
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Which tower reads the texts
+    /// Tower that encodes the texts
     #[arg(long)]
     role: RoleArg,
-    /// Texts: one a line (.txt), or rows with `text` or `query` (.jsonl)
+    /// Texts: one per line (.txt), or rows with `text` or `query` (.jsonl)
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Vectors in input order: float32 [n, dim] (.npy), or rows (.jsonl)
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Template with `{text}`, or prefix; by default as saved
+    /// Instruction: a template with `{text}`, or a prefix; by default as saved
     #[arg(long, value_name = "TEXT")]
     instruction: Option<String>,
-    /// PEFT adapter of the model
+    /// PEFT adapter for the model
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
 }

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::{Embedder, VectorFormat};
+use care_core::Embedder;
+use care_core::index::VectorFormat;
 use care_encoders::tower_fingerprint;
 use care_eval::Ties;
 use cmedteb::{Protocol, Report, StsMode, Task};
@@ -14,25 +15,26 @@ use crate::model::{CacheArgs, PairArgs};
 use crate::progress::bar;
 use crate::tasks::TaskArgs;
 
-/// `--model bm25`, where there is no such folder, tests the baseline of retrieval tasks: BM25 over character bigrams.
+/// `--model bm25`, unless there is such a folder, evaluates the baseline for retrieval tasks: BM25 over character
+/// bigrams.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,
     #[command(flatten)]
     tasks: TaskArgs,
-    /// Folder for a result file a task, and for the rankings of retrieval and reranking tasks
+    /// Folder for one result file per task, and for the rankings of retrieval and reranking tasks
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     #[command(flatten)]
     cache: CacheArgs,
-    /// Which towers read the two sentences of STS: query-query, query-document or document-document
+    /// Towers that encode the two sentences of STS: query-query, query-document or document-document
     #[arg(long, default_value = "query-query")]
     sts: StsMode,
     /// Order of documents with equal scores: trec_eval, input_order, pessimistic, doc_id_ascending or expected
     #[arg(long, default_value = "trec_eval")]
     ties: Ties,
-    /// Keep document vectors in 2 bytes a component instead of 4 while searching
+    /// Store document vectors with 2 bytes per dimension instead of 4 while searching
     #[arg(long)]
     half_index: bool,
 }
@@ -41,8 +43,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let tasks = args.tasks.open()?;
     let mut names: Vec<&str> = tasks.iter().map(Task::name).collect();
     names.sort_unstable();
-    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        bail!("two tasks are named {}: their results would overwrite each other", twice[0]);
+    if let Some(duplicate) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("two tasks are named {}: their results would overwrite each other", duplicate[0]);
     }
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
     let tested = Tested::open(&args)?;
@@ -58,7 +60,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             })?,
             Tested::Bm25 => match task.as_retrieval() {
                 Some(task) => cmedteb::score_run(task, cmedteb::bm25(task)?, &protocol)?,
-                None => bail!("{BM25} is a baseline of retrieval tasks, which {} is not", task.name()),
+                None => bail!("{BM25} is a baseline for retrieval tasks only, not for {}", task.name()),
             },
         };
         progress.finish_and_clear();
@@ -67,10 +69,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
             writeln!(out, "{}\t{measure}\t{score:.4}", task.name())?;
         }
         if let Some(run) = outcome.run() {
-            // TREC files separate by spaces, so an id that holds one cannot be written; scores can.
+            // TREC files are separated by spaces, so an id with a space cannot be written; the scores still are.
             let path = file.with_extension("trec");
             if let Err(error) = care_eval::write_trec_run(&path, run, "care") {
-                eprintln!("warning: no ranking is kept in {}: {error}", path.display());
+                eprintln!("warning: cannot write the ranking {}: {error}", path.display());
                 let _ = std::fs::remove_file(path);
             }
         }
@@ -78,12 +80,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The name of the baseline, in place of a model's.
+/// The name of the baseline, given in place of a model.
 const BM25: &str = "bm25";
 
-/// What is tested.
+/// The system under evaluation.
 enum Tested {
-    /// A model, and what a report says of it.
+    /// A model, and its settings for the report.
     Model(Box<dyn Embedder>, Value),
     /// BM25 over character bigrams.
     Bm25,
@@ -126,7 +128,7 @@ fn the_version_of_burn_is_the_one_that_is_pinned() {
 }
 
 fn tower_settings<T: care_core::Text>(
-    tower: &care_core::Tower<T, care_encoders::AnyEncoder>,
+    tower: &care_encoders::Tower<T, care_encoders::AnyEncoder>,
 ) -> care_core::Result<serde_json::Value> {
     Ok(json!({
         "weights": tower_fingerprint(tower)?,

@@ -16,27 +16,27 @@ pub(crate) struct Args {
     /// Ranking: TREC, or JSON {query: {document: score}}
     #[arg(long, value_name = "FILE")]
     run: PathBuf,
-    /// Comma-separated, such as ndcg@10,map@10,mrr@10,recall@100
+    /// Comma-separated measures, e.g. ndcg@10,map@10,mrr@10,recall@100
     #[arg(long, value_delimiter = ',', required = true)]
     measures: Vec<Measure>,
-    /// Also the values of every query
+    /// Also print the values of every query
     #[arg(long)]
     per_query: bool,
-    /// Judged queries that the run lacks: left out of the mean, or counted as zero
+    /// Judged queries that the ranking lacks: drop them from the mean, or count them as zero
     #[arg(long, default_value = "drop", value_name = "drop|zero")]
     missing: Missing,
     /// Order of documents with equal scores: trec_eval, input_order, pessimistic, doc_id_ascending or expected
     #[arg(long, default_value = "trec_eval")]
     ties: Ties,
-    /// Also a 95 % confidence interval of each mean, from so many bootstrap samples of the queries
+    /// Also print a 95 % confidence interval of each mean, from this many bootstrap samples of the queries
     #[arg(long, value_name = "SAMPLES", default_value_t = 0)]
     bootstrap: usize,
-    /// Decides the samples
+    /// Seed for the samples
     #[arg(long, default_value_t = 42)]
     seed: u64,
 }
 
-/// An evaluation, and the intervals of its means if they were asked for.
+/// An evaluation, with the intervals of its means if requested.
 #[derive(Serialize)]
 struct Output<'a> {
     #[serde(flatten)]

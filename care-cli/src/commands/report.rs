@@ -8,7 +8,7 @@ use cmedteb::{Results, Summary};
 
 #[derive(clap::Args)]
 pub(crate) struct ReportArgs {
-    /// Folders that `care eval` wrote, each compared with the first; mteb's are shown, but not compared
+    /// Folders written by `care eval`, each compared with the first; folders of mteb are shown, but not compared
     #[arg(required = true, value_name = "RESULTS")]
     results: Vec<PathBuf>,
     /// Folder for summary.md and summary.html
@@ -20,21 +20,21 @@ pub(crate) struct ReportArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct CompareArgs {
-    /// A folder that `care eval` wrote
+    /// A folder written by `care eval`
     first: PathBuf,
-    /// Another
+    /// Another such folder
     second: PathBuf,
     #[command(flatten)]
     trust: Trust,
 }
 
-/// How the trust in a difference is computed.
+/// How the significance of a difference is computed.
 #[derive(clap::Args)]
 struct Trust {
-    /// Bootstrap samples, and random exchanges of the randomisation test
+    /// Number of bootstrap samples, and of random exchanges in the randomisation test
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
-    /// Decides them
+    /// Seed for both
     #[arg(long, default_value_t = 42)]
     seed: u64,
 }

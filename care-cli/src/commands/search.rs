@@ -4,13 +4,15 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use care_core::{Document, FlatIndex, Query, VectorFormat, read_jsonl};
+use care_core::index::{FlatIndex, VectorFormat};
+use care_core::jsonl::read_jsonl;
+use care_core::{Document, Query};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{CacheArgs, PairArgs};
 use crate::progress::bar;
 
-/// Documents between two movements of the bar.
+/// Documents per update of the progress bar.
 const GROUP: usize = 1024;
 
 #[derive(clap::Args)]
@@ -22,10 +24,10 @@ pub(crate) struct Args {
     /// Documents: rows with `_id`, `text` and optionally `title`
     #[arg(long, value_name = "FILE.jsonl")]
     corpus: PathBuf,
-    /// Documents a query
+    /// Number of documents per query
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
-    /// One query; without it, one a line from stdin
+    /// A single query; by default queries are read from stdin, one per line
     #[arg(long, value_name = "TEXT")]
     query: Option<String>,
 }
@@ -37,7 +39,7 @@ struct Row {
     text: String,
 }
 
-/// What is printed for a query, one line of JSON.
+/// The output for a query, one line of JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
     query: &'a str,
@@ -63,7 +65,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         bail!("{}: the corpus is empty", args.corpus.display());
     }
     let (pair, _) = args.pair.open()?;
-    // Queries come one at a time and are not kept.
+    // Queries come one at a time and are not cached.
     let queries = pair.query().clone();
     let model = args.cache.embedder(pair)?;
     let progress = bar("embedding the corpus", documents.len());

@@ -13,10 +13,10 @@ use crate::progress::bar;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The run: output, model and stages
+    /// Configuration of the run: output, model and stages
     #[arg(long, value_name = "FILE.toml")]
     config: PathBuf,
-    /// Go on at the newest checkpoint
+    /// Resume from the newest checkpoint
     #[arg(long)]
     resume: bool,
 }
@@ -26,13 +26,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     ctrlc::set_handler(move || {
-        // The first time the step is finished and saved; the second time there is no waiting.
+        // The first time, the current step is finished and saved; the second time, the program exits immediately.
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; once more to stop at once");
+        eprintln!("stopping after this step; press Ctrl-C again to stop immediately");
     })
-    .context("cannot watch for Ctrl-C")?;
+    .context("cannot install a handler for Ctrl-C")?;
 
     let mut progress = Progress::default();
     let outcome = Run::new(&config).resume(args.resume).start(&mut |event| {
@@ -42,21 +42,21 @@ pub(crate) fn run(args: Args) -> Result<()> {
     progress.finish();
     match outcome {
         Outcome::Finished { folder, .. } => {
-            eprintln!("the trained pair is in {}, its curves in {}", folder.display(), config.output.display());
+            eprintln!("the trained pair is in {}, its curves are in {}", folder.display(), config.output.display());
         }
         Outcome::Interrupted { checkpoint } => {
             let saved = checkpoint.map_or_else(
                 || "no step was made yet".to_owned(),
-                |checkpoint| format!("{} is saved", checkpoint.display()),
+                |checkpoint| format!("the newest checkpoint is {}", checkpoint.display()),
             );
-            bail!("stopped; {saved}; go on with: care train --config {} --resume", args.config.display())
+            bail!("stopped; {saved}; resume with: care train --config {} --resume", args.config.display())
         }
-        other => bail!("the run ended in a way this program does not know: {other:?}"),
+        other => bail!("unexpected outcome of the run: {other:?}"),
     }
     Ok(())
 }
 
-/// A bar for each part of a stage, and a line for each score.
+/// One bar per part of a stage, and one line per evaluation.
 #[derive(Default)]
 struct Progress {
     shown: Option<(String, ProgressBar)>,
@@ -77,18 +77,24 @@ impl Progress {
             }
             Event::Evaluation(report) => {
                 let (stage, best) = (report.stage + 1, if report.best { ", the best so far" } else { "" });
-                self.say(&format!("stage {stage}, after step {}: dev score {:.4}{best}", report.step, report.score));
+                self.print_line(&format!(
+                    "stage {stage}, after step {}: dev score {:.4}{best}",
+                    report.step, report.score
+                ));
             }
             _ => {}
         }
         if let Event::Teacher(report) = event {
             for path in report.refused.iter().filter(|_| report.done == report.total) {
-                self.say(&format!("not used, since it is torn, changed or foreign: {}", path.display()));
+                self.print_line(&format!(
+                    "warning: ignoring {}, which is incomplete, modified or foreign",
+                    path.display()
+                ));
             }
         }
     }
 
-    /// The bar of this name; a new one ends the one before.
+    /// The bar of this name; a new bar finishes the previous one.
     fn bar(&mut self, name: String, total: usize, done: usize) -> &ProgressBar {
         if self.shown.as_ref().is_none_or(|(shown, _)| *shown != name) {
             self.finish();
@@ -96,7 +102,7 @@ impl Progress {
         let begin = || {
             let bar = bar(&name, total);
             bar.set_position(done as u64);
-            // What a resumed run finds done says nothing of its speed.
+            // Steps from before a resume would distort the speed.
             bar.reset_eta();
             (name.clone(), bar)
         };
@@ -105,8 +111,8 @@ impl Progress {
         bar
     }
 
-    /// A line above the bar.
-    fn say(&self, line: &str) {
+    /// Prints a line above the bar.
+    fn print_line(&self, line: &str) {
         match &self.shown {
             Some((_, bar)) => bar.suspend(|| eprintln!("{line}")),
             None => eprintln!("{line}"),

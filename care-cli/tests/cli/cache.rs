@@ -1,4 +1,4 @@
-//! Vectors that evaluations keep: what is computed once is not computed again, and nothing that is broken is used.
+//! The vector cache of evaluations: no vector is computed twice, and no damaged file is used.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::{Place, tiny};
 
-/// Texts of a shard.
+/// Texts per shard.
 const SHARD: usize = 512;
 const DOCUMENTS: usize = 2100;
 
-/// A task of its own in the folder `own`.
+/// A custom task in the folder `own`.
 fn prepare(place: &Place) {
     let row = |n: usize| format!("{{\"_id\":\"d{n}\",\"text\":\"第{n}天头痛{}\"}}\n", "发烧".repeat(n % 9));
     place.file("own/corpus.jsonl", &(0..DOCUMENTS).map(row).collect::<String>());
@@ -71,12 +71,12 @@ fn a_killed_evaluation_goes_on_and_ends_as_one_that_ran_through() {
     assert!(before.len() < 6, "{before:?}");
     evaluate(&place, &tiny("bert"), "killed", "");
     let after = shards(&place);
-    // What was there is used; every other shard was computed once.
+    // Existing shards are reused; every other shard is computed once.
     assert!(before.is_subset(&after));
     assert_eq!(after.len(), 1 + DOCUMENTS.div_ceil(SHARD));
     assert!(run(&place, "killed") == run(&place, "through"));
 
-    // Nothing is left to compute, under whatever rule equal scores are ordered.
+    // Nothing is left to compute, whatever the tie rule.
     evaluate(&place, &tiny("bert"), "again", "--ties expected");
     assert_eq!(shards(&place), after);
     assert!(run(&place, "again") == run(&place, "through"));
@@ -97,9 +97,9 @@ fn a_flipped_byte_is_found_and_its_shard_computed_again() {
     fs::write(broken, &bytes).unwrap();
     let stderr = evaluate(&place, &tiny("bert"), "second", "");
     let name = broken.file_name().unwrap().to_str().unwrap();
-    assert!(stderr.contains(name) && stderr.contains("torn, changed or foreign"), "{stderr}");
+    assert!(stderr.contains(name) && stderr.contains("incomplete, modified or foreign"), "{stderr}");
     assert!(run(&place, "second") == run(&place, "first"));
-    // The same vectors are the same file, so the broken one was replaced.
+    // The same vectors make the same file, so the damaged one was replaced.
     assert_eq!(shards(&place), whole);
     let stderr = evaluate(&place, &tiny("bert"), "third", "");
     assert!(!stderr.contains("warning"), "{stderr}");

@@ -23,7 +23,7 @@ fn embed_writes_vectors_in_input_order_whatever_the_batches() {
     ] {
         let (status, stdout, stderr) = place.care(&format!("{base} --input {input} --output {output} {more}"));
         assert_eq!((status, stdout.as_str()), (0, ""), "{stderr}");
-        // Texts stand in a row without padding where the CPU's kernels compute.
+        // The CPU's kernels compute packed (varlen) sequences, without padding.
         let padding = if more.contains("bf16") { "41.0" } else { "0.0" };
         assert_eq!(stderr, format!("23 tokens, {padding} % padding\n3 query vectors of 64 dimensions\n"));
     }
@@ -31,9 +31,9 @@ fn embed_writes_vectors_in_input_order_whatever_the_batches() {
     assert_eq!(one.dim(), (3, 64));
     let two = read_npy(&place.path("b.npy"));
     assert_eq!(one, two, "vectors do not depend on the batch");
-    for rounded in ["d.npy", "e.npy"] {
-        let rounded = read_npy(&place.path(rounded));
-        let cosines = one.rows().into_iter().zip(rounded.rows()).map(|(a, b)| a.dot(&b)).collect::<Vec<_>>();
+    for reduced in ["d.npy", "e.npy"] {
+        let reduced = read_npy(&place.path(reduced));
+        let cosines = one.rows().into_iter().zip(reduced.rows()).map(|(a, b)| a.dot(&b)).collect::<Vec<_>>();
         assert!(cosines.iter().all(|cosine| (0.99..0.9999999).contains(cosine)), "{cosines:?}");
     }
     for (line, row) in fs::read_to_string(place.path("c.jsonl")).unwrap().lines().zip(one.rows()) {
@@ -121,7 +121,7 @@ fn bad_embed_input_is_refused_and_leaves_no_output() {
     place.fails(&format!("{line} none/out.npy"), "cannot write none/out.npy: there is no folder none");
     place.fails(&format!("{line} out.bin"), "out.bin: vectors are written to .npy or .jsonl files");
     let left: Vec<_> = fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 4, "only the inputs are here: {left:?}");
+    assert_eq!(left.len(), 4, "only the inputs are left: {left:?}");
 
     place.refuses("embed", "the following required arguments were not provided");
     place.refuses(&format!("{line} out.npy --pooling max"), "`pooling` is \"max\", allowed: cls, mean, last-token");

@@ -18,7 +18,7 @@ fn eval_writes_a_report_and_a_ranking_a_task() {
     assert_eq!(report["task_name"], "mini-sts");
     assert_eq!(report["care"]["settings"]["query"]["max_length"], 48);
 
-    // A folder of one's own: written by `demo-data`, cut down, and evaluated with both rankings equal.
+    // A custom task folder, whose ranking `care metrics` scores in the same way.
     let folder = place.path("own");
     place.file("own/corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛多休息\"}\n{\"_id\":\"b\",\"text\":\"发烧三天\"}\n");
     place.file("own/queries.jsonl", "{\"_id\":\"q\",\"text\":\"发烧三天\"}\n");
@@ -52,7 +52,7 @@ fn the_baseline_is_tested_like_a_model() {
     assert_eq!(report["care"]["settings"], json!({"model": "bm25"}));
     place.fails(
         "eval --model bm25 --output results --task mini-sts",
-        "bm25 is a baseline of retrieval tasks, which mini-sts is not",
+        "bm25 is a baseline for retrieval tasks only, not for mini-sts",
     );
 }
 

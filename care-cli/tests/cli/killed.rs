@@ -1,4 +1,4 @@
-//! Training that is killed, or finds no room on the disk, loses nothing that was saved.
+//! Training that is killed, or runs out of disk space, loses nothing that was saved.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use super::{Place, tiny};
 
 const SUBJECTS: &str = "头痛 发烧 咳嗽 失眠 便秘 鼻炎 贫血 痛风 皮疹 腹泻 牙疼 耳鸣";
 
-/// Data, and a run over the two tiny checkpoints with dropout, whose checkpoints are many.
+/// Writes the training data.
 fn prepare(place: &Place, texts: usize) {
     let subjects: Vec<&str> = SUBJECTS.split(' ').collect();
     let text = |n: usize| format!("{}第{n}天", subjects[n % subjects.len()]);
@@ -22,6 +22,7 @@ fn prepare(place: &Place, texts: usize) {
     place.file("train.jsonl", &subjects.iter().map(row).collect::<String>());
 }
 
+/// A run over the two tiny checkpoints with dropout, with a checkpoint after every step.
 fn configure(place: &Place, output: &str, align_steps: usize) {
     let config = format!(
         "output = {output:?}\ncheckpoint_every = 1\n\
@@ -43,7 +44,7 @@ fn start(place: &Place, output: &str, resume: bool) -> Child {
     command.args(resume.then_some("--resume")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Kills a run as soon as `seen` says so, without a chance to save. False if it ended before.
+/// Kills a run as soon as `seen` returns true, without a chance to save. Returns false if it ended before.
 fn kill_when(mut child: Child, seen: impl Fn() -> bool) -> bool {
     let limit = Instant::now() + Duration::from_secs(120);
     loop {
@@ -55,7 +56,7 @@ fn kill_when(mut child: Child, seen: impl Fn() -> bool) -> bool {
             child.wait().unwrap();
             return true;
         }
-        assert!(Instant::now() < limit, "the run neither ended nor came to the place where it is killed");
+        assert!(Instant::now() < limit, "the run neither ended nor reached the point where it is killed");
         std::thread::yield_now();
     }
 }
@@ -122,7 +123,7 @@ fn a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_weights() {
     let partial = |output: &str| {
         names(&place.path(&format!("{output}/checkpoints"))).into_iter().any(|name| name.ends_with(".partial"))
     };
-    // Whether the kill comes in time is up to the machine: a few are tried.
+    // Whether the kill comes in time depends on the machine, so several are tried.
     let mut torn = 0;
     for attempt in 0..20 {
         let output = format!("torn-{attempt}");
@@ -132,7 +133,7 @@ fn a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_weights() {
             torn += 1;
             finish(&place, &output);
             assert!(weights(&place.path(&format!("{output}/model"))) == expected);
-            assert!(!partial(&output), "half a checkpoint does not stay");
+            assert!(!partial(&output), "no partial checkpoint is left");
         }
         if torn == 2 {
             return;
@@ -171,7 +172,7 @@ fn a_full_disk_leaves_the_checkpoint_before() {
     let complete = || names(&checkpoints).into_iter().filter(|name| !name.starts_with('.')).collect::<Vec<_>>();
     assert!(kill_when(start(&place, "full", false), || complete().len() >= 2));
     let before = complete();
-    // Files may grow to 32 KiB and no further: the log fits, a checkpoint does not.
+    // Files are limited to 32 KiB: the log fits, a checkpoint does not.
     let care = assert_cmd::cargo::cargo_bin!("care");
     let script = format!("trap '' XFSZ; ulimit -f 32; exec {} train --config full.toml --resume", care.display());
     let output = Command::new("bash").args(["-c", &script]).current_dir(place.path("")).output().unwrap();

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use ndarray::Array2;
 
-/// A folder to work in.
+/// A working folder.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -39,7 +39,7 @@ impl Place {
         path
     }
 
-    /// Runs `care` here: exit status, stdout and stderr. A `~` in the line is a space within an argument.
+    /// Runs `care` here; returns exit status, stdout and stderr. A `~` in the line is a space within an argument.
     fn care(&self, line: &str) -> (i32, String, String) {
         self.care_with(line, "")
     }
@@ -57,7 +57,7 @@ impl Place {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
-    /// Runs `care` and expects it to fail in its work.
+    /// Runs `care` and expects its work to fail.
     fn fails(&self, line: &str, message: &str) {
         let (status, stdout, stderr) = self.care(line);
         assert_eq!(
@@ -67,7 +67,7 @@ impl Place {
         );
     }
 
-    /// Runs `care` and expects its command line to be refused.
+    /// Runs `care` and expects its command line to be rejected.
     fn refuses(&self, line: &str, message: &str) {
         let (status, stdout, stderr) = self.care(line);
         assert_eq!((status, stdout.as_str()), (2, ""), "{line}: {stderr}");

@@ -32,7 +32,7 @@ fn metrics_prints_the_documented_json() {
     near(&zero["measures"]["ndcg@10"], ndcg / 2.0);
     near(&zero["per_query"]["q1"]["ndcg@10"], ndcg);
     near(&zero["per_query"]["q2"]["ndcg@10"], 0.0);
-    // Two queries, of which a sample may have only one: the interval reaches from the lower to the higher.
+    // A bootstrap sample of two queries may contain only one of them, so the interval spans both values.
     let intervals = json_of(&format!("{base} --missing zero --bootstrap 500"));
     near(&intervals["intervals"]["ndcg@10"]["low"], 0.0);
     near(&intervals["intervals"]["ndcg@10"]["high"], ndcg);

@@ -9,7 +9,7 @@ use assert_cmd::Command;
 
 use super::{Place, TEXTS, read_npy, tiny};
 
-/// A hub at this address, in a cache of its own.
+/// Runs `care` with a hub at this address and its own cache.
 fn care_with_hub(place: &Place, line: &str, endpoint: &str, offline: bool) -> (i32, String) {
     let output = Command::cargo_bin("care")
         .unwrap()
@@ -26,7 +26,7 @@ fn care_with_hub(place: &Place, line: &str, endpoint: &str, offline: bool) -> (i
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// A server that has nothing and counts who asks.
+/// A server that has no files and counts requests.
 fn empty_hub() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -56,7 +56,7 @@ fn a_local_folder_asks_no_hub() {
         let (status, stderr) = care_with_hub(&place, &line, &endpoint, false);
         assert_eq!(status, 0, "{stderr}");
     }
-    // A path that is not there is no name of a hub's model.
+    // A path that does not exist is not looked up on the hub.
     for model in ["./org/nowhere", "nowhere", "/nowhere/at/all"] {
         let line = format!("embed --model {model} --role query --input texts.txt --output out.npy");
         let (status, stderr) = care_with_hub(&place, &line, &endpoint, false);
@@ -67,7 +67,7 @@ fn a_local_folder_asks_no_hub() {
     let (status, stderr) = care_with_hub(&place, line, &endpoint, false);
     assert_eq!(status, 1);
     assert!(
-        stderr.starts_with("error: there is no folder org/other, and as a hub's model it has failed: "),
+        stderr.starts_with("error: there is no folder org/other, and it cannot be loaded from the hub: "),
         "{stderr}"
     );
     assert!(asked.load(Ordering::SeqCst) > 0);

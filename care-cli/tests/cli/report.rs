@@ -23,7 +23,7 @@ fn two_models_are_compared_and_reported() {
     for row in ["| mini-retrieval | ndcg@10 |", "| mini-reranking | map@10 |", "| mini-sts | cosine_spearman |"] {
         assert!(stdout.contains(row), "{stdout}");
     }
-    // Every report says what decides its numbers.
+    // Every report states the settings that determine its scores.
     for fact in [
         "- settings.document.weights: ",
         "- settings.query.instruction: ",
@@ -71,7 +71,7 @@ fn an_audit_is_a_table() {
          own\tabsent-judged\tq\tz\tgrade 1\n\
          own\tlikely-false-negative\tq\tc\t头痛 / 发烧\n"
     );
-    place.fails("audit --task own mini-sts --run run.trec", "a ranking is of one task, and there are 2");
+    place.fails("audit --task own mini-sts --run run.trec", "--run needs a single task, not 2");
     place.file("bad.jsonl", "{\"question\":\"a\"}\n");
     place.fails("audit --task own --train bad.jsonl", "bad.jsonl:1: missing field `query` (column 16)");
 }

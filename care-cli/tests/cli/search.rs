@@ -30,7 +30,7 @@ fn search_answers_a_query_or_every_line_of_stdin() {
         stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["hits"][0]["_id"].clone()).collect();
     assert_eq!(best, [json!("b"), json!("c")]);
 
-    // Kept vectors give the same answers, the second time without computing one.
+    // Cached vectors produce the same answers; the second time none is computed.
     for _ in 0..2 {
         let (status, again, stderr) = place.care_with(&format!("{base} --cache cache"), "发烧三天\n孩子咳嗽\n");
         assert_eq!((status, again.as_str()), (0, stdout.as_str()), "{stderr}");

@@ -65,7 +65,7 @@ fn bad_training_input_is_refused_before_the_first_step() {
         assert!(good.contains(from));
         place.file("train.toml", &good.replace(from, to));
         place.fails("train --config train.toml", message);
-        assert!(!place.path("out").exists(), "nothing was begun");
+        assert!(!place.path("out").exists(), "nothing was written");
     };
     refused(
         "group_size = 2",

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
 use super::repo::{RepoId, RepoKind, is_commit};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::files::write_atomic;
 
 /// The files of one commit, as the hub listed them.
 #[derive(Serialize, Deserialize)]
@@ -163,14 +164,9 @@ fn read(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Writes beside the file's place and renames, so that no reader sees half of it.
 fn write(path: &Path, text: &str) -> Result<()> {
     create_parent(path)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    std::fs::write(&partial, text)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .map_err(|e| Error::io("write", path, e))
+    write_atomic(path, text)
 }
 
 fn create_parent(path: &Path) -> Result<()> {

@@ -7,7 +7,8 @@ use std::path::Path;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::files::hex;
 
 /// Bytes that are in memory at a time.
 const CHUNK: usize = 1 << 16;
@@ -50,7 +51,7 @@ fn hash<D: Digest>(mut digest: D, file: &mut File) -> std::io::Result<String> {
     let mut chunk = vec![0; CHUNK];
     loop {
         match file.read(&mut chunk)? {
-            0 => return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => return Ok(hex(digest.finalize())),
             read => digest.update(&chunk[..read]),
         }
     }

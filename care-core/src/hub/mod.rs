@@ -16,7 +16,7 @@ pub use repo::{RepoId, RepoKind};
 use cache::{Cached, RepoCache};
 use remote::{Remote, Resolved};
 
-use crate::Result;
+use crate::error::Result;
 
 /// The Hugging Face hub, as a source of local folders.
 ///
@@ -30,7 +30,7 @@ use crate::Result;
 /// are checked against Mozilla's list, not the system's.
 ///
 /// ```no_run
-/// use care_core::Hub;
+/// use care_core::hub::Hub;
 ///
 /// let hub = Hub::from_env()?;
 /// let model = hub.model(&"Qwen/Qwen3-Embedding-0.6B".parse()?, &mut |_| ())?;

@@ -9,7 +9,8 @@ use super::cache::RepoCache;
 use super::checksum::compare;
 use super::config::HubConfig;
 use super::repo::{RepoId, is_commit};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::files::rename_file;
 
 /// A repository on the server.
 pub(super) struct Remote<'a> {
@@ -78,7 +79,7 @@ impl<'a> Remote<'a> {
         let part = blob.with_extension("part");
         if length(&part) >= size.max(1) {
             // A whole file that was not renamed any more, or none of this content at all.
-            std::fs::rename(&part, &blob).map_err(|e| Error::io("rename", &part, e))?;
+            rename_file(&part, &blob)?;
         }
         if blob.is_file() && compare(&blob, etag, size)?.is_none() {
             self.cache.link(etag, commit, file)?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What hub and cache take when no revision is named.
 const DEFAULT_REVISION: &str = "main";
@@ -25,7 +25,7 @@ pub enum RepoKind {
 /// name a local folder too: whoever accepts both looks for the folder first.
 ///
 /// ```
-/// use care_core::RepoId;
+/// use care_core::hub::RepoId;
 ///
 /// let id: RepoId = "Qwen/Qwen3-Embedding-0.6B@main".parse()?;
 /// assert_eq!((id.name(), id.revision()), ("Qwen/Qwen3-Embedding-0.6B", Some("main")));

@@ -2,12 +2,14 @@
 
 use std::cmp::Ordering;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
+#[cfg(feature = "f16")]
+use half::{f16, slice::HalfFloatSliceExt};
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
-use crate::{Embeddings, Error, ErrorKind, Result};
+use super::Index;
+use crate::embeddings::Embeddings;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Documents that one task scores: small enough that scores stay in the cache.
 const BLOCK: usize = 2048;
@@ -32,11 +34,13 @@ impl Hit {
 
 /// The number format of an index's vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum VectorFormat {
     /// 4 bytes a component.
     #[default]
     F32,
     /// 2 bytes a component: 11 bits of precision, which moves a cosine by less than 0.001.
+    #[cfg(feature = "f16")]
     F16,
 }
 
@@ -46,8 +50,9 @@ pub enum VectorFormat {
 /// queries are grouped.
 ///
 /// ```
-/// use care_core::{Embeddings, FlatIndex, VectorFormat};
-/// let mut index = FlatIndex::with_capacity(2, 1000, VectorFormat::F16);
+/// use care_core::Embeddings;
+/// use care_core::index::{FlatIndex, VectorFormat};
+/// let mut index = FlatIndex::with_capacity(2, 1000, VectorFormat::F32);
 /// let mut vectors = Embeddings::zeros(3, 2);
 /// vectors.set(1, &[0.6, 0.8]);
 /// index.add(&vectors)?;
@@ -63,6 +68,7 @@ pub struct FlatIndex {
 #[derive(Debug, Clone)]
 enum Vectors {
     F32(Vec<f32>),
+    #[cfg(feature = "f16")]
     F16(Vec<f16>),
 }
 
@@ -77,6 +83,7 @@ impl FlatIndex {
     pub fn with_capacity(dim: usize, documents: usize, format: VectorFormat) -> Self {
         let vectors = match format {
             VectorFormat::F32 => Vectors::F32(Vec::with_capacity(dim * documents)),
+            #[cfg(feature = "f16")]
             VectorFormat::F16 => Vectors::F16(Vec::with_capacity(dim * documents)),
         };
         Self { dim, vectors }
@@ -91,6 +98,7 @@ impl FlatIndex {
         let values = documents.as_array().iter().copied();
         match &mut self.vectors {
             Vectors::F32(vectors) => vectors.extend(values),
+            #[cfg(feature = "f16")]
             Vectors::F16(vectors) => vectors.extend(values.map(f16::from_f32)),
         }
         Ok(())
@@ -100,6 +108,7 @@ impl FlatIndex {
     pub fn len(&self) -> usize {
         let values = match &self.vectors {
             Vectors::F32(vectors) => vectors.len(),
+            #[cfg(feature = "f16")]
             Vectors::F16(vectors) => vectors.len(),
         };
         values.checked_div(self.dim).unwrap_or(0)
@@ -150,6 +159,7 @@ impl FlatIndex {
         let shape = (end - start, self.dim);
         let scores = match &self.vectors {
             Vectors::F32(vectors) => queries.dot(&block(shape, &vectors[range]).t()),
+            #[cfg(feature = "f16")]
             Vectors::F16(vectors) => {
                 let mut values = vec![0.0; range.len()];
                 vectors[range].convert_to_f32_slice(&mut values);
@@ -164,6 +174,20 @@ impl FlatIndex {
                 best(row.iter().zip(start..).map(|(&score, index)| Hit { index, score: score + 0.0 }).collect(), k)
             })
             .collect()
+    }
+}
+
+impl Index for FlatIndex {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn add(&mut self, documents: &Embeddings) -> Result<()> {
+        self.add(documents)
+    }
+
+    fn search(&self, queries: &Embeddings, k: usize) -> Result<Vec<Vec<Hit>>> {
+        self.search(queries, k)
     }
 }
 
@@ -233,6 +257,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "f16")]
     #[test]
     fn half_precision_finds_what_it_finds_over_rounded_vectors() {
         let values: Vec<i8> = (-60..60).collect();

@@ -3,3 +3,31 @@
 mod flat;
 
 pub use flat::{FlatIndex, Hit, VectorFormat};
+
+use crate::embeddings::Embeddings;
+use crate::error::Result;
+
+/// A collection of document vectors that can be searched; similarity is the dot product.
+///
+/// Object-safe, so that an evaluation or a server takes [`FlatIndex`] and any outside index alike.
+pub trait Index: Send + Sync {
+    /// Number of documents.
+    fn len(&self) -> usize;
+
+    /// Whether the index holds no document.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends document vectors; their rows continue those already in the index.
+    ///
+    /// # Errors
+    /// If they do not have the index's dimensions.
+    fn add(&mut self, documents: &Embeddings) -> Result<()>;
+
+    /// The `k` best documents of each query, best first; fewer if the index is smaller.
+    ///
+    /// # Errors
+    /// If queries and documents differ in dimensions.
+    fn search(&self, queries: &Embeddings, k: usize) -> Result<Vec<Vec<Hit>>>;
+}

@@ -1,18 +1,16 @@
 //! The fields of a decoder's `config.json` that decide what the network computes.
 
-use burn::tensor::Device;
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Decoder;
-use crate::AnyEncoder;
 use crate::layers::{Activation, RopeParameters};
 use crate::settings::{Common, Settings, common, default, require, require_multiple};
 
 /// Which decoder this is. They differ in their biases and in the norms of their heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum DecoderFamily {
     /// Qwen2: biases on queries, keys and values.
     Qwen2,
@@ -24,6 +22,7 @@ pub enum DecoderFamily {
 
 /// A decoder's configuration, by the names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DecoderConfig {
     /// Which decoder.
     pub model_type: DecoderFamily,
@@ -185,9 +184,5 @@ impl Settings for DecoderConfig {
         // Our networks have no language-model head; transformers may add one that reads the embeddings.
         fields["tie_word_embeddings"] = true.into();
         Ok(fields)
-    }
-
-    fn build(&self, device: &Device) -> AnyEncoder {
-        AnyEncoder::Decoder(Decoder::new(self, device))
     }
 }

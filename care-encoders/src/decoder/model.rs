@@ -2,14 +2,15 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::layers::Linear;
-use care_core::{Encoder, TokenBatch};
 
-use super::DecoderConfig;
+use super::config::DecoderConfig;
+use crate::batch::TokenBatch;
+use crate::encoder::Encoder;
 use crate::layers::{
-    AttentionMask, AttentionShape, Embedding, FeedForward, GatedBias, GatedMlp, Parts, RmsNorm, RotaryAngles,
-    RotaryTable, SelfAttention, layer_linears, layouts_of_parts, pick_layers,
+    AttentionShape, Embedding, GatedBias, GatedMlp, Linear, Parts, RmsNorm, RotaryAngles, SelfAttention, layer_linears,
+    pick_layers,
 };
+use crate::ops::{AttentionMask, RotaryTable};
 
 /// A Qwen2, Qwen3 or Llama decoder without its language-model head.
 ///
@@ -121,11 +122,13 @@ impl Encoder for Decoder {
         self.tokens.device()
     }
 
-    fn packs_texts(&self) -> bool {
+    fn prefers_varlen(&self) -> bool {
         self.tokens.is_on_host()
     }
 
-    layouts_of_parts!();
+    fn for_each_linear(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+        self.linears().into_iter().for_each(|(_, linear)| visit(linear));
+    }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         let device = self.tokens.device();

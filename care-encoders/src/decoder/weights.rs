@@ -1,6 +1,6 @@
 //! Where each decoder weight stands in a checkpoint.
 
-use crate::pretrained::WeightTable;
+use crate::layers::WeightTable;
 
 pub(crate) const WEIGHTS: WeightTable = WeightTable {
     prefixes: &["model."],
@@ -19,6 +19,6 @@ pub(crate) const WEIGHTS: WeightTable = WeightTable {
         ("layers.*.mlp.down", "layers.*.mlp.down_proj"),
         ("norm", "norm"),
     ],
-    packed: &[],
+    fused: &[],
     ignored: &["lm_head.", "score.", "*.rotary_emb.inv_freq"],
 };

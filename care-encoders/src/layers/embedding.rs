@@ -3,7 +3,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor};
-use care_core::layers::{Host, parameter};
+
+use super::parameter::parameter;
+use crate::ops::Host;
 
 /// A table `[rows, width]`.
 #[derive(Module, Debug)]

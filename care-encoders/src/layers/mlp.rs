@@ -1,19 +1,11 @@
-//! The two feed-forward blocks.
+//! Feed-forward blocks: plain and gated.
 
-use burn::module::{Module, ModuleDisplay};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::kernels;
-use care_core::layers::{Activation, Host, Linear};
+use care_kernels::Activation;
 
-/// What stands between the attentions of a network.
-pub(crate) trait FeedForward: Module + ModuleDisplay {
-    /// # Shapes
-    /// `[batch, seq, width]`, unchanged.
-    fn forward(&self, input: Tensor<3>) -> Tensor<3>;
-
-    /// The linear layers with their module paths in a layer.
-    fn linears(&mut self) -> Vec<(&'static str, &mut Linear)>;
-}
+use super::linear::Linear;
+use crate::ops::gate;
 
 /// `down(act(up(x)))`, as in BERT.
 #[derive(Module, Debug)]
@@ -30,12 +22,15 @@ impl Mlp {
     }
 }
 
-impl FeedForward for Mlp {
-    fn forward(&self, input: Tensor<3>) -> Tensor<3> {
+impl Mlp {
+    /// # Shapes
+    /// `[rows, seq, size]`, unchanged.
+    pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
         self.down.forward(self.up.forward_activated(input, self.activation))
     }
 
-    fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
+    /// The linear layers with their module paths in a block.
+    pub(crate) fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
         vec![("mlp.up", &mut self.up), ("mlp.down", &mut self.down)]
     }
 }
@@ -67,27 +62,15 @@ impl GatedMlp {
 }
 
 impl GatedMlp {
-    /// `activation(gate) * up`.
-    fn gated(&self, gate: Tensor<3>, up: Tensor<3>) -> Tensor<3> {
-        match (Host::of(&gate), Host::of(&up)) {
-            (Some(mut gates), Some(ups)) => {
-                drop((gate, up));
-                kernels::gate(gates.values_mut(), ups.values(), self.activation);
-                ups.recycle();
-                gates.into_tensor()
-            }
-            _ => self.activation.forward(gate) * up,
-        }
-    }
-}
-
-impl FeedForward for GatedMlp {
-    fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        let [gate, up] = Linear::forward_all([(&self.gate, None), (&self.up, None)], input);
-        self.down.forward(self.gated(gate, up))
+    /// # Shapes
+    /// `[rows, seq, size]`, unchanged.
+    pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
+        let [gates, up] = Linear::forward_all([(&self.gate, None), (&self.up, None)], input);
+        self.down.forward(gate(gates, up, self.activation))
     }
 
-    fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
+    /// The linear layers with their module paths in a block.
+    pub(crate) fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
         vec![("mlp.gate", &mut self.gate), ("mlp.up", &mut self.up), ("mlp.down", &mut self.down)]
     }
 }

@@ -1,24 +1,28 @@
-//! Blocks that several networks share, each written once. The linear layer and its low-rank addition are
-//! `care_core::layers::{Linear, Lora}`.
+//! Blocks that several networks share, each written once, in terms of [`crate::ops`].
 
-mod attention;
 mod embedding;
-mod mask;
+mod linear;
+mod lora;
 mod mlp;
 mod norm;
+mod parameter;
 mod parts;
-mod post_norm;
 mod rope;
 mod self_attention;
+mod weight_table;
 
-pub(crate) use attention::{attend, split_heads};
-pub use care_core::layers::Activation;
+pub use crate::ops::Prepack;
+pub use care_kernels::Activation;
 pub(crate) use embedding::Embedding;
-pub(crate) use mask::AttentionMask;
-pub(crate) use mlp::{FeedForward, GatedBias, GatedMlp, Mlp};
+pub use linear::Linear;
+pub use lora::Lora;
+pub(crate) use mlp::{GatedBias, GatedMlp, Mlp};
 pub(crate) use norm::{LayerNorm, RmsNorm};
-pub(crate) use parts::{Parts, layer_linears, layouts_of_parts, pick_layers};
-pub(crate) use post_norm::{PostNormBlock, PostNormShape, TextEmbeddings};
+#[doc(hidden)]
+pub use parameter::ParameterPath;
+pub use parameter::parameter;
+pub(crate) use parts::{Parts, layer_linears, pick_layers};
+pub(crate) use rope::RotaryAngles;
 pub use rope::{RopeParameters, RopeScaling};
-pub(crate) use rope::{RotaryAngles, RotaryTable};
 pub(crate) use self_attention::{AttentionShape, SelfAttention};
+pub(crate) use weight_table::{Fused, PROJECTION, WeightTable};

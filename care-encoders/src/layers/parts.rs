@@ -1,8 +1,7 @@
 //! The parts of a network that training takes apart: its layers, their linear weights, its token table.
 
-use care_core::layers::Linear;
-
-use super::Embedding;
+use super::embedding::Embedding;
+use super::linear::Linear;
 
 /// A network of equal layers over a table of token vectors.
 pub(crate) trait Parts: Clone {
@@ -21,43 +20,7 @@ pub(crate) trait Parts: Clone {
 
     /// The vector of every token id.
     fn token_table(&mut self) -> &mut Embedding;
-
-    /// The network with every linear layer replaced by what `change` makes of it.
-    fn map_linears(mut self, change: impl Fn(Linear) -> Linear) -> Self {
-        self.linears().into_iter().for_each(|(_, linear)| *linear = change(linear.clone()));
-        self
-    }
-
-    /// Whether any linear weight has been rounded to bytes.
-    fn any_rounded(&self) -> bool {
-        self.clone().linears().iter().any(|(_, linear)| linear.is_rounded())
-    }
 }
-
-/// The methods of `Encoder` on how weights are laid out, which follow from the parts.
-macro_rules! layouts_of_parts {
-    () => {
-        fn packed(self, packing: care_core::layers::Packing) -> Self {
-            self.map_linears(|mut linear| {
-                linear.pack(packing);
-                linear
-            })
-        }
-
-        fn is_rounded(&self) -> bool {
-            self.any_rounded()
-        }
-
-        fn unpacked(self) -> Self {
-            self.map_linears(care_core::layers::Linear::unpacked)
-        }
-
-        fn unpacked_copy(&self) -> Self {
-            self.clone().map_linears(|linear| linear.unpacked_copy())
-        }
-    };
-}
-pub(crate) use layouts_of_parts;
 
 /// The linear layers of a stack of blocks, of which `of_one` lists one.
 pub(crate) fn layer_linears<'a, L, I>(

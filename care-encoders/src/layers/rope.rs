@@ -1,14 +1,13 @@
-//! Rotary position embeddings in the half-split ("rotate half") pairing.
+//! Rotary position embeddings: their settings and their angles.
 
-use std::cell::OnceCell;
 use std::f64::consts::TAU;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{DType, FloatDType, Tensor, TensorData};
-use care_core::kernels;
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use crate::ops::{Angles, RotaryTable};
 
 /// The rotary settings of a `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -138,24 +137,14 @@ impl RopeParameters {
     }
 }
 
-/// Cosines and sines of every position and pair of components, `[positions, head_dim / 2]`.
-#[derive(Debug)]
-struct Angles {
-    half: usize,
-    cos: Vec<f32>,
-    sin: Vec<f32>,
-}
-
-impl Angles {
-    /// Angles `position * frequency(i)` for pair `i` of components `i` and `i + head_dim/2`.
-    fn new(positions: usize, head_dim: usize, rope: &RopeParameters) -> Self {
-        let frequencies = rope.frequencies(head_dim);
-        let table = |function: fn(f64) -> f64| {
-            let row = |position| frequencies.iter().map(move |frequency| function(position as f64 * frequency) as f32);
-            (0..positions).flat_map(row).collect()
-        };
-        Self { half: frequencies.len(), cos: table(f64::cos), sin: table(f64::sin) }
-    }
+/// Angles `position * frequency(i)` for pair `i` of dimensions `i` and `i + head_dim/2`.
+fn angles(positions: usize, head_dim: usize, rope: &RopeParameters) -> Angles {
+    let frequencies = rope.frequencies(head_dim);
+    let table = |function: fn(f64) -> f64| {
+        let row = |position| frequencies.iter().map(move |frequency| function(position as f64 * frequency) as f32);
+        (0..positions).flat_map(row).collect()
+    };
+    Angles { half: frequencies.len(), cos: table(f64::cos), sin: table(f64::sin) }
 }
 
 /// The angles of a network for the longest row it has read so far, shared by its clones.
@@ -164,65 +153,15 @@ pub(crate) struct RotaryAngles(Arc<Mutex<Option<Arc<Angles>>>>);
 
 impl RotaryAngles {
     /// The angles of one forward pass over rows of `seq` tokens.
-    ///
-    /// Positions count from the start of the row. Where a text starts elsewhere its positions are shifted, which
-    /// attention cannot see, since it reads only their differences.
     pub(crate) fn table(&self, seq: usize, head_dim: usize, rope: &RopeParameters) -> RotaryTable {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let half = head_dim / 2;
         let angles = match known.take().filter(|angles| angles.half == half && angles.cos.len() >= seq * half) {
             Some(angles) => angles,
-            None => Arc::new(Angles::new(seq.next_power_of_two(), head_dim, rope)),
+            None => Arc::new(angles(seq.next_power_of_two(), head_dim, rope)),
         };
         *known = Some(angles.clone());
-        RotaryTable { angles, seq, tensors: OnceCell::new() }
-    }
-}
-
-/// The angles of one forward pass.
-pub(crate) struct RotaryTable {
-    angles: Arc<Angles>,
-    seq: usize,
-    /// Cosines and sines `[1, 1, seq, head_dim]`, in f32.
-    tensors: OnceCell<[Tensor<4>; 2]>,
-}
-
-impl RotaryTable {
-    /// Rotates queries or keys by their positions.
-    ///
-    /// # Shapes
-    /// `[batch, heads, seq, head_dim]`, unchanged.
-    pub(crate) fn rotate(&self, states: Tensor<4>) -> Tensor<4> {
-        let dtype = states.dtype();
-        let device = states.device();
-        let half = self.angles.half;
-        let [cos, sin] = self.tensors.get_or_init(|| {
-            [&self.angles.cos, &self.angles.sin].map(|values| {
-                let twice = |row: &[f32]| [row, row].concat();
-                let values: Vec<f32> = values.chunks_exact(half).take(self.seq).flat_map(twice).collect();
-                let data = TensorData::new(values, [1, 1, self.seq, 2 * half]);
-                Tensor::from_data(data, (&device, DType::F32))
-            })
-        });
-        let states = states.cast(FloatDType::F32);
-        let first = states.clone().narrow(3, 0, half);
-        let second = states.clone().narrow(3, half, half);
-        let turned = Tensor::cat(vec![second.neg(), first], 3);
-        (states * cos.clone() + turned * sin.clone()).cast(dtype)
-    }
-
-    /// Rotates the heads of texts, each of which counts its positions from its own start, so that its neighbours do
-    /// not change how its angles are rounded.
-    ///
-    /// # Shapes
-    /// `[tokens, heads, head_dim]`; a span is of tokens.
-    pub(crate) fn rotate_in_place(&self, states: &mut [f32], heads: usize, spans: &[(usize, usize)]) {
-        let half = self.angles.half;
-        let width = 2 * half * heads;
-        for &(start, end) in spans {
-            let (cos, sin) = (&self.angles.cos[..(end - start) * half], &self.angles.sin[..(end - start) * half]);
-            kernels::rotate(&mut states[start * width..end * width], width, cos, sin);
-        }
+        RotaryTable::new(angles, seq)
     }
 }
 

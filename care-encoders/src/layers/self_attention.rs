@@ -2,10 +2,10 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use care_core::kernels::{self, AttentionHeads};
-use care_core::layers::{Host, Linear};
 
-use super::{AttentionMask, RmsNorm, RotaryTable, attend, split_heads};
+use super::linear::Linear;
+use super::norm::RmsNorm;
+use crate::ops::{AttentionHeads, AttentionMask, RotaryTable, attention, rotate};
 
 /// Projections into heads, attention, and a projection back.
 #[derive(Module, Debug)]
@@ -17,11 +17,7 @@ pub(crate) struct SelfAttention {
     query_norm: Option<RmsNorm>,
     key_norm: Option<RmsNorm>,
     #[module(skip)]
-    heads: usize,
-    #[module(skip)]
-    kv_heads: usize,
-    #[module(skip)]
-    head_dim: usize,
+    heads: AttentionHeads,
 }
 
 /// The sizes of a [`SelfAttention`].
@@ -59,9 +55,7 @@ impl SelfAttention {
             output: Linear::new(heads * head_dim, width, output_bias, device),
             query_norm: None,
             key_norm: None,
-            heads,
-            kv_heads,
-            head_dim,
+            heads: AttentionHeads { heads, kv_heads, head_dim },
         }
     }
 
@@ -89,48 +83,11 @@ impl SelfAttention {
     ) -> Tensor<3> {
         let [query, key, value] =
             Linear::forward_all([(&self.query, None), (&self.key, None), (&self.value, None)], input);
-        let attended = match (Host::of(&query), Host::of(&key), Host::of(&value)) {
-            (Some(queries), Some(keys), Some(values)) => {
-                let shape = query.dims();
-                drop((query, key, value));
-                Host::tensor(self.attend_on_host(queries, keys, values, rotary, mask), shape)
-            }
-            _ => {
-                let place = |states: Tensor<3>, heads: usize, norm: &Option<RmsNorm>| {
-                    let states = norm.iter().fold(split_heads(states, heads), |states, norm| norm.forward(states));
-                    rotary.into_iter().fold(states, |states, rotary| rotary.rotate(states))
-                };
-                let query = place(query, self.heads, &self.query_norm);
-                let key = place(key, self.kv_heads, &self.key_norm);
-                attend(query, key, split_heads(value, self.kv_heads), mask)
-            }
+        let place = |states: Tensor<3>, norm: &Option<RmsNorm>| {
+            let states = norm.iter().fold(states, |states, norm| norm.forward(states));
+            rotary.into_iter().fold(states, |states, table| rotate(states, table, mask.spans()))
         };
-        self.output.forward(attended)
-    }
-
-    /// The same on the CPU's kernels, without splitting heads apart.
-    fn attend_on_host(
-        &self,
-        mut query: Host,
-        mut key: Host,
-        value: Host,
-        rotary: Option<&RotaryTable>,
-        mask: &AttentionMask<'_>,
-    ) -> Vec<f32> {
-        for (states, norm, heads) in
-            [(&mut query, &self.query_norm, self.heads), (&mut key, &self.key_norm, self.kv_heads)]
-        {
-            norm.iter().for_each(|norm| norm.in_place(states));
-            rotary.into_iter().for_each(|rotary| rotary.rotate_in_place(states.values_mut(), heads, mask.spans()));
-        }
-        let shape = AttentionHeads {
-            heads: self.heads,
-            kv_heads: self.kv_heads,
-            head_dim: self.head_dim,
-            causal: mask.is_causal(),
-        };
-        let attended = kernels::attend(query.values(), key.values(), value.values(), mask.spans(), shape);
-        [query, key, value].into_iter().for_each(Host::recycle);
-        attended
+        let (query, key) = (place(query, &self.query_norm), place(key, &self.key_norm));
+        self.output.forward(attention(query, key, value, self.heads, mask))
     }
 }

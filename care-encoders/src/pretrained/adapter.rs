@@ -5,8 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use care_core::layers::{Linear, Lora};
-use care_core::{Error, ErrorKind, Precision, Result};
+use care_core::{Error, ErrorKind, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Uniform};
@@ -15,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::checkpoint::Checkpoint;
 use super::folder::{create_folder, read_json, require_folder, write_json};
-use super::table::WeightTable;
 use super::weights::{HostTensor, write_tensors};
-use crate::AnyEncoder;
-use crate::layers::Parts;
+use crate::device::Precision;
+use crate::layers::{Linear, Lora, Parts, WeightTable};
+use crate::registry::AnyEncoder;
 
 pub(crate) const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -166,7 +165,7 @@ impl AdapterConfig {
         };
         let (rank, alpha, dropout, rs_lora) = (self.r, self.lora_alpha, self.lora_dropout, self.use_rslora);
         let config = LoraConfig { rank, alpha, dropout, target_modules, rs_lora };
-        config.check().map_err(|e| Error::format(path, e))?;
+        config.check().map_err(|e| e.in_file(path))?;
         Ok(config)
     }
 }
@@ -198,7 +197,7 @@ impl AnyEncoder {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut found = false;
         for (_, linear) in targets(&mut encoder, table, config) {
-            let [inputs, outputs] = linear.widths();
+            let [inputs, outputs] = linear.dims();
             let device = linear.device();
             let bound = (inputs as f64).sqrt().recip();
             let uniform = Uniform::new(-bound, bound)
@@ -219,7 +218,8 @@ impl AnyEncoder {
     /// # Errors
     /// When a file is missing or broken, the adapter asks for what is not computed here, or a tensor is
     /// missing, surplus, of another shape or not finite.
-    pub fn with_adapter(self, folder: &Path) -> Result<Self> {
+    pub fn with_adapter(self, folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
         require_folder(folder)?;
         let path = folder.join(CONFIG);
         let config = AdapterConfig::from_folder(folder)?.lora(&path)?;
@@ -240,7 +240,7 @@ impl AnyEncoder {
         let mut encoder = self.no_grad();
         let mut found = false;
         for (module, linear) in targets(&mut encoder, table, &config) {
-            let [inputs, outputs] = linear.widths();
+            let [inputs, outputs] = linear.dims();
             let device = linear.device();
             let mut part = |which: &str, wanted: [usize; 2]| {
                 let bare = format!("{module}.{which}.weight");
@@ -267,7 +267,8 @@ impl AnyEncoder {
     ///
     /// # Errors
     /// When the network's additions are not those of this configuration, or a file cannot be written.
-    pub fn save_adapter(&self, folder: &Path, config: &LoraConfig, base_model: &str) -> Result<()> {
+    pub fn save_adapter(&self, folder: impl AsRef<Path>, config: &LoraConfig, base_model: &str) -> Result<()> {
+        let folder = folder.as_ref();
         let table = table(self)?;
         let refuse = |module: &str, problem: &str| {
             Err(Error::new(ErrorKind::Checkpoint, format!("the layer `{module}` {problem}")))
@@ -332,7 +333,8 @@ impl AnyEncoder {
 ///
 /// # Errors
 /// When the file is missing or broken, or asks for what is not computed here.
-pub fn read_lora_config(folder: &Path) -> Result<LoraConfig> {
+pub fn read_lora_config(folder: impl AsRef<Path>) -> Result<LoraConfig> {
+    let folder = folder.as_ref();
     AdapterConfig::from_folder(folder)?.lora(&folder.join(CONFIG))
 }
 

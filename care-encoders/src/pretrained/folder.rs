@@ -3,16 +3,21 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use care_core::{Encoder, Error, ErrorKind, Precision, Result, Tokenizer};
+use care_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::checkpoint::{Checkpoint, SINGLE};
+use super::options::EncoderOptions;
 use super::weights::{fill_from, write_weights};
-use crate::registry::Architecture;
+use crate::batch::PaddingSide;
+use crate::device::Precision;
+use crate::encoder::Encoder;
+use crate::layers::Prepack;
+use crate::registry::{AnyEncoder, Architecture, EncoderConfig};
 use crate::settings::parse_fields;
-use crate::{AnyEncoder, EncoderConfig, EncoderOptions};
+use crate::tokenize::Tokenizer;
 
 pub(crate) const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
@@ -21,12 +26,28 @@ pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Decoders with more weights than this overflow f16 in their hidden states.
 const LARGEST_F16_DECODER: f64 = 1e9;
 
-/// Loads the network of a Hugging Face folder. Of the options only those on number formats matter.
+/// Loads the network of a Hugging Face folder: `precision`, `force_f16`, `layers` and `adapter` of the options apply.
+/// Adapters are merged.
+///
+/// Weights stay plain, ready for training and for any device, unless the precision is int8;
+/// [`Encoder::prepacked`](crate::Encoder::prepacked) packs them for inference on the CPU.
 ///
 /// # Errors
-/// When a file is missing or broken, the architecture is unknown, a tensor is missing, surplus, of
-/// another shape or not finite, or f16 is asked for where it overflows.
-pub fn load_encoder(folder: &Path, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
+/// If an option is set that belongs to a whole tower ([`load_tower`](crate::load_tower) reads those); a file is missing or
+/// broken; the architecture is unknown; a tensor is missing, unexpected, of another shape or not finite; the adapter does
+/// not fit; f16 is requested where it overflows, or int8 elsewhere than on the CPU.
+pub fn load_encoder(folder: impl AsRef<Path>, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
+    options.require_network_options()?;
+    read_encoder(folder.as_ref(), options.adapter.as_deref(), options, device)
+}
+
+/// [`load_encoder`] with an adapter that may come from elsewhere than the options.
+pub(crate) fn read_encoder(
+    folder: &Path,
+    adapter: Option<&Path>,
+    options: &EncoderOptions,
+    device: &Device,
+) -> Result<AnyEncoder> {
     require_folder(folder)?;
     let (config, row) = Architecture::read(&folder.join(CONFIG))?;
     let checkpoint = Checkpoint::open(folder)?;
@@ -43,7 +64,20 @@ pub fn load_encoder(folder: &Path, options: &EncoderOptions, device: &Device) ->
         );
         return Err(Error::new(ErrorKind::Config, message));
     }
-    fill_from(&checkpoint, row.weights, precision, config.settings().build(device))
+    let mut encoder = fill_from(&checkpoint, row.weights, precision, config.build(device))?;
+    if let Some(adapter) = adapter {
+        encoder = encoder.with_adapter(adapter)?.merge_lora();
+    }
+    if let Some(keep) = &options.layers {
+        encoder = encoder.with_layers(keep)?;
+    }
+    match precision {
+        Precision::Int8 if !encoder.prefers_varlen() => {
+            Err(Error::setting("precision", "int8", "on the CPU; bf16, f16 or f32 elsewhere"))
+        }
+        Precision::Int8 => Ok(encoder.prepacked(Prepack::Int8)),
+        _ => Ok(encoder),
+    }
 }
 
 /// Writes a network as a Hugging Face folder without a tokenizer, which transformers loads.
@@ -55,7 +89,7 @@ pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
     let Some(row) = config.architecture() else {
         return Err(Error::new(ErrorKind::Config, "the architecture has no form to be saved in"));
     };
-    if encoder.is_rounded() {
+    if encoder.is_quantized() {
         return Err(Error::setting("precision", "int8", "f32, bf16 or f16 for a network that is saved"));
     }
     create_folder(folder)?;
@@ -124,8 +158,8 @@ pub(crate) fn write_tokenizer(folder: &Path, tokenizer: &Tokenizer, encoder: &An
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": tokenizer.max_length(),
         "padding_side": match encoder.padding_side() {
-            care_core::PaddingSide::Right => "right",
-            care_core::PaddingSide::Left => "left",
+            PaddingSide::Right => "right",
+            PaddingSide::Left => "left",
         },
         "clean_up_tokenization_spaces": false,
     });
@@ -153,12 +187,12 @@ pub(crate) fn create_folder(folder: &Path) -> Result<()> {
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Error::format(path, e))?;
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::format(path, &e).with_source(e))?;
     std::fs::write(path, text + "\n").map_err(|e| Error::io("write", path, e))
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, e))?;
-    parse_fields(value).map_err(|e| Error::format(path, e))
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, &e).with_source(e))?;
+    parse_fields(value).map_err(|e| e.in_file(path))
 }

@@ -1,15 +1,17 @@
 //! Which of the layouts that models come in a folder has.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use care_core::{Error, ErrorKind, Result, Role};
+use burn::tensor::Device;
+use care_core::{Error, ErrorKind, Result, Role, Text};
 
-use super::adapter::{self, AdapterConfig};
-use super::checkpoint::{INDEX, SINGLE};
-use super::folder::{CONFIG, require_folder};
+use super::folder::require_folder;
+use super::options::EncoderOptions;
 use super::pair::{self, MANIFEST};
-use super::recipe::{PairRecipe, Recipe};
+use super::recipe::{PairRecipe, hugging_face};
 use super::sentence_transformers::{self, MODULES, transformer_folder};
+use crate::registry::AnyEncoder;
+use crate::tower::Tower;
 
 /// The folders of the two towers in the layout of the published CARE code.
 const PUBLISHED: [&str; 2] = ["query_encoder", "doc_encoder"];
@@ -38,28 +40,18 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
     hugging_face(folder).map(PairRecipe::same)
 }
 
-/// A Hugging Face folder, or the folder of an adapter whose base model is another one on this machine.
+/// Loads the tower of one role from a folder in any layout: a saved pair, a model of sentence-transformers,
+/// the published CARE layout, a PEFT adapter, or a Hugging Face folder, which serves either role. Options
+/// that are set replace what the folder says. On the CPU, f32 weights are laid out for inference: see
+/// [`Network::prepacked`](crate::Network::prepacked).
 ///
 /// # Errors
-/// When the base model of an adapter is not to be found.
-pub(crate) fn hugging_face(folder: &Path) -> Result<Recipe> {
-    if !folder.join(adapter::CONFIG).exists() {
-        return Ok(Recipe::bare(folder));
-    }
-    let adapted = |base: &Path| Recipe { adapter: Some(folder.to_owned()), ..Recipe::bare(base) };
-    // The base model may lie in the same folder.
-    if [SINGLE, INDEX].iter().any(|weights| folder.join(weights).exists()) {
-        return Ok(adapted(folder));
-    }
-    let config = AdapterConfig::from_folder(folder)?;
-    let named = config.base_model_name_or_path.unwrap_or_default();
-    let beside = folder.join(&named);
-    let base = [beside, PathBuf::from(&named)].into_iter().find(|base| !named.is_empty() && base.join(CONFIG).exists());
-    match base {
-        Some(base) => Ok(adapted(&base)),
-        None => Err(Error::format(
-            &folder.join(adapter::CONFIG),
-            format!("the base model {named:?} is not a folder here: load it, and give this folder as its adapter"),
-        )),
-    }
+/// When the folder is missing, half written or none of these; a file is broken; the architecture is unknown;
+/// a tensor is missing, surplus or of another shape; the tokenizer does not fit; an option is out of range.
+pub fn load_tower<T: Text>(
+    folder: impl AsRef<Path>,
+    options: &EncoderOptions,
+    device: &Device,
+) -> Result<Tower<T, AnyEncoder>> {
+    read(folder.as_ref())?.of::<T>().load(options, device)
 }

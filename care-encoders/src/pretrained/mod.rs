@@ -9,15 +9,13 @@ mod pair;
 mod random;
 mod recipe;
 mod sentence_transformers;
-mod table;
 mod weights;
 
 pub use adapter::{LoraConfig, read_lora_config};
 pub use folder::load_encoder;
+pub use layout::load_tower;
 pub(crate) use layout::read as read_layout;
 pub use options::EncoderOptions;
-pub use pair::load_tower;
 pub(crate) use pair::{check_target, save_pair};
 pub use random::{network_with_head, random_encoder};
 pub use sentence_transformers::save_tower;
-pub(crate) use table::{Packed, WeightTable};

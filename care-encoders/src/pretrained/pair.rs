@@ -3,20 +3,21 @@
 //! It is a `Router` model of sentence-transformers; `care.json` beside its files holds what those cannot
 //! say.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn::tensor::Device;
-use care_core::{DocumentTower, Error, ErrorKind, HeadConfig, QueryTower, Result, Role, Text, Tower};
+use care_core::files::{remove_folder, replace_folder, sibling};
+use care_core::{Error, ErrorKind, Result, Role, Text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::folder::{create_folder, read_json, write_json};
-use super::layout;
 use super::recipe::{PairRecipe, Recipe};
 use super::sentence_transformers::{
     ROUTER_FILES, is_module_folder, projection_folder, transformer_folder, write_route, write_router,
 };
-use crate::{AnyEncoder, EncoderOptions};
+use crate::head::HeadConfig;
+use crate::registry::AnyEncoder;
+use crate::tower::{DocumentTower, QueryTower, Tower};
 
 /// Our own file of a pair.
 pub(crate) const MANIFEST: &str = "care.json";
@@ -124,8 +125,8 @@ pub(crate) fn save_pair(
     card: &str,
 ) -> Result<()> {
     check_target(folder)?;
-    let (partial, old) = (sibling(folder, "partial"), sibling(folder, "old"));
-    remove(&partial)?;
+    let partial = sibling(folder, "partial");
+    remove_folder(&partial)?;
     create_folder(&partial)?;
     let routes = [write_route(&partial, query)?, write_route(&partial, document)?];
     let (query, document) = (TowerManifest::of(query), TowerManifest::of(document));
@@ -136,40 +137,5 @@ pub(crate) fn save_pair(
         std::fs::write(&path, card).map_err(|e| Error::io("write", &path, e))?;
     }
     write_router(&partial, &routes)?;
-    let rename = |from: &Path, to: &Path| std::fs::rename(from, to).map_err(|e| Error::io("rename", from, e));
-    if !folder.exists() {
-        return rename(&partial, folder);
-    }
-    remove(&old)?;
-    rename(folder, &old)?;
-    if let Err(error) = rename(&partial, folder) {
-        rename(&old, folder)?;
-        return Err(error);
-    }
-    remove(&old)
-}
-
-/// `<name>.<suffix>` beside `folder`.
-fn sibling(folder: &Path, suffix: &str) -> PathBuf {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    folder.with_file_name(format!(".{name}.{suffix}"))
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", folder, e)),
-        _ => Ok(()),
-    }
-}
-
-/// Loads the tower of one role from a folder in any layout: a saved pair, a model of sentence-transformers,
-/// the published CARE layout, a PEFT adapter, or a Hugging Face folder, which serves either role. Options
-/// that are set replace what the folder says. On the CPU, f32 weights are laid out for inference: see
-/// [`Network::packed`](care_core::Network::packed).
-///
-/// # Errors
-/// When the folder is missing, half written or none of these; a file is broken; the architecture is unknown;
-/// a tensor is missing, surplus or of another shape; the tokenizer does not fit; an option is out of range.
-pub fn load_tower<T: Text>(folder: &Path, options: &EncoderOptions, device: &Device) -> Result<Tower<T, AnyEncoder>> {
-    layout::read(folder)?.of::<T>().load(options, device)
+    replace_folder(&partial, folder)
 }

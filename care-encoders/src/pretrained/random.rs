@@ -2,13 +2,16 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use care_core::layers::ParameterPath;
-use care_core::{Encoder, HeadConfig, Network, Result};
+use care_core::Result;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
-use crate::{AnyEncoder, EncoderConfig};
+use crate::encoder::Encoder;
+use crate::head::HeadConfig;
+use crate::layers::ParameterPath;
+use crate::network::Network;
+use crate::registry::{AnyEncoder, EncoderConfig};
 
 /// A network with random weights: the same for the same configuration and seed, on every device.
 ///
@@ -19,7 +22,7 @@ use crate::{AnyEncoder, EncoderConfig};
 pub fn random_encoder(config: &EncoderConfig, seed: u64, device: &Device) -> Result<AnyEncoder> {
     // A configuration built in code has not been checked yet.
     let config = EncoderConfig::from_json(config.to_json())?;
-    Ok(randomize(config.settings().build(device), seed, config.settings().common().initializer_range))
+    Ok(randomize(config.build(device), seed, config.settings().common().initializer_range))
 }
 
 /// A network with a head; a learned projection gets random weights from `seed`.
@@ -75,14 +78,15 @@ impl ModuleMapper for Randomizer {
 
 #[cfg(test)]
 mod tests {
-    use care_core::{PaddingSide, TokenBatch};
-
     use super::*;
-    use crate::{BertConfig, DecoderConfig, GteConfig};
+    use crate::batch::{PaddingSide, TokenBatch};
+    use crate::decoder::DecoderConfig;
+    use crate::device::Device;
+    use crate::post_norm::{BertConfig, GteConfig};
 
     #[test]
     fn the_seed_decides_the_weights() {
-        let device = care_core::Device::Cpu.open().expect("cpu");
+        let device = Device::Cpu.open().expect("cpu");
         let bert = EncoderConfig::Bert(BertConfig::new(30, 64, 1));
         let gte = EncoderConfig::Gte(GteConfig::new(30, 64, 1));
         let qwen = EncoderConfig::Decoder(DecoderConfig::new(30, 64, 1));

@@ -3,18 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use care_core::layers::Packing;
-use care_core::{
-    DocumentTower, Encoder, Error, ErrorKind, HeadConfig, Instruction, Network, Pooling, Precision, QueryTower, Result,
-    Role, Text, Tokenizer, Tower, TruncationOrder,
-};
+use care_core::{Error, ErrorKind, Instruction, Result, Role, Text};
 use serde_json::Value;
 
-use super::checkpoint::Checkpoint;
-use super::folder::{CONFIG, load_encoder, load_tokenizer};
-use super::table::PROJECTION;
+use super::adapter::{self, AdapterConfig};
+use super::checkpoint::{Checkpoint, INDEX, SINGLE};
+use super::folder::{CONFIG, load_tokenizer, read_encoder};
+use super::options::EncoderOptions;
 use super::weights::fill_from;
-use crate::{AnyEncoder, EncoderConfig, EncoderOptions};
+use crate::encoder::Encoder;
+use crate::head::{HeadConfig, Pooling, TruncationOrder};
+use crate::layers::{PROJECTION, Prepack};
+use crate::network::Network;
+use crate::registry::{AnyEncoder, EncoderConfig};
+use crate::tokenize::Tokenizer;
+use crate::tower::{DocumentTower, QueryTower, Tower};
 
 /// Texts are cut here when nothing else is said: the paper's limit.
 const DEFAULT_MAX_LENGTH: usize = 512;
@@ -60,28 +63,13 @@ impl Recipe {
         EncoderConfig::from_file(&self.transformer.join(CONFIG))
     }
 
-    /// Loads the network, with its adapter merged, for inference: on the CPU its weights are laid out for that.
+    /// Loads the network, with its adapter merged, and packs its weights for inference where it is on the CPU.
     ///
     /// # Errors
-    /// As [`load_encoder`], and when the adapter does not fit, or int8 is asked for elsewhere than on the CPU.
+    /// As [`load_encoder`](super::load_encoder).
     fn load_encoder(&self, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
-        let encoder = load_encoder(&self.transformer, options, device)?;
-        let encoder = match self.adapter(options) {
-            Some(adapter) => encoder.with_adapter(adapter)?.merge_lora(),
-            None => encoder,
-        };
-        let encoder = match &options.layers {
-            Some(keep) => encoder.with_layers(keep)?,
-            None => encoder,
-        };
-        let packing = match options.precision {
-            Some(Precision::Int8) if !encoder.packs_texts() => {
-                return Err(Error::setting("precision", "int8", "on the CPU; bf16, f16 or f32 elsewhere"));
-            }
-            Some(Precision::Int8) => Packing::Int8,
-            _ => Packing::F32,
-        };
-        Ok(encoder.packed(packing))
+        let encoder = read_encoder(&self.transformer, self.adapter(options).map(PathBuf::as_path), options, device)?;
+        Ok(encoder.prepacked(Prepack::F32))
     }
 
     fn adapter<'a>(&'a self, options: &'a EncoderOptions) -> Option<&'a PathBuf> {
@@ -145,7 +133,7 @@ impl Recipe {
                 .try_map_projection(|projection| fill_from(&checkpoint, &PROJECTION, Default::default(), projection))?;
         }
         let instruction = Instruction::new(options.instruction.as_ref().unwrap_or(&self.instruction))?;
-        let tower = Tower::new(tokenizer, network.packed(Packing::F32), instruction)?;
+        let tower = Tower::new(tokenizer, network.prepacked(Prepack::F32), instruction)?;
         self.check_terminal_token(&tower)?;
         Ok(tower)
     }
@@ -237,5 +225,31 @@ impl PairRecipe {
         query.head = Some(head(Pooling::Cls));
         document.head = Some(head(Pooling::LastToken));
         Ok(Self::new(query, document))
+    }
+}
+
+/// A Hugging Face folder, or the folder of an adapter whose base model is another one on this machine.
+///
+/// # Errors
+/// When the base model of an adapter is not to be found.
+pub(crate) fn hugging_face(folder: &Path) -> Result<Recipe> {
+    if !folder.join(adapter::CONFIG).exists() {
+        return Ok(Recipe::bare(folder));
+    }
+    let adapted = |base: &Path| Recipe { adapter: Some(folder.to_owned()), ..Recipe::bare(base) };
+    // The base model may lie in the same folder.
+    if [SINGLE, INDEX].iter().any(|weights| folder.join(weights).exists()) {
+        return Ok(adapted(folder));
+    }
+    let config = AdapterConfig::from_folder(folder)?;
+    let named = config.base_model_name_or_path.unwrap_or_default();
+    let beside = folder.join(&named);
+    let base = [beside, PathBuf::from(&named)].into_iter().find(|base| !named.is_empty() && base.join(CONFIG).exists());
+    match base {
+        Some(base) => Ok(adapted(&base)),
+        None => Err(Error::format(
+            &folder.join(adapter::CONFIG),
+            format!("the base model {named:?} is not a folder here: load it, and give this folder as its adapter"),
+        )),
     }
 }

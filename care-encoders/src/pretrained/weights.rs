@@ -6,12 +6,12 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
-use care_core::layers::ParameterPath;
-use care_core::{Error, ErrorKind, Precision, Result};
+use care_core::{Error, ErrorKind, Result};
 use safetensors::tensor::{Dtype, View};
 
 use super::checkpoint::Checkpoint;
-use super::table::WeightTable;
+use crate::device::Precision;
+use crate::layers::{ParameterPath, WeightTable};
 
 /// Replaces every parameter by the checkpoint's tensor, in a number format of our choice.
 ///

@@ -5,7 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use care_core::{Device, Embeddings};
+use care_core::Embeddings;
+
+use care_encoders::Device;
 use serde_json::Value;
 
 /// The folder of the fixtures: that of the sources, or `CARE_TEST_DATA` where the tests were built elsewhere.

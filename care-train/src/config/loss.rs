@@ -1,49 +1,51 @@
-//! Which losses a stage has, as its file says it.
+//! Configuration of a stage's losses.
 
-use care_core::{Error, Result, TruncationOrder};
+use care_core::{Error, Result};
+use care_encoders::head::TruncationOrder;
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, Matryoshka};
 
-/// The losses that a configuration can name.
+/// The built-in losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossKind {
-    /// [`InfoNce`]; `temperature`, `false_negative_margin`.
+    /// [`InfoNce`], with `temperature` and `false_negative_margin`.
     InfoNce,
     /// [`EmbeddingMse`], in `query-alignment` only.
     EmbeddingMse,
     /// [`CosineDistance`], in `query-alignment` only.
     Cosine,
-    /// [`Distillation`] from `pos_scores` and `neg_scores`; `temperature`, `teacher_temperature`.
+    /// [`Distillation`] from `pos_scores` and `neg_scores`, with `temperature` and `teacher_temperature`.
     Distillation,
 }
 
-/// One loss of a stage. Fields that are left out have the defaults given here.
+/// One loss of a stage. Omitted fields take the defaults given here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossConfig {
     /// Which loss.
     pub kind: LossKind,
-    /// What it is multiplied by, above 0. Default 1.
+    /// Factor of the loss in the stage's weighted sum, > 0. Default 1.
     #[serde(default = "one")]
     pub weight: f64,
-    /// What similarities are divided by, above 0: lower looks harder at the hardest negatives. Of `info-nce` and
+    /// Softmax temperature, > 0. Lower values put more weight on the hardest negatives. For `info-nce` and
     /// `distillation`. Default 0.02.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// What the teacher's scores are divided by, above 0: higher makes the teacher less sure. Of
+    /// Softmax temperature of the teacher's scores, > 0. Higher values flatten the teacher's distribution. For
     /// `distillation`. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher_temperature: Option<f64>,
-    /// Candidates more similar to the query than its positive by more than this are no negatives; from -2 to
-    /// 2. Of `info-nce`. Default: every candidate is.
+    /// Candidates whose similarity to the query exceeds that of its positive by more than this margin are not used as
+    /// negatives, `-2..=2`. For `info-nce`. Default: every candidate is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub false_negative_margin: Option<f64>,
-    /// Matryoshka: the loss is taken at each of these widths. Default: at the full width alone.
+    /// Matryoshka: the loss is computed at each of these dimensions, ascending and >= 1. Default: the full dimension
+    /// only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dims: Vec<usize>,
-    /// The weight of each width, at least 0 and not all 0. Default 1 over their number.
+    /// Weight of each of `dims`, >= 0 and not all 0. Default `1 / dims.len()`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dim_weights: Vec<f64>,
 }
@@ -55,7 +57,7 @@ fn one() -> f64 {
 const DEFAULT_TEMPERATURE: f64 = 0.02;
 
 impl LossConfig {
-    /// A loss with the default settings.
+    /// A loss of this kind with default settings.
     pub fn new(kind: LossKind) -> Self {
         Self {
             kind,
@@ -68,19 +70,17 @@ impl LossConfig {
         }
     }
 
-    /// InfoNCE at a temperature.
+    /// InfoNCE with this temperature.
     pub fn info_nce(temperature: f64) -> Self {
         Self { temperature: Some(temperature), ..Self::new(LossKind::InfoNce) }
     }
 
-    /// Checks ranges, and that a setting belongs to the loss it is given to.
+    /// Checks ranges, and that every setting applies to this kind of loss.
     pub(super) fn check(&self) -> Result<()> {
         use LossKind::{Distillation, InfoNce};
         require_positive("weight", self.weight)?;
         let belongs = |field: &str, value: Option<f64>, kinds: &[LossKind], of: &str| match value {
-            Some(value) if !kinds.contains(&self.kind) => {
-                Err(Error::setting(field, value, &format!("only set for {of}")))
-            }
+            Some(value) if !kinds.contains(&self.kind) => Err(Error::setting(field, value, &format!("only for {of}"))),
             _ => Ok(()),
         };
         belongs("temperature", self.temperature, &[InfoNce, Distillation], "info-nce and distillation")?;
@@ -89,21 +89,25 @@ impl LossConfig {
         self.temperature.map_or(Ok(()), |value| require_positive("temperature", value))?;
         self.teacher_temperature.map_or(Ok(()), |value| require_positive("teacher_temperature", value))?;
         if let Some(margin) = self.false_negative_margin.filter(|margin| !(-2.0..=2.0).contains(margin)) {
-            return Err(Error::setting("false_negative_margin", margin, "-2 to 2"));
+            return Err(Error::setting("false_negative_margin", margin, "-2..=2"));
         }
         if self.dims.contains(&0) || self.dims.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(Error::setting("dims", format!("{:?}", self.dims), "ascending, each at least 1"));
+            return Err(Error::setting("dims", format!("{:?}", self.dims), "ascending values, each at least 1"));
         }
         if self.dim_weights.is_empty() {
             return Ok(());
         }
         let weights = format!("{:?}", self.dim_weights);
         if self.dim_weights.len() != self.dims.len() {
-            return Err(Error::setting("dim_weights", weights, &format!("one for each of {} dims", self.dims.len())));
+            return Err(Error::setting(
+                "dim_weights",
+                weights,
+                &format!("{} weights, one for each of `dims`", self.dims.len()),
+            ));
         }
         let allowed = self.dim_weights.iter().all(|weight| *weight >= 0.0 && weight.is_finite());
         if !allowed || self.dim_weights.iter().all(|weight| *weight == 0.0) {
-            return Err(Error::setting("dim_weights", weights, "at least 0 each, one of them above"));
+            return Err(Error::setting("dim_weights", weights, "each at least 0, not all 0"));
         }
         Ok(())
     }
@@ -113,7 +117,7 @@ impl LossConfig {
         matches!(self.kind, LossKind::EmbeddingMse | LossKind::Cosine)
     }
 
-    /// The loss; `order` is how the towers cut their vectors.
+    /// Builds the loss. `order` is the truncation order of the towers.
     pub(crate) fn build(&self, order: TruncationOrder) -> Box<dyn Loss> {
         let temperature = self.temperature.unwrap_or(DEFAULT_TEMPERATURE);
         let loss: Box<dyn Loss> = match self.kind {
@@ -130,8 +134,8 @@ impl LossConfig {
         match self.dim_weights.is_empty() {
             true => Box::new(Matryoshka::even(loss, &self.dims, order)),
             false => {
-                let widths = self.dims.iter().copied().zip(self.dim_weights.iter().copied()).collect();
-                Box::new(Matryoshka::new(loss, widths, order))
+                let dims = self.dims.iter().copied().zip(self.dim_weights.iter().copied()).collect();
+                Box::new(Matryoshka::new(loss, dims, order))
             }
         }
     }

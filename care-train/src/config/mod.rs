@@ -1,4 +1,4 @@
-//! The settings of a run: TOML to an unchecked struct to a checked one.
+//! The configuration of a run: TOML is parsed into an unchecked struct, which is then checked.
 
 mod loss;
 mod stage;
@@ -6,8 +6,8 @@ mod suggest;
 
 use std::path::{Path, PathBuf};
 
-use care_core::{Device, Error, ErrorKind, Result};
-use care_encoders::EncoderOptions;
+use care_core::{Error, ErrorKind, Result};
+use care_encoders::{Device, EncoderOptions};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -15,7 +15,7 @@ pub use loss::{LossConfig, LossKind};
 pub use stage::{CheckedStage, Preset, StageConfig, TowerTraining, TrainMode};
 use suggest::with_suggestion;
 
-/// A training run as its TOML file says it.
+/// A training run as its TOML file specifies it.
 ///
 /// ```
 /// let config: care_train::TrainConfig = r#"
@@ -40,27 +40,27 @@ use suggest::with_suggestion;
 pub struct TrainConfig {
     /// Folder for checkpoints, the log, the curves and the trained pair (`<output>/model`).
     pub output: PathBuf,
-    /// Decides batches, negatives and dropout. Default 42.
+    /// Seed for batches, negatives and dropout. Default 42.
     #[serde(default = "default_seed")]
     pub seed: u64,
-    /// `cpu`, `wgpu` or `cuda:0`. Default `cpu`.
+    /// Device of the towers: `cpu`, `wgpu` or `cuda:0`. Default `cpu`.
     #[serde(default)]
     pub device: Device,
-    /// Steps between checkpoints; 0 writes one at the end of each stage only. Default 200.
+    /// Steps between checkpoints; 0 writes one only at the end of each stage. Default 200.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: usize,
-    /// Checkpoints that are kept beside the best one, at least 1. Default 2.
+    /// Number of newest checkpoints to keep besides the best one, >= 1. Default 2.
     #[serde(default = "default_keep_checkpoints")]
     pub keep_checkpoints: usize,
-    /// Whether vectors of a frozen document tower are computed once and kept. Default true.
+    /// Whether the vectors of a frozen document tower are computed once and cached. Default true.
     #[serde(default = "yes")]
     pub cache_teacher: bool,
-    /// Where they are kept; runs may share it. Default `<output>/teacher-cache`.
+    /// Folder of that cache; several runs may share it. Default `<output>/teacher-cache`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
     /// The towers to start from.
     pub model: ModelConfig,
-    /// Scores while training. Default: none.
+    /// Evaluation during training. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluation: Option<EvaluationConfig>,
     /// The stages, in order.
@@ -68,7 +68,7 @@ pub struct TrainConfig {
     pub stage: Vec<StageConfig>,
 }
 
-/// The towers to start from: a saved pair, or one encoder folder a tower.
+/// The towers to start from: a saved pair, or one encoder folder per tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -83,30 +83,30 @@ pub struct ModelConfig {
     pub document: Option<TowerConfig>,
 }
 
-/// One encoder folder and how it becomes a tower.
+/// An encoder folder, and the options that make it a tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TowerConfig {
-    /// A folder in any layout that is read: Hugging Face, sentence-transformers, a saved pair, ..
+    /// A folder in any supported layout, e.g. Hugging Face, sentence-transformers or a saved pair.
     pub encoder: PathBuf,
-    /// Pooling, width, length, layers and instruction; all optional.
+    /// Pooling, dimension, maximum length, layers and instruction; all optional.
     #[serde(default)]
     pub options: EncoderOptions,
 }
 
-/// A dev set, and what is done with its scores: the best weights of a stage are the ones that go on.
+/// A dev set, and how its scores are used. Each stage ends with the weights that scored best.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationConfig {
-    /// A task folder of `care eval`, such as one of BEIR. Of several tasks in it the mean of the main scores
-    /// (nDCG@10, MAP@10, Spearman) counts.
+    /// A task folder as read by `care eval`, e.g. in BEIR layout. If it holds several tasks, the score is the mean of
+    /// their main scores (nDCG@10, MAP@10, Spearman).
     pub data: PathBuf,
-    /// Steps between evaluations, at least 1; there is one before the first step and one after the last as well.
+    /// Steps between evaluations, >= 1. The towers are also evaluated before the first step and after the last.
     /// Default 100.
     #[serde(default = "default_evaluate_every")]
     pub every: usize,
-    /// A stage ends early after this many evaluations in a row without a better score, at least 1. Default: it
-    /// does not.
+    /// Early-stopping patience: evaluations without improvement before the stage stops, >= 1. Default: no early
+    /// stopping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
 }
@@ -139,14 +139,14 @@ impl std::str::FromStr for TrainConfig {
             }
         }
         table.try_into().map_err(|e: toml::de::Error| {
-            // The table has lost the lines; the text has them, unless a preset plays a part in what is wrong.
+            // The table has no positions. Parsing the text again finds them, unless the error comes from a preset.
             let placed = toml::from_str::<Self>(text).err().filter(|placed| placed.message() == e.message());
             refuse(placed.unwrap_or(e))
         })
     }
 }
 
-/// Fills in what a stage leaves out and its preset says.
+/// Fills in the fields that a stage omits from its preset.
 fn apply_preset(stage: &mut Table) -> std::result::Result<(), toml::de::Error> {
     let Some(name) = stage.get("preset") else { return Ok(()) };
     let preset: Preset = name.clone().try_into()?;
@@ -167,10 +167,10 @@ fn merge(table: &mut Table, defaults: Table) {
 }
 
 impl TrainConfig {
-    /// Reads a TOML file. Relative paths in it are relative to the file.
+    /// Reads a TOML file. Relative paths in it are resolved against the file's folder.
     ///
     /// # Errors
-    /// When the file cannot be read, a field is unknown, or a value has the wrong type; the message
+    /// Returns an error if the file cannot be read, a field is unknown or a value has the wrong type; the message
     /// names line and column.
     pub fn from_file(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
@@ -189,10 +189,10 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// Checks every stage and the rules between fields.
+    /// Checks every stage and the constraints between fields.
     ///
     /// # Errors
-    /// [`care_core::ErrorKind::Config`] with the field, its value and what is allowed.
+    /// Returns [`care_core::ErrorKind::Config`] with the field, its value and the allowed values.
     pub fn check(self) -> Result<CheckedTrainConfig> {
         if self.stage.is_empty() {
             return Err(Error::setting("stage", "empty", "at least one [[stage]] table"));
@@ -208,7 +208,7 @@ impl TrainConfig {
             }
         }
         if let (false, Some(cache)) = (self.cache_teacher, &self.cache) {
-            return Err(Error::setting("cache", cache.display(), "not set with cache_teacher = false"));
+            return Err(Error::setting("cache", cache.display(), "only with cache_teacher = true"));
         }
         let stages = self
             .stage
@@ -230,7 +230,7 @@ impl TrainConfig {
     }
 }
 
-/// A run whose settings are within their ranges.
+/// A configuration that has passed [`TrainConfig::check`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckedTrainConfig {
     config: TrainConfig,
@@ -243,7 +243,7 @@ impl CheckedTrainConfig {
         &self.stages
     }
 
-    /// Where vectors of a frozen tower are kept, if they are.
+    /// Folder of the teacher cache, if it is enabled.
     pub(crate) fn teacher_cache(&self) -> Option<PathBuf> {
         let folder = || self.config.cache.clone().unwrap_or_else(|| self.config.output.join("teacher-cache"));
         self.config.cache_teacher.then(folder)

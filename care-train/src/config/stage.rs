@@ -1,9 +1,9 @@
-//! The settings of a stage: read unchecked, then checked.
+//! The configuration of a stage: parsed unchecked, then checked.
 
 use std::path::PathBuf;
 
 use care_core::{Error, ErrorKind, Result, Role};
-use care_encoders::LoraConfig;
+use care_encoders::lora::LoraConfig;
 use serde::{Deserialize, Serialize};
 
 use super::loss::require_positive;
@@ -11,21 +11,21 @@ use super::{LossConfig, LossKind};
 use crate::schedule::Schedule;
 use crate::stage::StageKind;
 
-/// Settings under a name, as the paper's code has them.
+/// Named settings, taken from the paper's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
-    /// Stage 1 of the published training: 2 epochs of 320, InfoNCE at 0.1 and MSE.
+    /// Stage 1 of the published training: 2 epochs, batch size 320, InfoNCE at temperature 0.1 and MSE.
     #[serde(rename = "reference-stage1")]
     ReferenceStage1,
-    /// Stage 2: 1 epoch of 168 queries with 7 hard negatives, InfoNCE at 0.02, low-rank additions to the
-    /// document tower.
+    /// Stage 2: 1 epoch, batch size 168 with 7 hard negatives per query, InfoNCE at temperature 0.02, a LoRA adapter
+    /// on the document tower.
     #[serde(rename = "reference-stage2")]
     ReferenceStage2,
 }
 
 impl Preset {
-    /// The settings as TOML, as they would stand in a `[[stage]]` table.
+    /// The settings as TOML, in the form of a `[[stage]]` table.
     pub fn toml(self) -> &'static str {
         match self {
             Preset::ReferenceStage1 => include_str!("presets/reference-stage1.toml"),
@@ -34,15 +34,15 @@ impl Preset {
     }
 }
 
-/// Which weights of a tower learn.
+/// Which weights of a tower are trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TrainMode {
-    /// All of them. They must be f32.
+    /// All weights, which must be f32.
     Full,
-    /// Low-rank additions to linear layers; the weights under them stay, in any number format.
+    /// A LoRA adapter on linear layers; the base weights are frozen and may have any dtype.
     Lora,
-    /// None.
+    /// No weights.
     Frozen,
 }
 
@@ -53,91 +53,88 @@ pub struct TowerTraining {
     /// `full`, `lora` or `frozen`. Default: `full` for a tower that the stage trains.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<TrainMode>,
-    /// The tower's own largest learning rate, above 0. Default: the stage's.
+    /// Peak learning rate of this tower, > 0. Default: the stage's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
-    /// Probability of dropping a hidden component, from 0 to below 1; not for decoders, which have none. Default:
-    /// the encoder's own.
+    /// Dropout probability of hidden states, `[0, 1)`; not for decoders, which have no dropout. Default: the encoder's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
-    /// Whether the token table stays as it is under `full`. It holds most weights of a small multilingual
-    /// network and few of its rows occur in a batch. Default false.
+    /// Whether the token embedding table is frozen under `full`. It holds most weights of a small multilingual
+    /// network, and few of its rows occur in a batch. Default false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub freeze_token_table: bool,
-    /// The low-rank additions of `lora`. Default: rank 32, alpha 64, dropout 0.1, every linear layer.
+    /// The LoRA adapter under `lora`. Default: rank 32, alpha 64, dropout 0.1, every linear layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
 }
 
 impl TowerTraining {
-    /// Whether nothing is said about how the tower learns.
+    /// Whether every field except `train` has its default.
     fn is_bare(&self) -> bool {
         Self { train: None, ..self.clone() } == Self::default()
     }
 }
 
-/// One stage. Fields that are left out have the defaults given here, or those of `preset`.
+/// One stage. Omitted fields take the value from `preset`, or else the default given here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageConfig {
-    /// Settings to start from: `reference-stage1` or `reference-stage2`. Default: those given here, for a small
-    /// machine.
+    /// Settings to start from: `reference-stage1` or `reference-stage2`. Default: none; the
+    /// defaults given here suit a small machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
-    /// What is trained and against what.
+    /// Which towers are trained, and how.
     pub kind: StageKind,
-    /// FlagEmbedding JSONL files, each a source of its own; a folder stands for its `.jsonl` files.
+    /// FlagEmbedding JSONL files, each a separate source; a folder stands for its `.jsonl` files.
     #[serde(default)]
     pub data: Vec<PathBuf>,
-    /// Passes over the data, at least 1. Default 1.
+    /// Passes over the data, >= 1. Default 1.
     #[serde(default = "one")]
     pub epochs: usize,
-    /// The stage ends after this many steps, if it is not at its end before; at least 1. The learning rate falls
-    /// over the steps that are made. Default: no limit.
+    /// Upper limit on the stage's steps, >= 1. The learning-rate schedule ends there too. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
-    /// Queries in a batch, at least 1: more give each query more in-batch negatives. Default 32.
+    /// Queries per batch, >= 1. Larger batches give each query more in-batch negatives. Default 32.
     #[serde(default = "default_batch_size")]
     pub batch_size: usize,
-    /// 1 positive and `group_size - 1` hard negatives a query, at least 1. Default 1: in-batch negatives only.
+    /// Documents per query, >= 1: 1 positive and `group_size - 1` hard negatives. Default 1: in-batch negatives only.
     #[serde(default = "one")]
     pub group_size: usize,
-    /// Batches in a step, at least 1; their gradients are averaged. Unlike a larger batch they share no
-    /// negatives. Default 1.
+    /// Batches per step, >= 1; their gradients are averaged. Unlike one larger batch, they share no negatives.
+    /// Default 1.
     #[serde(default = "one")]
     pub accumulation: usize,
-    /// GradCache: texts that go through a tower at once, at least 1. The gradients are those of the whole
-    /// batch, the memory that of so many texts, and each text is encoded twice. Default: whole batches.
+    /// GradCache: texts per forward pass of a tower, >= 1. Gradients are those of the whole batch, memory is that of
+    /// this many texts, and each text is encoded twice. Default: whole batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_cache: Option<usize>,
-    /// The losses, added up with their weights; none, where the stage is given its own. Default: InfoNCE at
-    /// temperature 0.02; in `query-alignment` InfoNCE at 0.1 and `embedding-mse`.
+    /// The losses, whose weighted sum is minimised; may be empty if custom losses are added from code. Default: InfoNCE
+    /// at temperature 0.02; in `query-alignment`, InfoNCE at 0.1 and `embedding-mse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Vec<LossConfig>>,
-    /// How a row with a `prompt` is read, such as `"Instruct: {prompt}\nQuery:{text}"`. Default: `prompt` is not
-    /// used, every query has the tower's own instruction. Not for `query-alignment`.
+    /// Template for rows with a `prompt`, e.g. `"Instruct: {prompt}\nQuery:{text}"`; not for `query-alignment`.
+    /// Default: `prompt` is ignored and every query gets the tower's instruction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_template: Option<String>,
-    /// Largest learning rate, above 0. Default 1e-4.
+    /// Peak learning rate, > 0. Default 1e-4.
     #[serde(default = "default_learning_rate")]
     pub learning_rate: f64,
-    /// Share of the steps over which the learning rate rises to its largest, from 0 to 1. Default 0.05.
+    /// Fraction of the steps over which the learning rate rises to its peak, `0..=1`. Default 0.05.
     #[serde(default = "default_warmup")]
     pub warmup_ratio: f64,
-    /// How the learning rate falls after warmup: `linear`, `cosine` or `constant`. Default `linear`.
+    /// Learning-rate decay after warmup: `linear`, `cosine` or `constant`. Default `linear`.
     #[serde(default)]
     pub schedule: Schedule,
-    /// AdamW's weight decay, at least 0; biases and norms have none. Default 0.05.
+    /// AdamW weight decay, >= 0; biases and norms are not decayed. Default 0.05.
     #[serde(default = "default_weight_decay")]
     pub weight_decay: f64,
-    /// Gradients longer than this, over all trained weights together, are scaled down to it; above 0.
-    /// Default 1.
+    /// Gradient clipping: maximum gradient norm over all trained weights together, > 0. Default 1.
     #[serde(default = "one_f64")]
     pub max_grad_norm: f64,
-    /// The query tower.
+    /// How the query tower is trained.
     #[serde(default)]
     pub query: TowerTraining,
-    /// The document tower; in symmetric stages the network that encodes both.
+    /// How the document tower is trained; in symmetric stages, the one network that encodes queries and documents.
     #[serde(default)]
     pub document: TowerTraining,
 }
@@ -162,7 +159,7 @@ fn default_weight_decay() -> f64 {
 }
 
 impl StageConfig {
-    /// A stage with the default settings.
+    /// A stage of this kind with default settings.
     pub fn new(kind: StageKind) -> Self {
         Self {
             preset: None,
@@ -186,10 +183,10 @@ impl StageConfig {
         }
     }
 
-    /// Checks ranges and rules between fields.
+    /// Checks ranges and the constraints between fields.
     ///
     /// # Errors
-    /// [`care_core::ErrorKind::Config`] with the field, its value and what is allowed.
+    /// Returns [`care_core::ErrorKind::Config`] with the field, its value and the allowed values.
     pub fn check(mut self) -> Result<CheckedStage> {
         for (field, value) in [
             ("epochs", self.epochs),
@@ -209,7 +206,7 @@ impl StageConfig {
             return Err(Error::setting("weight_decay", self.weight_decay, "at least 0"));
         }
         if !(0.0..=1.0).contains(&self.warmup_ratio) {
-            return Err(Error::setting("warmup_ratio", self.warmup_ratio, "0 to 1"));
+            return Err(Error::setting("warmup_ratio", self.warmup_ratio, "0..=1"));
         }
         let losses = self.check_losses()?;
         self.check_prompt_template()?;
@@ -233,7 +230,7 @@ impl StageConfig {
         });
         for (index, loss) in losses.iter().enumerate() {
             if loss.kind == LossKind::Distillation && self.group_size == 1 {
-                return Err(Error::setting("group_size", 1, "at least 2 with the loss distillation"));
+                return Err(Error::setting("group_size", 1, "at least 2 with the distillation loss"));
             }
             loss.check().map_err(|e| Error::new(e.kind(), format!("loss[{index}]: {e}")))?;
             let allowed = match self.kind {
@@ -253,14 +250,14 @@ impl StageConfig {
         let Some(template) = &self.prompt_template else { return Ok(()) };
         let once = |part: &str| template.matches(part).count() == 1;
         let allowed = match self.kind {
-            StageKind::QueryAlignment => "not set in query-alignment stages, whose texts have no task",
-            _ if !(once("{prompt}") && once("{text}")) => "a text with {prompt} once and {text} once",
+            StageKind::QueryAlignment => "unset in query-alignment stages, whose texts have no task",
+            _ if !(once("{prompt}") && once("{text}")) => "a text with exactly one {prompt} and one {text}",
             _ => return Ok(()),
         };
         Err(Error::setting("prompt_template", format!("{template:?}"), allowed))
     }
 
-    /// What of a tower learns, after the settings that would have no effect are refused.
+    /// Which weights of a tower are trained. Refuses settings that would have no effect.
     fn mode(&self, role: Role) -> Result<TrainMode> {
         let (name, tower) = match role {
             Role::Query => ("query", &self.query),
@@ -273,7 +270,7 @@ impl StageConfig {
                 TowerTraining { train: None | Some(TrainMode::Frozen), .. } if tower.is_bare() => Ok(TrainMode::Frozen),
                 _ => {
                     let message =
-                        format!("`{name}` is set, but {stage} stages do not train the {name} tower by itself");
+                        format!("`{name}` is set, but {stage} stages do not train the {name} tower separately");
                     Err(Error::new(ErrorKind::Config, message))
                 }
             };
@@ -287,23 +284,23 @@ impl StageConfig {
         if let Some(rate) = tower.learning_rate {
             require_positive(&field("learning_rate"), rate)?;
             if mode == TrainMode::Frozen {
-                return Err(Error::setting(&field("learning_rate"), rate, "not set for a frozen tower"));
+                return Err(Error::setting(&field("learning_rate"), rate, "unset for a frozen tower"));
             }
         }
         if let Some(dropout) = tower.dropout {
             if !(0.0..1.0).contains(&dropout) {
-                return Err(Error::setting(&field("dropout"), dropout, "0 to below 1"));
+                return Err(Error::setting(&field("dropout"), dropout, "[0, 1)"));
             }
             if mode == TrainMode::Frozen {
-                return Err(Error::setting(&field("dropout"), dropout, "not set for a frozen tower"));
+                return Err(Error::setting(&field("dropout"), dropout, "unset for a frozen tower"));
             }
         }
         if tower.freeze_token_table && mode != TrainMode::Full {
-            return Err(Error::setting(&field("freeze_token_table"), true, "only set with train = \"full\""));
+            return Err(Error::setting(&field("freeze_token_table"), true, "only with train = \"full\""));
         }
         if let Some(lora) = &tower.lora {
             if mode != TrainMode::Lora {
-                return Err(Error::setting(&field("lora"), "set", "only set with train = \"lora\""));
+                return Err(Error::setting(&field("lora"), "set", "only with train = \"lora\""));
             }
             lora.check().map_err(|e| Error::new(e.kind(), format!("{}: {e}", field("lora"))))?;
         }
@@ -311,7 +308,7 @@ impl StageConfig {
     }
 }
 
-/// A stage whose settings are within their ranges.
+/// A stage that has passed [`StageConfig::check`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckedStage {
     config: StageConfig,
@@ -321,7 +318,7 @@ pub struct CheckedStage {
 }
 
 impl CheckedStage {
-    /// Which weights of a tower learn.
+    /// Which weights of a tower are trained.
     pub fn mode(&self, role: Role) -> TrainMode {
         match role {
             Role::Query => self.query,
@@ -329,17 +326,17 @@ impl CheckedStage {
         }
     }
 
-    /// The losses that the settings name.
+    /// The configured losses.
     pub fn losses(&self) -> &[LossConfig] {
         &self.losses
     }
 
-    /// Whether the tower of a role is another one after the stage.
+    /// Whether the stage changes the tower of a role.
     pub(crate) fn changes(&self, role: Role) -> bool {
         self.config.kind == StageKind::Symmetric || self.mode(role) != TrainMode::Frozen
     }
 
-    /// The largest learning rate of a tower.
+    /// The peak learning rate of a tower.
     pub fn learning_rate(&self, role: Role) -> f64 {
         self.tower(role).learning_rate.unwrap_or(self.config.learning_rate)
     }

@@ -1,6 +1,6 @@
-//! Says which name was probably meant.
+//! Suggests the name that was probably meant.
 
-/// A message about an unknown name, with the nearest of the names it lists.
+/// Appends the closest of the listed names to a message about an unknown one.
 ///
 /// serde writes such messages as ``unknown field `x`, expected one of `a`, `b` ``.
 pub(super) fn with_suggestion(message: &str) -> String {
@@ -26,12 +26,12 @@ mod tests {
 
     #[test]
     fn the_nearest_name_is_suggested_and_a_far_one_is_not() {
-        let say = |wrong: &str| {
+        let suggest = |wrong: &str| {
             with_suggestion(&format!("line 3\nunknown field `{wrong}`, expected `batch_size` or `seed`\n"))
         };
-        assert!(say("batchsize").ends_with("`seed`; did you mean `batch_size`?"));
-        assert!(say("sede").ends_with("did you mean `seed`?"));
-        assert!(say("temperature").ends_with("or `seed`"));
+        assert!(suggest("batchsize").ends_with("`seed`; did you mean `batch_size`?"));
+        assert!(suggest("sede").ends_with("did you mean `seed`?"));
+        assert!(suggest("temperature").ends_with("or `seed`"));
         assert_eq!(with_suggestion("expected `a`, found `b`"), "expected `a`, found `b`");
     }
 }

@@ -1,56 +1,56 @@
-//! One row of training data, and the rows that belong together.
+//! Rows of training data, and the sources they form.
 
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
-/// A query with the texts that answer it and the texts that only seem to.
+/// A query with its positives and hard negatives.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrainingExample {
     /// The query; in stage 1 any text.
     pub query: String,
-    /// Texts that answer it, at least one; in stage 1 usually the query itself.
+    /// Texts that answer the query, at least one; in stage 1 usually the query itself.
     pub positives: Vec<String>,
-    /// Hard negatives; may be empty where negatives come from the batch alone.
+    /// Texts that only seem to answer it; may be empty if in-batch negatives suffice.
     pub negatives: Vec<String>,
-    /// A teacher's score of each positive; empty where there is none.
+    /// A teacher's score of each positive; empty if there are no scores.
     pub positive_scores: Vec<f32>,
-    /// A teacher's score of each negative; empty where there is none.
+    /// A teacher's score of each negative; empty if there are no scores.
     pub negative_scores: Vec<f32>,
-    /// What the query asks for, to be put into a stage's `prompt_template`.
+    /// Task prompt of the query, inserted into a stage's `prompt_template`.
     pub prompt: Option<String>,
-    /// How the row's texts relate.
+    /// How the texts of the row are related.
     pub row_type: RowType,
 }
 
 impl TrainingExample {
-    /// A row of the usual type, without scores.
+    /// A [`RowType::Normal`] row without scores.
     pub fn new(query: impl Into<String>, positives: Vec<String>, negatives: Vec<String>) -> Self {
         Self { query: query.into(), positives, negatives, ..Self::default() }
     }
 }
 
-/// How a row's texts relate: `type` of FlagEmbedding's rows. A batch holds rows of one type.
+/// How the texts of a row are related: `type` in FlagEmbedding's rows. A batch holds rows of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowType {
-    /// A question and its answers. Also what any other `type` stands for.
+    /// A question and its answers. Any other `type` is read as this one.
     #[default]
     Normal,
-    /// The same with one hard negative a query at most, whatever the stage's `group_size`.
+    /// Like `Normal`, but with at most one hard negative per query, whatever the stage's `group_size`.
     #[serde(rename = "only_1neg")]
     OnlyOneNegative,
-    /// Two texts that mean the same: both are read with the query's instruction.
+    /// Two texts with the same meaning. Both are encoded with the query's instruction.
     SymmetricSts,
-    /// Two texts of one cluster: both are read with the query's instruction, and documents of other rows are no
-    /// negatives, since they may be of the same cluster.
+    /// Two texts of one cluster. Both are encoded with the query's instruction, and documents of other rows are not
+    /// used as negatives, since they may be of the same cluster.
     SymmetricClustering,
-    /// A text and the name of its class: documents of other rows are no negatives, and a group is no larger than
-    /// the smallest number of negatives allows.
+    /// A text and the name of its class. Documents of other rows are not used as negatives, and the row with the fewest
+    /// negatives limits the group size.
     SymmetricClass,
 }
 
 impl RowType {
-    /// The type of this name; other names are normal rows.
+    /// The type of this name; any other name is `Normal`.
     pub(crate) fn of(name: Option<&str>) -> Self {
         match name {
             Some("only_1neg") => RowType::OnlyOneNegative,
@@ -61,28 +61,27 @@ impl RowType {
         }
     }
 
-    /// Whether documents are read with the query's instruction.
+    /// Whether documents are encoded with the query's instruction.
     pub(crate) fn instructs_documents(self) -> bool {
         matches!(self, RowType::SymmetricSts | RowType::SymmetricClustering)
     }
 
-    /// Whether documents of other rows are negatives.
+    /// Whether documents of other rows are used as negatives.
     pub(crate) fn has_in_batch_negatives(self) -> bool {
         !matches!(self, RowType::SymmetricClustering | RowType::SymmetricClass)
     }
 }
 
-/// Rows from one origin. A batch never mixes sources, so that a query's in-batch negatives are of
-/// its own kind.
+/// Rows from one origin. A batch never mixes sources, so that a query's in-batch negatives are of its own kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     name: String,
     examples: Vec<TrainingExample>,
-    /// Line of each example, where the source is a file.
+    /// Line number of each example, if the source is a file.
     lines: Option<Vec<usize>>,
 }
 
-/// What a stage needs of every row.
+/// What a stage requires of every row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowNeeds {
     pub(crate) group_size: usize,
@@ -90,19 +89,19 @@ pub(crate) struct RowNeeds {
 }
 
 impl Source {
-    /// Rows made in memory.
+    /// A source of rows in memory.
     ///
     /// # Errors
-    /// When there is no row, or one without a positive, with an empty text, or with scores that do not fit; the
-    /// message names its index.
+    /// Returns an error if there are no rows, or if one has no positive, an empty text, or scores that do not match
+    /// its texts; the message names the row's index.
     pub fn new(name: impl Into<String>, examples: Vec<TrainingExample>) -> Result<Self> {
         Self { name: name.into(), examples, lines: None }.checked()
     }
 
-    /// Rows of a file with their line numbers.
+    /// A source of a file's rows with their line numbers.
     ///
     /// # Errors
-    /// As [`Source::new`]; the message names the line.
+    /// As [`Source::new`], except that the message names the line.
     pub(crate) fn of_file(name: String, rows: Vec<(usize, TrainingExample)>) -> Result<Self> {
         let (lines, examples) = rows.into_iter().unzip();
         Self { name, examples, lines: Some(lines) }.checked()
@@ -110,7 +109,7 @@ impl Source {
 
     fn checked(self) -> Result<Self> {
         if self.examples.is_empty() {
-            return Err(Error::new(ErrorKind::Format, format!("{}: no training row", self.name)));
+            return Err(Error::new(ErrorKind::Format, format!("{}: no training rows", self.name)));
         }
         self.check(|example| {
             let blank = |texts: &[String]| texts.iter().position(|text| text.trim().is_empty());
@@ -128,7 +127,11 @@ impl Source {
                     return Some(format!("`{field}[{index}]` is an empty text"));
                 }
                 if !scores.is_empty() && scores.len() != texts.len() {
-                    return Some(format!("`{field}_scores` has {} scores for {} texts", scores.len(), texts.len()));
+                    return Some(format!(
+                        "`{field}_scores` has {} values, but `{field}` has {}",
+                        scores.len(),
+                        texts.len()
+                    ));
                 }
                 if let Some(index) = scores.iter().position(|score| !score.is_finite()) {
                     return Some(format!("`{field}_scores[{index}]` is not finite"));
@@ -139,10 +142,10 @@ impl Source {
         Ok(self)
     }
 
-    /// Refuses rows that lack what a stage needs.
+    /// Checks that every row meets the requirements of a stage.
     ///
     /// # Errors
-    /// When a row lacks a hard negative or a score; the message names its line.
+    /// Returns an error if a row lacks hard negatives or scores; the message names its line.
     pub(crate) fn require(&self, needs: RowNeeds) -> Result<()> {
         let group = needs.group_size;
         self.check(|example| {
@@ -151,7 +154,7 @@ impl Source {
                 return Some(format!("{needed}; set `group_size = 1` to use in-batch negatives only"));
             }
             if group < 2 && !example.row_type.has_in_batch_negatives() {
-                return Some("rows of this `type` have no in-batch negatives: set `group_size` above 1".into());
+                return Some("rows of this `type` have no in-batch negatives; set `group_size` to at least 2".into());
             }
             let scored = |texts: &[String], scores: &[f32]| texts.len() == scores.len();
             if needs.teacher_scores && !scored(&example.positives, &example.positive_scores) {
@@ -182,7 +185,7 @@ impl Source {
         &self.examples
     }
 
-    /// Where the rows come from.
+    /// The name of the source; for a file, its path.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,8 +1,10 @@
-//! FlagEmbedding's training format, one JSON object a line.
+//! FlagEmbedding's training format, one JSON object per line.
 
 use std::path::{Path, PathBuf};
 
-use care_core::{Error, ErrorKind, Result, read_jsonl};
+use care_core::files::jsonl_files;
+use care_core::jsonl::read_jsonl;
+use care_core::{Error, ErrorKind, Result};
 use serde::Deserialize;
 
 use super::{RowType, Source, TrainingExample};
@@ -24,11 +26,11 @@ struct Row {
 }
 
 /// Reads `{"query": str, "pos": [str], "neg"?: [str], "pos_scores"?: [num], "neg_scores"?: [num],
-/// "prompt"?: str, "type"?: str}` rows; other fields are not used.
+/// "prompt"?: str, "type"?: str}` rows; other fields are ignored.
 ///
 /// # Errors
-/// When the file cannot be read, a line is no such row, `pos` or a text is empty, or scores do not fit their
-/// texts; the message names path and line.
+/// Returns an error if the file cannot be read, a line is not such a row, `pos` or a text is empty, or scores do not
+/// match their texts; the message names path and line.
 ///
 /// # Reference
 /// FlagEmbedding's fine-tuning data.
@@ -46,26 +48,14 @@ pub fn read_source(path: &Path) -> Result<Source> {
     Source::of_file(path.display().to_string(), rows)
 }
 
-/// Reads files, each as a source; a folder stands for the `.jsonl` files in it. Sources come sorted by their
-/// paths, so that the order in which they are listed decides nothing.
+/// Reads each file as a source; a folder stands for the `.jsonl` files in it. Sources are sorted by path, so that the
+/// order in which they are listed has no effect.
 ///
 /// # Errors
-/// As [`read_source`]; also when a folder holds no such file, or a file is listed twice.
+/// As [`read_source`]; also if a folder contains no such file, or a file is listed twice.
 pub fn read_sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let entries = std::fs::read_dir(path).map_err(|e| Error::io("read", path, e))?;
-        let is_jsonl = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "jsonl");
-        let before = files.len();
-        files.extend(entries.flatten().map(|entry| entry.path()).filter(is_jsonl));
-        if files.len() == before {
-            return Err(Error::format(path, "the folder holds no .jsonl file"));
-        }
-    }
+    let files: Vec<Vec<PathBuf>> = paths.iter().map(jsonl_files).collect::<Result<_>>()?;
+    let mut files = files.concat();
     files.sort();
     if let Some(pair) = files.windows(2).find(|pair| pair[0] == pair[1]) {
         let message = format!("{}: the file is listed twice as training data", pair[0].display());
@@ -107,7 +97,7 @@ mod tests {
             (r#"{"query":" ","pos":["b"]}"#, pairs, "`query` is empty"),
             (r#"{"query":"a","pos":["b",""]}"#, pairs, "`pos[1]` is an empty text"),
             (r#"{"query":"a","pos":["b"],"neg":["\n"]}"#, pairs, "`neg[0]` is an empty text"),
-            (r#"{"query":"a","pos":["b"],"pos_scores":[1,2]}"#, pairs, "`pos_scores` has 2 scores for 1 texts"),
+            (r#"{"query":"a","pos":["b"],"pos_scores":[1,2]}"#, pairs, "`pos_scores` has 2 values, but `pos` has 1"),
             (r#"{"query":"a","pos":["b"],"neg":["c"],"neg_scores":[1e39]}"#, pairs, "number out of range (column 55)"),
             (
                 r#"{"query":"a","pos":["b"],"neg":["c"],"pos_scores":["x"]}"#,
@@ -127,12 +117,12 @@ mod tests {
             (
                 r#"{"query":"a","pos":["b"],"neg":["c"],"type":"symmetric_class"}"#,
                 singles,
-                "rows of this `type` have no in-batch negatives: set `group_size` above 1",
+                "rows of this `type` have no in-batch negatives; set `group_size` to at least 2",
             ),
         ] {
             assert_eq!(refusal(&format!("{GOOD}\n{line}\n"), needs), format!("F/train.jsonl:3: {problem}"));
         }
-        assert_eq!(refusal("\n", pairs), "F/train.jsonl: no training row");
+        assert_eq!(refusal("\n", pairs), "F/train.jsonl: no training rows");
     }
 
     #[test]
@@ -185,6 +175,6 @@ mod tests {
             "F/more/a.jsonl: the file is listed twice as training data"
         );
         std::fs::create_dir(path("empty")).expect("made");
-        assert_eq!(refusal(&[path("empty")]), "F/empty: the folder holds no .jsonl file");
+        assert_eq!(refusal(&[path("empty")]), "F/empty: the folder contains no .jsonl files");
     }
 }

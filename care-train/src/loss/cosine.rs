@@ -1,11 +1,11 @@
-//! Angle between a student's and a teacher's vectors.
+//! Cosine distance between the vectors of student and teacher.
 
 use burn::tensor::Tensor;
-use care_core::l2_normalize;
+use care_encoders::head::l2_normalize;
 
 use super::{Loss, LossInput};
 
-/// 1 less the cosine of each pair of rows, averaged over rows.
+/// `1 - cos` of each pair of rows, averaged over rows.
 ///
 /// # Reference
 /// `cossim` of the published CARE code; PyTorch's `CosineEmbeddingLoss` with target 1.
@@ -18,7 +18,7 @@ impl Loss for CosineDistance {
     }
 
     /// # Panics
-    /// When the input has no alignment.
+    /// Panics if the input has no alignment.
     fn forward(&self, input: &LossInput) -> Tensor<1> {
         let pair = input.aligned();
         let cosines = (l2_normalize(pair.student.clone()) * l2_normalize(pair.teacher.clone())).sum_dim(1);

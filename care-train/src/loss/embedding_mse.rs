@@ -1,11 +1,11 @@
-//! Distance between a student's and a teacher's vectors.
+//! Squared distance between the vectors of student and teacher.
 
 use burn::tensor::Tensor;
 
 use super::{Loss, LossInput};
 
-/// Squared Euclidean distance of each pair of rows, averaged over rows: the SUM over dimensions and
-/// the mean over rows, not the mean over elements.
+/// Squared Euclidean distance of each pair of rows, averaged over rows: the *sum* over dimensions and the mean over
+/// rows, not the mean over elements.
 ///
 /// # Reference
 /// CARE, arXiv 2604.10937, stage 1; `mse` of the published code.
@@ -18,7 +18,7 @@ impl Loss for EmbeddingMse {
     }
 
     /// # Panics
-    /// When the input has no alignment.
+    /// Panics if the input has no alignment.
     fn forward(&self, input: &LossInput) -> Tensor<1> {
         let pair = input.aligned();
         (pair.student.clone() - pair.teacher.clone()).square().sum_dim(1).mean()

@@ -4,22 +4,22 @@ use burn::tensor::{Tensor, activation::log_softmax};
 
 use super::{Loss, LossInput};
 
-/// InfoNCE: cross-entropy of each query's similarities to its candidates, the positive being the right one.
+/// InfoNCE: cross-entropy over each query's similarities to its candidates, with the positive as the target.
 ///
 /// # Reference
 /// van den Oord et al. 2018, arXiv 1807.03748; CARE, arXiv 2604.10937, both stages (`contrastive` of the
 /// published code). The mask follows Qwen3-Embedding, arXiv 2506.05176, and NV-Retriever, arXiv 2407.15831.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InfoNce {
-    /// What similarities are divided by, above 0.
+    /// Softmax temperature, > 0. Lower values put more weight on the hardest negatives.
     pub temperature: f64,
-    /// Candidates more similar to the query than its positive by more than this are taken for further
-    /// answers and left out. No candidate is left out without it.
+    /// Candidates whose similarity to the query exceeds that of its positive by more than this margin are treated as
+    /// false negatives and masked. `None` masks no candidate.
     pub false_negative_margin: Option<f64>,
 }
 
 impl InfoNce {
-    /// Every candidate that is not the positive is a negative.
+    /// InfoNCE without a mask: every candidate except the positive is a negative.
     pub fn new(temperature: f64) -> Self {
         Self { temperature, false_negative_margin: None }
     }

@@ -1,59 +1,60 @@
-//! What a loss is computed from.
+//! The input of a loss.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use care_core::{TruncationOrder, l2_normalize};
+use care_encoders::head::{TruncationOrder, l2_normalize};
 
-/// The vectors of one step, as inference would return them.
+/// The vectors of one batch, as inference would return them.
 #[derive(Debug, Clone)]
 pub struct LossInput {
-    /// `[b, dim]`, one row a query.
+    /// `[b, dim]`, one row per query.
     pub queries: Tensor<2>,
-    /// `[b * group_size, dim]`: row `i * group_size` is the positive of query `i`, the rows after it are
-    /// its hard negatives.
+    /// `[b * group_size, dim]`: row `i * group_size` is the positive of query `i`, followed by its hard negatives.
     pub documents: Tensor<2>,
-    /// In `query-alignment`, the same texts through both towers.
+    /// In `query-alignment`, the vectors of the same texts from both towers.
     pub alignment: Option<Alignment>,
-    /// `[b, group_size]`: how well a teacher finds that each document of a group answers the query.
+    /// `[b, group_size]`: a teacher's relevance score of each document for its query.
     pub teacher_scores: Option<Tensor<2>>,
     /// Whether the documents of other queries are negatives.
     pub in_batch_negatives: bool,
 }
 
-/// The vectors that two towers give the same texts, row by row.
+/// Vectors of the same texts from two towers, row by row.
 #[derive(Debug, Clone)]
 pub struct Alignment {
-    /// `[n, dim]` of the tower that learns.
+    /// `[n, dim]`, from the tower that is trained.
     pub student: Tensor<2>,
-    /// `[n, dim]` of the tower that is learnt from; it has no gradient.
+    /// `[n, dim]`, from the frozen tower, without gradients.
     pub teacher: Tensor<2>,
 }
 
 impl LossInput {
-    /// Queries, and their groups of documents, with in-batch negatives and nothing else.
+    /// Queries and their groups of documents with in-batch negatives, without alignment or teacher scores.
     ///
     /// # Panics
-    /// When the number of documents is not a multiple of the number of queries.
+    /// Panics if the number of documents is not a multiple of the number of queries.
     pub fn new(queries: Tensor<2>, documents: Tensor<2>) -> Self {
         let ([batch, _], [rows, _]) = (queries.dims(), documents.dims());
-        assert!(rows.is_multiple_of(batch), "{rows} documents cannot be shared out among {batch} queries");
+        assert!(rows.is_multiple_of(batch), "{rows} documents cannot be divided among {batch} queries");
         Self { queries, documents, alignment: None, teacher_scores: None, in_batch_negatives: true }
     }
 
     /// The alignment.
     ///
     /// # Panics
-    /// When there is none.
+    /// Panics if there is none.
     pub(super) fn aligned(&self) -> &Alignment {
-        let Some(pair) = &self.alignment else { panic!("this loss compares two towers on the same texts") };
+        let Some(pair) = &self.alignment else {
+            panic!("this loss needs the vectors of the same texts from both towers")
+        };
         pair
     }
 
-    /// 1 positive and so many hard negatives, less 1.
+    /// Documents per query: 1 positive and `group_size - 1` hard negatives.
     pub fn group_size(&self) -> usize {
         self.documents.dims()[0] / self.queries.dims()[0]
     }
 
-    /// Dot products of each query with its own group.
+    /// Dot products of each query with the documents of its group.
     ///
     /// # Shapes
     /// `[b, group_size]`; column 0 is the positive.
@@ -66,8 +67,8 @@ impl LossInput {
     /// Dot products of each query with its candidates, and the column of its positive.
     ///
     /// # Shapes
-    /// `[b, candidates]` and `[b, 1]`. Candidates are all documents of the batch, or with
-    /// `in_batch_negatives` off the query's own group.
+    /// `[b, candidates]` and `[b, 1]`. Candidates are all documents of the batch or, without `in_batch_negatives`,
+    /// those of the query's own group.
     pub fn candidates(&self) -> (Tensor<2>, Tensor<2, Int>) {
         let [batch, _] = self.queries.dims();
         let (similarities, stride) = match self.in_batch_negatives {
@@ -79,10 +80,11 @@ impl LossInput {
         (similarities, targets)
     }
 
-    /// The same step with the first `dim` components of every vector, normalised again if the order says so.
+    /// The same batch with every vector truncated to its first `dim` dimensions, and normalised again if `order`
+    /// requires it.
     ///
     /// # Panics
-    /// When vectors have fewer.
+    /// Panics if vectors have fewer than `dim` dimensions.
     #[must_use]
     pub fn cut(&self, dim: usize, order: TruncationOrder) -> Self {
         let cut = |vectors: &Tensor<2>| {

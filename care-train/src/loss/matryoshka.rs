@@ -1,28 +1,28 @@
-//! A loss over nested widths, so that shorter vectors are good too.
+//! A loss over nested dimensions, so that truncated vectors work well too.
 
 use burn::tensor::Tensor;
-use care_core::TruncationOrder;
+use care_encoders::head::TruncationOrder;
 
 use super::{Loss, LossInput};
 
-/// The weighted sum of another loss at several widths.
+/// The weighted sum of another loss at several dimensions.
 ///
 /// # Reference
-/// Kusupati et al. 2022, arXiv 2205.13147; `mrl` of the published CARE code, which does not normalise the
-/// shorter vectors again and weighs each width by 1 over their number.
+/// Kusupati et al. 2022, arXiv 2205.13147; `mrl` of the published CARE code, which does not normalise truncated vectors
+/// again and weights each of `n` dimensions by `1 / n`.
 pub struct Matryoshka<L> {
     loss: L,
-    widths: Vec<(usize, f64)>,
+    dims: Vec<(usize, f64)>,
     order: TruncationOrder,
 }
 
 impl<L: Loss> Matryoshka<L> {
-    /// `loss` at each width, times its weight. `order` says whether shorter vectors are normalised again.
-    pub fn new(loss: L, widths: Vec<(usize, f64)>, order: TruncationOrder) -> Self {
-        Self { loss, widths, order }
+    /// `loss` at each `(dim, weight)`. `order` specifies whether truncated vectors are normalised again.
+    pub fn new(loss: L, dims: Vec<(usize, f64)>, order: TruncationOrder) -> Self {
+        Self { loss, dims, order }
     }
 
-    /// Every width with a weight of 1 over their number.
+    /// `loss` at each of `dims`, with weight `1 / dims.len()`.
     pub fn even(loss: L, dims: &[usize], order: TruncationOrder) -> Self {
         let weight = 1.0 / dims.len() as f64;
         Self::new(loss, dims.iter().map(|&dim| (dim, weight)).collect(), order)
@@ -35,11 +35,11 @@ impl<L: Loss> Loss for Matryoshka<L> {
     }
 
     /// # Panics
-    /// When there is no width, or vectors are narrower than one of them.
+    /// Panics if there are no dimensions, or vectors have fewer than one of them.
     fn forward(&self, input: &LossInput) -> Tensor<1> {
         let at = |&(dim, weight): &(usize, f64)| self.loss.forward(&input.cut(dim, self.order)).mul_scalar(weight);
-        let Some(sum) = self.widths.iter().map(at).reduce(|sum, loss| sum + loss) else {
-            panic!("a Matryoshka loss needs a width")
+        let Some(sum) = self.dims.iter().map(at).reduce(|sum, loss| sum + loss) else {
+            panic!("a Matryoshka loss needs at least one dimension")
         };
         sum
     }

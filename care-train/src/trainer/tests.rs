@@ -25,13 +25,13 @@ fn host(gradients: NamedGradients) -> BTreeMap<String, Vec<f32>> {
     gradients.into_iter().map(|(name, gradient)| (name, host(gradient))).collect()
 }
 
-/// The same weights have gradients, equal to 1e-5 of each weight's largest.
+/// Asserts that the same weights have gradients, equal to within 1e-5 of each weight's largest.
 fn equal(found: &BTreeMap<String, Vec<f32>>, expected: &BTreeMap<String, Vec<f32>>) {
     assert!(found.keys().eq(expected.keys()));
     let length = |values: &[f32]| values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
     let longest = expected.values().map(|values| length(values)).fold(0.0, f32::max);
     for (name, expected) in expected {
-        // A bias before a softmax has a gradient of nothing but rounding: it is measured by the others.
+        // The gradient of a bias before a softmax is pure rounding error, so it is compared on the scale of the others.
         let size = length(expected).max(1e-3 * longest);
         for (found, expected) in found[name].iter().zip(expected) {
             assert!((found - expected).abs() <= 1e-5 * size, "{name}: {found} instead of {expected}");
@@ -62,7 +62,7 @@ fn cached_gradients_of_one_network_in_both_roles() {
     let both = |grad_cache| {
         let (_, document) = common::pair(0.0).into_towers();
         let (tokenizer, network) = (document.tokenizer().clone(), document.network().clone());
-        let query = care_core::Tower::new(tokenizer, network, Default::default()).expect("a tower");
+        let query = care_encoders::Tower::new(tokenizer, network, Default::default()).expect("a tower");
         let pair = AsymmetricEncoder::new(query, document).expect("a pair");
         let config = StageConfig { batch_size: 7, group_size: 2, grad_cache, ..StageConfig::new(StageKind::Symmetric) };
         let stage = config.check().expect("good");
@@ -103,7 +103,7 @@ fn dropout_is_the_same_on_the_way_back() {
     let _alone = alone();
     let whole = |grad_cache| gradients(0.3, StageKind::JointFinetuning, |stage| stage.grad_cache = grad_cache);
     let undropped = gradients(0.0, StageKind::JointFinetuning, |_| {});
-    assert_ne!(whole(None), undropped, "something is dropped");
+    assert_ne!(whole(None), undropped, "dropout has an effect");
     equal(&whole(Some(100)), &whole(None));
 }
 
@@ -147,16 +147,16 @@ fn every_chunk_goes_the_same_way(dropout: f64, change: impl FnOnce(&mut StageCon
 #[test]
 fn dropout_is_the_same_on_the_way_back_of_every_chunk() {
     let dropped = every_chunk_goes_the_same_way(0.3, |_| {});
-    assert_ne!(dropped, every_chunk_goes_the_same_way(0.0, |_| {}), "something is dropped");
-    let additions = |dropout: f64| {
+    assert_ne!(dropped, every_chunk_goes_the_same_way(0.0, |_| {}), "dropout has an effect");
+    let adapter = |dropout: f64| {
         every_chunk_goes_the_same_way(0.0, |stage| {
             stage.document.train = Some(TrainMode::Lora);
             stage.document.lora = Some(LoraConfig { rank: 4, dropout, ..LoraConfig::reference() });
         })
     };
-    let dropped = additions(0.3);
+    let dropped = adapter(0.3);
     assert!(dropped.keys().any(|name| name.ends_with("lora.b")));
-    assert_ne!(dropped, additions(0.0), "something is dropped");
+    assert_ne!(dropped, adapter(0.0), "dropout has an effect");
 }
 
 #[test]

@@ -2,15 +2,14 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code)]
 
-use care_core::{
-    Device, HeadConfig, Instruction, Pooling, Text, Tokenizer, TokenizerStyle, Tower, character_tokenizer,
-};
-use care_encoders::{
-    AnyEncoder, AsymmetricEncoder, BertConfig, DecoderConfig, EncoderConfig, network_with_head, random_encoder,
-};
+use care_core::{Instruction, Text};
+use care_encoders::config::{BertConfig, DecoderConfig, EncoderConfig};
+use care_encoders::head::{HeadConfig, Pooling};
+use care_encoders::tokenize::{Tokenizer, TokenizerStyle, character_tokenizer};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Tower, network_with_head, random_encoder};
 use care_train::TrainingExample;
 
-/// Pairs of a question and its answer that share their subject's characters.
+/// Questions and answers that share the characters of their subject.
 pub fn examples() -> Vec<TrainingExample> {
     let subjects = ["头痛", "发烧", "咳嗽", "腹泻", "皮疹", "失眠", "牙疼", "耳鸣", "便秘", "鼻炎", "痛风", "贫血"];
     let answer = |subject: &str| format!("{subject}的处理：多休息，必要时就医。");
@@ -31,18 +30,18 @@ fn tower<T: Text>(config: EncoderConfig, tokenizer: Tokenizer, head: HeadConfig,
     Tower::new(tokenizer, network, Instruction::default()).unwrap()
 }
 
-/// A BERT-style query tower and a Qwen3-style document tower of another width.
+/// A BERT-style query tower and a Qwen3-style document tower of another hidden size.
 pub fn pair(dropout: f64) -> AsymmetricEncoder {
     let texts: Vec<String> =
         examples().into_iter().flat_map(|example| [example.query, example.positives[0].clone()]).collect();
     let tokenizer = |style| character_tokenizer(&texts, 80, style, 24).unwrap();
-    let bert = BertConfig {
-        num_attention_heads: 2,
-        hidden_dropout_prob: dropout,
-        initializer_range: 0.1,
-        ..BertConfig::new(80, 16, 1)
-    };
-    let qwen = DecoderConfig { head_dim: 8, initializer_range: 0.1, ..DecoderConfig::new(80, 24, 1) };
+    let mut bert = BertConfig::new(80, 16, 1);
+    bert.num_attention_heads = 2;
+    bert.hidden_dropout_prob = dropout;
+    bert.initializer_range = 0.1;
+    let mut qwen = DecoderConfig::new(80, 24, 1);
+    qwen.head_dim = 8;
+    qwen.initializer_range = 0.1;
     AsymmetricEncoder::new(
         tower(EncoderConfig::Bert(bert), tokenizer(TokenizerStyle::Bert), HeadConfig::new(Pooling::Cls), 1),
         tower(
@@ -55,7 +54,7 @@ pub fn pair(dropout: f64) -> AsymmetricEncoder {
     .unwrap()
 }
 
-/// A retrieval task in BEIR's form: the examples' questions and answers.
+/// A retrieval task in BEIR layout: the examples' questions and answers.
 pub fn dev_set(folder: &std::path::Path) {
     let lines = |row: &dyn Fn(usize, &TrainingExample) -> String| {
         examples().iter().enumerate().map(|(n, example)| row(n, example) + "\n").collect::<String>()

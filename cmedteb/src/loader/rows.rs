@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
-use care_core::{Document, Error, Query, Result, for_each_jsonl};
+use care_core::jsonl::for_each_jsonl;
+use care_core::{Document, Error, Query, Result};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde::Deserialize;

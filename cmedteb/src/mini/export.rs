@@ -63,7 +63,7 @@ fn write(path: &Path, content: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use care_core::read_jsonl;
+    use care_core::jsonl::read_jsonl;
 
     use super::*;
     use crate::loader::load;

@@ -8,7 +8,8 @@ mod sts;
 
 use std::time::Instant;
 
-use care_core::{Embedder, Result, VectorFormat};
+use care_core::index::VectorFormat;
+use care_core::{Embedder, Result};
 use care_eval::Ties;
 
 pub use encode::Progress;

@@ -1,6 +1,7 @@
 //! Retrieval: the whole corpus is ranked for each query, exactly.
 
-use care_core::{FlatIndex, Result, VectorFormat};
+use care_core::Result;
+use care_core::index::{FlatIndex, VectorFormat};
 use care_eval::Run;
 
 use super::Protocol;

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use care_core::{
-    Error, ErrorKind, HeadConfig, Pooling, ProjectionActivation, ProjectionConfig, Result, Role, TruncationOrder,
-};
+use care_core::{Error, ErrorKind, Result, Role};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::folder::{CONFIG, TOKENIZER_CONFIG, read_json, require_folder};
-use super::super::layout::hugging_face;
-use super::super::recipe::{PairRecipe, Recipe};
-use super::{IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, TANH, TRANSFORMER_SETTINGS};
+use super::form::{IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, TANH, TRANSFORMER_SETTINGS};
+use crate::head::{HeadConfig, Pooling, ProjectionActivation, ProjectionConfig, TruncationOrder};
+use crate::pretrained::folder::{CONFIG, TOKENIZER_CONFIG, read_json, require_folder};
+use crate::pretrained::recipe::{PairRecipe, Recipe, hugging_face};
 
 /// A text longer than this is no limit but the absence of one.
 const NO_LIMIT: f64 = 1e9;

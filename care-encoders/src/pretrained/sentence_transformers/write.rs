@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::TensorData;
-use care_core::{
-    Encoder, Error, ErrorKind, Pooling, ProjectionActivation, ProjectionConfig, Result, Role, Text, Tower,
-    TruncationOrder,
-};
+use care_core::{Error, ErrorKind, Result, Role, Text};
 use serde_json::{Value, json};
 
-use super::super::checkpoint::SINGLE;
-use super::super::folder::{CONFIG, create_folder, write_encoder, write_json, write_tokenizer};
-use super::super::table::PROJECTION;
-use super::super::weights::{HostTensor, write_tensors, write_weights};
-use super::{IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, TANH, TRANSFORMER_SETTINGS, module_folder};
-use crate::AnyEncoder;
+use super::form::{
+    IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, TANH, TRANSFORMER_SETTINGS, module_folder,
+};
+use crate::encoder::Encoder;
+use crate::head::{Pooling, ProjectionActivation, ProjectionConfig, TruncationOrder};
+use crate::layers::PROJECTION;
+use crate::pretrained::checkpoint::SINGLE;
+use crate::pretrained::folder::{CONFIG, create_folder, write_encoder, write_json, write_tokenizer};
+use crate::pretrained::weights::{HostTensor, write_tensors, write_weights};
+use crate::registry::AnyEncoder;
+use crate::tower::Tower;
 
 /// Saves one tower as a folder that sentence-transformers loads, and [`load_tower`](crate::load_tower).
 ///
@@ -24,7 +26,8 @@ use crate::AnyEncoder;
 ///
 /// # Errors
 /// When the folder is not empty, the instruction is no prefix, or a file cannot be written.
-pub fn save_tower<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) -> Result<()> {
+pub fn save_tower<T: Text>(folder: impl AsRef<Path>, tower: &Tower<T, AnyEncoder>) -> Result<()> {
+    let folder = folder.as_ref();
     let taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if taken {
         return Err(Error::new(ErrorKind::Io, format!("{}: the folder is not empty", folder.display())));

@@ -1,0 +1,78 @@
+//! What everything behind the towers (index, benchmark, server, command line) needs of a model.
+
+mod queue;
+mod stored;
+
+pub use queue::{QueryQueue, QueueOptions};
+pub use stored::StoredEmbedder;
+
+use crate::embeddings::Embeddings;
+use crate::error::Result;
+use crate::text::{Document, Query, Role, Text};
+
+/// A model that maps queries and documents into one vector space.
+///
+/// Object-safe: an evaluation takes `&dyn Embedder` and sees no tensor. Similarity is the dot product.
+///
+/// ```
+/// use care_core::{Document, Embedder, Embeddings, Query, Result, Text};
+///
+/// /// Counts characters: enough for a test.
+/// struct Length;
+///
+/// impl Embedder for Length {
+///     fn embedding_dim(&self) -> usize {
+///         1
+///     }
+///
+///     fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
+///         Embeddings::from_rows(1, queries.iter().map(|query| [query.content().chars().count() as f32]))
+///     }
+///
+///     fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
+///         Embeddings::from_rows(1, documents.iter().map(|document| [document.content().chars().count() as f32]))
+///     }
+/// }
+///
+/// let embedder: Box<dyn Embedder> = Box::new(Length);
+/// assert_eq!(embedder.embed_queries(&["头痛".into()])?.row(0)[0], 2.0);
+/// # Ok::<(), care_core::Error>(())
+/// ```
+pub trait Embedder: Send + Sync {
+    /// Dimensions of a vector.
+    fn embedding_dim(&self) -> usize;
+
+    /// One row per query, in order.
+    ///
+    /// # Errors
+    /// If a text cannot be tokenized or its vector is not finite.
+    fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings>;
+
+    /// One row per document, in order.
+    ///
+    /// # Errors
+    /// If a text cannot be tokenized or its vector is not finite.
+    fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings>;
+
+    /// A name for everything that determines the vectors of a role, apart from [`Embedder::query_key`] and
+    /// [`Embedder::document_key`]: equal fingerprints and keys mean equal vectors. `None`, the default, if the model has
+    /// no such name; its vectors cannot be [stored](StoredEmbedder).
+    ///
+    /// # Errors
+    /// If the fingerprint cannot be computed.
+    fn fingerprint(&self, role: Role) -> Result<Option<String>> {
+        let _ = role;
+        Ok(None)
+    }
+
+    /// What tells the vectors of two queries apart; by default the query's text. A model with an instruction that is no
+    /// part of its fingerprint returns the text with the instruction applied.
+    fn query_key(&self, query: &Query) -> String {
+        query.content().into_owned()
+    }
+
+    /// As [`Embedder::query_key`], for documents.
+    fn document_key(&self, document: &Document) -> String {
+        document.content().into_owned()
+    }
+}

@@ -1,0 +1,287 @@
+//! Files and folders that appear whole or not at all.
+//!
+//! Everything this workspace writes goes through here: content is written under another name beside its place, synced to
+//! disk, and renamed. A crash leaves the old content or the new, never half of it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// A file that takes its name only when it is complete.
+///
+/// Dropping it without [`AtomicFile::commit`] removes what was written.
+///
+/// ```
+/// # let folder = std::env::temp_dir().join(format!("care-atomic-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder).unwrap();
+/// use std::io::Write;
+/// use care_core::files::AtomicFile;
+///
+/// let path = folder.join("scores.txt");
+/// let mut file = AtomicFile::create(&path)?;
+/// writeln!(file, "0.98").unwrap();
+/// assert!(!path.exists());
+/// file.commit()?;
+/// assert_eq!(std::fs::read_to_string(&path).unwrap(), "0.98\n");
+/// # std::fs::remove_dir_all(&folder).unwrap();
+/// # Ok::<(), care_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: File,
+    partial: PathBuf,
+    path: PathBuf,
+}
+
+impl AtomicFile {
+    /// Opens a new file beside `path`, whose folder must exist.
+    ///
+    /// # Errors
+    /// If the file cannot be created.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        // Unique among threads and processes.
+        static CREATED: AtomicUsize = AtomicUsize::new(0);
+        let unique = CREATED.fetch_add(1, Ordering::Relaxed);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let partial = path.with_file_name(format!(".{name}.{}-{unique}.partial", std::process::id()));
+        let file = File::create(&partial).map_err(|e| Error::io("write", path, e))?;
+        Ok(Self { file, partial, path: path.to_owned() })
+    }
+
+    /// Syncs the content to disk and gives the file its name, replacing an older file. The returned handle still writes
+    /// to it.
+    ///
+    /// # Errors
+    /// If the content cannot be written; the older file then stays.
+    pub fn commit(self) -> Result<File> {
+        let file = self.file.try_clone().map_err(|e| Error::io("write", &self.path, e))?;
+        rename(&self.partial, &self.path).map_err(|e| Error::io("write", &self.path, e))?;
+        Ok(file)
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        // Not there after a commit.
+        fs::remove_file(&self.partial).ok();
+    }
+}
+
+/// Writes a file whole or not at all, replacing an older one.
+///
+/// # Errors
+/// If it cannot be written; the older file then stays.
+pub fn write_atomic(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
+    let path = path.as_ref();
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(content.as_ref()).map_err(|e| Error::io("write", path, e))?;
+    file.commit().map(drop)
+}
+
+/// Gives a file that is complete its final name: synced before and after, so that the name never precedes the content.
+///
+/// # Errors
+/// If the file cannot be synced or renamed.
+pub fn rename_file(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    rename(from.as_ref(), to.as_ref()).map_err(|e| Error::io("rename", from.as_ref(), e))
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    File::open(from)?.sync_all()?;
+    fs::rename(from, to)?;
+    sync_parent(to)
+}
+
+/// Puts a folder that is complete in the place of another, which need not exist.
+///
+/// The files of `partial` are synced first. An older folder is moved to `.NAME.old` and removed when the new one has its
+/// name, so that a crash in between loses neither.
+///
+/// # Errors
+/// If a file cannot be synced or a folder cannot be renamed; the older folder is then put back.
+pub fn replace_folder(partial: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<()> {
+    let (partial, folder) = (partial.as_ref(), folder.as_ref());
+    sync_tree(partial).map_err(|e| Error::io("write", partial, e))?;
+    let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| Error::io("rename", from, e));
+    if folder.exists() {
+        let old = sibling(folder, "old");
+        remove_folder(&old)?;
+        rename(folder, &old)?;
+        if let Err(error) = rename(partial, folder) {
+            rename(&old, folder)?;
+            return Err(error);
+        }
+        remove_folder(&old)?;
+    } else {
+        rename(partial, folder)?;
+    }
+    sync_parent(folder).map_err(|e| Error::io("write", folder, e))
+}
+
+/// `.NAME.SUFFIX` beside a file or folder.
+pub fn sibling(path: impl AsRef<Path>, suffix: &str) -> PathBuf {
+    let path = path.as_ref();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{suffix}"))
+}
+
+/// Removes a folder and its content; one that does not exist is no error.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn remove_folder(folder: impl AsRef<Path>) -> Result<()> {
+    let folder = folder.as_ref();
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", folder, e)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_tree(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_tree(&path)?;
+        } else {
+            File::open(&path)?.sync_all()?;
+        }
+    }
+    sync_folder(folder)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    sync_folder(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+}
+
+/// A rename is on disk when its folder is.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The `.jsonl` files of a folder, sorted by path; a path that is no folder stands for itself.
+///
+/// # Errors
+/// If the folder cannot be read or holds no such file.
+pub fn jsonl_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
+    let path = path.as_ref();
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path).map_err(|e| Error::io("read the folder", path, e))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
+    if files.is_empty() {
+        return Err(Error::format(path, "the folder contains no .jsonl files"));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The SHA-256 of bytes, in hexadecimal.
+pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
+    hex(Sha256::digest(bytes))
+}
+
+/// Bytes in lower-case hexadecimal.
+pub fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a word that may be a path or a repository of the Hugging Face hub (`ORG/NAME`) has the form of the latter.
+///
+/// A path that exists on this machine takes precedence; that check is the caller's.
+pub fn is_hub_name(word: &str) -> bool {
+    word.contains('/') && !word.starts_with(['.', '/', '~'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder").flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_whole_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.json");
+        write_atomic(&path, "one").expect("written");
+        write_atomic(&path, "two").expect("replaced");
+        let mut dropped = AtomicFile::create(&path).expect("created");
+        dropped.write_all(b"half").expect("written");
+        drop(dropped);
+        assert_eq!((fs::read_to_string(&path).expect("read").as_str(), names(folder.path()).len()), ("two", 1));
+        let mut file = AtomicFile::create(&path).expect("created");
+        file.write_all(b"three").expect("written");
+        file.commit().expect("renamed").write_all(b" and more").expect("the handle still writes");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "three and more");
+        let error = write_atomic(folder.path().join("no/such/file"), "x").expect_err("no folder");
+        assert!(error.to_string().starts_with("cannot write ") && error.path().is_some(), "{error}");
+        assert_eq!(names(folder.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn a_folder_is_replaced_whole() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let (partial, target) = (sibling(outer.path().join("pair"), "partial"), outer.path().join("pair"));
+        assert_eq!(partial, outer.path().join(".pair.partial"));
+        for content in ["one", "two"] {
+            fs::create_dir_all(partial.join("inner")).expect("made");
+            fs::write(partial.join("inner/file"), content).expect("written");
+            replace_folder(&partial, &target).expect("replaced");
+            assert_eq!(fs::read_to_string(target.join("inner/file")).expect("read"), content);
+            assert_eq!(names(outer.path()), ["pair"]);
+        }
+        let error = replace_folder(&partial, &target).expect_err("nothing to put there");
+        assert_eq!(error.path(), Some(partial.as_path()));
+        assert_eq!(names(&target), ["inner"]);
+    }
+
+    #[test]
+    fn jsonl_files_are_sorted_and_an_empty_folder_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = jsonl_files(folder.path()).expect_err("none");
+        assert!(error.to_string().ends_with(": the folder contains no .jsonl files"), "{error}");
+        for name in ["b.jsonl", "a.jsonl", "c.txt"] {
+            fs::write(folder.path().join(name), "").expect("written");
+        }
+        let files = jsonl_files(folder.path()).expect("two");
+        assert_eq!(files, ["a.jsonl", "b.jsonl"].map(|name| folder.path().join(name)));
+        assert_eq!(jsonl_files("x.txt").expect("a path stands for itself"), [PathBuf::from("x.txt")]);
+    }
+
+    #[test]
+    fn hashes_and_hub_names() {
+        assert_eq!(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert!(is_hub_name("Qwen/Qwen3-Embedding-0.6B@main"));
+        for path in ["model", "./model/x", "../x", "/models/x", "~/x"] {
+            assert!(!is_hub_name(path), "{path}");
+        }
+    }
+}

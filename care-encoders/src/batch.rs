@@ -1,0 +1,223 @@
+//! Token ids of several texts as one rectangle, and how texts are grouped so that little is padding.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+/// On which side of a text the padding goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PaddingSide {
+    /// Text first, padding after it.
+    #[default]
+    Right,
+    /// Padding first, text flush with the end of the row.
+    Left,
+}
+
+/// Token ids `[rows, seq]` with the mask that says which of them are text: a text a row, padded, or all texts in one
+/// row, one after another.
+///
+/// The mask is kept beside the ids and never derived from them: Qwen3-Embedding's terminal token is
+/// also its padding token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenBatch {
+    ids: Vec<u32>,
+    spans: Vec<(usize, usize)>,
+    seq_len: usize,
+    side: PaddingSide,
+}
+
+impl TokenBatch {
+    /// Pads texts to the longest of them.
+    ///
+    /// # Panics
+    /// When there is no text, or one without a token.
+    pub fn pad<I: AsRef<[u32]>>(texts: &[I], pad_id: u32, side: PaddingSide) -> Self {
+        let seq_len = texts.iter().map(|text| text.as_ref().len()).max().unwrap_or(0);
+        let mut ids = vec![pad_id; texts.len() * seq_len];
+        let start_of = |row: usize, length: usize| match side {
+            PaddingSide::Right => row * seq_len,
+            PaddingSide::Left => (row + 1) * seq_len - length,
+        };
+        let spans = place(texts, start_of, &mut ids);
+        Self { ids, spans, seq_len, side }
+    }
+
+    /// Puts texts one after another, without padding. Networks keep them apart: a token sees its own text alone.
+    ///
+    /// # Panics
+    /// When there is no text, or one without a token.
+    pub fn varlen<I: AsRef<[u32]>>(texts: &[I]) -> Self {
+        let seq_len = texts.iter().map(|text| text.as_ref().len()).sum();
+        let mut ids = vec![0; seq_len];
+        let mut end = 0;
+        let start_of = |_row: usize, length: usize| {
+            end += length;
+            end - length
+        };
+        let spans = place(texts, start_of, &mut ids);
+        Self { ids, spans, seq_len, side: PaddingSide::Right }
+    }
+
+    /// Number of texts.
+    pub fn batch_size(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Number of rows: that of the texts, or 1 where they stand one after another.
+    pub fn rows(&self) -> usize {
+        self.ids.len() / self.seq_len
+    }
+
+    /// Tokens in a row, padding included.
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    /// Tokens of text in all rows together, padding not included.
+    pub fn token_count(&self) -> usize {
+        self.spans.iter().map(|(start, end)| end - start).sum()
+    }
+
+    /// Whether any row holds padding.
+    pub fn has_padding(&self) -> bool {
+        self.token_count() != self.ids.len()
+    }
+
+    /// Whether several texts share a row.
+    pub fn is_varlen(&self) -> bool {
+        self.batch_size() > self.rows()
+    }
+
+    /// On which side the padding is.
+    pub fn padding_side(&self) -> PaddingSide {
+        self.side
+    }
+
+    /// Where each text stands: its first and its one-past-last token, counted through all rows.
+    pub fn spans(&self) -> &[(usize, usize)] {
+        &self.spans
+    }
+
+    /// Token ids `[rows, seq]`.
+    pub fn input_ids(&self, device: &Device) -> Tensor<2, Int> {
+        let ids: Vec<i64> = self.ids.iter().map(|&id| i64::from(id)).collect();
+        Tensor::from_data(TensorData::new(ids, [self.rows(), self.seq_len]), device)
+    }
+
+    /// The mask `[rows, seq]`: true = text, false = padding.
+    pub fn attention_mask(&self, device: &Device) -> Tensor<2, Bool> {
+        let mut mask = vec![false; self.ids.len()];
+        for &(start, end) in &self.spans {
+            mask[start..end].fill(true);
+        }
+        Tensor::from_data(TensorData::new(mask, [self.rows(), self.seq_len]), device)
+    }
+
+    /// Each token's place in its own text, `[rows, seq]`, counted from 0; padding gets 0.
+    ///
+    /// So a network with learned positions gives the same result wherever a text stands.
+    pub fn position_ids(&self, device: &Device) -> Tensor<2, Int> {
+        let mut places = vec![0i64; self.ids.len()];
+        for &(start, end) in &self.spans {
+            for (place, position) in places[start..end].iter_mut().zip(0..) {
+                *place = position;
+            }
+        }
+        Tensor::from_data(TensorData::new(places, [self.rows(), self.seq_len]), device)
+    }
+}
+
+/// Copies each text to its start, and says where it then stands.
+fn place<I: AsRef<[u32]>>(
+    texts: &[I],
+    mut start_of: impl FnMut(usize, usize) -> usize,
+    ids: &mut [u32],
+) -> Vec<(usize, usize)> {
+    assert!(!texts.is_empty(), "a batch needs at least one text");
+    let mut spans = Vec::with_capacity(texts.len());
+    for (row, text) in texts.iter().enumerate() {
+        let text = text.as_ref();
+        assert!(!text.is_empty(), "text {row} of the batch has no token");
+        let start = start_of(row, text.len());
+        let end = start + text.len();
+        ids[start..end].copy_from_slice(text);
+        spans.push((start, end));
+    }
+    spans
+}
+
+/// Groups texts of similar length under a budget of tokens, padding included.
+///
+/// Returns indices into `lengths`; every index occurs once. A text longer than the budget makes a
+/// group of its own. Groups come longest first, so that the first one shows the peak of memory.
+///
+/// ```
+/// let groups = care_encoders::batch::length_buckets(&[3, 9, 4, 8], 18);
+/// assert_eq!(groups, vec![vec![1, 3], vec![2, 0]]);
+/// ```
+pub fn length_buckets(lengths: &[usize], token_budget: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&index| (std::cmp::Reverse(lengths[index]), index));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for index in order {
+        match groups.last_mut() {
+            Some(group) if (group.len() + 1) * lengths[group[0]] <= token_budget => group.push(index),
+            _ => groups.push(vec![index]),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn padding_goes_to_its_side_and_the_mask_follows() {
+        let texts = [vec![7, 8, 9], vec![5]];
+        let right = TokenBatch::pad(&texts, 9, PaddingSide::Right);
+        let left = TokenBatch::pad(&texts, 9, PaddingSide::Left);
+        assert_eq!(right.ids, [7, 8, 9, 5, 9, 9]);
+        assert_eq!(left.ids, [7, 8, 9, 9, 9, 5]);
+        assert_eq!(right.spans(), [(0, 3), (3, 4)]);
+        assert_eq!(left.spans(), [(0, 3), (5, 6)]);
+        assert!(left.has_padding());
+        assert_eq!(left.token_count(), 4);
+        let device = crate::device::Device::Cpu.open().expect("the cpu is compiled in");
+        let mask = left.attention_mask(&device).into_data().try_to_vec::<bool>().expect("bools");
+        assert_eq!(mask, [true, true, true, false, false, true]);
+        let places = left.position_ids(&device).into_data().convert::<i64>().try_to_vec::<i64>().expect("ints");
+        assert_eq!(places, [0, 1, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn packed_texts_stand_in_one_row() {
+        let batch = TokenBatch::varlen(&[vec![7, 8, 9], vec![5, 6]]);
+        assert_eq!(batch.ids, [7, 8, 9, 5, 6]);
+        assert_eq!(batch.spans(), [(0, 3), (3, 5)]);
+        assert_eq!((batch.batch_size(), batch.rows(), batch.seq_len()), (2, 1, 5));
+        assert!(batch.is_varlen() && !batch.has_padding());
+        let device = crate::device::Device::Cpu.open().expect("the cpu is compiled in");
+        let places = batch.position_ids(&device).into_data().convert::<i64>().try_to_vec::<i64>().expect("ints");
+        assert_eq!(places, [0, 1, 2, 0, 1]);
+        assert!(!TokenBatch::varlen(&[[1, 2]]).is_varlen());
+    }
+
+    proptest! {
+        #[test]
+        fn buckets_hold_every_text_once_within_the_budget(
+            lengths in proptest::collection::vec(1usize..200, 0..60),
+            budget in 1usize..600,
+        ) {
+            let groups = length_buckets(&lengths, budget);
+            let mut seen: Vec<usize> = groups.iter().flatten().copied().collect();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+            for group in groups {
+                let longest = group.iter().map(|&index| lengths[index]).max().unwrap_or(0);
+                prop_assert!(group.len() == 1 || group.len() * longest <= budget);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A learned linear map from hidden width to embedding width.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::layers::{Linear, Prepack};
+
+/// What a learned projection looks like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ProjectionConfig {
+    /// Width of its output.
+    pub outputs: usize,
+    /// Whether a bias is added; true by default.
+    #[serde(default = "yes")]
+    pub bias: bool,
+    /// The function after it; none by default.
+    #[serde(default)]
+    pub activation: ProjectionActivation,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ProjectionConfig {
+    /// A projection to this width, with a bias and without an activation.
+    pub fn new(outputs: usize) -> Self {
+        Self { outputs, bias: true, activation: ProjectionActivation::Identity }
+    }
+
+    /// The same projection with or without a bias.
+    #[must_use]
+    pub fn with_bias(self, bias: bool) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// The same projection with this activation.
+    #[must_use]
+    pub fn with_activation(self, activation: ProjectionActivation) -> Self {
+        Self { activation, ..self }
+    }
+}
+
+/// The function after a learned projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ProjectionActivation {
+    /// None.
+    #[default]
+    Identity,
+    /// The hyperbolic tangent.
+    Tanh,
+}
+
+/// A learned projection, sentence-transformers' `Dense`.
+#[derive(Module, Debug)]
+pub struct LinearProjection {
+    linear: Linear,
+    #[module(skip)]
+    activation: ProjectionActivation,
+}
+
+impl LinearProjection {
+    /// A projection whose weights are zero until they are filled.
+    pub fn new(hidden_size: usize, config: &ProjectionConfig, device: &Device) -> Self {
+        let linear = Linear::new(hidden_size, config.outputs, config.bias, device);
+        Self { linear, activation: config.activation }
+    }
+
+    /// The projection with its first outputs only.
+    ///
+    /// # Panics
+    /// When it has fewer.
+    #[must_use]
+    pub fn first_outputs(self, outputs: usize) -> Self {
+        Self { linear: self.linear.first_outputs(outputs), ..self }
+    }
+
+    /// The projection with its weight laid out for inference on the CPU: see [`Linear::prepack`].
+    #[must_use]
+    pub fn prepacked(mut self) -> Self {
+        self.linear.prepack(Prepack::F32);
+        self
+    }
+
+    /// The projection for any device and for training: see [`Linear::unpacked`].
+    #[must_use]
+    pub fn unpacked(self) -> Self {
+        Self { linear: self.linear.unpacked(), ..self }
+    }
+
+    /// A copy with its plain weight: see [`Linear::unpacked_copy`].
+    #[must_use]
+    pub fn unpacked_copy(&self) -> Self {
+        Self { linear: self.linear.unpacked_copy(), activation: self.activation }
+    }
+
+    /// # Shapes
+    /// `[batch, hidden]` to `[batch, outputs]`.
+    pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {
+        let projected = self.linear.forward(pooled);
+        match self.activation {
+            ProjectionActivation::Identity => projected,
+            ProjectionActivation::Tanh => projected.tanh(),
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The one type that every linear weight of every network goes through.
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, FloatDType, Shape, Tensor};
+use care_kernels::Activation;
+
+use super::lora::Lora;
+use super::parameter::parameter;
+use crate::ops::{Affine, Prepack, Prepacked, activate, linear};
+
+/// `x W + b`, with `W` kept as `[in, out]`, and a low-rank addition if the layer has one.
+///
+/// Checkpoints store `[out, in]`; reading and writing them transposes. Since no network multiplies
+/// by a weight in any other way, a faster kernel for a device goes in here and nowhere else.
+#[derive(Module, Debug)]
+pub struct Linear {
+    weight: Param<Tensor<2>>,
+    bias: Option<Param<Tensor<1>>>,
+    lora: Option<Lora>,
+    /// The weight as the CPU's kernels read it. It counts as long as nobody has touched `weight`, which until then
+    /// takes no memory and is made from this when it is asked for.
+    #[module(skip)]
+    packed: Option<Arc<Prepacked>>,
+    /// Whether the weight has been int8-quantized.
+    #[module(skip)]
+    quantized: bool,
+}
+
+impl Linear {
+    /// A layer whose weights are zero until they are filled.
+    pub fn new(inputs: usize, outputs: usize, bias: bool, device: &Device) -> Self {
+        let bias = bias.then(|| parameter([outputs], device));
+        Self { weight: parameter([inputs, outputs], device), bias, lora: None, packed: None, quantized: false }
+    }
+
+    /// Dimensions of input and output.
+    pub fn dims(&self) -> [usize; 2] {
+        self.weight.lazy_shape().dims()
+    }
+
+    /// Where the weight lives.
+    pub fn device(&self) -> Device {
+        self.weight.lazy_device()
+    }
+
+    /// The layer with its first outputs only, low-rank addition merged.
+    ///
+    /// # Panics
+    /// When it has fewer.
+    #[must_use]
+    pub fn first_outputs(mut self, outputs: usize) -> Self {
+        self.merge_lora();
+        let weight = Param::from_tensor(self.weight.val().narrow(1, 0, outputs));
+        let bias = self.bias.map(|bias| Param::from_tensor(bias.val().narrow(0, 0, outputs)));
+        Self { weight, bias, lora: None, packed: None, quantized: self.quantized }
+    }
+
+    /// The low-rank addition, if there is one.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
+    /// Adds a low-rank addition, in place of the one before.
+    pub fn set_lora(&mut self, lora: Lora) {
+        self.lora = Some(lora);
+    }
+
+    /// Makes the low-rank addition, if there is one, a part of the weight.
+    pub fn merge_lora(&mut self) {
+        if let Some(lora) = self.lora.take() {
+            let weight = self.weight.val();
+            let dtype = weight.dtype();
+            let merged = weight.cast(FloatDType::F32) + lora.delta();
+            self.weight = Param::from_tensor(merged.cast(dtype));
+            self.packed = None;
+        }
+    }
+
+    /// Packs the weight for inference on the CPU, LoRA adapter merged, and frees the plain one. Nothing happens if the weight
+    /// is not an f32 host tensor, is trainable, or is packed already.
+    ///
+    /// Callers that read the weight afterwards get it, unpacked on demand: the same numbers for [`Prepack::F32`], the
+    /// dequantized ones for [`Prepack::Int8`]. From then on the layer computes with the plain weight.
+    pub fn prepack(&mut self, prepack: Prepack) {
+        if self.prepacked().is_some() {
+            return;
+        }
+        self.merge_lora();
+        let weight = self.weight.val();
+        let Some(packed) = Prepacked::new(&weight, prepack).map(Arc::new) else { return };
+        let (id, device, shape) = (self.weight.id, weight.device(), weight.dims());
+        self.packed = Some(packed.clone());
+        self.quantized |= prepack == Prepack::Int8;
+        let unpack =
+            move |device: &Device, require_grad: bool| packed.unpack(shape, device).set_require_grad(require_grad);
+        self.weight = Param::uninitialized(id, unpack, device, true, Shape::from(shape));
+    }
+
+    /// The form in which the weight is packed, if it is.
+    pub fn prepacked(&self) -> Option<Prepack> {
+        self.usable().map(|packed| packed.form())
+    }
+
+    /// The packed weight, as long as nobody has touched the plain one.
+    fn usable(&self) -> Option<&Arc<Prepacked>> {
+        self.packed.as_ref().filter(|_| !self.weight.is_initialized() && self.lora.is_none())
+    }
+
+    /// Whether the weight has been int8-quantized, whatever its form is now.
+    pub fn is_quantized(&self) -> bool {
+        self.quantized
+    }
+
+    /// The layer with its plain weight, unpacked on first use and shared with this layer's other clones.
+    #[must_use]
+    pub fn unpacked(self) -> Self {
+        Self { packed: None, ..self }
+    }
+
+    /// A copy with a plain weight of its own: this layer stays packed.
+    #[must_use]
+    pub fn unpacked_copy(&self) -> Self {
+        let mut copy = self.clone().unpacked();
+        if let Some(packed) = self.packed.as_deref().filter(|_| !self.weight.is_initialized()) {
+            copy.weight = Param::from_tensor(packed.unpack(self.dims(), &self.device()));
+        }
+        copy
+    }
+
+    /// Applies the layer to the last axis.
+    ///
+    /// # Shapes
+    /// `[.., in]` to `[.., out]`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let [output] = Self::forward_all([(self, None)], input);
+        output
+    }
+
+    /// Applies the layer and then an activation.
+    ///
+    /// # Shapes
+    /// As [`Linear::forward`].
+    pub fn forward_activated<const D: usize>(&self, input: Tensor<D>, activation: Activation) -> Tensor<D> {
+        let [output] = Self::forward_all([(self, Some(activation))], input);
+        output
+    }
+
+    /// Applies several layers, each with its activation if it has one, to the same input.
+    ///
+    /// # Shapes
+    /// As [`Linear::forward`], each.
+    pub fn forward_all<const D: usize, const N: usize>(
+        layers: [(&Self, Option<Activation>); N],
+        input: Tensor<D>,
+    ) -> [Tensor<D>; N] {
+        if layers.iter().any(|(layer, _)| layer.lora.is_some()) {
+            return layers.map(|(layer, activation)| layer.forward_with_lora(input.clone(), activation));
+        }
+        linear(input, layers.map(|(layer, activation)| layer.affine(activation)))
+    }
+
+    fn affine(&self, activation: Option<Activation>) -> Affine<'_> {
+        Affine { weight: &self.weight, bias: self.bias.as_ref(), prepacked: self.usable(), activation }
+    }
+
+    fn forward_with_lora<const D: usize>(&self, input: Tensor<D>, activation: Option<Activation>) -> Tensor<D> {
+        let [output] = linear(input.clone(), [self.affine(None)]);
+        let output = self.lora.iter().fold(output, |output, lora| output + lora.forward(input.clone()));
+        activation.into_iter().fold(output, activate)
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use burn::tensor::{Distribution, Tolerance};
+
+    use super::*;
+
+    fn layer(inputs: usize, outputs: usize) -> Linear {
+        let device = crate::device::Device::Cpu.open().expect("the cpu is compiled in");
+        device.seed(1);
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), &device);
+        let mut layer = Linear::new(inputs, outputs, true, &device);
+        layer.weight = Param::from_tensor(random([inputs, outputs]));
+        layer.bias = Some(Param::from_tensor(random([1, outputs]).reshape([outputs])));
+        layer
+    }
+
+    /// burn's own operation.
+    fn plain_forward(layer: &Linear, input: Tensor<3>) -> Tensor<3> {
+        burn::tensor::module::linear(input, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
+    }
+
+    fn input(rows: usize, inputs: usize) -> Tensor<3> {
+        let device = crate::device::Device::Cpu.open().expect("the cpu is compiled in");
+        Tensor::random([2, rows, inputs], Distribution::Uniform(-1.0, 1.0), &device)
+    }
+
+    fn same(left: Tensor<3>, right: Tensor<3>, bound: f64) {
+        left.into_data().assert_approx_eq::<f32>(&right.into_data(), Tolerance::absolute(bound));
+    }
+
+    #[test]
+    fn a_packed_layer_gives_what_the_plain_one_does() {
+        let plain = layer(24, 40);
+        for (prepack, bound) in [(Prepack::F32, 1e-5), (Prepack::Int8, 0.2)] {
+            let mut packed = plain.clone();
+            packed.prepack(prepack);
+            assert_eq!(packed.prepacked(), Some(prepack));
+            assert_eq!(packed.dims(), [24, 40]);
+            // Few rows take burn's own product in the plain layer, many a weight that is laid out for them.
+            for rows in [1, 50] {
+                let input = input(rows, 24);
+                let expected = plain_forward(&plain, input.clone());
+                same(plain.forward(input.clone()), expected.clone(), 1e-5);
+                same(packed.forward(input.clone()), expected.clone(), bound);
+                let [first, second] = Linear::forward_all([(&packed, None), (&plain, Some(Activation::Relu))], input);
+                same(first, expected.clone(), bound);
+                same(second, activate(expected, Activation::Relu), 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_reads_a_packed_weight_gets_it_and_the_layer_follows_what_becomes_of_it() {
+        let plain = layer(9, 7);
+        let mut packed = plain.clone();
+        packed.prepack(Prepack::F32);
+        assert!(!packed.weight.is_initialized(), "the plain weight takes no memory");
+        let apart = packed.unpacked_copy();
+        assert_eq!(apart.prepacked(), None);
+        assert!(!packed.weight.is_initialized(), "nor does it after a copy is made");
+        apart.weight.val().into_data().assert_eq(&plain.weight.val().into_data(), true);
+
+        // A change of the weight, such as a training step's, is not overlooked.
+        let mut changed = packed.clone();
+        changed.weight = changed.weight.map(|weight| weight * 2.0);
+        assert_eq!(changed.prepacked(), None);
+        let input = input(40, 9);
+        let twice = (plain.weight.val() * 2.0, plain.bias.as_ref().map(|bias| bias.val()));
+        let expected = burn::tensor::module::linear(input.clone(), twice.0, twice.1);
+        for changed in [changed.clone(), changed.unpacked_copy(), changed.clone().unpacked()] {
+            same(changed.forward(input.clone()), expected.clone(), 1e-5);
+        }
+        // Clones share a weight that is made anew: the first one computes as any other layer now.
+        assert_eq!(packed.prepacked(), None);
+        packed.prepack(Prepack::Int8);
+        assert_eq!(packed.prepacked(), Some(Prepack::Int8));
+        assert!(packed.is_quantized() && !plain.is_quantized());
+        assert!(packed.unpacked_copy().is_quantized() && packed.unpacked().is_quantized(), "what is lost stays lost");
+    }
+
+    #[test]
+    fn an_addition_to_a_packed_layer_is_a_part_of_it() {
+        let device = crate::device::Device::Cpu.open().expect("the cpu is compiled in");
+        let mut packed = layer(9, 7);
+        packed.prepack(Prepack::F32);
+        let before = packed.unpacked_copy();
+        let lora = Lora::new(9, 7, 2, 0.5, 0.0, &device)
+            .with_weights(Tensor::ones([9, 2], &device), Tensor::ones([2, 7], &device));
+        packed.set_lora(lora);
+        let input = input(40, 9);
+        let expected = plain_forward(&before, input.clone()) + input.clone().sum_dim(2);
+        same(packed.forward(input.clone()), expected.clone(), 1e-5);
+        packed.merge_lora();
+        same(packed.unpacked_copy().forward(input.clone()), expected.clone(), 1e-5);
+        packed.prepack(Prepack::F32);
+        assert_eq!(packed.prepacked(), Some(Prepack::F32));
+        same(packed.forward(input), expected, 1e-5);
+    }
+
+    #[test]
+    fn a_layer_that_learns_is_not_packed() {
+        let device = crate::device::Device::Cpu.open().expect("the cpu is compiled in").autodiff();
+        let mut learning = layer(8, 8).train();
+        learning.prepack(Prepack::F32);
+        assert_eq!(learning.prepacked(), None);
+        let input = Tensor::<3>::ones([1, 40, 8], &device).require_grad();
+        let gradients = learning.forward(input.clone()).sum().backward();
+        assert!(input.grad(&gradients).is_some(), "the graph is whole");
+    }
+}

@@ -1,0 +1,79 @@
+//! A low-rank addition to a linear layer.
+
+use burn::module::{Module, Param};
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::module::linear;
+use burn::tensor::{Device, FloatDType, Tensor};
+
+use super::parameter::parameter;
+
+/// `scale * B(A(dropout(x)))`, added to what a [`Linear`](super::Linear) gives.
+///
+/// The product is taken on the side of the activations, so nothing as large as the weight is
+/// materialised. It is computed in f32 whatever the layer's number format.
+///
+/// # Reference
+/// Hu et al. 2021, arXiv 2106.09685; PEFT's `lora.Linear`, dropout included. Kept transposed: `a` is
+/// `[in, rank]` and `b` `[rank, out]`.
+#[derive(Module, Debug)]
+pub struct Lora {
+    a: Param<Tensor<2>>,
+    b: Param<Tensor<2>>,
+    dropout: Dropout,
+    #[module(skip)]
+    scale: f64,
+}
+
+impl Lora {
+    /// An addition of nothing: both matrices are zero until they are filled.
+    pub fn new(inputs: usize, outputs: usize, rank: usize, scale: f64, dropout: f64, device: &Device) -> Self {
+        let (a, b) = (parameter([inputs, rank], device), parameter([rank, outputs], device));
+        Self { a, b, dropout: DropoutConfig::new(dropout).init(), scale }
+    }
+
+    /// The same addition with these matrices.
+    ///
+    /// # Shapes
+    /// `a [in, rank]`, `b [rank, out]`, both f32.
+    #[must_use]
+    pub fn with_weights(self, a: Tensor<2>, b: Tensor<2>) -> Self {
+        Self { a: Param::from_tensor(a), b: Param::from_tensor(b), ..self }
+    }
+
+    /// The two matrices, `[in, rank]` and `[rank, out]`, f32.
+    pub fn weights(&self) -> (Tensor<2>, Tensor<2>) {
+        let wide = |weight: &Param<Tensor<2>>| weight.val().cast(FloatDType::F32);
+        (wide(&self.a), wide(&self.b))
+    }
+
+    /// The whole addition to the layer's weight, `[in, out]`, f32.
+    pub fn delta(&self) -> Tensor<2> {
+        let (a, b) = self.weights();
+        a.matmul(b).mul_scalar(self.scale)
+    }
+
+    /// Rank of the addition.
+    pub fn rank(&self) -> usize {
+        self.a.lazy_shape().dims::<2>()[1]
+    }
+
+    /// Whether inputs are dropped in training.
+    pub fn has_dropout(&self) -> bool {
+        self.dropout.prob > 0.0
+    }
+
+    /// What the addition is multiplied by.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// # Shapes
+    /// `[.., in]` to `[.., out]`, in the input's number format.
+    pub(super) fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let dtype = input.dtype();
+        let input = self.dropout.forward(input.cast(FloatDType::F32));
+        let (a, b) = self.weights();
+        let added = linear(linear(input, a, None), b, None);
+        added.mul_scalar(self.scale).cast(dtype)
+    }
+}

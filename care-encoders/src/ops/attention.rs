@@ -1,0 +1,77 @@
+//! Scaled dot-product attention with grouped key/value heads.
+
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{FloatDType, Tensor};
+
+use super::{AttentionMask, Host};
+use crate::schedule::kernel_threads;
+
+/// How hidden states are divided into heads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttentionHeads {
+    /// Query heads.
+    pub(crate) heads: usize,
+    /// Key and value heads; each serves a group of consecutive query heads.
+    pub(crate) kv_heads: usize,
+    /// Dimensions of a head.
+    pub(crate) head_dim: usize,
+}
+
+/// Attention of each token over those its mask allows, scaled by `1/sqrt(head_dim)`.
+///
+/// Scores and their softmax are f32 whatever the dtype of the states.
+///
+/// # Shapes
+/// `query [rows, seq, heads * head_dim]`, `key` and `value [rows, seq, kv_heads * head_dim]`, to the shape of `query`.
+pub(crate) fn attention(
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    heads: AttentionHeads,
+    mask: &AttentionMask<'_>,
+) -> Tensor<3> {
+    match (Host::of(&query), Host::of(&key), Host::of(&value)) {
+        (Some(queries), Some(keys), Some(values)) => {
+            let shape = query.dims();
+            drop((query, key, value));
+            let AttentionHeads { heads, kv_heads, head_dim } = heads;
+            let heads = care_kernels::AttentionHeads { heads, kv_heads, head_dim, causal: mask.is_causal() };
+            let (q, k, v) = (queries.values(), keys.values(), values.values());
+            let attended = care_kernels::attention(q, k, v, mask.spans(), heads, kernel_threads());
+            [queries, keys, values].into_iter().for_each(Host::recycle);
+            Host::tensor(attended, shape)
+        }
+        _ => plain(query, key, value, heads, mask),
+    }
+}
+
+fn plain(
+    query: Tensor<3>,
+    key: Tensor<3>,
+    value: Tensor<3>,
+    heads: AttentionHeads,
+    mask: &AttentionMask<'_>,
+) -> Tensor<3> {
+    let AttentionHeads { heads, kv_heads, head_dim } = heads;
+    let dims @ [rows, seq, _] = query.dims();
+    let dtype = query.dtype();
+    let hidden = mask.hidden(heads, &query.device());
+    let options = AttentionModuleOptions { is_causal: mask.is_causal() && hidden.is_none(), ..Default::default() };
+    let split = |states: Tensor<3>, heads: usize| {
+        states.reshape([rows, seq, heads, head_dim]).swap_dims(1, 2).cast(FloatDType::F32)
+    };
+    let (key, value) = (repeat_heads(split(key, kv_heads), heads), repeat_heads(split(value, kv_heads), heads));
+    let attended = burn::tensor::module::attention(split(query, heads), key, value, hidden, None, options).cast(dtype);
+    attended.swap_dims(1, 2).reshape(dims)
+}
+
+fn repeat_heads(states: Tensor<4>, heads: usize) -> Tensor<4> {
+    let [batch, kv_heads, seq, head_dim] = states.dims();
+    if kv_heads == heads {
+        return states;
+    }
+    states
+        .unsqueeze_dim::<5>(2)
+        .expand([batch, kv_heads, heads / kv_heads, seq, head_dim])
+        .reshape([batch, heads, seq, head_dim])
+}

@@ -1,0 +1,56 @@
+//! Layer norm and RMS norm, computed in f32 whatever the input's dtype.
+
+use burn::tensor::{FloatDType, Tensor};
+
+use super::Host;
+use crate::schedule::kernel_threads;
+
+/// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis, where `x` is the input, or its sum with `added`.
+///
+/// # Shapes
+/// `input` and `added [rows, seq, size]`, `weight` and `bias [size]`, to the shape of the input.
+pub(crate) fn layer_norm(
+    input: Tensor<3>,
+    added: Option<Tensor<3>>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    eps: f64,
+) -> Tensor<3> {
+    let (weight, bias) = (weight.cast(FloatDType::F32), bias.cast(FloatDType::F32));
+    let added_host = added.as_ref().and_then(Host::of);
+    if let (Some(mut rows), Some(weight), Some(bias)) = (Host::of(&input), Host::of(&weight), Host::of(&bias))
+        && added_host.is_some() == added.is_some()
+    {
+        // In place, unless the input is in use elsewhere.
+        drop((input, added));
+        let added = added_host.as_ref().map(Host::values);
+        let eps = eps as f32;
+        care_kernels::layer_norm(rows.values_mut(), added, weight.values(), bias.values(), eps, kernel_threads());
+        added_host.into_iter().for_each(Host::recycle);
+        return rows.into_tensor();
+    }
+    let input = added.into_iter().fold(input, |input, added| input + added);
+    let dtype = input.dtype();
+    burn::tensor::module::layer_norm(input.cast(FloatDType::F32), weight, Some(bias), eps).cast(dtype)
+}
+
+/// `x / sqrt(mean(x²) + eps) * weight` over each `size` consecutive elements of the last axis: the whole of it, or the
+/// heads in it.
+///
+/// # Shapes
+/// `input [rows, seq, n * size]`, `weight [size]`, to the shape of the input.
+pub(crate) fn rms_norm(input: Tensor<3>, weight: Tensor<1>, eps: f64) -> Tensor<3> {
+    if let Some(mut rows) = Host::of(&input) {
+        drop(input);
+        let weight = weight.cast(FloatDType::F32);
+        let weight = Host::of(&weight).expect("a norm's weight is where its input is");
+        care_kernels::rms_norm(rows.values_mut(), weight.values(), eps as f32, kernel_threads());
+        return rows.into_tensor();
+    }
+    let (dims, dtype) = (input.dims(), input.dtype());
+    let [size] = weight.dims();
+    let input = input.reshape([dims[0], dims[1], dims[2] / size, size]).cast(FloatDType::F32);
+    let scale = (input.clone().square().mean_dim(3) + eps).sqrt();
+    let normed = (input / scale).cast(dtype) * weight.unsqueeze();
+    normed.reshape(dims)
+}

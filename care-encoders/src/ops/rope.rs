@@ -1,0 +1,73 @@
+//! Rotary position embeddings in the half-split ("rotate half") pairing.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+
+use super::Host;
+use crate::schedule::kernel_threads;
+
+/// Cosines and sines of positions, `[positions, head_dim / 2]`, in f32.
+#[derive(Debug)]
+pub(crate) struct Angles {
+    pub(crate) half: usize,
+    pub(crate) cos: Vec<f32>,
+    pub(crate) sin: Vec<f32>,
+}
+
+/// The angles of one forward pass over rows of `seq` tokens.
+pub(crate) struct RotaryTable {
+    angles: Arc<Angles>,
+    seq: usize,
+    /// Cosines and sines `[1, seq, 1, head_dim]`, in f32.
+    tensors: OnceCell<[Tensor<4>; 2]>,
+}
+
+impl RotaryTable {
+    /// A table over angles of at least `seq` positions.
+    pub(crate) fn new(angles: Arc<Angles>, seq: usize) -> Self {
+        Self { angles, seq, tensors: OnceCell::new() }
+    }
+
+    fn tensors(&self, device: &Device) -> &[Tensor<4>; 2] {
+        self.tensors.get_or_init(|| {
+            [&self.angles.cos, &self.angles.sin].map(|values| {
+                let half = self.angles.half;
+                let both_halves = |row: &[f32]| [row, row].concat();
+                let values: Vec<f32> = values.chunks_exact(half).take(self.seq).flat_map(both_halves).collect();
+                let data = TensorData::new(values, [1, self.seq, 1, 2 * half]);
+                Tensor::from_data(data, (device, DType::F32))
+            })
+        })
+    }
+}
+
+/// Rotates the heads of queries or keys by the positions of their tokens.
+///
+/// With burn's operations, positions count from the start of the row. A text that starts elsewhere has its positions
+/// shifted, which attention cannot see, since it depends only on their differences. The kernel counts each text's positions
+/// from its own start, so that its neighbours do not change how its angles are rounded.
+///
+/// # Shapes
+/// `states [rows, seq, heads * head_dim]`, unchanged; `spans` are those of the texts, counted through all rows.
+pub(crate) fn rotate(states: Tensor<3>, table: &RotaryTable, spans: &[(usize, usize)]) -> Tensor<3> {
+    let half = table.angles.half;
+    let dims @ [rows, seq, width] = states.dims();
+    if let Some(mut host) = Host::of(&states) {
+        drop(states);
+        let values = host.values_mut();
+        for &(start, end) in spans {
+            let (cos, sin) = (&table.angles.cos[..(end - start) * half], &table.angles.sin[..(end - start) * half]);
+            care_kernels::rotate(&mut values[start * width..end * width], width, cos, sin, kernel_threads());
+        }
+        return host.into_tensor();
+    }
+    let dtype = states.dtype();
+    let [cos, sin] = table.tensors(&states.device());
+    let states = states.reshape([rows, seq, width / (2 * half), 2 * half]).cast(FloatDType::F32);
+    let first = states.clone().narrow(3, 0, half);
+    let second = states.clone().narrow(3, half, half);
+    let turned = Tensor::cat(vec![second.neg(), first], 3);
+    (states * cos.clone() + turned * sin.clone()).cast(dtype).reshape(dims)
+}

@@ -1,0 +1,149 @@
+//! The fields of a BERT or RoBERTa `config.json` that decide what the network computes.
+
+use care_core::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::layers::Activation;
+use crate::settings::{Common, Settings, common, default, require_dropout, require_multiple};
+
+/// Which of the networks that differ only in their positions and in the names of their files this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum BertFamily {
+    /// BERT: positions count from 0.
+    #[serde(rename = "bert")]
+    Bert,
+    /// RoBERTa: positions count from the padding id plus 1.
+    #[serde(rename = "roberta")]
+    Roberta,
+    /// XLM-RoBERTa (multilingual-e5, bge-m3): positions as in RoBERTa.
+    #[serde(rename = "xlm-roberta")]
+    XlmRoberta,
+}
+
+/// A BERT, RoBERTa or XLM-RoBERTa configuration, by the names of Hugging Face's `config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BertConfig {
+    /// Which network of the family.
+    pub model_type: BertFamily,
+    /// Rows of the token embedding table.
+    pub vocab_size: usize,
+    /// Width of a hidden state.
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub num_hidden_layers: usize,
+    /// Number of attention heads; divides `hidden_size`.
+    pub num_attention_heads: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// Rows of the position table. The longest text has as many tokens, less the first position.
+    #[serde(default = "default_positions")]
+    pub max_position_embeddings: usize,
+    /// Rows of the token-type table; every token has type 0.
+    #[serde(default = "default_types")]
+    pub type_vocab_size: usize,
+    /// Added to the variance in layer norms.
+    #[serde(default = "default::layer_norm_eps")]
+    pub layer_norm_eps: f64,
+    /// The function inside the feed-forward block.
+    #[serde(default = "default::gelu")]
+    pub hidden_act: Activation,
+    /// Probability of dropping a hidden component in training.
+    #[serde(default = "default::dropout")]
+    pub hidden_dropout_prob: f64,
+    /// Standard deviation of random weights.
+    #[serde(default = "default::initializer_range")]
+    pub initializer_range: f64,
+    /// The padding token; 0 for BERT and 1 for the RoBERTas by default.
+    #[serde(default)]
+    pub pad_token_id: Option<u32>,
+}
+
+fn default_positions() -> usize {
+    512
+}
+fn default_types() -> usize {
+    2
+}
+
+impl BertConfig {
+    /// A BERT with its usual proportions: 64 components a head, a feed-forward block four times as
+    /// wide, 512 positions, no dropout.
+    pub fn new(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> Self {
+        Self {
+            model_type: BertFamily::Bert,
+            vocab_size,
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads: (hidden_size / 64).max(1),
+            intermediate_size: 4 * hidden_size,
+            max_position_embeddings: default_positions(),
+            type_vocab_size: default_types(),
+            layer_norm_eps: default::layer_norm_eps(),
+            hidden_act: default::gelu(),
+            hidden_dropout_prob: 0.0,
+            initializer_range: default::initializer_range(),
+            pad_token_id: Some(0),
+        }
+    }
+
+    /// Fills in the padding token of the family, and refuses what the network does not compute.
+    pub(crate) fn normalize(config: &mut Value) -> Result<()> {
+        if config.get("pad_token_id").is_none_or(Value::is_null) {
+            let bert = config.get("model_type").is_some_and(|kind| kind == "bert");
+            config["pad_token_id"] = if bert { 0 } else { 1 }.into();
+        }
+        if let Some(kind) = config.get("position_embedding_type")
+            && !kind.is_null()
+            && kind != "absolute"
+        {
+            return Err(Error::new(ErrorKind::Config, format!("`position_embedding_type` {kind} is not supported")));
+        }
+        if config.get("is_decoder") == Some(&Value::Bool(true)) {
+            return Err(Error::new(ErrorKind::Config, "a decoder of the BERT family (`is_decoder`) is not supported"));
+        }
+        Ok(())
+    }
+
+    /// The row of the position table that a text's first token gets.
+    pub(crate) fn first_position(&self) -> usize {
+        match self.model_type {
+            BertFamily::Bert => 0,
+            BertFamily::Roberta | BertFamily::XlmRoberta => self.pad_token_id.unwrap_or(1) as usize + 1,
+        }
+    }
+}
+
+impl Settings for BertConfig {
+    fn model_type(&self) -> &'static str {
+        match self.model_type {
+            BertFamily::Bert => "bert",
+            BertFamily::Roberta => "roberta",
+            BertFamily::XlmRoberta => "xlm-roberta",
+        }
+    }
+
+    fn common(&self) -> Common {
+        common!(self)
+    }
+
+    fn check(&self) -> Result<()> {
+        require_dropout(self.hidden_dropout_prob)?;
+        require_multiple(("hidden_size", self.hidden_size), ("num_attention_heads", self.num_attention_heads))?;
+        if self.max_position_embeddings <= self.first_position() {
+            let allowed = format!("above {}, the row of the first position", self.first_position());
+            return Err(Error::setting("max_position_embeddings", self.max_position_embeddings, &allowed));
+        }
+        Ok(())
+    }
+
+    fn max_positions(&self) -> usize {
+        self.max_position_embeddings - self.first_position()
+    }
+
+    fn to_json(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self)
+    }
+}

@@ -1,0 +1,164 @@
+//! Embeddings with a norm, and blocks with a norm after each sum.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Tensor};
+
+use crate::batch::TokenBatch;
+use crate::layers::{AttentionShape, Embedding, GatedMlp, LayerNorm, Linear, Mlp, SelfAttention};
+use crate::ops::{AttentionMask, RotaryTable};
+
+/// The feed-forward block of a network.
+#[derive(Module, Debug)]
+pub(crate) enum FeedForward {
+    /// BERT's.
+    Plain(Mlp),
+    /// GTE's.
+    Gated(GatedMlp),
+}
+
+impl FeedForward {
+    fn forward(&self, input: Tensor<3>) -> Tensor<3> {
+        match self {
+            FeedForward::Plain(mlp) => mlp.forward(input),
+            FeedForward::Gated(mlp) => mlp.forward(input),
+        }
+    }
+
+    fn linears(&mut self) -> Vec<(&'static str, &mut Linear)> {
+        match self {
+            FeedForward::Plain(mlp) => mlp.linears(),
+            FeedForward::Gated(mlp) => mlp.linears(),
+        }
+    }
+}
+
+/// The sum of a token's vectors, normed.
+#[derive(Module, Debug)]
+pub(crate) struct TextEmbeddings {
+    word: Embedding,
+    position: Option<Embedding>,
+    token_type: Option<Embedding>,
+    norm: LayerNorm,
+    dropout: Dropout,
+}
+
+/// The sizes of a [`TextEmbeddings`] and of the blocks over it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) vocab: usize,
+    pub(crate) width: usize,
+    /// Rows of the position table; 0 for none.
+    pub(crate) positions: usize,
+    /// Rows of the token-type table; 0 for none.
+    pub(crate) types: usize,
+    pub(crate) heads: usize,
+    pub(crate) eps: f64,
+    pub(crate) dropout: f64,
+}
+
+impl Shape {
+    fn norm(&self, device: &Device) -> LayerNorm {
+        LayerNorm::new(self.width, self.eps, device)
+    }
+
+    fn dropout(&self) -> Dropout {
+        DropoutConfig::new(self.dropout).init()
+    }
+}
+
+impl TextEmbeddings {
+    pub(crate) fn new(shape: &Shape, device: &Device) -> Self {
+        let table = |rows: usize| (rows > 0).then(|| Embedding::new(rows, shape.width, device));
+        Self {
+            word: Embedding::new(shape.vocab, shape.width, device),
+            position: table(shape.positions),
+            token_type: table(shape.types),
+            norm: shape.norm(device),
+            dropout: shape.dropout(),
+        }
+    }
+
+    pub(crate) fn dropout(&self) -> f64 {
+        self.dropout.prob
+    }
+
+    pub(crate) fn set_dropout(&mut self, probability: f64) {
+        self.dropout = DropoutConfig::new(probability).init();
+    }
+
+    /// The vector of every token id.
+    pub(crate) fn words(&mut self) -> &mut Embedding {
+        &mut self.word
+    }
+
+    /// Whether the network computes on the CPU's kernels.
+    pub(crate) fn is_on_host(&self) -> bool {
+        self.word.is_on_host()
+    }
+
+    /// Where the network computes.
+    pub(crate) fn device(&self) -> Device {
+        self.word.device()
+    }
+
+    /// The first token of a text gets the row `first_position` of the position table. Every token has type 0.
+    ///
+    /// # Shapes
+    /// `[batch, seq]` to `[batch, seq, width]`.
+    pub(crate) fn forward(&self, batch: &TokenBatch, first_position: usize) -> Tensor<3> {
+        let device = self.device();
+        let mut sum = self.word.forward(batch.input_ids(&device));
+        if let Some(positions) = &self.position {
+            sum = sum + positions.forward(batch.position_ids(&device) + first_position as i64);
+        }
+        if let Some(types) = &self.token_type {
+            sum = sum + types.first_row();
+        }
+        self.dropout.forward(self.norm.forward(sum))
+    }
+}
+
+/// Attention and a feed-forward block, each added to its input and normed.
+#[derive(Module, Debug)]
+pub(crate) struct Block {
+    attention: SelfAttention,
+    attention_norm: LayerNorm,
+    mlp: FeedForward,
+    mlp_norm: LayerNorm,
+    dropout: Dropout,
+}
+
+impl Block {
+    pub(crate) fn new(shape: &Shape, mlp: FeedForward, device: &Device) -> Self {
+        Self {
+            attention: SelfAttention::new(AttentionShape::even(shape.width, shape.heads), device),
+            attention_norm: shape.norm(device),
+            mlp,
+            mlp_norm: shape.norm(device),
+            dropout: shape.dropout(),
+        }
+    }
+
+    pub(crate) fn set_dropout(&mut self, probability: f64) {
+        self.dropout = DropoutConfig::new(probability).init();
+    }
+
+    pub(crate) fn linears(&mut self) -> impl Iterator<Item = (&'static str, &mut Linear)> {
+        self.attention.linears().into_iter().chain(self.mlp.linears())
+    }
+
+    /// # Shapes
+    /// `[batch, seq, width]`, unchanged.
+    pub(crate) fn forward(
+        &self,
+        input: Tensor<3>,
+        rotary: Option<&RotaryTable>,
+        mask: &AttentionMask<'_>,
+    ) -> Tensor<3> {
+        let attended = self.dropout.forward(self.attention.forward(input.clone(), rotary, mask));
+        let middle = self.attention_norm.forward_sum(input, attended);
+        let fed = self.dropout.forward(self.mlp.forward(middle.clone()));
+        self.mlp_norm.forward_sum(middle, fed)
+    }
+}

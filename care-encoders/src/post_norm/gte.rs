@@ -1,0 +1,155 @@
+//! The fields of a GTE `config.json` that decide what the network computes.
+
+use care_core::{Error, ErrorKind, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::layers::{Activation, RopeParameters};
+use crate::settings::{Common, Settings, common, default, require_dropout, require_multiple};
+
+/// A GTE configuration, by the names of Hugging Face's `config.json` for `model_type: gte`.
+///
+/// The authors' form, `model_type: new`, is the same network under other names. It is read, and saved as
+/// `gte`, which transformers loads without code from elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GteConfig {
+    /// Rows of the token embedding table.
+    pub vocab_size: usize,
+    /// Width of a hidden state.
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub num_hidden_layers: usize,
+    /// Number of attention heads; divides `hidden_size` into an even number of components.
+    pub num_attention_heads: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// The longest text.
+    #[serde(default = "default_positions")]
+    pub max_position_embeddings: usize,
+    /// Rows of the token-type table; every token has type 0. With 0 rows there are no types.
+    #[serde(default = "default_types")]
+    pub type_vocab_size: usize,
+    /// Added to the variance in layer norms.
+    #[serde(default = "default::layer_norm_eps")]
+    pub layer_norm_eps: f64,
+    /// The function inside the feed-forward block.
+    #[serde(default = "default::gelu")]
+    pub hidden_act: Activation,
+    /// Probability of dropping a hidden component in training.
+    #[serde(default = "default::dropout")]
+    pub hidden_dropout_prob: f64,
+    /// Standard deviation of random weights.
+    #[serde(default = "default::initializer_range")]
+    pub initializer_range: f64,
+    /// The rotary settings, in either spelling.
+    pub rope_parameters: RopeParameters,
+    /// The padding token; 1 by default.
+    #[serde(default = "default_pad")]
+    pub pad_token_id: Option<u32>,
+}
+
+/// Base of the rotary frequencies where a `gte` configuration has none.
+const NATIVE_THETA: f64 = 160_000.0;
+/// Base of the rotary frequencies where a `new` configuration has none.
+const NEW_THETA: f64 = 10_000.0;
+
+fn default_positions() -> usize {
+    8192
+}
+fn default_types() -> usize {
+    1
+}
+fn default_pad() -> Option<u32> {
+    Some(1)
+}
+
+impl GteConfig {
+    /// A GTE with its usual proportions: 64 components a head, a feed-forward block four times as wide,
+    /// 8,192 positions, no dropout.
+    pub fn new(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> Self {
+        Self {
+            vocab_size,
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads: (hidden_size / 64).max(1),
+            intermediate_size: 4 * hidden_size,
+            max_position_embeddings: default_positions(),
+            type_vocab_size: default_types(),
+            layer_norm_eps: default::layer_norm_eps(),
+            hidden_act: default::gelu(),
+            hidden_dropout_prob: 0.0,
+            initializer_range: default::initializer_range(),
+            rope_parameters: RopeParameters::new(NATIVE_THETA),
+            pad_token_id: default_pad(),
+        }
+    }
+
+    pub(crate) fn normalize(config: &mut Value) -> Result<()> {
+        RopeParameters::normalize(config, NATIVE_THETA)
+    }
+
+    /// Brings a `config.json` of the authors' form into Hugging Face's, and refuses what the network does
+    /// not compute.
+    ///
+    /// # Reference
+    /// The authors' mixture of NTK scaling with a factor `f` multiplies the base by `f` and divides every
+    /// frequency by `f^(2 / head_dim)`, which is a linear scaling with another base.
+    pub(crate) fn normalize_new(config: &mut Value) -> Result<()> {
+        let supported = [
+            ("position_embedding_type", Value::from("rope")),
+            ("layer_norm_type", "layer_norm".into()),
+            ("logn_attention_scale", false.into()),
+        ];
+        for (field, value) in supported {
+            if let Some(found) = config.get(field)
+                && !found.is_null()
+                && *found != value
+            {
+                return Err(Error::new(ErrorKind::Config, format!("`{field}` {found} is not supported")));
+            }
+        }
+        if config.pointer("/rope_scaling/mixed_b").is_some_and(|mixed| !mixed.is_null()) {
+            return Err(Error::new(ErrorKind::Config, "rotary scaling with `mixed_b` is not supported"));
+        }
+        RopeParameters::normalize(config, NEW_THETA)?;
+        let (width, heads) = (config["hidden_size"].as_f64(), config["num_attention_heads"].as_f64());
+        let rope = &mut config["rope_parameters"];
+        if rope["rope_type"] == "ntk"
+            && let (Some(width), Some(heads)) = (width, heads)
+            && let (Some(theta), Some(factor)) = (rope["rope_theta"].as_f64(), rope["factor"].as_f64())
+        {
+            rope["rope_type"] = "linear".into();
+            rope["rope_theta"] = (theta * factor).into();
+            rope["factor"] = factor.powf(2.0 * heads / width).into();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn head_dim(&self) -> usize {
+        self.hidden_size / self.num_attention_heads.max(1)
+    }
+}
+
+impl Settings for GteConfig {
+    fn model_type(&self) -> &'static str {
+        "gte"
+    }
+
+    fn common(&self) -> Common {
+        common!(self)
+    }
+
+    fn check(&self) -> Result<()> {
+        require_dropout(self.hidden_dropout_prob)?;
+        self.rope_parameters.check()?;
+        let halves = ("twice num_attention_heads", 2 * self.num_attention_heads);
+        require_multiple(("hidden_size", self.hidden_size), halves)
+    }
+
+    fn to_json(&self) -> serde_json::Result<Value> {
+        let mut fields = serde_json::to_value(self)?;
+        RopeParameters::denormalize(&mut fields);
+        Ok(fields)
+    }
+}

@@ -1,0 +1,188 @@
+//! The network of BERT, RoBERTa, XLM-RoBERTa and GTE.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::bert::BertConfig;
+use super::block::{Block, FeedForward, Shape, TextEmbeddings};
+use super::gte::GteConfig;
+use crate::batch::TokenBatch;
+use crate::encoder::Encoder;
+use crate::layers::{
+    Embedding, GatedBias, GatedMlp, Linear, Mlp, Parts, RopeParameters, RotaryAngles, layer_linears, pick_layers,
+};
+use crate::ops::AttentionMask;
+use crate::settings::Settings;
+
+/// A bidirectional encoder with a norm after each sum: BERT, RoBERTa, XLM-RoBERTa or GTE, without a pooler.
+///
+/// The families differ in how tokens get their positions and in their feed-forward blocks, which follow from the
+/// configuration.
+///
+/// # Reference
+/// Devlin et al. 2019, arXiv 1810.04805; Liu et al. 2019, arXiv 1907.11692; Zhang et al. 2024, arXiv 2407.19669; Hugging
+/// Face's `BertModel`, `RobertaModel`, `XLMRobertaModel` and `GteModel`, and the `NewModel` of GTE's authors.
+/// DIFFERENCE: learned positions follow the mask, so left-padded batches give the same vectors as right-padded ones, and in
+/// RoBERTa a padding token inside a text has a position like any other. In training, dropout applies to hidden states but
+/// not to attention weights.
+#[derive(Module, Debug)]
+pub struct PostNorm {
+    embeddings: TextEmbeddings,
+    layers: Vec<Block>,
+    #[module(skip)]
+    angles: RotaryAngles,
+    #[module(skip)]
+    config: PostNormConfig,
+}
+
+/// The configuration of a [`PostNorm`] network, by family.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum PostNormConfig {
+    /// Learned positions, plain feed-forward blocks.
+    Bert(BertConfig),
+    /// Rotary positions, gated feed-forward blocks.
+    Gte(GteConfig),
+}
+
+/// How tokens get their positions.
+enum Positions<'a> {
+    /// By rows of a table, from this one on.
+    Learned { first: usize },
+    /// By rotating queries and keys.
+    Rotary { head_dim: usize, settings: &'a RopeParameters },
+}
+
+impl PostNormConfig {
+    pub(crate) fn settings(&self) -> &dyn Settings {
+        match self {
+            PostNormConfig::Bert(config) => config,
+            PostNormConfig::Gte(config) => config,
+        }
+    }
+
+    fn positions(&self) -> Positions<'_> {
+        match self {
+            PostNormConfig::Bert(config) => Positions::Learned { first: config.first_position() },
+            PostNormConfig::Gte(config) => {
+                Positions::Rotary { head_dim: config.head_dim(), settings: &config.rope_parameters }
+            }
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        let common = self.settings().common();
+        let (positions, types, eps, dropout) = match self {
+            PostNormConfig::Bert(config) => (
+                config.max_position_embeddings,
+                config.type_vocab_size,
+                config.layer_norm_eps,
+                config.hidden_dropout_prob,
+            ),
+            PostNormConfig::Gte(config) => {
+                (0, config.type_vocab_size, config.layer_norm_eps, config.hidden_dropout_prob)
+            }
+        };
+        let (vocab, width, heads) = (common.vocab_size, common.hidden_size, common.num_attention_heads);
+        Shape { vocab, width, positions, types, heads, eps, dropout }
+    }
+
+    fn feed_forward(&self, device: &Device) -> FeedForward {
+        let common = self.settings().common();
+        let (width, inner) = (common.hidden_size, common.intermediate_size);
+        match self {
+            PostNormConfig::Bert(config) => FeedForward::Plain(Mlp::new(width, inner, config.hidden_act, device)),
+            PostNormConfig::Gte(config) => {
+                let bias = GatedBias { inner: false, down: true };
+                FeedForward::Gated(GatedMlp::new(width, inner, bias, config.hidden_act, device))
+            }
+        }
+    }
+
+    fn layer_count(&mut self) -> &mut usize {
+        match self {
+            PostNormConfig::Bert(config) => &mut config.num_hidden_layers,
+            PostNormConfig::Gte(config) => &mut config.num_hidden_layers,
+        }
+    }
+}
+
+impl PostNorm {
+    /// A network whose weights are zero until a checkpoint or a seed fills them.
+    pub(crate) fn new(config: PostNormConfig, device: &Device) -> Self {
+        let shape = config.shape();
+        let layers = config.settings().common().num_hidden_layers;
+        Self {
+            embeddings: TextEmbeddings::new(&shape, device),
+            layers: (0..layers).map(|_| Block::new(&shape, config.feed_forward(device), device)).collect(),
+            angles: RotaryAngles::default(),
+            config,
+        }
+    }
+
+    /// The configuration the network was built from.
+    pub(crate) fn config(&self) -> &PostNormConfig {
+        &self.config
+    }
+}
+
+impl Parts for PostNorm {
+    fn linears(&mut self) -> Vec<(String, &mut Linear)> {
+        layer_linears(&mut self.layers, Block::linears)
+    }
+
+    fn keep_layers(&mut self, keep: &[usize]) {
+        pick_layers(&mut self.layers, self.config.layer_count(), keep);
+    }
+
+    fn dropout(&self) -> Option<f64> {
+        Some(self.embeddings.dropout())
+    }
+
+    fn set_dropout(&mut self, probability: Option<f64>) {
+        let probability = probability.unwrap_or(self.config.shape().dropout);
+        self.embeddings.set_dropout(probability);
+        self.layers.iter_mut().for_each(|layer| layer.set_dropout(probability));
+    }
+
+    fn token_table(&mut self) -> &mut Embedding {
+        self.embeddings.words()
+    }
+}
+
+impl Encoder for PostNorm {
+    fn hidden_size(&self) -> usize {
+        self.config.settings().common().hidden_size
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config.settings().common().vocab_size
+    }
+
+    fn max_positions(&self) -> usize {
+        self.config.settings().max_positions()
+    }
+
+    fn device(&self) -> Device {
+        self.embeddings.device()
+    }
+
+    fn prefers_varlen(&self) -> bool {
+        self.embeddings.is_on_host()
+    }
+
+    fn for_each_linear(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
+        self.linears().into_iter().for_each(|(_, linear)| visit(linear));
+    }
+
+    fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
+        let mask = AttentionMask::new(batch, false);
+        let (first, rotary) = match self.config.positions() {
+            Positions::Learned { first } => (first, None),
+            Positions::Rotary { head_dim, settings } => {
+                (0, Some(self.angles.table(batch.seq_len(), head_dim, settings)))
+            }
+        };
+        let embedded = self.embeddings.forward(batch, first);
+        self.layers.iter().fold(embedded, |states, layer| layer.forward(states, rotary.as_ref(), &mask))
+    }
+}

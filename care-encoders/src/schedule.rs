@@ -1,0 +1,369 @@
+//! How work is cut: texts into forward passes, and passes onto threads.
+//!
+//! One place takes the lengths of texts, the device and the number of threads, and gives passes ([`Schedule`]). Texts are
+//! bucketed once, here; kernels ask [`kernel_threads`] how many threads they may use.
+//!
+//! On the CPU's kernels a pass is small enough for its activations to stay in a core's cache, and each pass runs on one
+//! thread: no thread waits for another inside a layer. Where there are too few passes for that, threads share the layers of
+//! each pass. Everywhere else (GPUs, 16-bit weights, training) passes are padded batches under a token budget.
+
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, TryRecvError};
+
+use burn::tensor::Device;
+
+use crate::batch::length_buckets;
+use crate::device::is_cpu;
+
+/// Tokens of a pass on the CPU's kernels: few enough for what a layer computes to stay in a core's cache.
+const KERNEL_PASS_TOKENS: usize = 128;
+
+/// More concurrent passes than this gain little and cost memory.
+const MAX_CONCURRENT: usize = 8;
+
+/// Largest chunk of a training pass on the CPU in tokens, unless one text is longer: enough for fast matmuls.
+const MAX_CHUNK_TOKENS: usize = 2048;
+/// Smallest chunk that a small training batch is cut into, in tokens.
+const MIN_CHUNK_TOKENS: usize = 256;
+/// Chunks that a training batch is cut into where its size allows.
+const CHUNKS: usize = 4;
+
+thread_local! {
+    static SINGLE_THREADED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The threads a kernel may divide its work among: those of rayon's pool, or 1 inside a single-threaded pass.
+pub(crate) fn kernel_threads() -> usize {
+    if SINGLE_THREADED.get() { 1 } else { rayon::current_num_threads() }
+}
+
+/// Runs `work` with kernels that stay on this thread.
+fn single_threaded<T>(work: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SINGLE_THREADED.set(self.0);
+        }
+    }
+    let _restore = Restore(SINGLE_THREADED.replace(true));
+    work()
+}
+
+/// Which passes run, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// Indices of the texts of each pass; every text is in one pass.
+    passes: Vec<Vec<usize>>,
+    threads: Threads,
+}
+
+/// How passes share the threads of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    /// Each pass on one thread of rayon's pool, as many at once as there are threads.
+    PassPerThread,
+    /// Passes on rayon's pool that share its threads layer by layer.
+    Shared,
+    /// This many passes at once, each on a thread of its own outside the pool, results in order. Their operations use the
+    /// pool. For burn's operations, which leave cores idle between matmuls, and for passes that take a lock: a thread of
+    /// the pool that waits may pick up another pass, one that waits outside of it may not.
+    Outside(usize),
+}
+
+impl Schedule {
+    /// Passes of inference. `varlen` is whether the network reads packed sequences, which is where the CPU's kernels
+    /// compute; `token_budget` is the most tokens of a pass, padding included, unless one text is longer.
+    pub fn inference(lengths: &[usize], varlen: bool, device: &Device, token_budget: usize) -> Self {
+        if !varlen {
+            return Self { passes: length_buckets(lengths, token_budget), threads: outside(device) };
+        }
+        Self::kernels(lengths, rayon::current_num_threads(), token_budget)
+    }
+
+    fn kernels(lengths: &[usize], threads: usize, token_budget: usize) -> Self {
+        let total: usize = lengths.iter().sum();
+        let passes = consecutive(&longest_first(lengths), lengths, KERNEL_PASS_TOKENS.min(token_budget));
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        // Several passes per thread, and none so long that the other threads wait for it.
+        if passes.len() >= 2 * threads && longest * threads <= total {
+            return Self { passes, threads: Threads::PassPerThread };
+        }
+        // One pass per thread if there is enough for it; what one thread leaves of its pass another takes.
+        let parts = (total / KERNEL_PASS_TOKENS).clamp(1, threads);
+        let passes = consecutive(&longest_first(lengths), lengths, total.div_ceil(parts).min(token_budget));
+        Self { passes, threads: Threads::Shared }
+    }
+
+    /// Passes of a training step, whose chunks follow from the texts and the kind of device alone, so that dropout and sums
+    /// are the same on any number of cores.
+    ///
+    /// With `grad_cache`, so many texts are in memory at once; without, a chunk is as large as is fast.
+    pub fn training(lengths: &[usize], grad_cache: Option<usize>, device: &Device, token_budget: usize) -> Self {
+        let threads = outside(device);
+        match (grad_cache, threads) {
+            (Some(size), Threads::Outside(at_once)) => {
+                // Two halves at once are no more texts than were asked for.
+                let half = (size / 2).max(1);
+                let passes = longest_first(lengths).chunks(half).map(<[usize]>::to_vec).collect();
+                Self { passes, threads: Threads::Outside(at_once.min(size / half)) }
+            }
+            _ if is_cpu(device) => {
+                let share = lengths.iter().sum::<usize>() / CHUNKS;
+                Self { passes: length_buckets(lengths, share.clamp(MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS)), threads }
+            }
+            _ => Self { passes: length_buckets(lengths, token_budget), threads },
+        }
+    }
+
+    /// Indices of the texts of each pass.
+    pub fn passes(&self) -> &[Vec<usize>] {
+        &self.passes
+    }
+
+    /// Calls `work` with the number of each pass and `take` with each result, on the calling thread. The first error stops
+    /// the passes that have not begun.
+    ///
+    /// It returns from any thread, those of rayon's pool included.
+    ///
+    /// # Errors
+    /// What `work` or `take` return.
+    ///
+    /// # Panics
+    /// If `work` does.
+    pub fn run<T: Send, E: Send>(
+        &self,
+        work: &(dyn Fn(usize) -> Result<T, E> + Sync),
+        take: &mut dyn FnMut(usize, T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let count = self.passes.len();
+        match self.threads {
+            Threads::PassPerThread => on_pool(count, &|pass| single_threaded(|| work(pass)), take),
+            Threads::Shared => on_pool(count, work, take),
+            // Threads outside the pool would wait for the one that waits for them here.
+            Threads::Outside(_) if rayon::current_thread_index().is_some() => in_order(count, 1, work, take),
+            Threads::Outside(at_once) => in_order(count, at_once, work, take),
+        }
+    }
+}
+
+/// One pass per thread of the CPU, up to [`MAX_CONCURRENT`]; one at a time elsewhere.
+fn outside(device: &Device) -> Threads {
+    Threads::Outside(if is_cpu(device) { rayon::current_num_threads().min(MAX_CONCURRENT) } else { 1 })
+}
+
+fn longest_first(lengths: &[usize]) -> Vec<usize> {
+    length_buckets(lengths, usize::MAX).concat()
+}
+
+/// Cuts a list of texts into groups of at most `tokens` tokens each, unless one text is longer.
+fn consecutive(order: &[usize], lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut filled = 0;
+    for &index in order {
+        match groups.last_mut() {
+            Some(group) if filled + lengths[index] <= tokens => group.push(index),
+            _ => {
+                groups.push(vec![index]);
+                filled = 0;
+            }
+        }
+        filled += lengths[index];
+    }
+    groups
+}
+
+/// Passes on rayon's pool, results as they come.
+fn on_pool<T: Send, E: Send>(
+    count: usize,
+    work: &(dyn Fn(usize) -> Result<T, E> + Sync),
+    take: &mut dyn FnMut(usize, T) -> Result<(), E>,
+) -> Result<(), E> {
+    let stopped = AtomicBool::new(false);
+    rayon::in_place_scope_fifo(|scope| {
+        let (sender, results) = mpsc::channel();
+        for pass in 0..count {
+            let (sender, stopped) = (sender.clone(), &stopped);
+            scope.spawn_fifo(move |_| {
+                if !stopped.load(Ordering::Relaxed) {
+                    // Nobody listens after an error.
+                    sender.send((pass, work(pass))).ok();
+                }
+            });
+        }
+        drop(sender);
+        let outcome = loop {
+            // A thread of the pool computes while it waits.
+            let next = match rayon::current_thread_index() {
+                None => results.recv().map_err(|_| TryRecvError::Disconnected),
+                Some(_) => results.try_recv().inspect_err(|_| {
+                    if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                        std::thread::yield_now();
+                    }
+                }),
+            };
+            let step = match next {
+                Ok((pass, result)) => match result.and_then(|result| take(pass, result)) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => ControlFlow::Break(Err(error)),
+                },
+                Err(TryRecvError::Empty) => ControlFlow::Continue(()),
+                // All passes are done, or one panicked, which leaving the scope passes on.
+                Err(TryRecvError::Disconnected) => ControlFlow::Break(Ok(())),
+            };
+            if let ControlFlow::Break(outcome) = step {
+                break outcome;
+            }
+        };
+        stopped.store(true, Ordering::Relaxed);
+        outcome
+    })
+}
+
+/// Passes on `workers` threads outside the pool, results in order.
+///
+/// Pass `n` is worker `n % workers`'s, and a worker waits until its result is taken, so results do not pile up.
+fn in_order<T: Send, E: Send>(
+    count: usize,
+    workers: usize,
+    work: &(dyn Fn(usize) -> Result<T, E> + Sync),
+    take: &mut dyn FnMut(usize, T) -> Result<(), E>,
+) -> Result<(), E> {
+    let workers = workers.min(count);
+    if workers <= 1 {
+        return (0..count).try_for_each(|pass| take(pass, work(pass)?));
+    }
+    std::thread::scope(|scope| {
+        let worker = |first: usize| {
+            let (sender, results) = mpsc::sync_channel(0);
+            scope.spawn(move || (first..count).step_by(workers).all(|pass| sender.send(work(pass)).is_ok()));
+            results
+        };
+        let results: Vec<_> = (0..workers).map(worker).collect();
+        for pass in 0..count {
+            match results[pass % workers].recv() {
+                Ok(result) => take(pass, result?)?,
+                // The worker panicked; leaving the scope passes its panic on.
+                Err(mpsc::RecvError) => break,
+            }
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn schedule(count: usize, threads: Threads) -> Schedule {
+        Schedule { passes: vec![vec![]; count], threads }
+    }
+
+    const WAYS: [Threads; 5] =
+        [Threads::PassPerThread, Threads::Shared, Threads::Outside(0), Threads::Outside(1), Threads::Outside(3)];
+
+    #[test]
+    fn every_pass_is_run_once_from_inside_the_pool_and_outside() {
+        for threads in WAYS {
+            for count in [0, 1, 2, 25] {
+                let run = || {
+                    let mut squares = Vec::new();
+                    let outcome: Result<(), String> = schedule(count, threads).run(&|n| Ok(n * n), &mut |n, square| {
+                        squares.push((n, square));
+                        Ok(())
+                    });
+                    assert_eq!(outcome, Ok(()));
+                    if matches!(threads, Threads::Outside(_)) {
+                        assert!(squares.is_sorted(), "results come in order");
+                    }
+                    squares.sort_unstable();
+                    assert_eq!(squares, (0..count).map(|n| (n, n * n)).collect::<Vec<_>>());
+                };
+                run();
+                // Callers on every thread of the pool at once.
+                rayon::broadcast(|_| run());
+                let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
+                one.install(run);
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_stops_the_work() {
+        for threads in WAYS {
+            let done = AtomicUsize::new(0);
+            let work = |n: usize| {
+                done.fetch_add(1, Ordering::Relaxed);
+                if n == 3 { Err("third") } else { Ok(n) }
+            };
+            assert_eq!(schedule(100_000, threads).run(&work, &mut |_, _| Ok(())), Err("third"));
+            assert!(done.load(Ordering::Relaxed) < 50_000);
+            let take = &mut |n, _| if n > 5 { Err("taken") } else { Ok(()) };
+            assert_eq!(schedule(1000, threads).run(&|n| Ok(n), take), Err("taken"));
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_pass_reaches_the_caller() {
+        for threads in [Threads::PassPerThread, Threads::Outside(3)] {
+            let work = |n: usize| if n == 2 { panic!("on purpose") } else { Ok::<_, ()>(n) };
+            let outcome = std::panic::catch_unwind(|| schedule(9, threads).run(&work, &mut |_, _| Ok(())));
+            assert!(outcome.is_err());
+        }
+    }
+
+    #[test]
+    fn a_pass_per_thread_has_kernels_on_one_thread_even_after_a_panic() {
+        let shared = kernel_threads();
+        assert_eq!(single_threaded(|| single_threaded(kernel_threads) + kernel_threads()), 2);
+        assert!(std::panic::catch_unwind(|| single_threaded(|| panic!("on purpose"))).is_err());
+        assert_eq!(kernel_threads(), shared);
+        let threads = |threads| {
+            let mut seen = Vec::new();
+            let outcome: Result<(), ()> = schedule(4, threads).run(&|_| Ok(kernel_threads()), &mut |_, threads| {
+                seen.push(threads);
+                Ok(())
+            });
+            outcome.expect("no error");
+            seen
+        };
+        assert_eq!(threads(Threads::PassPerThread), [1; 4]);
+        assert_eq!(threads(Threads::Shared), [shared; 4]);
+    }
+
+    #[test]
+    fn many_texts_make_a_pass_per_thread_and_few_share_the_threads() {
+        let schedule = |lengths: &[usize]| Schedule::kernels(lengths, 4, 4096);
+        assert_eq!(schedule(&[20; 100]).threads, Threads::PassPerThread);
+        assert_eq!(schedule(&[20; 100]).passes.len(), 17, "six texts of 20 tokens in each");
+        // Eight passes' worth of tokens, half of them in one text.
+        let uneven: Vec<usize> = [vec![512], vec![16; 32]].concat();
+        assert_eq!(schedule(&uneven).threads, Threads::Shared);
+        let one = schedule(&[7]);
+        assert_eq!((one.passes, one.threads), (vec![vec![0]], Threads::Shared));
+        assert_eq!(schedule(&[]).passes, Vec::<Vec<usize>>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_is_in_one_pass_within_the_budget(
+            lengths in proptest::collection::vec(1usize..300, 0..80),
+            budget in 1usize..600,
+            threads in 1usize..9,
+        ) {
+            let passes = Schedule::kernels(&lengths, threads, budget).passes;
+            let mut seen: Vec<usize> = passes.iter().flatten().copied().collect();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+            for pass in passes {
+                let tokens: usize = pass.iter().map(|&index| lengths[index]).sum();
+                prop_assert!(pass.len() == 1 || tokens <= budget);
+            }
+        }
+    }
+}

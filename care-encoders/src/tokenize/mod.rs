@@ -1,0 +1,9 @@
+//! Text to token ids, through Hugging Face's `tokenizers`.
+
+mod characters;
+mod model;
+mod tokenizer;
+mod unigram;
+
+pub use characters::{TokenizerStyle, character_tokenizer};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,155 @@
+//! One side of a retriever: tokenizer, instruction, network.
+
+use care_core::{Document, Embeddings, Error, ErrorKind, Instruction, Query, Result, Text};
+
+use crate::encoder::Encoder;
+use crate::network::{EmbedProgress, Network};
+use crate::tokenize::Tokenizer;
+
+/// One side of a retriever, bound to its role by type: a `Tower<Query, _>` reads no documents.
+#[derive(Debug, Clone)]
+pub struct Tower<T: Text, E: Encoder> {
+    tokenizer: Tokenizer,
+    network: Network<E>,
+    instruction: Instruction<T>,
+}
+
+/// The tower that encodes queries online.
+pub type QueryTower<E> = Tower<Query, E>;
+
+/// The tower that encodes documents offline.
+pub type DocumentTower<E> = Tower<Document, E>;
+
+impl<T: Text, E: Encoder> Tower<T, E> {
+    /// Joins the parts after checking that they fit.
+    ///
+    /// # Errors
+    /// When the tokenizer gives ids that the embedding table lacks, or its length limit exceeds the
+    /// network's positions.
+    pub fn new(tokenizer: Tokenizer, network: Network<E>, instruction: Instruction<T>) -> Result<Self> {
+        let (ids, rows) = (tokenizer.vocab_size(), network.encoder().vocab_size());
+        if ids > rows {
+            return Err(Error::new(
+                ErrorKind::Tokenizer,
+                format!("the {} tower's tokenizer has {ids} ids but the embedding table {rows} rows", T::ROLE.as_str()),
+            ));
+        }
+        if tokenizer.pad_id() as usize >= rows {
+            let (role, pad) = (T::ROLE.as_str(), tokenizer.pad_id());
+            let message = format!("the {role} tower's padding id is {pad} but the embedding table has {rows} rows");
+            return Err(Error::new(ErrorKind::Tokenizer, message));
+        }
+        let positions = network.encoder().max_positions();
+        if tokenizer.max_length() > positions {
+            return Err(Error::setting(
+                "max_length",
+                tokenizer.max_length(),
+                &format!("at most {positions}, the positions of the {} tower", T::ROLE.as_str()),
+            ));
+        }
+        Ok(Self { tokenizer, network, instruction })
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Encoder and head.
+    pub fn network(&self) -> &Network<E> {
+        &self.network
+    }
+
+    /// The prompt template.
+    pub fn instruction(&self) -> &Instruction<T> {
+        &self.instruction
+    }
+
+    /// Components of an embedding.
+    pub fn embedding_dim(&self) -> usize {
+        self.network.embedding_dim()
+    }
+
+    /// The tower with its network replaced by what `change` makes of it: other weights, another
+    /// device, another number format.
+    #[must_use]
+    pub fn map_network(self, change: impl FnOnce(Network<E>) -> Network<E>) -> Self {
+        Self { network: change(self.network), ..self }
+    }
+
+    /// [`Tower::map_network`] for a change that can fail.
+    ///
+    /// # Errors
+    /// What `change` returns.
+    pub fn try_map_network(self, change: impl FnOnce(Network<E>) -> Result<Network<E>>) -> Result<Self> {
+        Ok(Self { network: change(self.network)?, ..self })
+    }
+
+    /// Replaces the network in place, as [`Tower::map_network`] does by value.
+    pub fn update_network(&mut self, change: impl FnOnce(Network<E>) -> Network<E>) {
+        // Cloning shares the weights; the copy that stays is dropped with the assignment.
+        self.network = change(self.network.clone());
+    }
+
+    /// The tower with another prompt template.
+    #[must_use]
+    pub fn with_instruction(self, instruction: Instruction<T>) -> Self {
+        Self { instruction, ..self }
+    }
+
+    /// Texts as the tokenizer reads them: with the instruction applied.
+    pub fn prepare(&self, texts: &[T]) -> Vec<String> {
+        texts.iter().map(|text| self.instruction.apply(text)).collect()
+    }
+
+    /// Token ids of each text, with the instruction applied.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses a text.
+    pub fn tokenize(&self, texts: &[T]) -> Result<Vec<Vec<u32>>> {
+        self.tokenizer.encode(&self.prepare(texts))
+    }
+
+    /// Embeddings of texts, in their order, computed in passes of at most `token_budget` tokens, padding included, unless one
+    /// text is longer.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses a text, or a vector is not finite; the message names the text's index.
+    pub fn embed(&self, texts: &[T], token_budget: usize) -> Result<Embeddings> {
+        self.embed_with_progress(texts, token_budget, &mut |_| {})
+    }
+
+    /// [`Tower::embed`] that calls `progress` after every pass.
+    ///
+    /// # Errors
+    /// As [`Tower::embed`].
+    pub fn embed_with_progress(
+        &self,
+        texts: &[T],
+        token_budget: usize,
+        progress: &mut dyn FnMut(&EmbedProgress),
+    ) -> Result<Embeddings> {
+        self.embed_prepared(&self.prepare(texts), token_budget, progress)
+    }
+
+    /// Embeddings of [prepared](Tower::prepare) texts: [`Tower::embed_with_progress`] without the instruction.
+    ///
+    /// # Errors
+    /// As [`Tower::embed`].
+    pub fn embed_prepared<S: AsRef<str> + Sync>(
+        &self,
+        prepared: &[S],
+        token_budget: usize,
+        progress: &mut dyn FnMut(&EmbedProgress),
+    ) -> Result<Embeddings> {
+        let ids = self.tokenizer.encode(prepared)?;
+        let role = T::ROLE.as_str();
+        self.network.embed_ids(&ids, self.tokenizer.pad_id(), token_budget, progress).map_err(|e| match e.kind() {
+            ErrorKind::NonFinite => {
+                let message = e.to_string().replacen("of text", &format!("of {role}"), 1);
+                Error::new(ErrorKind::NonFinite, message).with_source(e)
+            }
+            _ => e,
+        })
+    }
+}

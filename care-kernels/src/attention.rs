@@ -1,0 +1,374 @@
+//! Attention of texts that stand one after another.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::f32_matrix::{tile_rows, tiles, with_rows};
+use crate::instructions::InstructionSet;
+use crate::instructions::{Kernel, WithKernel};
+use crate::math;
+use crate::matmul::{ACROSS, store};
+
+/// Multiplications that are not worth waking a thread for, by half of their number.
+const FEW: usize = 1 << 18;
+
+/// Components of a key that stand together.
+const CHUNK: usize = 8;
+
+/// How hidden states are divided into heads.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionHeads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; each serves a group of consecutive query heads.
+    pub kv_heads: usize,
+    /// Components of a head.
+    pub head_dim: usize,
+    /// Whether a token sees only those before it and itself.
+    pub causal: bool,
+}
+
+/// The states that attention reads, a row a token.
+#[derive(Clone, Copy)]
+struct States<'a> {
+    query: &'a [f32],
+    key: &'a [f32],
+    value: &'a [f32],
+    shape: AttentionHeads,
+}
+
+/// Attention of each token over those of its own text, scaled by `1/sqrt(head_dim)`.
+///
+/// A text is a span of rows. What no span covers is padding: its result is zero.
+///
+/// # Shapes
+/// `query [tokens, heads * head_dim]`, `key` and `value [tokens, kv_heads * head_dim]`, to the shape of `query`.
+///
+/// # Panics
+/// When the sizes do not fit, or the spans are not in order.
+pub fn attention(
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    spans: &[(usize, usize)],
+    shape: AttentionHeads,
+    threads: usize,
+) -> Vec<f32> {
+    attention_with(InstructionSet::current(), States { query, key, value, shape }, spans, threads)
+}
+
+fn attention_with(set: InstructionSet, states: States<'_>, spans: &[(usize, usize)], threads: usize) -> Vec<f32> {
+    let AttentionHeads { heads, kv_heads, head_dim, .. } = states.shape;
+    let width = heads * head_dim;
+    let tokens = states.query.len() / width;
+    assert_eq!(states.query.len(), tokens * width, "queries of the heads' width");
+    assert_eq!(states.key.len(), tokens * kv_heads * head_dim, "keys of the heads' width");
+    assert_eq!(states.value.len(), states.key.len(), "values of the keys' width");
+    assert_eq!(heads % kv_heads, 0, "groups of heads of one size");
+    let mut out = vec![0.0; states.query.len()];
+
+    // A piece of work is a text, or some rows of it where there are fewer texts than threads.
+    let work: usize = spans.iter().map(|(start, end)| (end - start) * (end - start) * width).sum();
+    let threads = if work < FEW { 1 } else { threads };
+    let parts = if spans.len() < 2 * threads { threads.div_ceil(spans.len().max(1)) } else { 1 };
+    let mut pieces = Vec::new();
+    let (mut rest, mut at) = (out.as_mut_slice(), 0);
+    for &(start, end) in spans {
+        assert!(at <= start && start <= end && end <= tokens, "spans in order, of {tokens} tokens");
+        for rows in tiles(start..end, (end - start).div_ceil(parts).max(1)) {
+            let (piece, after) = rest.split_at_mut((rows.end - at) * width);
+            let piece = &mut piece[(rows.start - at) * width..];
+            (rest, at) = (after, rows.end);
+            pieces.push(Piece { states, text: start..end, rows, out: piece });
+        }
+    }
+    match threads {
+        1 => pieces.into_iter().for_each(|piece| set.run(piece)),
+        _ => pieces.into_par_iter().with_max_len(1).for_each(|piece| set.run(piece)),
+    }
+    out
+}
+
+/// Some rows of one text.
+struct Piece<'a> {
+    states: States<'a>,
+    text: Range<usize>,
+    rows: Range<usize>,
+    out: &'a mut [f32],
+}
+
+/// What one head of a text is computed from. Components of a head are filled up to whole chunks, and to whole panels.
+struct Scratch {
+    /// `[head_dim / CHUNK, tile, CHUNK]` for each tile of keys.
+    keys: Vec<[f32; CHUNK]>,
+    /// `[keys, panel]` for each panel of components.
+    values: Vec<f32>,
+    /// The queries of a tile side by side, `[head_dim, tile]`.
+    queries: Vec<f32>,
+    /// Their scores, and then their weights, `[keys, tile]`.
+    scores: Vec<f32>,
+    /// What one over the sum of each query's weights is.
+    scales: Vec<f32>,
+}
+
+impl WithKernel for Piece<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_kernel<S: Kernel>(mut self, simd: S) {
+        let AttentionHeads { heads, kv_heads, head_dim, causal } = self.states.shape;
+        let most = ACROSS * S::F32_LANES;
+        // Rows see no key after the last of them.
+        let keys = if causal { self.rows.end } else { self.text.end } - self.text.start;
+        let mut scratch = Scratch {
+            keys: vec![[0.0; CHUNK]; keys * head_dim.div_ceil(CHUNK)],
+            values: vec![0.0; keys * head_dim.next_multiple_of(most)],
+            queries: vec![0.0; head_dim.next_multiple_of(CHUNK) * most],
+            scores: vec![0.0; keys * most],
+            scales: vec![0.0; most],
+        };
+        let group = heads / kv_heads;
+        for kv_head in 0..kv_heads {
+            self.load::<S>(kv_head, keys, &mut scratch);
+            for head in kv_head * group..(kv_head + 1) * group {
+                for start in self.rows.clone().step_by(most) {
+                    let rows = start..self.rows.end.min(start + most);
+                    if rows.len() > S::F32_LANES {
+                        self.tile::<S, ACROSS>(simd, head, rows, keys, &mut scratch);
+                    } else {
+                        self.tile::<S, 1>(simd, head, rows, keys, &mut scratch);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Piece<'a> {
+    /// Lays out the keys and values of one head.
+    #[inline(always)]
+    fn load<S: Kernel>(&self, kv_head: usize, keys: usize, scratch: &mut Scratch) {
+        let AttentionHeads { kv_heads, head_dim, .. } = self.states.shape;
+        let (panel, chunks) = (ACROSS * S::F32_LANES, head_dim.div_ceil(CHUNK));
+        let of = |states: &'a [f32], key: usize| {
+            &states[((self.text.start + key) * kv_heads + kv_head) * head_dim..][..head_dim]
+        };
+        for tile in tiles(0..keys, tile_rows::<S>()) {
+            let into = &mut scratch.keys[tile.start * chunks..tile.end * chunks];
+            for (row, key) in tile.clone().enumerate() {
+                copy_chunks(of(self.states.key, key), into, |chunk| chunk * tile.len() + row);
+            }
+        }
+        let (values, _) = scratch.values.as_chunks_mut::<CHUNK>();
+        for key in 0..keys {
+            let start = |component| (component / panel * keys + key) * panel + component % panel;
+            copy_chunks(of(self.states.value, key), values, |chunk| start(chunk * CHUNK) / CHUNK);
+        }
+    }
+
+    /// One head of the rows of a tile, which fit into `A` vectors. Scores stand a row a key, so that what is computed of
+    /// those of a query is computed of vectors of queries.
+    #[inline(always)]
+    fn tile<S: Kernel, const A: usize>(
+        &mut self,
+        simd: S,
+        head: usize,
+        rows: Range<usize>,
+        keys: usize,
+        scratch: &mut Scratch,
+    ) {
+        let AttentionHeads { heads, head_dim, causal, .. } = self.states.shape;
+        let (across, panel, width) = (A * S::F32_LANES, ACROSS * S::F32_LANES, heads * head_dim);
+        let seen = if causal { rows.end - self.text.start } else { keys };
+        let chunks = head_dim.div_ceil(CHUNK);
+        let queries = &mut scratch.queries[..chunks * CHUNK * across];
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        for (at, row) in rows.clone().enumerate() {
+            let query = &self.states.query[row * width + head * head_dim..][..head_dim];
+            for (into, x) in queries.chunks_exact_mut(across).zip(query) {
+                into[at] = x * scale;
+            }
+        }
+        for tile in tiles(0..keys, tile_rows::<S>()).take_while(|tile| tile.start < seen) {
+            let keys = &scratch.keys[tile.start * chunks..tile.end * chunks];
+            let scores = &mut scratch.scores[tile.start * across..tile.end * across];
+            with_rows!(tile.len(), tile_rows::<S>(), R => match_keys::<S, R, A>(simd, keys, queries, scores));
+        }
+        let scores = &mut scratch.scores[..seen * across];
+        if causal {
+            // Each of the rows is hidden from those before it.
+            let own = &mut scores[(rows.start - self.text.start) * across..];
+            for (before, scores) in own.chunks_exact_mut(across).enumerate() {
+                scores[..before].fill(f32::NEG_INFINITY);
+            }
+        }
+        let scales = &mut scratch.scales;
+        for (into, vector) in scales.chunks_exact_mut(S::F32_LANES).zip(softmax::<S, A>(simd, scores)) {
+            simd.partial_store_f32s(into, vector);
+        }
+        for (place, values) in scratch.values.chunks_exact(keys * panel).enumerate() {
+            let columns = (head_dim - place * panel).min(panel);
+            let values = &values[..seen * panel];
+            for tile in tiles(0..rows.len(), tile_rows::<S>()) {
+                let weights = &scores[tile.start..];
+                let first = (rows.start - self.rows.start + tile.start) * width + head * head_dim + place * panel;
+                with_rows!(tile.len(), tile_rows::<S>(), R => {
+                    for (row, mut sums) in mix_values::<S, R>(simd, weights, across, values).into_iter().enumerate() {
+                        for sum in &mut sums {
+                            *sum = simd.mul_f32s(*sum, simd.splat_f32s(scales[tile.start + row]));
+                        }
+                        store(simd, sums, &mut self.out[first + row * width..][..columns]);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Copies a head's components, chunk by chunk, to the places that are given.
+#[inline(always)]
+fn copy_chunks(components: &[f32], into: &mut [[f32; CHUNK]], place: impl Fn(usize) -> usize) {
+    let (chunks, rest) = components.as_chunks::<CHUNK>();
+    for (number, chunk) in chunks.iter().enumerate() {
+        into[place(number)] = *chunk;
+    }
+    if !rest.is_empty() {
+        into[place(chunks.len())][..rest.len()].copy_from_slice(rest);
+    }
+}
+
+/// The scores of `R` keys for queries side by side.
+#[inline(always)]
+fn match_keys<S: Kernel, const R: usize, const A: usize>(
+    simd: S,
+    keys: &[[f32; CHUNK]],
+    queries: &[f32],
+    scores: &mut [f32],
+) {
+    let (queries, _) = pulp::as_arrays::<A, _>(S::as_simd_f32s(queries).0);
+    let mut sums = [[simd.splat_f32s(0.0); A]; R];
+    for (keys, queries) in keys.as_chunks::<R>().0.iter().zip(queries.as_chunks::<CHUNK>().0) {
+        for at in 0..CHUNK {
+            let mut numbers = [0.0; R];
+            for row in 0..R {
+                numbers[row] = keys[row][at];
+            }
+            add_products::<S, R, A>(simd, &mut sums, &numbers, &queries[at]);
+        }
+    }
+    let (scores, _) = pulp::as_arrays_mut::<A, _>(S::as_mut_simd_f32s(scores).0);
+    scores.copy_from_slice(&sums);
+}
+
+/// Values in one panel, added up with the weights of `R` queries; those of a key are `stride` apart from the next key's.
+#[inline(always)]
+fn mix_values<S: Kernel, const R: usize>(
+    simd: S,
+    weights: &[f32],
+    stride: usize,
+    values: &[f32],
+) -> [[S::f32s; ACROSS]; R] {
+    let (values, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(values).0);
+    let mut sums = [[simd.splat_f32s(0.0); ACROSS]; R];
+    let mut at = 0;
+    for values in values {
+        add_products::<S, R, ACROSS>(simd, &mut sums, &weights[at..at + R], values);
+        at += stride;
+    }
+    sums
+}
+
+/// Adds the products of `R` numbers with vectors.
+#[inline(always)]
+fn add_products<S: Kernel, const R: usize, const A: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; A]; R],
+    numbers: &[f32],
+    vectors: &[S::f32s; A],
+) {
+    for row in 0..R {
+        let x = simd.splat_f32s(numbers[row]);
+        for at in 0..A {
+            sums[row][at] = simd.add_product(x, vectors[at], sums[row][at]);
+        }
+    }
+}
+
+/// Puts `e^(x - max)` in the place of each number, `max` being the largest of its column, and gives the inverse of the sum
+/// of each column.
+#[inline(always)]
+fn softmax<S: Kernel, const A: usize>(simd: S, scores: &mut [f32]) -> [S::f32s; A] {
+    let (scores, _) = pulp::as_arrays_mut::<A, _>(S::as_mut_simd_f32s(scores).0);
+    let mut largest = [simd.splat_f32s(f32::NEG_INFINITY); A];
+    for scores in scores.iter() {
+        for at in 0..A {
+            largest[at] = simd.max_f32s(largest[at], scores[at]);
+        }
+    }
+    let mut sums = [simd.splat_f32s(0.0); A];
+    for scores in scores {
+        for at in 0..A {
+            scores[at] = math::exp_to_88(simd, simd.sub_f32s(scores[at], largest[at]));
+            sums[at] = simd.add_f32s(sums[at], scores[at]);
+        }
+    }
+    for sum in &mut sums {
+        *sum = simd.div_f32s(simd.splat_f32s(1.0), *sum);
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{close, numbers};
+
+    /// Attention by its definition.
+    fn expected(states: &States<'_>, spans: &[(usize, usize)]) -> Vec<f64> {
+        let AttentionHeads { heads, kv_heads, head_dim, causal } = states.shape;
+        let mut out = vec![0.0; states.query.len()];
+        let at = |states: &[f32], row: usize, heads: usize, head: usize, d: usize| {
+            f64::from(states[(row * heads + head) * head_dim + d])
+        };
+        for &(start, end) in spans {
+            for (row, head) in (start..end).flat_map(|row| (0..heads).map(move |head| (row, head))) {
+                let kv_head = head / (heads / kv_heads);
+                let keys = start..if causal { row + 1 } else { end };
+                let score = |key: usize| {
+                    let terms = (0..head_dim)
+                        .map(|d| at(states.query, row, heads, head, d) * at(states.key, key, kv_heads, kv_head, d));
+                    (terms.sum::<f64>() / (head_dim as f64).sqrt()).exp()
+                };
+                let weights: Vec<f64> = keys.clone().map(score).collect();
+                let total: f64 = weights.iter().sum();
+                for d in 0..head_dim {
+                    let terms = keys.clone().zip(&weights);
+                    let sum: f64 =
+                        terms.map(|(key, weight)| weight * at(states.value, key, kv_heads, kv_head, d)).sum();
+                    out[(row * heads + head) * head_dim + d] = sum / total;
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn attention_is_that_of_the_definition_on_every_instruction_set() {
+        let spans: [&[(usize, usize)]; 4] = [&[(0, 1)], &[(0, 19)], &[(0, 3), (3, 40), (45, 50)], &[(2, 150)]];
+        for set in InstructionSet::available() {
+            for (heads, kv_heads, head_dim) in [(1, 1, 8), (4, 2, 12), (2, 2, 64)] {
+                for (spans, causal) in spans.into_iter().flat_map(|spans| [(spans, false), (spans, true)]) {
+                    let tokens = spans.last().map_or(0, |&(_, end)| end) + 2;
+                    let query = numbers(tokens * heads * head_dim, 7);
+                    let key = numbers(tokens * kv_heads * head_dim, 8);
+                    let value = numbers(tokens * kv_heads * head_dim, 9);
+                    let shape = AttentionHeads { heads, kv_heads, head_dim, causal };
+                    let states = States { query: &query, key: &key, value: &value, shape };
+                    let what = format!("{set:?}, {shape:?}, {spans:?}");
+                    close(&attention_with(set, states, spans, 2), &expected(&states, spans), 1e-5, &what);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Products with an f32 weight that is laid out once.
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use crate::instructions::{InstructionSet, Kernel, WithKernel};
+use crate::matmul::{ACROSS, Epilogue, PackedWeight, Panels};
+
+/// The body for a number of rows that is known when it is compiled, so that accumulators stay in registers.
+macro_rules! with_rows {
+    ($rows:expr, $most:expr, $R:ident => $body:expr) => {
+        with_rows!(@ $rows, $most, $R, $body, 1 2 3 4 5 6 7 8 9 10 11 12)
+    };
+    (@ $rows:expr, $most:expr, $R:ident, $body:expr, $($n:literal)*) => {
+        match $rows {
+            // No code is made for tiles that a set does not have.
+            $($n => if $n <= $most { const $R: usize = $n; $body } else { unreachable!("a tile of {} rows", $n) },)*
+            rows => unreachable!("a tile of {rows} rows"),
+        }
+    };
+}
+pub(crate) use with_rows;
+
+/// Rows of the largest tile.
+pub(crate) const MOST_ROWS: usize = 12;
+
+/// Rows of a tile, so that its accumulators, a row of the weight and a broadcast value fit into registers.
+pub(crate) const fn tile_rows<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 { MOST_ROWS } else { 6 }
+}
+
+/// Divides rows into tiles of nearly the same height.
+#[inline(always)]
+pub(crate) fn tiles(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = rows.len().div_ceil(most);
+    let (each, longer) = (rows.len() / count.max(1), rows.len() % count.max(1));
+    let mut start = rows.start;
+    (0..count).map(move |tile| {
+        let from = start;
+        start += each + usize::from(tile < longer);
+        from..start
+    })
+}
+
+/// A weight `[inputs, outputs]`, cut into panels of as many columns as a tile has; the last is filled up with zeros.
+#[derive(Clone)]
+pub struct F32Matrix {
+    set: InstructionSet,
+    inputs: usize,
+    outputs: usize,
+    panels: Vec<f32>,
+}
+
+impl F32Matrix {
+    /// Lays out a row-major weight.
+    ///
+    /// # Shapes
+    /// `weight [inputs, outputs]`.
+    ///
+    /// # Panics
+    /// When the weight has another size.
+    pub fn new(weight: &[f32], inputs: usize, outputs: usize) -> Self {
+        Self::for_set(InstructionSet::current(), weight, inputs, outputs)
+    }
+
+    pub(crate) fn for_set(set: InstructionSet, weight: &[f32], inputs: usize, outputs: usize) -> Self {
+        assert_eq!(weight.len(), inputs * outputs, "a weight of {inputs} x {outputs}");
+        let width = ACROSS * set.lanes();
+        let mut panels = vec![0.0; outputs.div_ceil(width) * inputs * width];
+        for (panel, into) in panels.chunks_exact_mut(inputs * width).enumerate() {
+            let from = panel * width;
+            let columns = from..outputs.min(from + width);
+            for (row, into) in weight.chunks_exact(outputs).zip(into.chunks_exact_mut(width)) {
+                into[..columns.len()].copy_from_slice(&row[columns.clone()]);
+            }
+        }
+        Self { set, inputs, outputs, panels }
+    }
+
+    /// The weight as it was given.
+    pub fn unpack(&self) -> Vec<f32> {
+        let width = self.panel_width();
+        let mut weight = vec![0.0; self.inputs * self.outputs];
+        for (panel, from) in self.panels.chunks_exact(self.inputs * width).enumerate() {
+            let start = panel * width;
+            for (row, from) in weight.chunks_exact_mut(self.outputs).zip(from.chunks_exact(width)) {
+                let into = &mut row[start..];
+                let columns = into.len().min(width);
+                into[..columns].copy_from_slice(&from[..columns]);
+            }
+        }
+        weight
+    }
+}
+
+/// Rows of an input, tile by tile: for each input, the tile's values side by side. Values that are read at the same time
+/// are then in one line of the cache; those of rows apart often hinder one another there.
+pub struct F32Rows {
+    rows: usize,
+    values: Vec<f32>,
+}
+
+impl PackedWeight for F32Matrix {}
+
+impl Panels for F32Matrix {
+    type Rows = F32Rows;
+
+    fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn panel_width(&self) -> usize {
+        ACROSS * self.set.lanes()
+    }
+
+    fn pack_rows(&self, input: &[f32]) -> F32Rows {
+        self.set.run(Pack { input, inputs: self.inputs })
+    }
+
+    fn matmul(&self, rows: &F32Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]) {
+        let size = self.inputs * self.panel_width();
+        let panels = &self.panels[panels.start * size..panels.end * size];
+        self.set.run(Multiply { rows, inputs: self.inputs, panels, epilogue, out });
+    }
+}
+
+struct Pack<'a> {
+    input: &'a [f32],
+    inputs: usize,
+}
+
+impl WithKernel for Pack<'_> {
+    type Output = F32Rows;
+
+    #[inline(always)]
+    fn with_kernel<S: Kernel>(self, _simd: S) -> F32Rows {
+        let Self { input, inputs } = self;
+        let rows = input.len() / inputs;
+        let mut values = vec![0.0; input.len()];
+        for tile in tiles(0..rows, tile_rows::<S>()) {
+            let range = tile.start * inputs..tile.end * inputs;
+            let (from, into) = (&input[range.clone()], &mut values[range]);
+            with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<_, R>(from, inputs, into));
+        }
+        F32Rows { rows, values }
+    }
+}
+
+/// `R` rows, that start `stride` values apart, side by side.
+#[inline(always)]
+pub(crate) fn interleave<T: Copy, const R: usize>(rows: &[T], stride: usize, into: &mut [T]) {
+    let (into, _) = into.as_chunks_mut::<R>();
+    let mut apart = [&rows[..0]; R];
+    for (number, row) in apart.iter_mut().enumerate() {
+        *row = &rows[number * stride..][..into.len()];
+    }
+    for (at, into) in into.iter_mut().enumerate() {
+        for (into, row) in into.iter_mut().zip(apart) {
+            *into = row[at];
+        }
+    }
+}
+
+/// The products of `R` rows with the columns of a panel. Meanwhile another panel is called into the cache.
+#[inline(always)]
+pub(crate) fn dot<S: Kernel, const R: usize>(
+    simd: S,
+    rows: &[f32],
+    panel: &[f32],
+    next: &[f32],
+) -> [[S::f32s; ACROSS]; R] {
+    debug_assert_eq!(panel.len(), next.len(), "panels of one size");
+    let mut sums = [[simd.splat_f32s(0.0); ACROSS]; R];
+    let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(panel).0);
+    let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(next).0);
+    for ((values, &[left, right]), next) in rows.as_chunks::<R>().0.iter().zip(panel).zip(next) {
+        simd.prefetch(next);
+        for (sums, &value) in sums.iter_mut().zip(values) {
+            let value = simd.splat_f32s(value);
+            sums[0] = simd.add_product(value, left, sums[0]);
+            sums[1] = simd.add_product(value, right, sums[1]);
+        }
+    }
+    sums
+}
+
+struct Multiply<'a, 'o> {
+    rows: &'a F32Rows,
+    inputs: usize,
+    panels: &'a [f32],
+    epilogue: Epilogue<'a>,
+    out: &'a mut [&'o mut [f32]],
+}
+
+impl WithKernel for Multiply<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_kernel<S: Kernel>(self, simd: S) {
+        let Self { rows, inputs, panels, epilogue, out } = self;
+        let width = ACROSS * S::F32_LANES;
+        let size = inputs * width;
+        for (panel, weights) in panels.chunks_exact(size).enumerate() {
+            let next = panels.get((panel + 1) * size..(panel + 2) * size).unwrap_or(weights);
+            for tile in tiles(0..rows.rows, tile_rows::<S>()) {
+                let values = &rows.values[tile.start * inputs..tile.end * inputs];
+                let mut products = [[simd.splat_f32s(0.0); ACROSS]; MOST_ROWS];
+                with_rows!(tile.len(), tile_rows::<S>(), R => {
+                    products[..R].copy_from_slice(&dot::<S, R>(simd, values, weights, next));
+                });
+                for (sums, row) in products.into_iter().zip(&mut out[tile]) {
+                    epilogue.write(simd, sums, panel * width, row);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::activation::Activation;
+    use crate::matmul::{Matmul, matmul};
+    use crate::testing::{close, numbers, product};
+
+    #[test]
+    fn products_are_those_of_the_definition_on_every_instruction_set() {
+        for set in InstructionSet::available() {
+            for (rows, inputs, outputs) in
+                [(1, 1, 1), (1, 5, 3), (7, 64, 48), (13, 33, 50), (20, 300, 70), (70, 40, 100), (200, 60, 35)]
+            {
+                let (input, weight) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
+                let bias = numbers(outputs, 3);
+                let matrix = F32Matrix::for_set(set, &weight, inputs, outputs);
+                assert_eq!(matrix.unpack(), weight);
+                let mut plain = vec![f32::NAN; rows * outputs];
+                let mut finished = vec![f32::NAN; rows * outputs];
+                matmul(
+                    &input,
+                    vec![
+                        Matmul { weight: &matrix, bias: None, activation: None, out: &mut plain },
+                        Matmul {
+                            weight: &matrix,
+                            bias: Some(&bias),
+                            activation: Some(Activation::Relu),
+                            out: &mut finished,
+                        },
+                    ],
+                    2,
+                );
+                let expected = product(&input, &weight, inputs, outputs);
+                let what = format!("{set:?}, {rows} x {inputs} x {outputs}");
+                close(&plain, &expected, 1e-5, &what);
+                let expected: Vec<f64> =
+                    expected.iter().zip(bias.iter().cycle()).map(|(x, &b)| (x + f64::from(b)).max(0.0)).collect();
+                close(&finished, &expected, 1e-5, &what);
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_cover_the_rows_in_order() {
+        for (rows, most) in [(0, 6), (1, 6), (6, 6), (7, 6), (16, 6), (100, 12)] {
+            let tiles: Vec<_> = tiles(3..3 + rows, most).collect();
+            assert!(tiles.iter().all(|tile| (1..=most).contains(&tile.len())));
+            assert_eq!(tiles.into_iter().flatten().collect::<Vec<_>>(), (3..3 + rows).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Products of one input with one or several weights, divided among threads.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use pulp::Simd;
+use rayon::prelude::*;
+
+use crate::activation::Activation;
+use crate::instructions::Kernel;
+use crate::math;
+
+/// Vectors of accumulators in a row of a tile.
+pub(crate) const ACROSS: usize = 2;
+
+/// A weight matrix prepacked for a kernel: [`F32Matrix`](crate::F32Matrix) or [`Int8Matrix`](crate::Int8Matrix).
+///
+/// The trait is sealed.
+pub trait PackedWeight: Panels {}
+
+/// What [`matmul`] needs of a prepacked weight. It is public in a private module, which seals [`PackedWeight`].
+pub trait Panels: Sync {
+    /// Input rows in the layout the kernel reads.
+    type Rows: Send + Sync;
+
+    /// Size of an input row.
+    fn inputs(&self) -> usize;
+
+    /// Size of an output row.
+    fn outputs(&self) -> usize;
+
+    /// Columns that are computed together.
+    fn panel_width(&self) -> usize;
+
+    /// Packs input rows, `[rows, inputs]`, for every weight of this kind. Must not wait for other threads.
+    fn pack_rows(&self, input: &[f32]) -> Self::Rows;
+
+    /// Computes the columns of `panels` for all rows; `out` holds these columns only.
+    fn matmul(&self, rows: &Self::Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]);
+}
+
+/// What is done to a product before it leaves the processor's caches.
+#[derive(Clone, Copy)]
+pub struct Epilogue<'a> {
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+}
+
+impl Epilogue<'_> {
+    /// Finishes some numbers of a row and writes them, or those of them that the row has.
+    #[inline(always)]
+    pub(crate) fn write<S: Kernel>(&self, simd: S, mut sums: [S::f32s; ACROSS], first: usize, row: &mut [f32]) {
+        if let Some(bias) = self.bias {
+            for (sum, bias) in sums.iter_mut().zip(load(simd, &bias[first..])) {
+                *sum = simd.add_f32s(*sum, bias);
+            }
+        }
+        if let Some(activation) = self.activation {
+            for sum in &mut sums {
+                *sum = math::apply(simd, activation, *sum);
+            }
+        }
+        store(simd, sums, &mut row[first..]);
+    }
+}
+
+/// The first numbers of a row, zeros where it has no more.
+#[inline(always)]
+pub(crate) fn load<S: Simd>(simd: S, row: &[f32]) -> [S::f32s; ACROSS] {
+    match S::as_simd_f32s(row).0 {
+        [left, right, ..] => [*left, *right],
+        _ => {
+            let (left, right) = row.split_at(row.len().min(S::F32_LANES));
+            [simd.partial_load_f32s(left), simd.partial_load_f32s(right)]
+        }
+    }
+}
+
+/// Writes the first numbers of a row, or as many as it has room for.
+#[inline(always)]
+pub(crate) fn store<S: Simd>(simd: S, sums: [S::f32s; ACROSS], row: &mut [f32]) {
+    match S::as_mut_simd_f32s(row) {
+        ([left, right, ..], _) => (*left, *right) = (sums[0], sums[1]),
+        _ => {
+            let (left, right) = row.split_at_mut(row.len().min(S::F32_LANES));
+            simd.partial_store_f32s(left, sums[0]);
+            simd.partial_store_f32s(right, sums[1]);
+        }
+    }
+}
+
+/// `activation(input weight + bias)` and where it goes.
+pub struct Matmul<'a, W> {
+    /// The weight, of the input's width.
+    pub weight: &'a W,
+    /// One number a column.
+    pub bias: Option<&'a [f32]>,
+    /// Applied to every number at last.
+    pub activation: Option<Activation>,
+    /// `[rows, outputs]`, overwritten.
+    pub out: &'a mut [f32],
+}
+
+/// Rows that a piece of work takes at most, so that they stay in a core's second level of cache.
+const BLOCK_ROWS: usize = 64;
+
+/// Multiplications of a piece of work, as long as that makes no less than one piece a thread.
+const PIECE: usize = 1 << 20;
+
+/// Pieces of work that a thread's share is cut into by columns, at most: the last ones do not end at the same time.
+const MOST_PIECES: usize = 4;
+
+/// Multiplications that are not worth waking a thread for.
+const FEW: usize = 1 << 17;
+
+/// Products of one input with several weights of the same kind.
+///
+/// # Shapes
+/// `input [rows, inputs]`.
+///
+/// # Panics
+/// When a size does not fit.
+pub fn matmul<W: PackedWeight>(input: &[f32], products: Vec<Matmul<'_, W>>, threads: usize) {
+    let Some(first) = products.first().map(|product| product.weight) else { return };
+    let inputs = first.inputs();
+    let rows = input.len() / inputs;
+    for product in &products {
+        assert_eq!(product.weight.inputs() * rows, input.len(), "an input of the weight's width");
+        assert_eq!(product.weight.outputs() * rows, product.out.len(), "an output of the weight's width");
+        assert!(product.bias.is_none_or(|bias| bias.len() == product.weight.outputs()), "a bias of the weight's width");
+    }
+    if rows == 0 {
+        return;
+    }
+    let outputs: usize = products.iter().map(|product| product.weight.outputs()).sum();
+    let multiplications = input.len() * outputs;
+    let threads = if multiplications < FEW { 1 } else { threads };
+    let pieces = if threads == 1 { 1 } else { (multiplications / PIECE).clamp(threads, MOST_PIECES * threads) };
+    let rows_each = rows.div_ceil(rows.div_ceil(BLOCK_ROWS));
+    let block = |rows| Block { rows, packed: OnceLock::new() };
+    let blocks: Vec<Block<'_, W>> = input.chunks(rows_each * inputs).map(block).collect();
+    let panels: usize = products.iter().map(|product| panels_of(product.weight)).sum();
+    let parts = pieces.div_ceil(blocks.len()).min(panels);
+    let compute = |(number, work): (usize, Vec<Piece<'_, W>>)| {
+        let block = &blocks[number / parts];
+        let rows = block.packed.get_or_init(|| first.pack_rows(block.rows));
+        work.into_iter().for_each(|piece| piece.compute(rows));
+    };
+    let work = divide(products, rows_each, blocks.len(), parts);
+    match threads {
+        1 => work.into_iter().enumerate().for_each(compute),
+        _ => work.into_par_iter().enumerate().with_max_len(1).for_each(compute),
+    }
+}
+
+/// Rows of an input, packed by the first who needs them.
+struct Block<'a, W: Panels> {
+    rows: &'a [f32],
+    packed: OnceLock<W::Rows>,
+}
+
+/// Panels of a weight.
+fn panels_of(weight: &impl Panels) -> usize {
+    weight.outputs().div_ceil(weight.panel_width())
+}
+
+/// What is to be done for each block of rows and each part of the columns of all products together.
+fn divide<'a, W: Panels>(
+    products: Vec<Matmul<'a, W>>,
+    rows_each: usize,
+    blocks: usize,
+    parts: usize,
+) -> Vec<Vec<Piece<'a, W>>> {
+    let panels: usize = products.iter().map(|product| panels_of(product.weight)).sum();
+    let mut work = Vec::new();
+    work.resize_with(blocks * parts, Vec::new);
+    let mut before = 0;
+    for Matmul { weight, bias, activation, out } in products {
+        let (outputs, width, own) = (weight.outputs(), weight.panel_width(), panels_of(weight));
+        let bound = |part: usize| (part * panels / parts).clamp(before, before + own) - before;
+        let cuts: Vec<(usize, Range<usize>)> = (0..parts).map(|part| (part, bound(part)..bound(part + 1))).collect();
+        for (block, rows) in out.chunks_mut(rows_each * outputs).enumerate() {
+            let mut outs: Vec<Vec<&mut [f32]>> = cuts.iter().map(|_| Vec::with_capacity(rows_each)).collect();
+            for mut row in rows.chunks_exact_mut(outputs) {
+                for ((_, panels), out) in cuts.iter().zip(&mut outs) {
+                    let (columns, after) = row.split_at_mut(row.len().min(panels.len() * width));
+                    out.push(columns);
+                    row = after;
+                }
+            }
+            for ((part, panels), out) in cuts.iter().cloned().zip(outs).filter(|((_, panels), _)| !panels.is_empty()) {
+                let bias = bias.map(|bias| &bias[panels.start * width..]);
+                let epilogue = Epilogue { bias, activation };
+                work[block * parts + part].push(Piece { weight, panels, epilogue, out });
+            }
+        }
+        before += own;
+    }
+    work
+}
+
+/// Some columns of some rows of a product.
+struct Piece<'a, W> {
+    weight: &'a W,
+    panels: Range<usize>,
+    epilogue: Epilogue<'a>,
+    out: Vec<&'a mut [f32]>,
+}
+
+impl<W: Panels> Piece<'_, W> {
+    fn compute(mut self, rows: &W::Rows) {
+        self.weight.matmul(rows, self.panels, self.epilogue, &mut self.out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::f32_matrix::F32Matrix;
+    use crate::instructions::InstructionSet;
+    use crate::testing::{close, numbers, product};
+
+    #[test]
+    fn every_part_of_the_columns_is_computed_once() {
+        let (rows, inputs, widths) = (5, 7, [50, 3, 100]);
+        let input = numbers(rows * inputs, 1);
+        for set in InstructionSet::available() {
+            let weights = widths.map(|outputs| numbers(inputs * outputs, outputs as u64));
+            let biases = widths.map(|outputs| numbers(outputs, 2));
+            let of = |at: usize| F32Matrix::for_set(set, &weights[at], inputs, widths[at]);
+            let matrices = [of(0), of(1), of(2)];
+            let panels: usize = matrices.iter().map(panels_of).sum();
+            for (parts, rows_each) in (1..=panels + 2).flat_map(|parts| [(parts, 5), (parts, 2)]) {
+                let mut outs = widths.map(|outputs| vec![f32::NAN; rows * outputs]);
+                let products = matrices.iter().zip(&biases).zip(&mut outs).map(|((weight, bias), out)| Matmul {
+                    weight,
+                    bias: Some(bias),
+                    activation: None,
+                    out,
+                });
+                let blocks: Vec<_> =
+                    input.chunks(rows_each * inputs).map(|block| matrices[0].pack_rows(block)).collect();
+                for (number, work) in divide(products.collect(), rows_each, blocks.len(), parts).into_iter().enumerate()
+                {
+                    work.into_iter().for_each(|piece| piece.compute(&blocks[number / parts]));
+                }
+                for (((out, weight), bias), outputs) in outs.iter().zip(&weights).zip(&biases).zip(widths) {
+                    let expected: Vec<f64> = product(&input, weight, inputs, outputs)
+                        .into_iter()
+                        .zip(bias.iter().cycle())
+                        .map(|(x, &bias)| x + f64::from(bias))
+                        .collect();
+                    close(
+                        out,
+                        &expected,
+                        1e-5,
+                        &format!("{set:?}, {parts} parts, {rows_each} rows, {outputs} columns"),
+                    );
+                }
+            }
+        }
+    }
+}
