@@ -7,6 +7,7 @@ mod batcher;
 mod card;
 mod checkpoint;
 mod config;
+#[cfg(feature = "plots")]
 mod curves;
 mod dataset;
 mod evaluation;

@@ -10,6 +10,7 @@ use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Network, load_tower};
 use crate::card::{card, provenance};
 use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, Written};
 use crate::config::{CheckedTrainConfig, ModelConfig};
+#[cfg(feature = "plots")]
 use crate::curves::draw_curves;
 use crate::dataset::{Source, read_sources};
 use crate::evaluation::DevSet;
@@ -124,6 +125,7 @@ impl<'a> Run<'a> {
             changed[1] |= stage.changes(Role::Document);
         }
         let lines = log::read(&config.output)?;
+        #[cfg(feature = "plots")]
         draw_curves(&lines, &config.output.join("curves.svg"))?;
         let folder = config.output.join("model");
         let pair = pair

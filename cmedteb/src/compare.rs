@@ -5,7 +5,8 @@ use care_eval::{Interval, bootstrap_interval, paired_randomisation_test, percent
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::results::{Results, Single, TaskResult};
+use crate::report::Single;
+use crate::results::{Results, TaskResult};
 
 /// The share of bootstrap samples that an interval holds.
 const LEVEL: f64 = 0.95;

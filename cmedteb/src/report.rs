@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use care_core::files::write_atomic;
 use care_core::{Error, Result};
 use care_eval::{Missing, Ties};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::protocol::{Evidence, Outcome, StsMode};
-use crate::results::Single;
-use crate::task::Task;
+use crate::protocol::{Evidence, Outcome};
+use crate::task::{StsMode, Task};
 
 /// A task's scores in the form of mteb's result files, with our own object `care` beside theirs.
 ///
@@ -36,6 +36,51 @@ struct Scores {
     scores: Vec<(String, f64)>,
     hf_subset: &'static str,
     languages: [&'static str; 1],
+}
+
+/// What a main score is made of, query by query or pair by pair, so that two models can be compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Single {
+    /// Of a ranking: the main score of each query.
+    Queries {
+        /// The measure, such as `ndcg@10`.
+        main: String,
+        /// By query id.
+        queries: BTreeMap<String, f64>,
+    },
+    /// Of STS: the given score and the model's cosine of each pair.
+    Pairs {
+        /// The key of the main score.
+        main: String,
+        /// In the order of the task.
+        pairs: Vec<(f64, f64)>,
+    },
+}
+
+impl Single {
+    pub(crate) fn of(task: &Task, outcome: &Outcome) -> Self {
+        match (&outcome.evidence, task) {
+            (Evidence::Similarity { cosines, .. }, Task::Sts(task)) => Self::Pairs {
+                main: outcome.scores[0].0.clone(),
+                pairs: task.pairs().iter().map(|pair| pair.score).zip(cosines.iter().copied()).collect(),
+            },
+            (Evidence::Ranking { evaluation, .. }, _) => {
+                let main = evaluation.measures.iter().next().map(|(measure, _)| measure);
+                let of_main = |scores: &care_eval::Scores| main.and_then(|main| scores.get(main)).unwrap_or(0.0);
+                let queries = evaluation.per_query.iter().map(|(id, scores)| (id.clone(), of_main(scores))).collect();
+                Self::Queries { main: main.map(|main| main.to_string()).unwrap_or_default(), queries }
+            }
+            (Evidence::Similarity { .. }, _) => unreachable!("cosines are of an STS task"),
+        }
+    }
+
+    /// The measure of the main score.
+    pub fn main(&self) -> &str {
+        match self {
+            Self::Queries { main, .. } | Self::Pairs { main, .. } => main,
+        }
+    }
 }
 
 /// What is needed to read the numbers, to get them again and to compare them.
@@ -114,10 +159,7 @@ impl Report {
         let folder = folder.as_ref();
         fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
         let path = folder.join(format!("{}.json", self.task_name));
-        let unfinished = folder.join(format!(".{}.json.{}", self.task_name, std::process::id()));
-        fs::write(&unfinished, self.to_json())
-            .and_then(|()| fs::rename(&unfinished, &path))
-            .map_err(|e| Error::io("write", &path, e))?;
+        write_atomic(&path, self.to_json())?;
         Ok(path)
     }
 }

@@ -5,57 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use care_core::{Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
-use crate::loader::SPLITS;
-use crate::protocol::{Evidence, Outcome};
-use crate::task::Task;
-
-/// What a main score is made of, query by query or pair by pair, so that two models can be compared.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Single {
-    /// Of a ranking: the main score of each query.
-    Queries {
-        /// The measure, such as `ndcg@10`.
-        main: String,
-        /// By query id.
-        queries: BTreeMap<String, f64>,
-    },
-    /// Of STS: the given score and the model's cosine of each pair.
-    Pairs {
-        /// The key of the main score.
-        main: String,
-        /// In the order of the task.
-        pairs: Vec<(f64, f64)>,
-    },
-}
-
-impl Single {
-    pub(crate) fn of(task: &Task, outcome: &Outcome) -> Self {
-        match (&outcome.evidence, task) {
-            (Evidence::Similarity { cosines, .. }, Task::Sts(task)) => Self::Pairs {
-                main: outcome.scores[0].0.clone(),
-                pairs: task.pairs().iter().map(|pair| pair.score).zip(cosines.iter().copied()).collect(),
-            },
-            (Evidence::Ranking { evaluation, .. }, _) => {
-                let main = evaluation.measures.iter().next().map(|(measure, _)| measure);
-                let of_main = |scores: &care_eval::Scores| main.and_then(|main| scores.get(main)).unwrap_or(0.0);
-                let queries = evaluation.per_query.iter().map(|(id, scores)| (id.clone(), of_main(scores))).collect();
-                Self::Queries { main: main.map(|main| main.to_string()).unwrap_or_default(), queries }
-            }
-            (Evidence::Similarity { .. }, _) => unreachable!("cosines are of an STS task"),
-        }
-    }
-
-    /// The measure of the main score.
-    pub fn main(&self) -> &str {
-        match self {
-            Self::Queries { main, .. } | Self::Pairs { main, .. } => main,
-        }
-    }
-}
+use crate::report::Single;
+use crate::task::SPLITS;
 
 /// A task's result, as a file holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +51,8 @@ impl Results {
     /// # Errors
     /// When the folder or a file cannot be read, when a `.json` file with a `task_name` is no result, or when
     /// there is no result.
-    pub fn read(folder: &Path) -> Result<Self> {
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
         let entries = fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, e))?;
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
@@ -124,7 +79,7 @@ impl Results {
 fn read_file(path: &Path) -> Result<Option<TaskResult>> {
     // Python writes numbers that are none, which JSON does not know.
     let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?.replace(": NaN", ": null");
-    let value: Value = serde_json::from_str(&text).map_err(|e| Error::line(path, e.line(), e))?;
+    let value: Value = serde_json::from_str(&text).map_err(|e| Error::line(path, e.line(), &e).with_source(e))?;
     if value.get("task_name").is_none() {
         return Ok(None);
     }

@@ -49,7 +49,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
     let tested = Tested::open(&args)?;
     let index = if args.half_index { VectorFormat::F16 } else { VectorFormat::F32 };
-    let protocol = Protocol { sts: args.sts, ties: args.ties, index };
+    let protocol = Protocol::default().with_sts(args.sts).with_ties(args.ties).with_index(index);
     let mut out = std::io::stdout().lock();
     for task in &tasks {
         let progress = bar(task.name(), 0);

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use care_core::{Error, Result};
 
-use super::rows::columns;
+use crate::rows::columns;
+use crate::task::DEFAULT_SPLIT;
 
 /// What rows are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,10 +146,6 @@ fn part(config: Option<&str>, split: &str, path: &Path) -> Result<Option<(Part, 
     };
     Ok(Some((part, split.to_owned())))
 }
-
-/// The splits that are tested, the first choice first.
-pub(crate) const SPLITS: [&str; 3] = [DEFAULT_SPLIT, "dev", "validation"];
-const DEFAULT_SPLIT: &str = "test";
 
 #[cfg(test)]
 mod tests {

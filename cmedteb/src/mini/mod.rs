@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use export::write_to;
 
-use crate::loader::{CorpusRow, QueryRow};
+use crate::rows::{CorpusRow, QueryRow};
 use crate::task::{RerankingRow, StsPair};
 
 const README: &str = include_str!("../../data/mini/README.md");

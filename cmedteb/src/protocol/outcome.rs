@@ -3,8 +3,8 @@
 use care_core::Result;
 use care_eval::{Evaluation, Evaluator, Measure, Missing, Qrels, Run, Ties};
 
-use super::sts::StsMode;
 use crate::error::from_eval;
+use crate::task::StsMode;
 
 /// The scores of a model on a task, and what they were computed from.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,13 +62,11 @@ impl Outcome {
         Self { scores, evidence, embedding_dim: None, seconds: None }
     }
 
-    /// Scores a run by the named measures, the main one moved to the front, over every judged query.
-    pub(super) fn of_run(measures: &[&str], main: &str, qrels: &Qrels, run: Run, ties: Ties) -> Result<Self> {
-        let others = measures.iter().copied().filter(|name| *name != main);
-        let measures = [main].into_iter().chain(others).map(str::parse).collect::<care_eval::Result<Vec<Measure>>>();
-        let evaluation = measures
-            .and_then(|measures| Evaluator::new(measures).missing(Missing::Zero).ties(ties).evaluate(qrels, &run))
-            .map_err(from_eval)?;
+    /// Scores a run by these measures, the main one moved to the front, over every judged query.
+    pub(super) fn of_run(measures: &[Measure], main: Measure, qrels: &Qrels, run: Run, ties: Ties) -> Result<Self> {
+        let others = measures.iter().copied().filter(|measure| *measure != main);
+        let evaluator = Evaluator::new([main].into_iter().chain(others)).missing(Missing::Zero).ties(ties);
+        let evaluation = evaluator.evaluate(qrels, &run).map_err(from_eval)?;
         let key = |measure: Measure| measure.to_string().replace('@', "_at_");
         let scores = evaluation.measures.iter().map(|(measure, value)| (key(measure), value)).collect();
         Ok(Self::new(scores, Evidence::Ranking { run, evaluation }))

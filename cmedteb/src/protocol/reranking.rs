@@ -6,10 +6,7 @@ use care_eval::{Run, Ties};
 use super::encode::Encoding;
 use super::outcome::Outcome;
 use crate::error::from_eval;
-use crate::task::RerankingTask;
-
-/// `map@1000`, the whole list, is the main score of mteb's own reranking tasks.
-pub(crate) const MEASURES: [&str; 4] = ["map@10", "map@1000", "mrr@10", "ndcg@10"];
+use crate::task::{RERANKING_MEASURES, RerankingTask};
 
 pub(super) fn evaluate(task: &RerankingTask, ties: Ties, mut encoding: Encoding<'_>) -> Result<Outcome> {
     let queries = encoding.queries(task.queries())?;
@@ -20,7 +17,7 @@ pub(super) fn evaluate(task: &RerankingTask, ties: Ties, mut encoding: Encoding<
             run.insert(&list.query_id, doc_id, queries.dot(row, &documents, *place)).map_err(from_eval)?;
         }
     }
-    Outcome::of_run(&MEASURES, task.main_score(), task.qrels(), run, ties)
+    Outcome::of_run(&RERANKING_MEASURES, task.main_score(), task.qrels(), run, ties)
 }
 
 #[cfg(test)]

@@ -4,30 +4,14 @@ use care_core::Result;
 use care_core::index::{FlatIndex, VectorFormat};
 use care_eval::Run;
 
-use super::Protocol;
 use super::encode::{Encoding, GROUP};
 use super::outcome::Outcome;
+use super::settings::Protocol;
 use crate::error::from_eval;
-use crate::task::RetrievalTask;
+use crate::task::{RETRIEVAL_MEASURES, RetrievalTask};
 
 /// Documents in a ranking: the deepest cut-off below.
 pub(crate) const DEPTH: usize = 100;
-
-pub(crate) const MEASURES: [&str; 13] = [
-    "ndcg@10",
-    "ndcg@1",
-    "ndcg@3",
-    "ndcg@5",
-    "ndcg@20",
-    "ndcg@100",
-    "map@10",
-    "map@100",
-    "mrr@10",
-    "recall@10",
-    "recall@100",
-    "precision@10",
-    "precision@1",
-];
 
 /// Scores a ranking that is already there, such as [`bm25`](crate::bm25)'s.
 ///
@@ -36,7 +20,7 @@ pub(crate) const MEASURES: [&str; 13] = [
 /// # Errors
 /// None in practice: a [`RetrievalTask`] has judgements.
 pub fn score_run(task: &RetrievalTask, run: Run, protocol: &Protocol) -> Result<Outcome> {
-    Outcome::of_run(&MEASURES, task.main_score(), task.qrels(), run, protocol.ties)
+    Outcome::of_run(&RETRIEVAL_MEASURES, task.main_score(), task.qrels(), run, protocol.ties)
 }
 
 /// The best documents of each query by dot product.
@@ -154,7 +138,7 @@ mod tests {
             let task = RetrievalTask::new("t", "test", documents(&doc_ids), queries(&["p", "q"]), qrels.clone());
             let task = Task::Retrieval(task.expect("valid"));
             let outcome = evaluate(&task, &table, &Protocol::default(), &mut |_| {}).expect("evaluated");
-            let measures: Vec<Measure> = MEASURES.iter().map(|name| name.parse().expect("known")).collect();
+            let measures: Vec<Measure> = RETRIEVAL_MEASURES.to_vec();
             let expected = Evaluator::new(measures).evaluate(&qrels, &run).expect("judged");
             for ((_, value), (_, expected)) in outcome.scores.iter().zip(expected.measures.iter()) {
                 prop_assert_eq!(*value, expected);
@@ -164,7 +148,7 @@ mod tests {
 
     #[test]
     fn no_measure_looks_below_the_ranking() {
-        let cutoffs = MEASURES.map(|name| name.parse::<Measure>().expect("known").cutoff().expect("cut off").get());
+        let cutoffs = RETRIEVAL_MEASURES.map(|measure| measure.cutoff().expect("cut off").get());
         assert_eq!(cutoffs.into_iter().max(), Some(DEPTH));
     }
 

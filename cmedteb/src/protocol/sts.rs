@@ -1,58 +1,11 @@
 //! STS: the cosine of two sentences against the similarity that people gave them.
 
-use std::fmt;
-use std::str::FromStr;
-
 use care_core::{Document, Error, ErrorKind, Query, Result};
 use care_eval::{pearson, spearman};
-use serde::{Deserialize, Serialize};
 
 use super::encode::Encoding;
 use super::outcome::{Evidence, Outcome};
-use crate::task::StsTask;
-
-/// Which tower reads which sentence of a pair. For a model of one tower all three are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StsMode {
-    /// The query tower reads both.
-    #[default]
-    QueryQuery,
-    /// The query tower reads the first, the document tower the second.
-    QueryDocument,
-    /// The document tower reads both.
-    DocumentDocument,
-}
-
-impl StsMode {
-    /// Every mode.
-    pub const ALL: [Self; 3] = [Self::QueryQuery, Self::QueryDocument, Self::DocumentDocument];
-
-    /// The mode's name in files and on the command line, such as `query-document`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::QueryQuery => "query-query",
-            Self::QueryDocument => "query-document",
-            Self::DocumentDocument => "document-document",
-        }
-    }
-}
-
-impl fmt::Display for StsMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for StsMode {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let allowed = || Self::ALL.map(Self::name).join(", ");
-        let found = Self::ALL.into_iter().find(|mode| mode.name() == name);
-        found.ok_or_else(|| Error::setting("STS mode", format!("{name:?}"), &allowed()))
-    }
-}
+use crate::task::{StsMode, StsTask};
 
 /// Scores all three ways of reading pairs, the main one first and without the way's name.
 pub(super) fn evaluate(task: &StsTask, main: StsMode, mut encoding: Encoding<'_>) -> Result<Outcome> {
@@ -169,19 +122,6 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "task t: no correlation of the query-query cosines (x) with the scores (y): x is constant: all 4 values are 1"
-        );
-    }
-
-    #[test]
-    fn names_are_the_same_in_serde_and_on_the_command_line() {
-        for mode in StsMode::ALL {
-            assert_eq!(serde_json::to_value(mode).expect("a name"), mode.name());
-            assert_eq!(mode.name().parse::<StsMode>().expect("known"), mode);
-        }
-        let error = "both".parse::<StsMode>().expect_err("unknown");
-        assert_eq!(
-            error.to_string(),
-            "`STS mode` is \"both\", allowed: query-query, query-document, document-document"
         );
     }
 }

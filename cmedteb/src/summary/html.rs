@@ -3,23 +3,33 @@
 use care_core::Result;
 
 use super::markdown::EXPLANATION;
-use super::plots;
-use super::{Summary, Table};
+use super::pictures;
+use super::tables::{Summary, Table};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
 table{border-collapse:collapse;margin:1rem 0}th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:left}\
 td:nth-child(n+3){font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}\
 details{margin:.5rem 0}dt{color:#666}dd{margin:0 0 .3rem 1rem;word-break:break-word}";
 
-pub(super) fn write(summary: &Summary) -> Result<String> {
-    let mut body = format!("<h1>Results</h1>\n{}{}", table(&summary.scores()), plots::scores(summary)?);
+impl Summary {
+    /// The summary as one HTML file, with its pictures in it if the Cargo feature `plots` is on.
+    ///
+    /// # Errors
+    /// If a picture cannot be drawn.
+    pub fn to_html(&self) -> Result<String> {
+        write(self)
+    }
+}
+
+fn write(summary: &Summary) -> Result<String> {
+    let mut body = format!("<h1>Results</h1>\n{}{}", table(&summary.scores()), pictures::scores(summary)?);
     let differences = summary.differences();
     if !differences.rows.is_empty() {
         body += &format!("<h2>Differences</h2>\n{}<p>{EXPLANATION}</p>\n", table(&differences));
-        body += &plots::intervals(summary)?;
+        body += &pictures::intervals(summary)?;
         for (model, comparison) in summary.compared().filter(|(_, comparison)| !comparison.queries.is_empty()) {
             body += &format!("<h3>{} on {}, query by query</h3>\n", escape(model), escape(&comparison.task));
-            body += &plots::queries(comparison)?;
+            body += &pictures::queries(comparison)?;
         }
     }
     body += &summary.notes.iter().map(|note| format!("<p>{}</p>\n", escape(note))).collect::<String>();

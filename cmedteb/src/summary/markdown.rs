@@ -1,8 +1,15 @@
 //! The summary as Markdown.
 
-use super::{Summary, Table};
+use super::tables::{Summary, Table};
 
-pub(super) fn write(summary: &Summary) -> String {
+impl Summary {
+    /// The summary as Markdown.
+    pub fn to_markdown(&self) -> String {
+        write(self)
+    }
+}
+
+fn write(summary: &Summary) -> String {
     let mut text = format!("# Results\n\n{}", table(&summary.scores()));
     let differences = summary.differences();
     if !differences.rows.is_empty() {

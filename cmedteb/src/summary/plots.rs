@@ -4,7 +4,7 @@ use care_core::{Error, ErrorKind, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::Summary;
+use super::tables::Summary;
 use crate::compare::Comparison;
 
 const WIDTH: u32 = 860;

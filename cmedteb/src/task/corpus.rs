@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use care_core::{Document, Error, Result, Text};
 
 use crate::fingerprint::Fingerprint;
-use crate::loader::{CorpusRow, for_each_row};
+use crate::rows::{CorpusRow, duplicate_id, for_each_row};
 
 /// Documents and their ids.
 ///
@@ -38,7 +38,7 @@ impl Corpus {
             for_each_row(path, &mut |number, row: CorpusRow| {
                 let (id, document) = row.into();
                 if let Some((file, line)) = first.insert(id.clone(), (file, number)) {
-                    return Err(twice(path, number, &id, &paths[file], line));
+                    return Err(duplicate_id(path, number, &id, &paths[file], line));
                 }
                 fingerprint.add(&id);
                 fingerprint.add(&document.content());
@@ -113,12 +113,6 @@ impl From<Vec<(String, Document)>> for Corpus {
         let (ids, documents) = documents.into_iter().unzip();
         Self { ids, texts: Texts::Memory(documents), fingerprint }
     }
-}
-
-/// An id that stands in two rows.
-pub(crate) fn twice(path: &Path, number: usize, id: &str, first: &Path, line: usize) -> Error {
-    let place = if first == path { format!("on line {line}") } else { format!("in {}:{line}", first.display()) };
-    Error::line(path, number, format!("the `_id` {id:?} is already {place}"))
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! What a model is tested on: data that have been checked, each kind with its own type.
 
-pub(crate) mod corpus;
+mod corpus;
 mod reranking;
 mod retrieval;
 mod sts;
 
+mod measures;
+
 pub use corpus::Corpus;
 pub use reranking::{RerankingList, RerankingRow, RerankingTask};
 pub use retrieval::RetrievalTask;
-pub use sts::{StsPair, StsTask};
+pub use sts::{StsMode, StsPair, StsTask};
+
+pub(crate) use measures::{RERANKING_MEASURES, RETRIEVAL_MEASURES};
 
 use care_core::{Error, ErrorKind, Result};
 
@@ -75,10 +79,7 @@ impl Task {
     }
 }
 
-/// A measure, if it is one of those that are reported.
-fn one_of(measures: &[&str], measure: &str) -> Result<String> {
-    match measures.contains(&measure) {
-        true => Ok(measure.to_owned()),
-        false => Err(Error::setting("main_score", format!("{measure:?}"), &measures.join(", "))),
-    }
-}
+/// The splits that are evaluated, in order of preference.
+pub(crate) const SPLITS: [&str; 3] = [DEFAULT_SPLIT, "dev", "validation"];
+/// The split of a file that names none.
+pub(crate) const DEFAULT_SPLIT: &str = "test";

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 
 use care_core::{Document, Query, Result, Text};
-use care_eval::Qrels;
+use care_eval::{Measure, Qrels};
 use serde::{Deserialize, Serialize};
 
+use super::measures::{RERANKING_MEASURES, one_of};
 use crate::error::{from_eval, invalid};
 use crate::fingerprint::Fingerprint;
-use crate::protocol::reranking::MEASURES;
-use crate::task::one_of;
 
 /// A query with the texts that answer it and texts that do not, as in a file's line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +31,7 @@ pub struct RerankingTask {
     lists: Vec<RerankingList>,
     qrels: Qrels,
     dropped: usize,
-    main_score: String,
+    main_score: Measure,
 }
 
 /// The candidates of one query.
@@ -138,7 +137,7 @@ impl RerankingTask {
 
     fn empty(name: String, split: String) -> Self {
         let (queries, documents, lists, qrels) = (Vec::new(), Vec::new(), Vec::new(), Qrels::new());
-        Self { name, split, queries, documents, lists, qrels, dropped: 0, main_score: MEASURES[0].to_owned() }
+        Self { name, split, queries, documents, lists, qrels, dropped: 0, main_score: RERANKING_MEASURES[0] }
     }
 
     fn checked(self) -> Result<Self> {
@@ -153,8 +152,8 @@ impl RerankingTask {
     }
 
     /// The measure that the task is known by, such as `map@10`.
-    pub fn main_score(&self) -> &str {
-        &self.main_score
+    pub fn main_score(&self) -> Measure {
+        self.main_score
     }
 
     /// The same task known by another of the measures that are reported.
@@ -162,7 +161,7 @@ impl RerankingTask {
     /// # Errors
     /// [`ErrorKind::Config`](care_core::ErrorKind::Config) when it is none of them; the message lists them.
     pub fn with_main_score(self, measure: &str) -> Result<Self> {
-        Ok(Self { main_score: one_of(&MEASURES, measure)?, ..self })
+        Ok(Self { main_score: one_of(&RERANKING_MEASURES, measure)?, ..self })
     }
 
     /// The task's name.

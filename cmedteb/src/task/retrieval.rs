@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use care_core::{Query, Result, Text};
-use care_eval::Qrels;
+use care_eval::{Measure, Qrels};
 
+use super::corpus::Corpus;
+use super::measures::{RETRIEVAL_MEASURES, one_of};
 use crate::error::invalid;
 use crate::fingerprint::Fingerprint;
-use crate::protocol::retrieval::MEASURES;
-use crate::task::{Corpus, one_of};
 
 /// A corpus to search, the queries to search it with, and the judgements.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +20,7 @@ pub struct RetrievalTask {
     queries: Vec<Query>,
     qrels: Qrels,
     absent_judged: usize,
-    main_score: String,
+    main_score: Measure,
 }
 
 impl RetrievalTask {
@@ -53,12 +53,12 @@ impl RetrievalTask {
         let absent_judged = qrels.judgements().filter(|(_, doc_id, _)| !doc_ids.contains(doc_id)).count();
 
         let (query_ids, queries) = queries.into_iter().filter(|(query_id, _)| qrels.get(query_id).is_some()).unzip();
-        Ok(Self { name, split, corpus, query_ids, queries, qrels, absent_judged, main_score: MEASURES[0].to_owned() })
+        Ok(Self { name, split, corpus, query_ids, queries, qrels, absent_judged, main_score: RETRIEVAL_MEASURES[0] })
     }
 
     /// The measure that the task is known by, such as `ndcg@10`.
-    pub fn main_score(&self) -> &str {
-        &self.main_score
+    pub fn main_score(&self) -> Measure {
+        self.main_score
     }
 
     /// The same task known by another of the measures that are reported.
@@ -66,7 +66,7 @@ impl RetrievalTask {
     /// # Errors
     /// [`ErrorKind::Config`](care_core::ErrorKind::Config) when it is none of them; the message lists them.
     pub fn with_main_score(self, measure: &str) -> Result<Self> {
-        Ok(Self { main_score: one_of(&MEASURES, measure)?, ..self })
+        Ok(Self { main_score: one_of(&RETRIEVAL_MEASURES, measure)?, ..self })
     }
 
     /// The task's name.

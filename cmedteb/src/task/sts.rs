@@ -1,6 +1,9 @@
 //! Pairs of sentences with how similar people find them.
 
-use care_core::Result;
+use std::fmt;
+use std::str::FromStr;
+
+use care_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::error::invalid;
@@ -71,6 +74,49 @@ impl StsTask {
     }
 }
 
+/// Which tower reads which sentence of a pair. For a model of one tower all three are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StsMode {
+    /// The query tower reads both.
+    #[default]
+    QueryQuery,
+    /// The query tower reads the first, the document tower the second.
+    QueryDocument,
+    /// The document tower reads both.
+    DocumentDocument,
+}
+
+impl StsMode {
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::QueryQuery, Self::QueryDocument, Self::DocumentDocument];
+
+    /// The mode's name in files and on the command line, such as `query-document`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueryQuery => "query-query",
+            Self::QueryDocument => "query-document",
+            Self::DocumentDocument => "document-document",
+        }
+    }
+}
+
+impl fmt::Display for StsMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for StsMode {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let allowed = || Self::ALL.map(Self::name).join(", ");
+        let found = Self::ALL.into_iter().find(|mode| mode.name() == name);
+        found.ok_or_else(|| Error::setting("STS mode", format!("{name:?}"), &allowed()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +134,18 @@ mod tests {
             let pairs = scores.iter().map(|&score| pair("a", "b", score)).collect();
             assert_eq!(StsTask::new("t", "test", pairs).expect_err(message).to_string(), message);
         }
+    }
+
+    #[test]
+    fn names_are_the_same_in_serde_and_on_the_command_line() {
+        for mode in StsMode::ALL {
+            assert_eq!(serde_json::to_value(mode).expect("a name"), mode.name());
+            assert_eq!(mode.name().parse::<StsMode>().expect("known"), mode);
+        }
+        let error = "both".parse::<StsMode>().expect_err("unknown");
+        assert_eq!(
+            error.to_string(),
+            "`STS mode` is \"both\", allowed: query-query, query-document, document-document"
+        );
     }
 }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use care_core::files::is_hub_name;
 use care_core::{Error, Result};
 use serde::Deserialize;
 
-use super::{Sources, of_hub};
+use super::hub::{Sources, of_hub};
 use crate::loader::load_as;
 use crate::task::Task;
 
@@ -37,7 +38,8 @@ struct TaskFile {
 /// # Errors
 /// When the file or its data cannot be read; a field that is unknown, lacking or of another type is named with
 /// its line.
-pub fn load_task_file(path: &Path, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
+pub fn load_task_file(path: impl AsRef<Path>, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
+    let path = path.as_ref();
     let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
     let file: TaskFile = toml::from_str(&text).map_err(|e| {
         let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
@@ -51,7 +53,7 @@ pub fn load_task_file(path: &Path, sources: &mut Sources<'_>) -> Result<Vec<Task
     let folder = here.join(file.data.as_deref().unwrap_or("."));
     let qrels = file.qrels.map(|qrels| here.join(qrels));
     let mut tasks = match &file.data {
-        Some(id) if !folder.exists() && id.contains('/') && !id.starts_with(['.', '/', '~']) => {
+        Some(id) if !folder.exists() && is_hub_name(id) => {
             of_hub(id, &file.name, split.as_deref(), qrels.as_deref(), sources)?
         }
         _ if !folder.is_dir() => {
@@ -64,7 +66,7 @@ pub fn load_task_file(path: &Path, sources: &mut Sources<'_>) -> Result<Vec<Task
             .into_iter()
             .map(|task| task.with_main_score(main))
             .collect::<Result<_>>()
-            .map_err(|e| Error::format(path, e))?;
+            .map_err(|e| e.in_file(path))?;
     }
     Ok(tasks)
 }
@@ -97,7 +99,10 @@ mod tests {
         for word in [folder.clone(), format!("{folder}/task.toml")] {
             let tasks = open(&word).expect("a task");
             let task = tasks[0].as_retrieval().expect("retrieval");
-            assert_eq!((task.name(), task.split(), task.main_score()), ("clinic", "dev", "recall@100"));
+            assert_eq!(
+                (task.name(), task.split(), task.main_score().to_string().as_str()),
+                ("clinic", "dev", "recall@100")
+            );
             assert_eq!(task.qrels().judgements().collect::<Vec<_>>(), [("1", "d", 2)]);
         }
         // Judgements that are named count, whatever lies with the data.

@@ -1,12 +1,9 @@
 //! Rows of a file, whichever format it has: JSON Lines or Parquet.
 
-use std::fs::File;
 use std::path::Path;
 
 use care_core::jsonl::for_each_jsonl;
 use care_core::{Document, Error, Query, Result};
-use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Unexpected};
 use serde_json::Value;
@@ -30,22 +27,22 @@ pub(crate) struct QueryRow {
 
 /// A row of judgements: mteb's and BEIR's names, or C-MTEB's.
 #[derive(Debug, Deserialize)]
-pub(super) struct QrelsRow {
+pub(crate) struct QrelsRow {
     #[serde(rename = "query-id", alias = "qid", deserialize_with = "id")]
-    pub(super) query_id: String,
+    pub(crate) query_id: String,
     #[serde(rename = "corpus-id", alias = "pid", deserialize_with = "id")]
-    pub(super) doc_id: String,
+    pub(crate) doc_id: String,
     #[serde(deserialize_with = "grade")]
-    pub(super) score: i32,
+    pub(crate) score: i32,
 }
 
 /// A row of `top_ranked`: the candidates of a query.
 #[derive(Debug, Deserialize)]
-pub(super) struct CandidatesRow {
+pub(crate) struct CandidatesRow {
     #[serde(rename = "query-id", deserialize_with = "id")]
-    pub(super) query_id: String,
+    pub(crate) query_id: String,
     #[serde(rename = "corpus-ids", deserialize_with = "ids")]
-    pub(super) doc_ids: Vec<String>,
+    pub(crate) doc_ids: Vec<String>,
 }
 
 impl From<CorpusRow> for (String, Document) {
@@ -69,21 +66,40 @@ pub(crate) fn for_each_row<R: DeserializeOwned>(
     path: &Path,
     each: &mut dyn FnMut(usize, R) -> Result<()>,
 ) -> Result<()> {
-    if path.extension().is_none_or(|extension| extension != "parquet") {
-        return for_each_jsonl(path, each);
+    match path.extension().is_some_and(|extension| extension == "parquet") {
+        true => for_each_parquet(path, each),
+        false => for_each_jsonl(path, each),
     }
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+}
+
+#[cfg(feature = "parquet")]
+fn for_each_parquet<R: DeserializeOwned>(path: &Path, each: &mut dyn FnMut(usize, R) -> Result<()>) -> Result<()> {
+    use parquet::errors::ParquetError;
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    let file = std::fs::File::open(path).map_err(|e| Error::io("open", path, e))?;
     let unreadable = |e: ParquetError| Error::format(path, format!("not a readable Parquet file: {e}")).with_source(e);
     let reader = SerializedFileReader::new(file).map_err(unreadable)?;
     for (number, row) in (1..).zip(reader.get_row_iter(None).map_err(unreadable)?) {
         let row = row.map_err(unreadable)?.to_json_value();
-        each(number, serde_json::from_value(row).map_err(|e| Error::line(path, number, e))?)?;
+        each(number, serde_json::from_value(row).map_err(|e| Error::line(path, number, &e).with_source(e))?)?;
     }
     Ok(())
 }
 
+#[cfg(not(feature = "parquet"))]
+fn for_each_parquet<R>(path: &Path, _each: &mut dyn FnMut(usize, R) -> Result<()>) -> Result<()> {
+    Err(Error::format(path, "Parquet is not compiled in: build with the Cargo feature `parquet` of cmedteb"))
+}
+
+/// An id that occurs in two rows.
+pub(crate) fn duplicate_id(path: &Path, number: usize, id: &str, first: &Path, line: usize) -> Error {
+    let place = if first == path { format!("on line {line}") } else { format!("in {}:{line}", first.display()) };
+    Error::line(path, number, format!("the `_id` {id:?} is already {place}"))
+}
+
 /// The names of a file's columns: those of its first row.
-pub(super) fn columns(path: &Path) -> Result<Vec<String>> {
+pub(crate) fn columns(path: &Path) -> Result<Vec<String>> {
     let mut names = None;
     let read = for_each_row(path, &mut |_, row: Value| {
         names = Some(row.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect());

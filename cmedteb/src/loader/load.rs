@@ -1,0 +1,317 @@
+//! Tasks from a folder of files.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use care_core::{Document, Error, ErrorKind, Query, Result};
+use care_eval::{Qrels, read_qrels};
+use serde::de::DeserializeOwned;
+
+use super::layout::{Layout, Part};
+use crate::error::from_eval;
+use crate::rows::{CandidatesRow, CorpusRow, QrelsRow, QueryRow, duplicate_id, for_each_row};
+use crate::task::{Corpus, RerankingTask, RetrievalTask, SPLITS, StsTask, Task};
+
+/// The tasks of a folder, by the files in it, which are JSON Lines or Parquet.
+///
+/// | files | task | name |
+/// |---|---|---|
+/// | `corpus`, `queries`, judgements (`qrels` or a file with `query-id` and `corpus-id`, or `qid` and `pid`) | retrieval | the folder's |
+/// | the same with `top_ranked` | reranking | the folder's |
+/// | `reranking`, or a file with `positive` and `negative` | reranking | the folder's and `-reranking`; the folder's if this is its only task |
+/// | `sts`, or a file with `sentence1` and `sentence2` | STS | the folder's and `-sts`; the folder's if this is its only task |
+///
+/// The forms of BEIR (`corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv`), of mteb's data sets (a folder for
+/// `corpus`, `queries` and `qrels` or `default`, Parquet in each) and of C-MTEB's older ones (`data/corpus-..`,
+/// `data/queries-..`, judgements in a folder of their own beside it, `NAME-qrels`) are all among them. Without
+/// `split` it is the first of `test`, `dev` and `validation` for which there are judgements or rows.
+///
+/// # Errors
+/// When the folder holds none of these tasks or only part of one (the message says what was looked for), when
+/// a row cannot be read (the message names file and row), or when a task's data contradict themselves.
+///
+/// # Reference
+/// BEIR's folder; the data sets of mteb 2 and of C-MTEB on the Hugging Face hub.
+pub fn load(folder: impl AsRef<Path>, split: Option<&str>) -> Result<Vec<Task>> {
+    let folder = folder.as_ref();
+    // The real path has a name even if `folder` is "." or ends in "..".
+    let real = folder.canonicalize().map_err(|e| Error::io("open the folder", folder, e))?;
+    let name = real.file_name().unwrap_or_default().to_string_lossy();
+    load_as(folder, &name, split, None)
+}
+
+/// [`load`] under a name of the caller's; judgements are those of another folder if one is given.
+pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Option<&Path>) -> Result<Vec<Task>> {
+    let layout = Layout::of(folder)?;
+    let judged = match qrels {
+        Some(folder) => vec![Layout::of(folder)?],
+        // C-MTEB's judgements lie in a folder beside.
+        None => beside(folder)?.map(|folder| Layout::of(&folder)).transpose()?.into_iter().collect(),
+    };
+    let own = qrels.is_none().then_some(&layout);
+    let places: Vec<&Layout> = own.into_iter().chain(&judged).collect();
+    let choose = |layouts: &[&Layout], part| choose(layouts, part, split);
+
+    let mut tasks = Vec::new();
+    let has_corpus = layout.splits(Part::Corpus).next().is_some();
+    if has_corpus {
+        let Some(split) = choose(&places, Part::Qrels) else {
+            let wanted = split.map_or_else(|| SPLITS.join(", "), str::to_owned);
+            let place = match qrels {
+                Some(qrels) => format!("in {}", qrels.display()),
+                None => format!("here and in {}-qrels", folder.display()),
+            };
+            let problem =
+                format!("there is a corpus without judgements: looked for qrels of the split {wanted} {place}");
+            return Err(Error::format(folder, problem));
+        };
+        let files = places.iter().map(|place| place.files(Part::Qrels, &split)).find(|files| !files.is_empty());
+        tasks.push(of_corpus(folder, name, &layout, &split, &read_judgements(files.unwrap_or_default())?)?);
+    }
+    let reranking = choose(&[&layout], Part::Reranking);
+    let sts = choose(&[&layout], Part::Sts);
+    let alone = usize::from(has_corpus) + usize::from(reranking.is_some()) + usize::from(sts.is_some()) == 1;
+    let of_part = |suffix: &str, paths: &[PathBuf]| match alone && !named_after(suffix, paths) {
+        true => name.to_owned(),
+        false => format!("{name}-{suffix}"),
+    };
+    if let Some(split) = reranking {
+        let paths = layout.files(Part::Reranking, &split);
+        let task = RerankingTask::new(of_part("reranking", paths), &split, read_all(paths)?);
+        tasks.push(Task::Reranking(task.map_err(|e| e.in_file(&paths[0]))?));
+    }
+    if let Some(split) = sts {
+        let paths = layout.files(Part::Sts, &split);
+        let task = StsTask::new(of_part("sts", paths), &split, read_all(paths)?);
+        tasks.push(Task::Sts(task.map_err(|e| e.in_file(&paths[0]))?));
+    }
+    if tasks.is_empty() {
+        let wanted = split.map_or_else(|| SPLITS.join(", "), str::to_owned);
+        let problem = format!(
+            "no task of the split {wanted} in {}: looked for corpus (with queries and qrels), for rows with positive and \
+             negative (reranking) and for rows with sentence1 and sentence2 (sts), in .jsonl and .parquet files",
+            folder.display()
+        );
+        return Err(Error::new(ErrorKind::Format, problem));
+    }
+    Ok(tasks)
+}
+
+/// Whether a folder has a corpus and no judgements of it.
+pub(crate) fn lacks_judgements(folder: &Path, split: Option<&str>) -> Result<bool> {
+    let layout = Layout::of(folder)?;
+    Ok(layout.splits(Part::Corpus).next().is_some() && choose(&[&layout], Part::Qrels, split).is_none())
+}
+
+/// The folder `NAME-qrels` beside a folder `NAME`, if it is there.
+fn beside(folder: &Path) -> Result<Option<PathBuf>> {
+    // The real path has a name even if `folder` is "." or ends in a slash.
+    let real = folder.canonicalize().map_err(|e| Error::io("open the folder", folder, e))?;
+    let mut path = real.into_os_string();
+    path.push("-qrels");
+    Ok(Some(PathBuf::from(path)).filter(|path| path.is_dir()))
+}
+
+/// The split that is wanted, or the first that is there in any of the places.
+fn choose(layouts: &[&Layout], part: Part, wanted: Option<&str>) -> Option<String> {
+    let there = |split: &&str| layouts.iter().any(|layout| layout.splits(part).any(|found| found == *split));
+    match wanted {
+        Some(split) => Some(split).filter(there).map(str::to_owned),
+        None => SPLITS.into_iter().find(there).map(str::to_owned),
+    }
+}
+
+/// Retrieval, or reranking where there are candidates.
+fn of_corpus(folder: &Path, name: &str, layout: &Layout, split: &str, qrels: &Qrels) -> Result<Task> {
+    let queries = layout.files_for(Part::Queries, split);
+    if queries.is_empty() {
+        return Err(Error::format(folder, "there is a corpus without queries"));
+    }
+    let queries = read_rows::<QueryRow, Query>(&queries)?;
+    let corpus = layout.files_for(Part::Corpus, split);
+    let candidates = layout.files_for(Part::Candidates, split);
+    let task = if candidates.is_empty() {
+        RetrievalTask::new(name, split, Corpus::open(corpus)?, queries, qrels.clone()).map(Task::Retrieval)
+    } else {
+        let corpus = read_rows::<CorpusRow, Document>(&corpus)?;
+        let lists = read_all(&candidates)?.into_iter().map(|row: CandidatesRow| (row.query_id, row.doc_ids)).collect();
+        RerankingTask::from_candidates(name, split, corpus, queries, qrels, lists).map(Task::Reranking)
+    };
+    task.map_err(|e| e.in_file(folder))
+}
+
+fn named_after(name: &str, paths: &[PathBuf]) -> bool {
+    paths.iter().any(|path| path.file_stem().is_some_and(|stem| stem == name))
+}
+
+fn read_all<R: DeserializeOwned>(paths: &[PathBuf]) -> Result<Vec<R>> {
+    let mut rows = Vec::new();
+    for path in paths {
+        for_each_row(path, &mut |_, row| {
+            rows.push(row);
+            Ok(())
+        })?;
+    }
+    Ok(rows)
+}
+
+/// Ids and texts of files in which no id comes twice.
+fn read_rows<R, T>(paths: &[PathBuf]) -> Result<Vec<(String, T)>>
+where
+    R: DeserializeOwned + Into<(String, T)>,
+{
+    let (mut rows, mut first) = (Vec::new(), HashMap::new());
+    for path in paths {
+        for_each_row(path, &mut |number, row: R| {
+            let (id, text) = row.into();
+            if let Some((path_before, line)) = first.insert(id.clone(), (path, number)) {
+                return Err(duplicate_id(path, number, &id, path_before, line));
+            }
+            rows.push((id, text));
+            Ok(())
+        })?;
+    }
+    Ok(rows)
+}
+
+fn read_judgements(paths: &[PathBuf]) -> Result<Qrels> {
+    let mut qrels = Qrels::new();
+    for path in paths {
+        if path.extension().is_some_and(|extension| extension == "tsv") {
+            let read = read_qrels(path).map_err(from_eval)?;
+            for (query_id, doc_id, grade) in read.judgements() {
+                qrels.insert(query_id, doc_id, grade).map_err(|e| Error::format(path, &e).with_source(e))?;
+            }
+            continue;
+        }
+        for_each_row(path, &mut |number, row: QrelsRow| {
+            qrels
+                .insert(&row.query_id, &row.doc_id, row.score)
+                .map_err(|e| Error::line(path, number, &e).with_source(e))
+        })?;
+    }
+    Ok(qrels)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::testing::documents_of;
+
+    /// A folder named `set` with these files; `load` of it, with `F` for the folder in messages.
+    fn load_files(files: &[(&str, &str)]) -> std::result::Result<Vec<Task>, String> {
+        load_in(tempfile::tempdir().expect("a folder").path(), files)
+    }
+
+    fn load_in(outer: &Path, files: &[(&str, &str)]) -> std::result::Result<Vec<Task>, String> {
+        let folder = outer.join("set");
+        fs::create_dir_all(folder.join("qrels")).expect("created");
+        for (path, content) in files {
+            fs::write(folder.join(path), content).expect("written");
+        }
+        load(&folder, None).map_err(|e| e.to_string().replace(&folder.display().to_string(), "F"))
+    }
+
+    const CORPUS: (&str, &str) =
+        ("corpus.jsonl", "{\"_id\":\"d1\",\"title\":\"感冒\",\"text\":\"多喝水\"}\n{\"_id\":2,\"text\":\"b\"}\n");
+    const QUERIES: (&str, &str) =
+        ("queries.jsonl", "{\"_id\":\"q1\",\"text\":\"a\",\"more\":[]}\n{\"_id\":7,\"text\":\"b\"}\n");
+
+    #[test]
+    fn ids_may_be_numbers_titles_may_lack_and_test_comes_before_dev() {
+        let test = ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n7\t2\t1\n");
+        let dev = ("qrels/dev.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
+        // Documents are read when they are wanted, so the folder has to stay.
+        let outer = tempfile::tempdir().expect("a folder");
+        let tasks = load_in(outer.path(), &[CORPUS, QUERIES, test, dev]).expect("a task");
+        let task = tasks[0].as_retrieval().expect("retrieval");
+        assert_eq!((task.name(), task.split()), ("set", "test"));
+        assert_eq!(task.corpus().ids(), ["d1", "2"]);
+        assert_eq!(documents_of(task)[0], Document::with_title("感冒", "多喝水"));
+        assert_eq!(task.query_ids(), ["7"]);
+        let tasks = load_files(&[CORPUS, QUERIES, dev]).expect("a task");
+        assert_eq!((tasks.len(), tasks[0].split()), (1, "dev"));
+    }
+
+    #[test]
+    fn qrels_may_lie_beside_the_corpus_with_other_tasks() {
+        let tasks = load_files(&[
+            CORPUS,
+            QUERIES,
+            ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n"),
+            ("reranking.jsonl", "{\"query\":\"a\",\"positive\":[\"b\"],\"negative\":[\"c\"]}"),
+            ("sts.jsonl", "{\"sentence1\":\"a\",\"sentence2\":\"b\",\"score\":1}\n{\"sentence1\":\"a\",\"sentence2\":\"c\",\"score\":0.5}"),
+        ])
+        .expect("three tasks");
+        let found: Vec<_> = tasks.iter().map(|task| (task.name(), task.split())).collect();
+        assert_eq!(found, [("set", "test"), ("set-reranking", "test"), ("set-sts", "test")]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(
+            load_files(&[]).expect_err("nothing"),
+            "no task of the split test, dev, validation in F: looked for corpus (with queries and qrels), for rows with \
+             positive and negative (reranking) and for rows with sentence1 and sentence2 (sts), in .jsonl and .parquet files"
+        );
+        assert_eq!(
+            load_files(&[CORPUS, QUERIES]).expect_err("no qrels"),
+            "F: there is a corpus without judgements: looked for qrels of the split test, dev, validation here and in F-qrels"
+        );
+        let qrels = ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
+        assert_eq!(load_files(&[CORPUS, qrels]).expect_err("no queries"), "F: there is a corpus without queries");
+        assert_eq!(
+            load("/no/such/folder", None).expect_err("no folder").to_string(),
+            "cannot open the folder /no/such/folder"
+        );
+    }
+
+    #[test]
+    fn bad_lines_are_named() {
+        let qrels = ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
+        let cases: [(&[(&str, &str)], &str); 9] = [
+            (
+                &[
+                    ("corpus.jsonl", "{\"_id\":\"d1\",\"text\":\"a\"}\n\n{\"_id\":\"d1\",\"text\":\"b\"}"),
+                    QUERIES,
+                    qrels,
+                ],
+                "F/corpus.jsonl:3: the `_id` \"d1\" is already on line 1",
+            ),
+            (
+                &[CORPUS, ("queries.jsonl", "{\"_id\":\"7\",\"text\":\"a\"}\n{\"_id\":7,\"text\":\"b\"}"), qrels],
+                "F/queries.jsonl:2: the `_id` \"7\" is already on line 1",
+            ),
+            (
+                &[("corpus.jsonl", "{\"_id\":null,\"text\":\"a\"}"), QUERIES, qrels],
+                "F/corpus.jsonl:1: invalid type: null, expected a string or a whole number (column 11)",
+            ),
+            (
+                &[("corpus.jsonl", "{\"_id\":\"d1\"}"), QUERIES, qrels],
+                "F/corpus.jsonl:1: missing field `text` (column 12)",
+            ),
+            (&[("corpus.jsonl", "\n"), QUERIES, qrels], "F: task set: there are no documents"),
+            (
+                &[CORPUS, QUERIES, ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\tyes\n")],
+                "F/qrels.tsv:2: score \"yes\" is not a whole number",
+            ),
+            (
+                &[CORPUS, QUERIES, ("qrels.tsv", "query-id\tcorpus-id\tscore\nq9\td1\t1\n")],
+                "F: task set: query \"q9\" is judged but is not among the queries",
+            ),
+            (
+                &[("reranking.jsonl", "{\"query\":\"a\",\"positive\":\"b\",\"negative\":[\"c\"]}")],
+                "F/reranking.jsonl:1: invalid type: string \"b\", expected a sequence (column 27)",
+            ),
+            (
+                &[("sts.jsonl", "{\"sentence1\":\"a\",\"sentence2\":\"b\",\"score\":1}")],
+                "F/sts.jsonl: task set-sts: a correlation needs at least 2 pairs, there are 1",
+            ),
+        ];
+        for (files, message) in cases {
+            assert_eq!(load_files(files).expect_err(message), message);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The place of the pictures in a build without the Cargo feature `plots`.
+
+use care_core::Result;
+
+use super::tables::Summary;
+use crate::compare::Comparison;
+
+pub(super) fn scores(_summary: &Summary) -> Result<String> {
+    Ok(String::new())
+}
+
+pub(super) fn intervals(_summary: &Summary) -> Result<String> {
+    Ok(String::new())
+}
+
+pub(super) fn queries(_comparison: &Comparison) -> Result<String> {
+    Ok(String::new())
+}

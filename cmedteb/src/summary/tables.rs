@@ -1,0 +1,200 @@
+//! Several models side by side, as tables of text.
+
+use std::collections::BTreeSet;
+
+use care_core::{Error, ErrorKind, Result};
+use serde_json::Value;
+
+use crate::compare::{Comparison, compare};
+use crate::results::Results;
+
+/// Models side by side, each compared with the first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    pub(super) models: Vec<Results>,
+    /// Of each model but the first.
+    comparisons: Vec<Vec<Comparison>>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Summary {
+    /// Puts models side by side; `samples` and `seed` are of [`compare`]. What cannot be compared is noted.
+    ///
+    /// # Errors
+    /// When there is no model, or when two have the same name.
+    pub fn new(models: Vec<Results>, samples: usize, seed: u64) -> Result<Self> {
+        let Some((first, others)) = models.split_first() else {
+            return Err(Error::new(ErrorKind::Config, "there is no model to report on"));
+        };
+        let mut names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::new(ErrorKind::Config, format!("two models are named {}", twice[0])));
+        }
+        let (mut comparisons, mut notes) = (Vec::new(), Vec::new());
+        for other in others {
+            let (compared, refused): (Vec<_>, Vec<_>) =
+                compare(first, other, samples, seed).into_iter().partition(Result::is_ok);
+            comparisons.push(compared.into_iter().flatten().collect());
+            notes.extend(refused.into_iter().filter_map(|refused| Some(refused.err()?.to_string())));
+        }
+        Ok(Self { models, comparisons, notes })
+    }
+
+    /// What could not be compared, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The tasks that a model has a result of.
+    pub(super) fn tasks(&self) -> BTreeSet<&str> {
+        self.models.iter().flat_map(|model| &model.tasks).map(|result| result.task.as_str()).collect()
+    }
+
+    /// The comparisons, each with the name of the model that is compared with the first.
+    pub(super) fn compared(&self) -> impl Iterator<Item = (&str, &Comparison)> {
+        let others = self.models.iter().skip(1).zip(&self.comparisons);
+        others.flat_map(|(model, comparisons)| comparisons.iter().map(|comparison| (model.name.as_str(), comparison)))
+    }
+
+    /// Columns of the table of scores: the task, its measure, and each model's score.
+    pub(super) fn scores(&self) -> Table {
+        let header = ["task", "measure"].into_iter().chain(self.models.iter().map(|model| model.name.as_str()));
+        let rows = self.tasks().into_iter().map(|task| {
+            let results = self.models.iter().map(|model| model.task(task));
+            let measure = results.clone().flatten().find_map(|result| result.single.as_ref()).map(|of| of.main());
+            let scores =
+                results.map(|result| result.map_or("–".to_owned(), |result| format!("{:.4}", result.main_score)));
+            [task.to_owned(), measure.unwrap_or("main_score").to_owned()].into_iter().chain(scores).collect()
+        });
+        Table { header: header.map(str::to_owned).collect(), rows: rows.collect() }
+    }
+
+    /// Columns of the table of comparisons.
+    pub(super) fn differences(&self) -> Table {
+        let first = self.models.first().map_or("", |model| model.name.as_str());
+        let header = ["task", "model", &format!("minus {first}"), "95 % interval", "p", "better / same / worse"];
+        let rows = self.compared().map(|(model, comparison)| {
+            let interval =
+                comparison.interval.map_or("–".to_owned(), |of| format!("{:+.4} to {:+.4}", of.low, of.high));
+            let p = comparison.p_value.map_or("–".to_owned(), |p| format!("{p:.4}"));
+            let counts = match comparison.queries.is_empty() {
+                true => "–".to_owned(),
+                false => comparison.counts().map(|count| count.to_string()).join(" / "),
+            };
+            let difference = format!("{:+.4}", comparison.difference());
+            vec![comparison.task.clone(), model.to_owned(), difference, interval, p, counts]
+        });
+        Table { header: header.map(str::to_owned).to_vec(), rows: rows.collect() }
+    }
+
+    /// What each result says of its model and its rules, as `key: value`.
+    pub(super) fn about(&self) -> Vec<(String, Vec<(String, String)>)> {
+        let results = self.models.iter().flat_map(|model| model.tasks.iter().map(move |result| (model, result)));
+        results
+            .map(|(model, result)| {
+                let mut facts = vec![("data".to_owned(), result.data.clone())];
+                flatten("", &result.about, &mut facts);
+                (format!("{} on {}", model.name, result.task), facts)
+            })
+            .collect()
+    }
+}
+
+/// A table of text.
+pub(super) struct Table {
+    pub(super) header: Vec<String>,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+/// The leaves of a JSON value under their paths.
+fn flatten(path: &str, value: &Value, facts: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(&path, value, facts);
+            }
+        }
+        Value::Null => {}
+        Value::String(text) => facts.push((path.to_owned(), text.clone())),
+        other => facts.push((path.to_owned(), other.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::Single;
+    use crate::results::TaskResult;
+
+    fn model(name: &str, shift: f64) -> Results {
+        let queries =
+            (0..30).map(|n| (format!("q{n:02}"), (f64::from(n % 7) / 10.0 + shift * f64::from(n % 2)).min(1.0)));
+        let queries: std::collections::BTreeMap<String, f64> = queries.collect();
+        let main_score = queries.values().sum::<f64>() / 30.0;
+        let pairs = (0..20).map(|n| (f64::from(n), f64::from(n * (n % 3)) + shift)).collect();
+        let result = |task: &str, main_score, single| TaskResult {
+            task: task.to_owned(),
+            data: "fnv1a-1".to_owned(),
+            main_score,
+            scores: Default::default(),
+            single: Some(single),
+            about: json!({"ties": "trec_eval", "settings": {"query": {"instruction": "a | b <c> {text}"}}}),
+        };
+        let ranking = Single::Queries { main: "ndcg@10".to_owned(), queries };
+        let sts = Single::Pairs { main: "cosine_spearman".to_owned(), pairs };
+        Results {
+            name: name.to_owned(),
+            tasks: vec![result("retrieval", main_score, ranking), result("sts", 0.5, sts)],
+        }
+    }
+
+    #[test]
+    fn markdown_holds_scores_differences_and_rules() {
+        let summary = Summary::new(vec![model("base", 0.0), model("new|er", 0.2)], 500, 1).expect("comparable");
+        let text = summary.to_markdown();
+        assert!(text.contains("| task | measure | base | new\\|er |\n|---|---|---|---|\n"), "{text}");
+        assert!(text.contains("| retrieval | ndcg@10 | 0.2833 | 0.3833 |"), "{text}");
+        assert!(text.contains("| retrieval | new\\|er | +0.1000 | +0.0"), "{text}");
+        assert!(text.contains("| 15 / 15 / 0 |"), "{text}");
+        assert!(text.contains("- ties: trec_eval\n"), "{text}");
+    }
+
+    #[test]
+    fn the_page_asks_nothing_of_a_network_and_shows_texts_as_they_are() {
+        let summary = Summary::new(vec![model("base", 0.0), model("<b>new</b>", 0.2)], 500, 1).expect("comparable");
+        let page = summary.to_html().expect("drawn");
+        assert!(page.contains("&lt;b&gt;new&lt;/b&gt;") && !page.contains("<b>new"), "escaped");
+        let pictures = if cfg!(feature = "plots") { [3, 1] } else { [0, 0] };
+        assert_eq!(page.matches("<svg").count(), pictures[0], "scores, queries, intervals");
+        for address in ["src=", "href=", "url(", "@import", "<script", "<link"] {
+            assert!(!page.contains(address), "{address}");
+        }
+        let alone = Summary::new(vec![model("base", 0.0)], 500, 1).expect("one model");
+        assert_eq!(alone.to_html().expect("drawn").matches("<svg").count(), pictures[1]);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_shown_without_its_comparison() {
+        let mut foreign = model("theirs", 0.1);
+        foreign.tasks[0].single = None;
+        let summary = Summary::new(vec![model("ours", 0.0), foreign], 100, 1).expect("one task is comparable");
+        let note = "ours and theirs cannot be compared on retrieval: a result file does not say what each query got";
+        assert_eq!(summary.notes(), [note]);
+        let (text, page) = (summary.to_markdown(), summary.to_html().expect("drawn"));
+        assert!(text.contains(note) && page.contains(note));
+        assert!(text.contains("| retrieval | ndcg@10 | 0.2833 | 0.3333 |"), "{text}");
+        assert!(text.contains("| sts | theirs |") && !text.contains("| retrieval | theirs |"), "{text}");
+    }
+
+    #[test]
+    fn no_model_or_one_twice_is_refused() {
+        let error = Summary::new(Vec::new(), 10, 1).expect_err("none").to_string();
+        assert_eq!(error, "there is no model to report on");
+        let error = Summary::new(vec![model("a", 0.0), model("a", 0.1)], 10, 1).expect_err("twice").to_string();
+        assert_eq!(error, "two models are named a");
+    }
+}

@@ -1,0 +1,226 @@
+//! The tasks that have a name: built in, on the hub, or in a folder of the user's. To add one: a row here.
+
+use std::path::Path;
+
+use care_core::files::is_hub_name;
+use care_core::{Error, ErrorKind, Result};
+
+use super::file::{NAME, load_task_file};
+use super::hub::{Sources, hub_name, of_hub};
+use super::mini;
+use crate::loader::load_as;
+use crate::task::Task;
+
+/// A task by its name.
+struct Row {
+    name: &'static str,
+    source: Source,
+}
+
+enum Source {
+    /// In this crate.
+    BuiltIn(fn(&str) -> Result<Task>),
+    /// A data set of the Hugging Face hub, pinned, the split that is tested, and the main score.
+    Hub { id: &'static str, split: &'static str, main_score: &'static str },
+    /// No copy is public; a folder of this name has it.
+    Folder { main_score: Option<&'static str> },
+}
+
+const fn hub(name: &'static str, id: &'static str, split: &'static str, main_score: &'static str) -> Row {
+    Row { name, source: Source::Hub { id, split, main_score } }
+}
+
+const fn folder(name: &'static str, main_score: Option<&'static str>) -> Row {
+    Row { name, source: Source::Folder { main_score } }
+}
+
+const fn built_in(name: &'static str, build: fn(&str) -> Result<Task>) -> Row {
+    Row { name, source: Source::BuiltIn(build) }
+}
+
+/// The revisions are those that mteb 2.26 pins.
+const TASKS: [Row; 11] = [
+    built_in("mini-retrieval", mini::retrieval),
+    built_in("mini-retrieval-dev", mini::retrieval_dev),
+    built_in("mini-reranking", mini::reranking),
+    built_in("mini-sts", mini::sts),
+    folder("CMedTEB-retrieval", Some("ndcg@10")),
+    folder("CMedTEB-reranking", Some("map@10")),
+    folder("CMedTEB-sts", None),
+    hub("CmedqaRetrieval", "mteb/CmedqaRetrieval@c476f85bf03d6642ec66bf54b9a551c88108bbb4", "dev", "ndcg@10"),
+    hub("MedicalRetrieval", "mteb/MedicalRetrieval@023ae3b2c6b96f583c4ff9b3f9239c93f7885c20", "dev", "ndcg@10"),
+    hub("CMedQAv1-reranking", "mteb/CMedQAv1-reranking@f77f0345c9b6ac0a2447a3a71483d5b27393cb35", "test", "map@1000"),
+    hub("CMedQAv2-reranking", "mteb/CMedQAv2-reranking@01399b6956a4c6bf9edc5b6b90e176aeeb399686", "test", "map@1000"),
+];
+
+/// A built-in task by its name.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when there is none of this name; the message lists the names.
+pub fn find(name: &str) -> Result<Task> {
+    let build = TASKS.iter().find_map(|row| match row.source {
+        Source::BuiltIn(build) if row.name == name => Some(build),
+        _ => None,
+    });
+    let unknown = || Error::setting("task", format!("{name:?}"), &built_in_names().collect::<Vec<_>>().join(", "));
+    build.ok_or_else(unknown)?(name)
+}
+
+/// The names of the built-in tasks.
+pub fn built_in_names() -> impl Iterator<Item = &'static str> {
+    TASKS.iter().filter(|row| matches!(row.source, Source::BuiltIn(_))).map(|row| row.name)
+}
+
+/// The names of all tasks that have one.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TASKS.iter().map(|row| row.name)
+}
+
+/// The tasks that a word stands for: a task file (`.toml`), a folder, a task's name, or a data set of the hub
+/// (`org/name`, `org/name@revision`), in this order. What is on this machine is never looked for elsewhere.
+///
+/// # Errors
+/// When there is no such task (the message lists the names), or it cannot be fetched or read.
+pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
+    let path = Path::new(word);
+    if path.is_file() {
+        return load_task_file(path, sources);
+    }
+    if path.join(NAME).is_file() {
+        return load_task_file(&path.join(NAME), sources);
+    }
+    if path.is_dir() {
+        return crate::loader::load(path, sources.split);
+    }
+    let Some(row) = TASKS.iter().find(|row| row.name == word) else {
+        return match is_hub_name(word) {
+            true => of_hub(word, &hub_name(word), sources.split, None, sources),
+            false => Err(Error::setting("task", format!("{word:?}"), &names().collect::<Vec<_>>().join(", "))),
+        };
+    };
+    let local = sources.data.map(|data| data.join(word)).filter(|folder| folder.is_dir());
+    let (tasks, main_score) = match (&row.source, local) {
+        (Source::BuiltIn(build), _) => (vec![build(word)?], None),
+        (Source::Hub { split, main_score, .. }, Some(folder)) => {
+            (load_as(&folder, word, Some(split), None)?, Some(*main_score))
+        }
+        (Source::Hub { id, split, main_score }, None) => {
+            (of_hub(id, word, Some(split), None, sources)?, Some(*main_score))
+        }
+        (Source::Folder { main_score }, Some(folder)) => (load_as(&folder, word, sources.split, None)?, *main_score),
+        (Source::Folder { .. }, None) => {
+            let message = format!(
+                "no public copy of {word} is known: put its files into a folder of this name, in the folder of data sets"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+    };
+    match main_score {
+        Some(main) => tasks.into_iter().map(|task| task.with_main_score(main)).collect(),
+        None => Ok(tasks),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn local<'a>(data: Option<&'a Path>) -> Sources<'a> {
+        Sources { data, hub: None, split: None }
+    }
+
+    fn message(word: &str, sources: &mut Sources<'_>) -> String {
+        open(word, sources).expect_err(word).to_string()
+    }
+
+    #[test]
+    fn every_built_in_name_is_of_a_task_that_bears_it() {
+        assert_eq!(built_in_names().count(), 4);
+        for name in built_in_names() {
+            assert_eq!(find(name).expect("built in").name(), name);
+            assert_eq!(open(name, &mut local(None)).expect("built in")[0].name(), name);
+        }
+        let error = find("mini").expect_err("unknown");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(
+            error.to_string(),
+            "`task` is \"mini\", allowed: mini-retrieval, mini-retrieval-dev, mini-reranking, mini-sts"
+        );
+    }
+
+    fn write_reranking(folder: &Path) {
+        fs::create_dir_all(folder).expect("made");
+        fs::write(folder.join("test.jsonl"), r#"{"query":"q","positive":["a"],"negative":["b"]}"#).expect("written");
+    }
+
+    #[test]
+    fn a_folder_of_data_sets_comes_before_the_hub() {
+        let data = tempfile::tempdir().expect("a folder");
+        write_reranking(&data.path().join("CMedQAv1-reranking"));
+        let tasks = open("CMedQAv1-reranking", &mut local(Some(data.path()))).expect("found");
+        let Task::Reranking(task) = &tasks[0] else { panic!("{tasks:?}") };
+        assert_eq!(
+            (task.name(), task.split(), task.main_score().to_string().as_str()),
+            ("CMedQAv1-reranking", "test", "map@1000")
+        );
+        write_reranking(&data.path().join("CMedTEB-reranking"));
+        let tasks = open("CMedTEB-reranking", &mut local(Some(data.path()))).expect("found");
+        let Task::Reranking(task) = &tasks[0] else { panic!("{tasks:?}") };
+        assert_eq!((task.name(), task.main_score().to_string().as_str()), ("CMedTEB-reranking", "map@10"));
+    }
+
+    #[test]
+    fn hub_sets_are_fetched_by_their_pinned_id_with_judgements_from_beside() {
+        let hub = tempfile::tempdir().expect("a folder");
+        let mut asked = Vec::new();
+        let mut fetch = |id: &str| {
+            asked.push(id.to_owned());
+            let folder = hub.path().join(id.split('@').next().expect("a name").replace('/', "--"));
+            fs::create_dir_all(folder.join("data")).expect("made");
+            let write = |name: &str, text: &str| fs::write(folder.join("data").join(name), text).expect("written");
+            if id.ends_with("-qrels") {
+                write("dev-00000-of-00001.jsonl", "{\"qid\":\"1\",\"pid\":\"d\",\"score\":1}");
+            } else {
+                write("corpus-00000-of-00001.jsonl", "{\"id\":\"d\",\"text\":\"a\"}\n{\"id\":\"e\",\"text\":\"b\"}");
+                write("queries-00000-of-00001.jsonl", "{\"id\":\"1\",\"text\":\"q\"}");
+            }
+            Ok(folder)
+        };
+        let mut sources = Sources { data: None, hub: Some(&mut fetch), split: None };
+        let tasks = open("CmedqaRetrieval", &mut sources).expect("fetched");
+        let task = tasks[0].as_retrieval().expect("retrieval");
+        assert_eq!((task.name(), task.split(), task.corpus().len()), ("CmedqaRetrieval", "dev", 2));
+        let tasks = open("C-MTEB/Other@v1", &mut sources).expect("fetched");
+        assert_eq!(tasks[0].name(), "Other");
+        assert_eq!(
+            asked,
+            [
+                "mteb/CmedqaRetrieval@c476f85bf03d6642ec66bf54b9a551c88108bbb4",
+                "mteb/CmedqaRetrieval-qrels",
+                "C-MTEB/Other@v1",
+                "C-MTEB/Other-qrels",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_found_is_said() {
+        let mut sources = local(None);
+        assert!(message("mini", &mut sources).starts_with("`task` is \"mini\", allowed: mini-retrieval, "));
+        assert_eq!(
+            message("CMedTEB-sts", &mut sources),
+            "no public copy of CMedTEB-sts is known: put its files into a folder of this name, in the folder of data sets"
+        );
+        assert_eq!(
+            message("org/name", &mut sources),
+            "org/name is a data set of the hub, which this program was built without"
+        );
+        assert!(message("./no/folder", &mut sources).starts_with("`task` is \"./no/folder\", allowed: "));
+        let mut refuse = |id: &str| -> Result<PathBuf> { Err(Error::new(ErrorKind::Hub, format!("no {id} here"))) };
+        let mut sources = Sources { data: None, hub: Some(&mut refuse), split: None };
+        assert_eq!(message("org/name@v2", &mut sources), "no org/name@v2 here");
+    }
+}
