@@ -86,9 +86,14 @@ fn describe(error: &anyhow::Error) -> String {
     for cause in error.chain().map(ToString::to_string) {
         if message.is_empty() {
             message = cause;
-        } else if !message.contains(&cause) {
+        } else if !message.contains(without_place(&cause)) {
             message += &format!(": {cause}");
         }
     }
     message
+}
+
+/// A cause without the line and column that serde_json adds: of a JSON Lines file it knows one line only.
+fn without_place(cause: &str) -> &str {
+    cause.rsplit_once(" at line ").map_or(cause, |(problem, _)| problem)
 }

@@ -1,12 +1,12 @@
-//! How long exact search takes over a million vectors, for `index_peer.py` (faiss) to be compared with.
+//! Times exact search over a million vectors; `index_peer.py` measures faiss for comparison.
 //!
 //! ```text
 //! cargo bench -p care-core --features f16 --bench index
 //! python3 care-core/benches/index_peer.py
 //! ```
 //!
-//! 1,000,000 random vectors of 768 components, the 100 best of 100 queries. Each prints one JSON object a format: the
-//! seconds of the search, the best of five, the size of the vectors and the peak of the process's memory in MB.
+//! 1,000,000 random vectors of 768 dimensions, 100 queries, the 100 best documents each. Prints one JSON object per
+//! dtype: the seconds of the fastest of five searches, and the size of the vectors and the process's peak memory in MB.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -22,10 +22,10 @@ const DOCUMENTS: usize = 1_000_000;
 const DIM: usize = 768;
 const QUERIES: usize = 100;
 const K: usize = 100;
-/// Vectors that are added at once.
+/// Vectors added per call.
 const PART: usize = 10_000;
 
-/// Vectors that look random; xorshift is enough, and fast.
+/// Pseudorandom vectors by xorshift, which is fast and good enough.
 fn vectors(rows: usize, state: &mut u64) -> Embeddings {
     let mut next = || {
         *state ^= *state << 13;
@@ -36,7 +36,7 @@ fn vectors(rows: usize, state: &mut u64) -> Embeddings {
     Array2::from_shape_simple_fn((rows, DIM), &mut next).into()
 }
 
-/// The process's largest memory so far, in MB; 0 where the system does not say.
+/// The process's peak memory in MB; 0 if the system does not report it.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -44,7 +44,7 @@ fn peak() -> u64 {
 }
 
 fn main() {
-    // The smaller format first, since a peak only grows.
+    // The smaller dtype first, since the peak never falls.
     for (name, format, bytes) in [("f16", VectorFormat::F16, 2), ("f32", VectorFormat::F32, 4)] {
         let mut state = 42;
         let queries = vectors(QUERIES, &mut state);

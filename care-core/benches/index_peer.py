@@ -1,4 +1,4 @@
-"""What index.rs measures, by faiss's flat indexes: `index_peer.py [--threads 2]`; needs faiss-cpu and numpy."""
+"""Measures faiss's flat indexes as index.rs measures ours: `index_peer.py [--threads 2]`; needs faiss-cpu and numpy."""
 
 import argparse
 import json

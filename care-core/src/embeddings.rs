@@ -1,10 +1,10 @@
-//! Embeddings on the host: one f32 row a text.
+//! Embeddings on the host: an f32 matrix with one row per text.
 
 use ndarray::{Array2, ArrayView1, Axis};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A matrix `[n, dim]` of f32, one row a text.
+/// A matrix `[n, dim]` of f32, one row per text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embeddings(Array2<f32>);
 
@@ -14,7 +14,7 @@ impl Embeddings {
         Self(Array2::zeros((n, dim)))
     }
 
-    /// A matrix of rows of `dim` numbers each.
+    /// A matrix from rows of `dim` numbers each.
     ///
     /// # Errors
     /// [`ErrorKind::Dimension`] if a row has another size.
@@ -29,7 +29,7 @@ impl Embeddings {
             values.extend_from_slice(row);
             n += 1;
         }
-        Ok(Self(Array2::from_shape_vec((n, dim), values).expect("rows of one size")))
+        Ok(Self(Array2::from_shape_vec((n, dim), values).expect("all rows have the same size")))
     }
 
     /// Number of rows.
@@ -37,12 +37,12 @@ impl Embeddings {
         self.0.nrows()
     }
 
-    /// Whether there is no row.
+    /// Whether the matrix has no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Components of a row.
+    /// Dimensions of a row.
     pub fn dim(&self) -> usize {
         self.0.ncols()
     }
@@ -50,7 +50,7 @@ impl Embeddings {
     /// One row.
     ///
     /// # Panics
-    /// When `index` is not below [`Embeddings::len`].
+    /// Panics if `index >= len`.
     pub fn row(&self, index: usize) -> ArrayView1<'_, f32> {
         self.0.row(index)
     }
@@ -58,7 +58,7 @@ impl Embeddings {
     /// Overwrites one row.
     ///
     /// # Panics
-    /// When `index` is not below [`Embeddings::len`] or `vector` has another width.
+    /// Panics if `index >= len` or `vector` has another size.
     pub fn set(&mut self, index: usize, vector: &[f32]) {
         self.0.row_mut(index).assign(&ArrayView1::from(vector));
     }
@@ -66,12 +66,12 @@ impl Embeddings {
     /// Appends the rows of another matrix.
     ///
     /// # Errors
-    /// [`ErrorKind::Dimension`] when the widths differ.
+    /// [`ErrorKind::Dimension`] if the dimensions differ.
     pub fn append(&mut self, other: &Embeddings) -> Result<()> {
         self.0.append(Axis(0), other.0.view()).map_err(|_| {
             Error::new(
                 ErrorKind::Dimension,
-                format!("rows of {} dimensions cannot follow rows of {}", other.dim(), self.dim()),
+                format!("cannot append rows of {} dimensions to rows of {}", other.dim(), self.dim()),
             )
         })
     }
@@ -79,7 +79,7 @@ impl Embeddings {
     /// The dot product of row `index` with row `other_index` of another matrix.
     ///
     /// # Panics
-    /// When an index is out of bounds or the widths differ.
+    /// Panics if an index is out of bounds or the dimensions differ.
     pub fn dot(&self, index: usize, other: &Embeddings, other_index: usize) -> f32 {
         self.row(index).dot(&other.row(other_index))
     }
@@ -87,7 +87,7 @@ impl Embeddings {
     /// The cosine of row `index` and row `other_index` of another matrix, in f64; 0 if a row is zero.
     ///
     /// # Panics
-    /// When an index is out of bounds or the widths differ.
+    /// Panics if an index is out of bounds or the dimensions differ.
     pub fn cosine(&self, index: usize, other: &Embeddings, other_index: usize) -> f64 {
         let (mut dot, mut left, mut right) = (0.0, 0.0, 0.0);
         for (&a, &b) in self.row(index).iter().zip(other.row(other_index)) {
@@ -99,7 +99,7 @@ impl Embeddings {
         if left == 0.0 || right == 0.0 { 0.0 } else { dot / (left.sqrt() * right.sqrt()) }
     }
 
-    /// The values, row by row.
+    /// The values in row-major order.
     pub(crate) fn into_values(self) -> Vec<f32> {
         if !self.0.is_standard_layout() {
             return self.0.iter().copied().collect();
@@ -112,7 +112,7 @@ impl Embeddings {
         values
     }
 
-    /// The matrix.
+    /// The matrix as an ndarray.
     pub fn as_array(&self) -> &Array2<f32> {
         &self.0
     }

@@ -1,10 +1,10 @@
-//! The error type that the tower crates share.
+//! The error type shared by this crate and those built on it.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 
-/// What went wrong, coarsely: enough to decide what to do next.
+/// The kind of an error, for callers that decide what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -16,7 +16,7 @@ pub enum ErrorKind {
     Config,
     /// A text could not be tokenized, or the tokenizer does not fit the network.
     Tokenizer,
-    /// A checkpoint lacks a tensor, has an unexpected one, or one of another shape.
+    /// A checkpoint lacks a tensor, has an unexpected one, or has one of the wrong shape.
     Checkpoint,
     /// The requested device is not compiled in or does not exist.
     Device,
@@ -29,11 +29,11 @@ pub enum ErrorKind {
     Hub,
 }
 
-/// An error with its kind, its message and, where there is one, its cause.
+/// An error: kind, message and, if there is one, its cause.
 ///
 /// `care-core`, `care-encoders`, `care-train` and `cmedteb` share this type, so callers handle one error from text to
-/// trained model. Messages name the file and line, the field and its allowed range, or the tensor and both shapes; path,
-/// line and field are available as data too.
+/// trained model. Messages name the file and line, the field and its allowed range, or the tensor and both shapes;
+/// path, line and field are also available as data.
 ///
 /// ```
 /// use care_core::jsonl::read_jsonl;
@@ -57,7 +57,7 @@ struct Details {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// Shorthand for results of the tower crates.
+/// A `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -93,7 +93,8 @@ impl Error {
         error
     }
 
-    /// This error as a format error of a file: its message after the path, itself as the source, its field kept.
+    /// Wraps this error into a format error of a file: the path precedes its message, it becomes the source, and its
+    /// field is kept.
     #[must_use]
     pub fn in_file(self, path: impl AsRef<Path>) -> Self {
         let mut error = Self::format(path, &self);
@@ -101,7 +102,7 @@ impl Error {
         error.with_source(self)
     }
 
-    /// The same error with its cause attached.
+    /// Attaches the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
@@ -113,7 +114,7 @@ impl Error {
         self
     }
 
-    /// What went wrong, coarsely.
+    /// The kind of error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }

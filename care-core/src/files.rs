@@ -1,7 +1,7 @@
-//! Files and folders that appear whole or not at all.
+//! Atomic writes of files and folders, and small file utilities.
 //!
-//! Everything this workspace writes goes through here: content is written under another name beside its place, synced to
-//! disk, and renamed. A crash leaves the old content or the new, never half of it.
+//! Content is written under a temporary name in the same folder, synced to disk, and renamed. A crash leaves the old
+//! content or the new, never half of it.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// A file that takes its name only when it is complete.
+/// A file that gets its name only when it is complete.
 ///
 /// Dropping it without [`AtomicFile::commit`] removes what was written.
 ///
@@ -45,7 +45,7 @@ impl AtomicFile {
     /// If the file cannot be created.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        // Unique among threads and processes.
+        // The process id and the counter make the name unique across processes and threads.
         static CREATED: AtomicUsize = AtomicUsize::new(0);
         let unique = CREATED.fetch_add(1, Ordering::Relaxed);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -78,7 +78,7 @@ impl Write for AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        // Not there after a commit.
+        // After a commit the file no longer exists.
         fs::remove_file(&self.partial).ok();
     }
 }
@@ -108,10 +108,10 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_parent(to)
 }
 
-/// Puts a folder that is complete in the place of another, which need not exist.
+/// Moves a complete folder to `folder`, replacing an older one if it exists.
 ///
-/// The files of `partial` are synced first. An older folder is moved to `.NAME.old` and removed when the new one has its
-/// name, so that a crash in between loses neither.
+/// The files of `partial` are synced first. An older folder is moved to `.NAME.old` and removed once the new one has
+/// its name, so that a crash in between loses neither.
 ///
 /// # Errors
 /// If a file cannot be synced or a folder cannot be renamed; the older folder is then put back.
@@ -141,10 +141,10 @@ pub fn sibling(path: impl AsRef<Path>, suffix: &str) -> PathBuf {
     path.with_file_name(format!(".{name}.{suffix}"))
 }
 
-/// Removes a folder and its content; one that does not exist is no error.
+/// Removes a folder and its content; succeeds if it does not exist.
 ///
 /// # Errors
-/// If something cannot be removed.
+/// If a file or folder cannot be removed.
 pub fn remove_folder(folder: impl AsRef<Path>) -> Result<()> {
     let folder = folder.as_ref();
     match fs::remove_dir_all(folder) {
@@ -169,7 +169,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     sync_folder(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
-/// A rename is on disk when its folder is.
+/// A rename is durable only when its folder is synced.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -180,7 +180,7 @@ fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The `.jsonl` files of a folder, sorted by path; a path that is no folder stands for itself.
+/// The `.jsonl` files of a folder, sorted by path. A path that is not a folder is returned as it is.
 ///
 /// # Errors
 /// If the folder cannot be read or holds no such file.
@@ -209,9 +209,9 @@ pub fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether a word that may be a path or a repository of the Hugging Face hub (`ORG/NAME`) has the form of the latter.
+/// Whether a word that may be a path or a Hugging Face hub repository looks like a repository, `ORG/NAME`.
 ///
-/// A path that exists on this machine takes precedence; that check is the caller's.
+/// A path that exists on this machine takes precedence; callers check that first.
 pub fn is_hub_name(word: &str) -> bool {
     word.contains('/') && !word.starts_with(['.', '/', '~'])
 }

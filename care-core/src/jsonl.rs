@@ -1,4 +1,4 @@
-//! JSON Lines with errors that name the file and the line.
+//! Reads JSON Lines; errors name the file and the line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -11,8 +11,7 @@ use crate::error::{Error, Result};
 /// Reads every line of a JSONL file; blank lines are skipped, lines count from 1.
 ///
 /// # Errors
-/// When the file cannot be read, or a line is no JSON or lacks a field; the message names path and
-/// line.
+/// If the file cannot be read, or a line is not JSON or lacks a field; the message names path and line.
 pub fn read_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<(usize, T)>> {
     let mut rows = Vec::new();
     for_each_jsonl(path, &mut |number, row| {
@@ -22,10 +21,10 @@ pub fn read_jsonl<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<(us
     Ok(rows)
 }
 
-/// [`read_jsonl`] that keeps no row: calls `each` with the number of every line and its row.
+/// Like [`read_jsonl`], but streaming: calls `each` with the number and the row of every line.
 ///
 /// # Errors
-/// As [`read_jsonl`], and what `each` returns.
+/// As [`read_jsonl`], and if `each` fails.
 pub fn for_each_jsonl<T: DeserializeOwned>(
     path: impl AsRef<Path>,
     each: &mut dyn FnMut(usize, T) -> Result<()>,
@@ -37,7 +36,7 @@ pub fn for_each_jsonl<T: DeserializeOwned>(
             ErrorKind::InvalidData => Error::line(path, number, "not valid UTF-8 text"),
             _ => Error::io("read", path, e),
         })?;
-        // A byte-order mark is no part of the first row.
+        // A byte-order mark is not part of the first row.
         let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { &line };
         if line.trim().is_empty() {
             continue;
@@ -47,7 +46,7 @@ pub fn for_each_jsonl<T: DeserializeOwned>(
     Ok(())
 }
 
-/// serde_json's message without its own "at line 1 column n": the file's line is known better.
+/// serde_json's message with "at line 1 column n" cut to the column: it sees each line on its own.
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {

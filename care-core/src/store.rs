@@ -1,4 +1,4 @@
-//! Vectors that outlive the process: what a tower gave once is not computed again.
+//! Embeddings on disk, found again by fingerprint and text.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -12,23 +12,23 @@ use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{sha256_hex, write_atomic};
 
-/// Names the form of a shard, beside its tower's fingerprint; another form is not read.
+/// The version of the shard format, as the metadata key of the fingerprint; shards of another version are not read.
 const FORMAT: &str = "care-embeddings-1";
 const KEYS: &str = "keys";
 const VECTORS: &str = "vectors";
-/// Bytes of a text's key: 128 bits of its SHA-256.
+/// Bytes of a text's key, the first 128 bits of its SHA-256.
 const KEY: usize = 16;
 
 type Key = [u8; KEY];
 
-/// The vectors of texts in a folder, for one tower.
+/// The stored vectors of one tower.
 ///
-/// The folder holds a folder for each fingerprint of a tower, and in it shards that are only ever added.
-/// A shard is a safetensors file with `keys` (the first 16 bytes of each text's SHA-256) and `vectors`,
-/// named by its own SHA-256 and moved into place when it is complete. So a shard that was torn or changed
-/// is recognised, two processes can write at once, and one that is killed loses the shard it was writing.
+/// The folder has one subfolder per fingerprint, which contains append-only shards. A shard is a safetensors file with
+/// `keys` (the first 16 bytes of each text's SHA-256) and `vectors`; it is named by its own SHA-256 and moved into
+/// place when it is complete. So truncated or modified shards are detected, processes can write concurrently, and a
+/// process that is killed loses only the shard it was writing.
 ///
-/// Keys and places are in memory, vectors are read when they are asked for.
+/// The index of keys is kept in memory; vectors are read on demand.
 ///
 /// ```
 /// # let folder = std::env::temp_dir().join(format!("care-store-{}", std::process::id()));
@@ -55,7 +55,7 @@ pub struct EmbeddingStore {
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    /// Where the first vector begins.
+    /// Byte offset of the first vector.
     start: u64,
 }
 
@@ -66,13 +66,13 @@ struct Place {
 }
 
 impl EmbeddingStore {
-    /// Opens the part of a store that holds the vectors of one tower, and checks every shard in it.
+    /// Opens the vectors of one fingerprint in a store, and verifies every shard.
     ///
-    /// A shard whose content is not what its name says, or that holds something else, is left out:
-    /// [`EmbeddingStore::refused`] lists it, and its texts are missing.
+    /// A shard whose content does not match its name, or that belongs to another tower, is skipped:
+    /// [`EmbeddingStore::refused`] lists it, and its texts count as missing.
     ///
     /// # Errors
-    /// When the folder cannot be read or made.
+    /// If the folder cannot be read or created.
     pub fn open(folder: impl AsRef<Path>, fingerprint: &str, dim: usize) -> Result<Self> {
         let folder = folder.as_ref().join(fingerprint);
         fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
@@ -96,7 +96,7 @@ impl EmbeddingStore {
         self.dim
     }
 
-    /// Number of texts that have a vector.
+    /// Number of texts with a vector.
     pub fn len(&self) -> usize {
         self.places.len()
     }
@@ -106,7 +106,7 @@ impl EmbeddingStore {
         self.places.is_empty()
     }
 
-    /// Files that were in the folder when it was opened and are not what they should be.
+    /// Files that were skipped when the folder was opened, because they were damaged or foreign.
     pub fn refused(&self) -> &[PathBuf] {
         &self.refused
     }
@@ -119,20 +119,20 @@ impl EmbeddingStore {
     /// The vectors of texts, one row each, in order.
     ///
     /// # Errors
-    /// When a text has no vector, or a shard cannot be read.
+    /// If a text has no vector, or a shard cannot be read.
     pub fn get<S: AsRef<str>>(&self, texts: &[S]) -> Result<Embeddings> {
         let mut wanted = Vec::with_capacity(texts.len());
         for (row, text) in texts.iter().enumerate() {
             let place = self.places.get(&key(text.as_ref())).ok_or_else(|| {
                 let folder = self.folder.display();
-                Error::new(ErrorKind::Io, format!("{folder}: no vector of text {row} of those asked for"))
+                Error::new(ErrorKind::Io, format!("{folder}: requested text {row} has no stored vector"))
             })?;
             wanted.push((place.shard, place.row, row));
         }
         wanted.sort_unstable();
         let mut vectors = Embeddings::zeros(texts.len(), self.dim);
         let mut bytes = vec![0; 4 * self.dim];
-        // One file is open at a time: a large store has more shards than a process may open.
+        // Opens one file at a time: a large store has more shards than a process may have open.
         for of_shard in wanted.chunk_by(|left, right| left.0 == right.0) {
             let Shard { path, start } = &self.shards[of_shard[0].0];
             let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
@@ -147,13 +147,12 @@ impl EmbeddingStore {
         Ok(vectors)
     }
 
-    /// Computes the vectors of those texts that lack one and writes them as one shard. Returns how many were
-    /// lacking.
+    /// Computes the missing vectors of texts and writes them as one shard. Returns how many were missing.
     ///
-    /// A long list is best given in lots: what a lot has cost is safe when it is done.
+    /// Long lists are best filled in parts: a part that is complete cannot be lost.
     ///
     /// # Errors
-    /// What `embed` returns, or when the shard cannot be written.
+    /// If `embed` fails, or the shard cannot be written.
     pub fn fill<S: AsRef<str>>(
         &mut self,
         texts: &[S],
@@ -169,7 +168,7 @@ impl EmbeddingStore {
         Ok(missing.len())
     }
 
-    /// The places of the texts that have no vector, each text once, in an order that follows from the texts.
+    /// Positions of the texts without a vector, one per distinct text, ordered by the texts' keys.
     pub fn missing<S: AsRef<str>>(&self, texts: &[S]) -> Vec<usize> {
         let mut missing = BTreeMap::new();
         for (place, text) in texts.iter().enumerate() {
@@ -190,11 +189,11 @@ impl EmbeddingStore {
         self.append(&keys, vectors)
     }
 
-    /// Writes a shard and takes it in.
+    /// Writes a shard and adds it to the index.
     fn append(&mut self, keys: &[Key], vectors: &Embeddings) -> Result<()> {
         if (vectors.len(), vectors.dim()) != (keys.len(), self.dim) {
             let (rows, dim) = (vectors.len(), vectors.dim());
-            let message = format!("{rows} vectors of {dim} dimensions for {} texts of {}", keys.len(), self.dim);
+            let message = format!("got {rows} vectors of {dim} dimensions, expected {} of {}", keys.len(), self.dim);
             return Err(Error::new(ErrorKind::Dimension, message));
         }
         let bytes: Vec<u8> = vectors.as_array().iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -205,7 +204,7 @@ impl EmbeddingStore {
             (KEYS, TensorView::new(Dtype::U8, vec![keys.len(), KEY], keys.as_flattened()).map_err(failed)?),
             (VECTORS, TensorView::new(Dtype::F32, vec![keys.len(), self.dim], &bytes).map_err(failed)?),
         ];
-        // One entry, so that the same vectors make the same file.
+        // A single entry: the order of several is not fixed, and equal vectors must produce equal files.
         let about = [(FORMAT.to_owned(), self.fingerprint.clone())].into_iter().collect();
         let content = safetensors::serialize(views, Some(about)).map_err(failed)?;
         let path = self.folder.join(format!("{}.safetensors", sha256_hex(&content)));
@@ -213,7 +212,7 @@ impl EmbeddingStore {
         if self.add(&path)? { Ok(()) } else { Err(Error::format(&path, "the shard changed while it was written")) }
     }
 
-    /// Takes a shard in if its content is what its name says.
+    /// Adds a shard to the index; returns false if its content does not match its name or tower.
     fn add(&mut self, path: &Path) -> Result<bool> {
         let content = fs::read(path).map_err(|e| Error::io("read", path, e))?;
         if path.file_stem().and_then(|name| name.to_str()) != Some(sha256_hex(&content).as_str()) {
@@ -227,7 +226,7 @@ impl EmbeddingStore {
         Ok(true)
     }
 
-    /// The keys of a shard and where its vectors begin; `None` if it is no shard of this tower.
+    /// The keys of a shard and the byte offset of its vectors; `None` if it is not a shard of this tower.
     fn read_shard(&self, content: &[u8]) -> Option<(Vec<Key>, u64)> {
         let (header, about) = SafeTensors::read_metadata(content).ok()?;
         if *about.metadata().as_ref()?.get(FORMAT)? != self.fingerprint {
@@ -255,7 +254,7 @@ fn key(text: &str) -> Key {
 mod tests {
     use super::*;
 
-    /// A vector that its text decides.
+    /// Vectors that are determined by the texts.
     fn embed(texts: &[&str]) -> Result<Embeddings> {
         let mut vectors = Embeddings::zeros(texts.len(), 2);
         for (row, text) in texts.iter().enumerate() {
@@ -265,7 +264,7 @@ mod tests {
     }
 
     fn fill(store: &mut EmbeddingStore, texts: &[&str]) -> usize {
-        texts.chunks(3).map(|lot| store.fill(lot, &mut |texts| embed(texts)).expect("filled")).sum()
+        texts.chunks(3).map(|part| store.fill(part, &mut |texts| embed(texts)).expect("filled")).sum()
     }
 
     fn shards(folder: &Path) -> Vec<PathBuf> {
@@ -285,7 +284,7 @@ mod tests {
         assert_eq!((store.len(), store.refused().len()), (7, 0));
         assert_eq!(store.get(&["eeeee", "a", "eeeee"]).expect("read"), embed(&["eeeee", "a", "eeeee"]).expect("made"));
         let error = store.get(&["a", "never"]).expect_err("no vector").to_string();
-        assert!(error.ends_with("tower: no vector of text 1 of those asked for"), "{error}");
+        assert!(error.ends_with("tower: requested text 1 has no stored vector"), "{error}");
         assert!(EmbeddingStore::open(place.path(), "another", 2).expect("opened").is_empty());
     }
 
@@ -314,7 +313,7 @@ mod tests {
     }
 
     impl Shard {
-        /// Texts whose vector was there before anything was filled.
+        /// Number of texts whose vectors are in this shard.
         fn rows(&self, store: &EmbeddingStore) -> usize {
             store.places.values().filter(|place| store.shards[place.shard].path == self.path).count()
         }
@@ -328,8 +327,8 @@ mod tests {
             for part in [&texts[..40], &texts[20..]] {
                 scope.spawn(|| {
                     let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
-                    for lot in part.chunks(5) {
-                        store.fill(lot, &mut |texts| embed(texts)).expect("filled");
+                    for texts in part.chunks(5) {
+                        store.fill(texts, &mut |texts| embed(texts)).expect("filled");
                     }
                 });
             }

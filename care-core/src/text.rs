@@ -1,4 +1,4 @@
-//! The two roles a text can play, as types, so that one tower cannot be fed the other's texts.
+//! Queries, documents and their instructions. Roles are types, so that no tower is fed the other's texts.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -12,9 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// The short text a person types; encoded online by the small tower.
+    /// A short text that a user types; encoded online by the small query tower.
     Query,
-    /// The text to be found; encoded offline by the large tower.
+    /// A text to be found; encoded offline by the large document tower.
     Document,
 }
 
@@ -39,7 +39,7 @@ pub trait Text: sealed::Sealed + From<String> + Clone + Debug + Send + Sync + 's
     /// The tower this type belongs to.
     const ROLE: Role;
 
-    /// The text the tower reads, before the instruction is applied.
+    /// The text as the tower reads it, without the instruction.
     fn content(&self) -> Cow<'_, str>;
 }
 
@@ -101,7 +101,7 @@ impl Document {
         Self { title: title.into(), text: text.into() }
     }
 
-    /// The title; empty when there is none.
+    /// The title; empty if there is none.
     pub fn title(&self) -> &str {
         &self.title
     }
@@ -121,10 +121,10 @@ impl<S: Into<String>> From<S> for Document {
 /// Where the text goes in an [`Instruction`] template.
 const PLACEHOLDER: &str = "{text}";
 
-/// A prompt template bound to one role.
+/// An instruction template bound to one role.
 ///
-/// The template either holds `{text}` once, or is a prefix: `"query: "` means `"query: {text}"`.
-/// One template serves training and inference and is stored with the model.
+/// The template either contains `{text}` once or is a prefix: `"query: "` means `"query: {text}"`. Training and
+/// inference use the same template, and it is stored with the model.
 ///
 /// ```
 /// use care_core::{Instruction, Query};
@@ -150,7 +150,7 @@ impl<T: Text> Instruction<T> {
     /// Parses a template or a prefix.
     ///
     /// # Errors
-    /// When `{text}` stands in it more than once.
+    /// If it contains `{text}` more than once.
     pub fn new(template: &str) -> Result<Self> {
         let mut parts = template.split(PLACEHOLDER);
         let before = parts.next().unwrap_or_default().to_owned();
@@ -158,13 +158,13 @@ impl<T: Text> Instruction<T> {
         if parts.next().is_some() {
             return Err(Error::new(
                 ErrorKind::Config,
-                format!("the {} instruction {template:?} holds {PLACEHOLDER} more than once", T::ROLE.as_str()),
+                format!("the {} instruction {template:?} contains {PLACEHOLDER} more than once", T::ROLE.as_str()),
             ));
         }
         Ok(Self { before, after, role: PhantomData })
     }
 
-    /// The template with `{text}` in its place; the empty string when there is no instruction.
+    /// The template with its `{text}`; the empty string if there is no instruction.
     pub fn template(&self) -> String {
         if self.before.is_empty() && self.after.is_empty() {
             String::new()
@@ -173,12 +173,12 @@ impl<T: Text> Instruction<T> {
         }
     }
 
-    /// What stands before the text, if nothing stands after it.
+    /// The part before the text, if nothing follows the text.
     pub fn prefix(&self) -> Option<&str> {
         self.after.is_empty().then_some(self.before.as_str())
     }
 
-    /// The text as the tower reads it.
+    /// The text with the instruction applied, as the tower reads it.
     pub fn apply(&self, text: &T) -> String {
         let content = text.content();
         let mut out = String::with_capacity(self.before.len() + content.len() + self.after.len());
@@ -207,6 +207,6 @@ mod tests {
             assert_eq!(Instruction::new(&one.template()).expect("valid"), one);
         }
         let error = Instruction::<Query>::new("{text} {text}").expect_err("twice");
-        assert_eq!(error.to_string(), "the query instruction \"{text} {text}\" holds {text} more than once");
+        assert_eq!(error.to_string(), "the query instruction \"{text} {text}\" contains {text} more than once");
     }
 }

@@ -1,6 +1,6 @@
-//! Models from the hub, against a server on this machine that answers as the hub does.
+//! Tests hub downloads against a local server that responds like the hub.
 //!
-//! A proxy in the environment has to except 127.0.0.1 (`NO_PROXY`).
+//! If a proxy is set in the environment, `NO_PROXY` must include 127.0.0.1.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,12 +19,12 @@ const CONFIG: &[u8] = br#"{"model_type": "bert"}"#;
 const TOKENIZER: &[u8] = br#"{"version": "1.0"}"#;
 const POOLING: &[u8] = br#"{"pooling_mode_cls_token": true}"#;
 
-/// Weights that no buffer holds whole.
+/// Weights that are larger than any buffer.
 fn weights() -> Vec<u8> {
     (0..100_000_u32).flat_map(u32::to_le_bytes).collect()
 }
 
-/// A server with the model `org/tower` at commit A, which is its branch `main`.
+/// A server with the model `org/tower` at commit A, the head of its branch `main`.
 fn server() -> HubServer {
     let server = HubServer::start();
     server.set_branch("org/tower", "main", COMMIT_A);
@@ -39,7 +39,7 @@ fn server() -> HubServer {
     server
 }
 
-/// An empty cache, and the settings of a hub that uses it.
+/// An empty cache and the settings of a hub that uses it.
 struct Cache {
     folder: TempDir,
     config: HubConfig,
@@ -69,7 +69,7 @@ impl Cache {
         self.folder.path().join("models--org--tower").join(path)
     }
 
-    /// A model as the Python library leaves it: contents, links and the branch's commit.
+    /// Stores a model as the Python library does: blobs, links and the branch's commit.
     fn fill_as_python(&self, files: &[(&str, &[u8])]) {
         fs::create_dir_all(self.path("refs")).unwrap();
         fs::write(self.path("refs/main"), COMMIT_A).unwrap();
@@ -89,7 +89,7 @@ impl Cache {
         self.path("snapshots").join(COMMIT_A)
     }
 
-    /// The cache's path replaced, so that a message can be compared.
+    /// An error message with the cache's path and the endpoint replaced by placeholders.
     fn message(&self, error: &care_core::Error) -> String {
         let text = error.to_string().replace(&self.folder.path().display().to_string(), "CACHE");
         text.replace(&self.config.endpoint, "HUB")
@@ -104,7 +104,7 @@ fn model(hub: &Hub, text: &str) -> care_core::Result<Snapshot> {
     hub.model(&id(text), &mut |_| ())
 }
 
-/// Every file below a folder, sorted, hf-hub's lock files left out.
+/// Every file below a folder except hf-hub's lock files, sorted.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -146,7 +146,7 @@ fn a_model_is_downloaded_into_the_layout_of_the_python_library() {
         fs::read_link(snapshot.folder.join("1_Pooling/config.json")).unwrap(),
         Path::new("../../../blobs").join(git_blob(POOLING))
     );
-    // What no loader reads is not asked for.
+    // Files that no loader reads are not requested.
     assert!(server.requests().iter().all(|request| !request.path.contains("onnx") && !request.path.contains("README")));
 }
 
@@ -250,8 +250,8 @@ fn the_token_is_sent_and_never_shown() {
     let error = model(&cache.hub(), "org/tower").unwrap_err();
     assert_eq!(
         cache.message(&error),
-        "org/tower at revision main: status 401: it is private, gated or does not exist; set HF_TOKEN to a token that \
-         may read it"
+        "org/tower at revision main: status 401: it is private, gated or does not exist; set HF_TOKEN to a token with \
+         access"
     );
     assert!(error.source().is_some());
 
@@ -259,8 +259,8 @@ fn the_token_is_sent_and_never_shown() {
     let error = model(&hub, "org/tower").unwrap_err();
     assert_eq!(
         cache.message(&error),
-        "org/tower at revision main: status 403: it is private, gated or does not exist, and the token that was sent \
-         may not read it; a gated repository's terms are accepted at HUB/org/tower"
+        "org/tower at revision main: status 403: it is private, gated or does not exist, and the token has no access; \
+         accept a gated repository's terms at HUB/org/tower"
     );
     assert!(!format!("{hub:?} {error:?}").contains("hf_wrong"));
 
@@ -271,7 +271,7 @@ fn the_token_is_sent_and_never_shown() {
 fn a_download_that_breaks_off_goes_on_where_it_stopped() {
     let server = server();
     let cache = Cache::new(&server);
-    // Two answers end early within one call.
+    // Two responses end early within one call.
     server.cut_bodies(&[100_000, 50_000]);
     let mut last = (0, 0);
     let mut watch = |download: Download<'_>| {
@@ -290,13 +290,13 @@ fn a_download_that_breaks_off_goes_on_where_it_stopped() {
 fn a_new_call_goes_on_with_a_download_that_broke_off() {
     let server = server();
     let cache = Cache::new(&server);
-    // The second answer has no content at all, so the call gives up.
+    // The second response has no content at all, so the call gives up.
     server.cut_bodies(&[100_000, 0]);
     let error = model(&cache.hub(), "org/tower").unwrap_err();
     assert_eq!(
         cache.message(&error),
-        "org/tower at revision main: model.safetensors: the download broke off; what has arrived is kept, and a new \
-         call goes on"
+        "org/tower at revision main: model.safetensors: the download was interrupted; received data is kept, try again \
+         to resume"
     );
     assert!(error.source().is_some());
     server.clear();
@@ -333,8 +333,8 @@ fn a_content_that_differs_from_its_checksum_is_refused_and_removed() {
         assert_eq!(
             cache.message(&error),
             format!(
-                "org/tower at revision main: {file}: expected {algorithm} {expected}, found {found}; it is removed, a \
-                 new call downloads it again"
+                "org/tower at revision main: {file}: expected {algorithm} {expected}, found {found}; the file was \
+                 removed, try again"
             )
         );
         assert!(!cache.snapshot().join(file).exists() && !cache.path("blobs").join(expected).exists());
@@ -417,12 +417,12 @@ fn a_data_set_is_downloaded_as_far_as_it_is_wanted() {
     let snapshot = get(&cache.hub(), &wanted).unwrap();
     assert_eq!(files(&snapshot.folder), ["corpus.jsonl", "qrels/test.tsv"]);
     assert!(snapshot.folder.starts_with(cache.folder.path().join("datasets--org--qa")));
-    // What else is wanted of the same commit is noticed.
+    // A file of the same commit that is requested later is noticed.
     assert_eq!(get(&cache.offline(), &wanted).unwrap(), snapshot);
     let error = get(&cache.offline(), &|_| true).unwrap_err();
     assert!(error.to_string().contains(" without big.parquet, and HF_HUB_OFFLINE is set"), "{error}");
     let error = cache.hub().snapshot(RepoKind::Dataset, &id("org/qa@main"), &|_| false, &lacking, &mut |_| ());
-    assert!(error.is_ok(), "nothing is wanted, nothing lacks");
+    assert!(error.is_ok(), "nothing is requested, so nothing is missing");
 }
 
 #[test]
@@ -447,10 +447,7 @@ fn a_repository_without_a_wanted_file_is_refused() {
     server.add("org/tower", COMMIT_A, "model.gguf", b"GGUF");
     let cache = Cache::new(&server);
     let error = model(&cache.hub(), "org/tower").unwrap_err();
-    assert_eq!(
-        cache.message(&error),
-        "org/tower at revision main: the repository has no file of the kind that is wanted"
-    );
+    assert_eq!(cache.message(&error), "org/tower at revision main: the repository has none of the requested files");
     assert_eq!(files(cache.folder.path()), [""; 0]);
 }
 
@@ -473,7 +470,7 @@ fn without_a_network_the_error_says_what_the_cache_has() {
     let error = model(&cache.hub(), "org/tower").unwrap_err();
     assert_eq!(
         cache.message(&error),
-        "org/tower at revision main: cannot reach HUB, is there a network? it is not in the cache CACHE"
+        "org/tower at revision main: cannot reach HUB, check the network; it is not in the cache CACHE"
     );
     assert!(error.source().is_some());
     cache.fill_as_python(&[("config.json", CONFIG)]);
@@ -481,7 +478,7 @@ fn without_a_network_the_error_says_what_the_cache_has() {
     assert_eq!(
         cache.message(&error),
         format!(
-            "org/tower at revision main: cannot reach HUB, is there a network? the cache CACHE has commit {COMMIT_A} \
+            "org/tower at revision main: cannot reach HUB, check the network; the cache CACHE has commit {COMMIT_A} \
              without model.safetensors"
         )
     );
@@ -496,7 +493,7 @@ fn a_server_cannot_write_outside_of_the_cache() {
         let error = model(&cache.hub(), "org/tower").unwrap_err();
         assert_eq!(
             cache.message(&error),
-            format!("org/tower at revision main: `{name}` is no file name that can be asked for")
+            format!("org/tower at revision main: `{name}` is not a file name that can be requested")
         );
         assert_eq!(server.requests().len(), 1);
         assert_eq!(files(cache.folder.path()), [""; 0]);
@@ -509,10 +506,7 @@ fn an_answer_of_something_else_is_no_hub() {
     server.answer_all_with("<html>log in first</html>");
     let cache = Cache::new(&server);
     let error = model(&cache.hub(), "org/tower").unwrap_err();
-    assert_eq!(
-        cache.message(&error),
-        "org/tower at revision main: the answer of HUB is not that of a Hugging Face hub"
-    );
+    assert_eq!(cache.message(&error), "org/tower at revision main: HUB does not respond like a Hugging Face hub");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! How long texts take on the CPU. `inference_peer.py` runs this beside PyTorch, ONNX Runtime and
-//! sentence-transformers on the same weights, turn by turn, and prints the ratios.
+//! Times inference on the CPU. `inference_peer.py` runs this in turns with PyTorch, ONNX Runtime and
+//! sentence-transformers on the same weights and prints the ratios.
 //!
 //! ```text
 //! cargo bench -p care-encoders --bench inference -- MODEL shapes
@@ -8,10 +8,10 @@
 //! cargo bench -p care-encoders --bench inference -- MODEL serve
 //! ```
 //!
-//! MODEL is a Hugging Face folder, FILE has rows with `text`. `shapes` times forward passes, `queries` single queries
-//! from text to vector and where their time goes, `callers` eight callers of a [`QueryQueue`] beside one with batches of
-//! eight. `serve` reads lines from the standard input, `forward PRECISION ROWS TOKENS COUNT` or `corpus PRECISION FILE FIRST
-//! COUNT`, and answers each with a JSON array of milliseconds.
+//! MODEL is a Hugging Face folder, FILE a JSON Lines file with `text`. `shapes` times forward passes; `queries` times
+//! single queries from text to vector, and their tokenization; `callers` compares eight callers of a [`QueryQueue`]
+//! with one caller that sends batches of eight. `serve` reads requests from standard input, `forward PRECISION ROWS
+//! TOKENS COUNT` or `corpus PRECISION FILE FIRST COUNT`, and answers each with a JSON array of milliseconds.
 
 #![allow(clippy::print_stdout, reason = "a benchmark")]
 
@@ -33,7 +33,7 @@ use serde_json::json;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// The allocator of the program `care`.
+/// The same allocator as in the program `care`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -44,7 +44,7 @@ fn open(model: &Path, precision: Precision) -> Outcome<AsymmetricEncoder> {
     Ok(AsymmetricEncoder::open(model, &options, &options, &Device::Cpu.open()?)?)
 }
 
-/// Milliseconds of a call, which must succeed.
+/// The duration of a call in milliseconds; panics if the call fails.
 fn timed<T, E: std::fmt::Debug>(call: impl FnOnce() -> Result<T, E>) -> f64 {
     let start = Instant::now();
     let outcome = std::hint::black_box(call());
@@ -88,7 +88,7 @@ fn shapes(model: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// Single queries, and what of their time is tokenizing.
+/// Times single queries, and their tokenization alone.
 fn queries(model: &Path, file: &Path) -> Outcome<()> {
     let texts: Vec<Query> = texts(file)?.into_iter().take(500).map(Query::from).collect();
     for precision in PRECISIONS {

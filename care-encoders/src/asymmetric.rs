@@ -1,4 +1,4 @@
-//! Two towers that share a vector space.
+//! The pair of query tower and document tower.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::pretrained::{EncoderOptions, check_target, read_layout, save_pair};
 use crate::registry::AnyEncoder;
 use crate::tower::{DocumentTower, QueryTower};
 
-/// Tokens that one forward pass computes at most, padding included, unless one text is longer.
+/// Largest number of tokens per forward pass, padding included, unless one text is longer.
 pub const DEFAULT_TOKEN_BUDGET: usize = 4096;
 
 /// A query tower and a document tower whose vectors are comparable.
@@ -28,36 +28,36 @@ impl AsymmetricEncoder {
     /// Joins two towers.
     ///
     /// # Errors
-    /// [`ErrorKind::Dimension`] when their vectors differ in width.
+    /// [`ErrorKind::Dimension`] if their embeddings differ in dimensions.
     pub fn new(query: QueryTower<AnyEncoder>, document: DocumentTower<AnyEncoder>) -> Result<Self> {
         let (left, right) = (query.embedding_dim(), document.embedding_dim());
         if left != right {
             return Err(Error::new(
                 ErrorKind::Dimension,
                 format!(
-                    "the query tower gives {left} dimensions and the document tower {right}: set `dim` of the wider one"
+                    "the query tower has {left} dimensions and the document tower {right}; set `dim` of the wider one"
                 ),
             ));
         }
         Ok(Self { query, document, token_budget: DEFAULT_TOKEN_BUDGET, provenance: Value::Null, card: String::new() })
     }
 
-    /// Loads both towers of a folder with its own settings.
+    /// Loads both towers of a folder with the settings saved there.
     ///
     /// # Errors
-    /// As [`load_tower`](crate::load_tower), and when the vectors differ in width.
+    /// As [`load_tower`](crate::load_tower), and if the embeddings differ in dimensions.
     pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let options = EncoderOptions::default();
         Self::open(folder, &options, &options, device)
     }
 
-    /// Loads both towers of a folder in any layout that [`load_tower`](crate::load_tower) reads. A network
-    /// that serves both roles is in memory once. Options that are set replace what the folder says.
+    /// Loads both towers of a folder in any layout that [`load_tower`](crate::load_tower) reads. A network that serves
+    /// both roles is loaded once. Options that are set override the folder's settings.
     ///
-    /// On the CPU, f32 weights are laid out for inference: see [`Network::prepacked`](crate::Network::prepacked).
+    /// On the CPU, f32 weights are prepacked for inference: see [`Network::prepacked`](crate::Network::prepacked).
     ///
     /// # Errors
-    /// As [`load_tower`](crate::load_tower), and when the vectors differ in width.
+    /// As [`load_tower`](crate::load_tower), and if the embeddings differ in dimensions.
     pub fn open(
         folder: impl AsRef<Path>,
         query: &EncoderOptions,
@@ -69,41 +69,41 @@ impl AsymmetricEncoder {
         Ok(Self::new(query, document)?.with_provenance(recipes.provenance))
     }
 
-    /// Whether a folder holds two towers, rather than one encoder for both roles.
+    /// Whether a folder contains two towers rather than one encoder for both roles.
     ///
     /// # Errors
-    /// When the folder is missing, half written or no model, or one of its files is broken.
+    /// If the folder is missing, half written or not a model, or one of its files is broken.
     pub fn is_pair(folder: impl AsRef<Path>) -> Result<bool> {
         let recipes = read_layout(folder.as_ref())?;
         Ok(recipes.query.transformer != recipes.document.transformer)
     }
 
-    /// Refuses a folder that [`AsymmetricEncoder::save`] would refuse, before any work is done.
+    /// Checks that [`AsymmetricEncoder::save`] would accept a folder, before any work is done.
     ///
     /// # Errors
-    /// When the folder holds something else than a saved pair.
+    /// If the folder contains anything other than a saved pair.
     pub fn check_target(folder: impl AsRef<Path>) -> Result<()> {
         check_target(folder.as_ref())
     }
 
-    /// Writes both towers as one folder that [`AsymmetricEncoder::load`] reads, and sentence-transformers too:
-    /// a `Router` model. Low-rank additions are merged. The folder is written beside its place and moved
-    /// there, so a crash while writing leaves the old one as it was.
+    /// Writes both towers as one folder, a `Router` model that sentence-transformers loads too. LoRA adapters are
+    /// merged. The folder is written under a temporary name and then moved, so a crash while writing leaves an older
+    /// one intact.
     ///
-    /// sentence-transformers has prefixes, no templates: for it, an instruction with text after `{text}` is
-    /// left out.
+    /// sentence-transformers has prefixes but no templates: an instruction with text after `{text}` is omitted from its
+    /// settings.
     ///
     /// # Errors
-    /// When a file cannot be written, the folder holds something else, or a tower is in int8, which has lost what its
-    /// weights were.
+    /// If a file cannot be written, the folder contains anything other than a saved pair, or a tower is int8-quantized,
+    /// which loses the original weights.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         save_pair(folder.as_ref(), &self.query, &self.document, &self.provenance, &self.card)
     }
 
-    /// The same towers with at most this many tokens in a forward pass.
+    /// Sets the largest number of tokens per forward pass, >= 1. Default [`DEFAULT_TOKEN_BUDGET`].
     ///
     /// # Errors
-    /// When the budget is 0.
+    /// If the budget is 0.
     pub fn with_token_budget(self, token_budget: usize) -> Result<Self> {
         if token_budget == 0 {
             return Err(Error::setting("batch_tokens", token_budget, "at least 1"));
@@ -111,24 +111,24 @@ impl AsymmetricEncoder {
         Ok(Self { token_budget, ..self })
     }
 
-    /// The same towers with a note of where their weights come from, which is saved with them.
+    /// Sets a note of the weights' origin, in any form, which is saved with the towers.
     #[must_use]
     pub fn with_provenance(self, provenance: Value) -> Self {
         Self { provenance, ..self }
     }
 
-    /// The same towers with a model card, which is saved as `README.md`; it is not read again.
+    /// Sets a model card, which is saved as `README.md`. It is not loaded.
     #[must_use]
     pub fn with_card(self, card: String) -> Self {
         Self { card, ..self }
     }
 
-    /// Where the weights come from, as it was noted; null if it was not.
+    /// The note of the weights' origin; null if there is none.
     pub fn provenance(&self) -> &Value {
         &self.provenance
     }
 
-    /// Tokens that one forward pass computes at most, padding included, unless one text is longer.
+    /// Largest number of tokens per forward pass, padding included, unless one text is longer.
     pub fn token_budget(&self) -> usize {
         self.token_budget
     }
@@ -143,7 +143,7 @@ impl AsymmetricEncoder {
         &self.document
     }
 
-    /// The two towers, laid out for any device and for training.
+    /// The two towers with unpacked weights, for any device and for training.
     pub fn into_towers(self) -> (QueryTower<AnyEncoder>, DocumentTower<AnyEncoder>) {
         (self.query.map_network(|network| network.unpacked()), self.document.map_network(|network| network.unpacked()))
     }

@@ -1,22 +1,21 @@
-//! Token ids of several texts as one rectangle, and how texts are grouped so that little is padding.
+//! Batches of token ids, padded or packed, and grouping of texts by length.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-/// On which side of a text the padding goes.
+/// The side of a text on which padding is added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PaddingSide {
-    /// Text first, padding after it.
+    /// Padding after the text.
     #[default]
     Right,
-    /// Padding first, text flush with the end of the row.
+    /// Padding before the text.
     Left,
 }
 
-/// Token ids `[rows, seq]` with the mask that says which of them are text: a text a row, padded, or all texts in one
-/// row, one after another.
+/// Token ids `[rows, seq]` and the spans of the texts in them: one padded text per row, or packed (varlen) sequences in
+/// a single row.
 ///
-/// The mask is kept beside the ids and never derived from them: Qwen3-Embedding's terminal token is
-/// also its padding token.
+/// The mask follows from the spans, never from the ids: Qwen3-Embedding's terminal token is also its padding token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenBatch {
     ids: Vec<u32>,
@@ -26,10 +25,10 @@ pub struct TokenBatch {
 }
 
 impl TokenBatch {
-    /// Pads texts to the longest of them.
+    /// Pads texts to the length of the longest.
     ///
     /// # Panics
-    /// When there is no text, or one without a token.
+    /// Panics if there are no texts, or a text has no tokens.
     pub fn pad<I: AsRef<[u32]>>(texts: &[I], pad_id: u32, side: PaddingSide) -> Self {
         let seq_len = texts.iter().map(|text| text.as_ref().len()).max().unwrap_or(0);
         let mut ids = vec![pad_id; texts.len() * seq_len];
@@ -41,10 +40,10 @@ impl TokenBatch {
         Self { ids, spans, seq_len, side }
     }
 
-    /// Puts texts one after another, without padding. Networks keep them apart: a token sees its own text alone.
+    /// Packs texts into one row without padding. Networks keep them apart: a token attends only to its own text.
     ///
     /// # Panics
-    /// When there is no text, or one without a token.
+    /// Panics if there are no texts, or a text has no tokens.
     pub fn varlen<I: AsRef<[u32]>>(texts: &[I]) -> Self {
         let seq_len = texts.iter().map(|text| text.as_ref().len()).sum();
         let mut ids = vec![0; seq_len];
@@ -62,22 +61,22 @@ impl TokenBatch {
         self.spans.len()
     }
 
-    /// Number of rows: that of the texts, or 1 where they stand one after another.
+    /// Number of rows: one per text, or 1 if the texts are packed.
     pub fn rows(&self) -> usize {
         self.ids.len() / self.seq_len
     }
 
-    /// Tokens in a row, padding included.
+    /// Tokens per row, padding included.
     pub fn seq_len(&self) -> usize {
         self.seq_len
     }
 
-    /// Tokens of text in all rows together, padding not included.
+    /// Tokens in all rows together, padding excluded.
     pub fn token_count(&self) -> usize {
         self.spans.iter().map(|(start, end)| end - start).sum()
     }
 
-    /// Whether any row holds padding.
+    /// Whether any row contains padding.
     pub fn has_padding(&self) -> bool {
         self.token_count() != self.ids.len()
     }
@@ -87,12 +86,12 @@ impl TokenBatch {
         self.batch_size() > self.rows()
     }
 
-    /// On which side the padding is.
+    /// The side on which texts are padded.
     pub fn padding_side(&self) -> PaddingSide {
         self.side
     }
 
-    /// Where each text stands: its first and its one-past-last token, counted through all rows.
+    /// The range `(start, end)` of each text's tokens, counted through all rows.
     pub fn spans(&self) -> &[(usize, usize)] {
         &self.spans
     }
@@ -112,9 +111,9 @@ impl TokenBatch {
         Tensor::from_data(TensorData::new(mask, [self.rows(), self.seq_len]), device)
     }
 
-    /// Each token's place in its own text, `[rows, seq]`, counted from 0; padding gets 0.
+    /// Each token's position in its own text, `[rows, seq]`, counted from 0; padding gets 0.
     ///
-    /// So a network with learned positions gives the same result wherever a text stands.
+    /// So a network with learned positions returns the same result wherever a text is in the batch.
     pub fn position_ids(&self, device: &Device) -> Tensor<2, Int> {
         let mut places = vec![0i64; self.ids.len()];
         for &(start, end) in &self.spans {
@@ -126,7 +125,7 @@ impl TokenBatch {
     }
 }
 
-/// Copies each text to its start, and says where it then stands.
+/// Copies each text to its start in `ids` and returns the spans.
 fn place<I: AsRef<[u32]>>(
     texts: &[I],
     mut start_of: impl FnMut(usize, usize) -> usize,
@@ -136,7 +135,7 @@ fn place<I: AsRef<[u32]>>(
     let mut spans = Vec::with_capacity(texts.len());
     for (row, text) in texts.iter().enumerate() {
         let text = text.as_ref();
-        assert!(!text.is_empty(), "text {row} of the batch has no token");
+        assert!(!text.is_empty(), "text {row} of the batch has no tokens");
         let start = start_of(row, text.len());
         let end = start + text.len();
         ids[start..end].copy_from_slice(text);
@@ -147,8 +146,8 @@ fn place<I: AsRef<[u32]>>(
 
 /// Groups texts of similar length under a budget of tokens, padding included.
 ///
-/// Returns indices into `lengths`; every index occurs once. A text longer than the budget makes a
-/// group of its own. Groups come longest first, so that the first one shows the peak of memory.
+/// Returns indices into `lengths`; every index occurs once. A text longer than the budget gets its own group. The
+/// groups with the longest texts come first, so that the first pass reaches the peak of memory.
 ///
 /// ```
 /// let groups = care_encoders::batch::length_buckets(&[3, 9, 4, 8], 18);

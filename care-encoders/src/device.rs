@@ -1,4 +1,4 @@
-//! Where tensors live and in which number format, chosen at run time.
+//! Devices and dtypes, chosen by name at run time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// A device by name: `"cpu"`, `"wgpu"`, `"cuda"` or `"cuda:1"`.
 ///
-/// Parsing never fails for lack of a backend; [`Device::open`] does, and says which Cargo feature
-/// is missing.
+/// Parsing succeeds even if the backend is not compiled in; [`Device::open`] then fails and names the missing Cargo
+/// feature.
 ///
 /// ```
 /// use care_encoders::Device;
@@ -29,7 +29,7 @@ pub enum Device {
     Cpu,
     /// The default GPU through Vulkan, Metal or DX12 (feature `wgpu`).
     Wgpu,
-    /// The CUDA device of this index (feature `cuda`).
+    /// The CUDA device with this index (feature `cuda`).
     Cuda(usize),
 }
 
@@ -37,8 +37,9 @@ impl Device {
     /// The burn device.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] when this build lacks the backend's feature; for the CPU also when the environment
-    /// variable `CARE_CPU` names no [instruction set](care_kernels::InstructionSet) that the processor has.
+    /// [`ErrorKind::Device`] if this build lacks the backend's feature. On the CPU, also returns an error if the
+    /// environment variable `CARE_CPU` names an [instruction set](care_kernels::InstructionSet) that the processor does
+    /// not support.
     pub fn open(self) -> Result<burn::tensor::Device> {
         match self {
             #[cfg(feature = "cpu")]
@@ -63,7 +64,7 @@ impl Device {
         }
     }
 
-    /// The number format that networks are best run in here: bf16 on CUDA, else f32.
+    /// The recommended dtype for networks on this device: bf16 on CUDA, else f32.
     pub fn default_precision(self) -> Precision {
         match self {
             Device::Cuda(_) => Precision::Bf16,
@@ -71,7 +72,7 @@ impl Device {
         }
     }
 
-    /// The devices that this build has backends for; of CUDA the first.
+    /// The devices that this build has backends for; for CUDA only the first.
     pub fn compiled() -> Vec<Self> {
         [Device::Cpu, Device::Wgpu, Device::Cuda(0)].into_iter().filter(|device| device.is_compiled()).collect()
     }
@@ -134,15 +135,14 @@ impl From<Device> for String {
     }
 }
 
-/// Whether a burn device is the CPU, with autograd or without.
+/// Whether a burn device is the CPU, with or without autograd.
 pub(crate) fn is_cpu(device: &burn::tensor::Device) -> bool {
     Device::Cpu.open().is_ok_and(|cpu| cpu == device.clone().inner())
 }
 
-/// The number format of a network's weights and activations.
+/// The dtype of a network's weights and activations.
 ///
-/// Norms, rotary tables, the final pooling and the head stay in f32 whatever is chosen here. Attention is
-/// burn's: on the CPU it computes in f32 too.
+/// Norms, rotary tables, attention scores, pooling and the head are always computed in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -152,15 +152,15 @@ pub enum Precision {
     F32,
     /// bfloat16: f32's range with 8 bits of precision.
     Bf16,
-    /// IEEE half precision: may overflow in large decoders.
+    /// IEEE half precision; may overflow in large decoders.
     F16,
-    /// Linear weights in whole numbers of one byte, for inference on the CPU; everything else in f32.
-    /// See [`Int8Matrix`](care_kernels::Int8Matrix).
+    /// int8-quantized linear weights, for inference on the CPU; everything else in f32. See
+    /// [`Int8Matrix`](care_kernels::Int8Matrix).
     Int8,
 }
 
 impl Precision {
-    /// The format of a network's weights, by the first of them, which is never in int8; f32 without one.
+    /// The dtype of a network's first weight, which is never int8; f32 if there is none.
     pub fn of(network: &impl Module) -> Self {
         struct First(Option<DType>);
         impl ModuleVisitor for First {
@@ -179,7 +179,7 @@ impl Precision {
         }
     }
 
-    /// burn's name for it, that of the activations.
+    /// burn's dtype of the activations.
     pub fn dtype(self) -> FloatDType {
         match self {
             Precision::F32 | Precision::Int8 => FloatDType::F32,
@@ -188,7 +188,7 @@ impl Precision {
         }
     }
 
-    /// The name in files and messages: `f32`, `bf16`, `f16` or `int8`.
+    /// Its name in files and messages: `f32`, `bf16`, `f16` or `int8`.
     pub fn as_str(self) -> &'static str {
         match self {
             Precision::F32 => "f32",

@@ -1,4 +1,4 @@
-//! What a network must do to be a tower's encoder.
+//! The [`Encoder`] trait: what a network must implement to become part of a tower.
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
@@ -8,8 +8,8 @@ use crate::layers::{Linear, Prepack};
 
 /// A network that maps token ids to one hidden state per token.
 ///
-/// Training and inference call the same [`Encoder::forward`]; whether a graph is built depends on the device that holds the
-/// weights, nothing else.
+/// Training and inference call the same [`Encoder::forward`]; whether a graph is built depends on the device that holds
+/// the weights, nothing else.
 ///
 /// ```
 /// use burn::module::Module;
@@ -62,8 +62,8 @@ pub trait Encoder: Module + ModuleDisplay + Sync + 'static {
 
     /// Hidden states of every token.
     ///
-    /// Neither padding nor other texts may change the hidden states of a text's own tokens; those at padded positions must
-    /// be finite and are otherwise unspecified.
+    /// Neither padding nor other texts may change the hidden states of a text's own tokens; those at padded positions
+    /// must be finite and are otherwise unspecified.
     ///
     /// # Shapes
     /// A batch `[rows, seq]` to `[rows, seq, hidden_size]`, in the weights' dtype.
@@ -74,12 +74,13 @@ pub trait Encoder: Module + ModuleDisplay + Sync + 'static {
         PaddingSide::Right
     }
 
-    /// Where the network computes.
+    /// The device on which the network computes.
     fn device(&self) -> Device {
         self.devices().first().cloned().unwrap_or_default()
     }
 
-    /// Whether batches are best given as packed sequences ([`TokenBatch::varlen`]) rather than padded; false by default.
+    /// Whether batches are best given as packed sequences ([`TokenBatch::varlen`]) rather than padded; false by
+    /// default.
     fn prefers_varlen(&self) -> bool {
         false
     }

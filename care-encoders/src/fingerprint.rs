@@ -1,4 +1,4 @@
-//! What decides a tower's vectors, as one number.
+//! Hash of everything that determines a tower's vectors.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -11,14 +11,14 @@ use crate::layers::{ParameterPath, Parts};
 use crate::registry::AnyEncoder;
 use crate::tower::Tower;
 
-/// A SHA-256, in hexadecimal, over everything that decides the vector a tower gives a prepared text:
-/// architecture, every weight in its number format, low-rank additions, head, tokenizer and length limit.
+/// The SHA-256, in hexadecimal, of everything that determines a tower's vector for a prepared text: architecture, every
+/// weight in its dtype, LoRA adapters, head, tokenizer and length limit.
 ///
-/// The instruction is no part of it, since it is a part of the prepared text; neither is the device. Two
-/// towers that agree in it give the same vectors, up to the rounding of their devices.
+/// It covers neither the instruction, which is part of the prepared text, nor the device. Two towers with equal
+/// fingerprints return equal vectors, up to differences in rounding between devices.
 ///
 /// # Errors
-/// When the tokenizer cannot be serialised.
+/// If the tokenizer cannot be serialised.
 pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String> {
     struct Weights {
         digest: Sha256,
@@ -41,7 +41,7 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
     let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default() };
     update(&mut weights.digest, "care-tower-1");
     if network.encoder().is_quantized() {
-        // With the steps of an input, which the weights do not tell.
+        // Includes the quantization of inputs, which the weights do not show.
         update(&mut weights.digest, "int8, inputs to 127");
     }
     update(&mut weights.digest, &network.encoder().config().to_json().to_string());

@@ -29,10 +29,10 @@ pub use pretrained::{EncoderOptions, load_encoder, load_tower, network_with_head
 pub use registry::AnyEncoder;
 pub use tower::{DocumentTower, QueryTower, Tower};
 
-/// The version of burn in whose types tensors and devices are given and taken.
+/// The version of burn whose tensors and devices this crate's API uses.
 pub use burn;
 
-/// Configurations of networks, by the names of Hugging Face's `config.json`.
+/// Network configurations, with the field names of Hugging Face's `config.json`.
 pub mod config {
     pub use crate::decoder::{DecoderConfig, DecoderFamily};
     pub use crate::layers::{Activation, RopeParameters, RopeScaling};
@@ -45,7 +45,7 @@ pub mod lora {
     pub use crate::pretrained::{LoraConfig, read_lora_config};
 }
 
-/// For `care-train` alone: no part of the public API, and not covered by its version.
+/// For `care-train` only: not part of the public API and not covered by semantic versioning.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::layers::ParameterPath;

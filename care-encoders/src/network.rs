@@ -1,4 +1,4 @@
-//! The trainable part of a tower: an encoder and its head.
+//! A network: an encoder and its head, the trainable part of a tower.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -23,10 +23,10 @@ pub struct Network<E: Encoder> {
 }
 
 impl<E: Encoder> Network<E> {
-    /// Puts a head on an encoder; a projection's weights are zero until they are filled.
+    /// Puts a head on an encoder. The weights of a projection are zero until they are filled.
     ///
     /// # Errors
-    /// [`ErrorKind::Dimension`] when a width is 0 or larger than what it is cut from.
+    /// [`ErrorKind::Dimension`] if the head's dimensions are 0 or larger than what they are truncated from.
     pub fn new(encoder: E, head: HeadConfig, device: &Device) -> Result<Self> {
         let hidden = encoder.hidden_size();
         let dim = head.embedding_dim(hidden)?;
@@ -34,7 +34,7 @@ impl<E: Encoder> Network<E> {
         Ok(Self { encoder, projection, head, dim })
     }
 
-    /// The network under the head.
+    /// The encoder.
     pub fn encoder(&self) -> &E {
         &self.encoder
     }
@@ -44,45 +44,45 @@ impl<E: Encoder> Network<E> {
         &self.head
     }
 
-    /// The learned projection, if the head has one.
+    /// The projection, if the head has one.
     pub fn projection(&self) -> Option<&LinearProjection> {
         self.projection.as_ref()
     }
 
-    /// Width of a hidden state.
+    /// Dimensions of a hidden state.
     pub fn hidden_size(&self) -> usize {
         self.encoder.hidden_size()
     }
 
-    /// Components of an embedding.
+    /// Dimensions of an embedding.
     pub fn embedding_dim(&self) -> usize {
         self.dim
     }
 
-    /// The same weights under other head settings.
+    /// The same weights with other head settings.
     ///
     /// # Errors
-    /// As [`Network::new`]; also when the learned projection would have to change its width.
+    /// As [`Network::new`], and if the projection's settings change.
     pub fn with_head(self, head: HeadConfig) -> Result<Self> {
         if head.projection != self.head.projection {
-            return Err(Error::new(ErrorKind::Config, "a learned projection's width cannot be changed after training"));
+            return Err(Error::new(ErrorKind::Config, "the settings of a trained projection cannot be changed"));
         }
         let dim = head.embedding_dim(self.encoder.hidden_size())?;
         Ok(Self { head, dim, ..self })
     }
 
-    /// The network with its learned projection, if it has one, replaced by what `change` makes of it.
+    /// Replaces the projection, if there is one, by `change` of it.
     ///
     /// # Errors
-    /// What `change` returns.
+    /// If `change` fails.
     pub fn try_map_projection(self, change: impl FnOnce(LinearProjection) -> Result<LinearProjection>) -> Result<Self> {
         Ok(Self { projection: self.projection.map(change).transpose()?, ..self })
     }
 
-    /// The network with its encoder replaced by what `change` makes of it, of the same width.
+    /// Replaces the encoder by `change` of it, which must keep the hidden size.
     ///
     /// # Errors
-    /// What `change` returns.
+    /// If `change` fails.
     pub fn try_map_encoder(self, change: impl FnOnce(E) -> Result<E>) -> Result<Self> {
         Ok(Self { encoder: change(self.encoder)?, ..self })
     }
@@ -93,29 +93,29 @@ impl<E: Encoder> Network<E> {
         Self { encoder: change(self.encoder), ..self }
     }
 
-    /// The network with its weights laid out for inference on the CPU, where that is where it is: see
-    /// [`Encoder::prepacked`]. The head's own weights are never rounded.
+    /// Packs the weights for inference if the network is on the CPU: see [`Encoder::prepacked`]. The projection is
+    /// never quantized.
     #[must_use]
     pub fn prepacked(self, prepack: Prepack) -> Self {
         let projection = self.projection.map(LinearProjection::prepacked);
         Self { encoder: self.encoder.prepacked(prepack), projection, ..self }
     }
 
-    /// The same network, for any device and for training.
+    /// The same weights, unpacked, for any device and for training.
     #[must_use]
     pub fn unpacked(self) -> Self {
         let projection = self.projection.map(LinearProjection::unpacked);
         Self { encoder: self.encoder.unpacked(), projection, ..self }
     }
 
-    /// A copy with plain weights, for who reads them.
+    /// A copy with unpacked weights, for callers that need to read them.
     #[must_use]
     pub fn unpacked_copy(&self) -> Self {
         let projection = self.projection.as_ref().map(LinearProjection::unpacked_copy);
         Self { encoder: self.encoder.unpacked_copy(), projection, head: self.head.clone(), dim: self.dim }
     }
 
-    /// The weights in another number format.
+    /// Converts the encoder's weights to another dtype.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         if precision == Precision::Int8 {
@@ -131,14 +131,13 @@ impl<E: Encoder> Network<E> {
             }
         }
         let encoder = self.encoder.map(&mut Cast(precision));
-        // Pooled states are f32, so the head's own weights stay f32.
+        // Pooled states are f32, so the projection's weights stay f32.
         Self { encoder, ..self }
     }
 
-    /// Embeddings of a batch: the one forward of training and inference.
+    /// Embeddings of a batch, the same computation for training and inference.
     ///
-    /// It runs as one pass, on the calling thread as far as that computes; [`Tower::embed`](crate::Tower::embed) schedules
-    /// many texts over all threads.
+    /// The batch runs as one forward pass; [`Tower::embed`](crate::Tower::embed) schedules many texts over all threads.
     ///
     /// # Shapes
     /// `[rows, seq]` to `[batch, embedding_dim]`, f32.
@@ -151,16 +150,17 @@ impl<E: Encoder> Network<E> {
         normalize_and_truncate(projected, self.head.dim, self.head.truncation, self.head.normalize)
     }
 
-    /// Embeddings of texts given as token ids, in their order, computed in passes of at most `token_budget` tokens, padding
-    /// included, unless one text is longer. `progress` is called after every pass.
+    /// Embeddings of texts given as token ids, in order, computed in passes of at most `token_budget` tokens, padding
+    /// included, unless one text is longer. Calls `progress` after every pass.
     ///
-    /// Texts are padded with `pad_id` where the network does not read packed sequences.
+    /// Texts are padded with `pad_id` unless the network reads packed sequences.
     ///
     /// # Errors
     /// [`ErrorKind::NonFinite`] if a vector is not finite; the message names the text's index.
     ///
     /// # Panics
-    /// If a text has no token, an id that the embedding table lacks, or more tokens than the network has positions.
+    /// Panics if a text has no tokens, an id that the embedding table lacks, or more tokens than the network has
+    /// positions.
     pub fn embed_ids<I: AsRef<[u32]> + Sync>(
         &self,
         texts: &[I],
@@ -199,20 +199,20 @@ impl<E: Encoder> Network<E> {
     }
 }
 
-/// How far an embedding of many texts is, and what it has cost.
+/// Progress of embedding many texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct EmbedProgress {
-    /// Texts that have their vector.
+    /// Number of embedded texts.
     pub texts: usize,
-    /// Tokens of these texts.
+    /// Number of their tokens.
     pub tokens: usize,
-    /// Positions that were computed only to fill batches.
+    /// Number of padding positions computed so far.
     pub padding: usize,
 }
 
 impl EmbedProgress {
-    /// The part of all computed positions that was padding, from 0 to below 1.
+    /// The share of computed positions that was padding, `[0, 1)`.
     pub fn padding_ratio(&self) -> f64 {
         self.padding as f64 / (self.tokens + self.padding).max(1) as f64
     }

@@ -1,4 +1,4 @@
-//! Which network a `config.json` asks for: one row a `model_type`.
+//! The supported architectures, one row per `model_type`, and the encoder of any of them.
 
 use std::path::Path;
 
@@ -15,18 +15,17 @@ use crate::layers::{Embedding, Linear, Lora, Parts, WeightTable};
 use crate::post_norm::{self, BertConfig, GteConfig, PostNorm, PostNormConfig};
 use crate::settings::{Settings, parse};
 
-/// One `model_type`: how its configuration is read, where its weights stand, and the pooling it is used
-/// with when nothing else is said.
+/// One `model_type`: how its configuration is read, the names of its weights, and its default pooling.
 pub(crate) struct Architecture {
     model_type: &'static str,
-    /// The class of transformers that reads what is written under this name.
+    /// The class of transformers that reads checkpoints of this `model_type`.
     class: &'static str,
     parse: fn(Value) -> Result<EncoderConfig>,
     pooling: Pooling,
     pub(crate) weights: &'static WeightTable,
 }
 
-/// Every `model_type` that is read. `new` is not written: it becomes `gte`.
+/// Every supported `model_type`. `new` is only read; it is written as `gte`.
 static ARCHITECTURES: &[Architecture] = &[
     Architecture {
         model_type: "bert",
@@ -98,7 +97,7 @@ impl Architecture {
     /// The row of a `config.json`.
     ///
     /// # Errors
-    /// When its `model_type` is not in the table.
+    /// If its `model_type` is not in the table.
     fn of(json: &Value) -> Result<&'static Self> {
         let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or_default();
         Self::named(model_type).ok_or_else(|| {
@@ -111,7 +110,7 @@ impl Architecture {
         ARCHITECTURES.iter().find(|row| row.model_type == model_type)
     }
 
-    /// Reads a `config.json`: the configuration, and where its checkpoint's weights stand.
+    /// Reads a `config.json`: the configuration and its architecture.
     ///
     /// # Errors
     /// As [`EncoderConfig::from_file`].
@@ -139,13 +138,12 @@ impl EncoderConfig {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// When the file is missing, its `model_type` is not in the registry, a field has the wrong type
-    /// or a value the network cannot have.
+    /// If the file is missing, its `model_type` is not supported, or a field has the wrong type or an invalid value.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         Ok(Architecture::read(path.as_ref())?.0)
     }
 
-    /// Reads a `config.json` that is already parsed.
+    /// Reads an already parsed `config.json`.
     ///
     /// # Errors
     /// As [`EncoderConfig::from_file`].
@@ -155,24 +153,24 @@ impl EncoderConfig {
 
     /// The `config.json` of this configuration.
     pub fn to_json(&self) -> Value {
-        // Plain numbers and names: serialisation cannot fail.
+        // Configurations contain only numbers and names, so serialisation cannot fail.
         let mut fields = self.settings().to_json().unwrap_or_default();
         fields["model_type"] = self.settings().model_type().into();
         fields["architectures"] = self.architecture().map(|row| row.class).into_iter().collect::<Vec<_>>().into();
         fields
     }
 
-    /// The pooling this family is used with when nothing else is said: the last token for decoders, else CLS.
+    /// The default pooling of the architecture: last token for decoders, else CLS.
     pub fn default_pooling(&self) -> Pooling {
         self.architecture().map_or(Pooling::Cls, |row| row.pooling)
     }
 
-    /// The longest text the network has positions for.
+    /// Length of the longest text, in tokens, that the network has positions for.
     pub fn max_positions(&self) -> usize {
         self.settings().max_positions()
     }
 
-    /// What every configuration answers.
+    /// The configuration behind its trait.
     pub(crate) fn settings(&self) -> &dyn Settings {
         match self {
             EncoderConfig::Bert(config) => config,
@@ -181,7 +179,7 @@ impl EncoderConfig {
         }
     }
 
-    /// The network, with weights of zero.
+    /// The network, with zero weights.
     pub(crate) fn build(&self, device: &Device) -> AnyEncoder {
         let post_norm = |config| AnyEncoder::PostNorm(PostNorm::new(config, device));
         match self {
@@ -191,14 +189,14 @@ impl EncoderConfig {
         }
     }
 
-    /// The row this configuration is written under.
+    /// The row under which this configuration is written.
     pub(crate) fn architecture(&self) -> Option<&'static Architecture> {
         Architecture::named(self.settings().model_type())
     }
 }
 
 /// An encoder of any architecture of the registry.
-#[allow(clippy::large_enum_variant, reason = "there is one a tower; weights are behind pointers")]
+#[allow(clippy::large_enum_variant, reason = "one per tower; weights are behind pointers")]
 #[derive(Module, Debug)]
 #[non_exhaustive]
 pub enum AnyEncoder {
@@ -208,7 +206,7 @@ pub enum AnyEncoder {
     Decoder(Decoder),
 }
 
-/// The same expression for whichever network there is.
+/// Evaluates the same expression for either network.
 macro_rules! with_network {
     ($encoder:expr, $model:ident => $body:expr) => {
         match $encoder {
@@ -232,33 +230,32 @@ impl AnyEncoder {
 }
 
 impl AnyEncoder {
-    /// The network with some of its layers, by index from 0: a small query tower cut from a large one.
+    /// Keeps only the layers with these indices, from 0, e.g. to cut a small query tower from a large network.
     ///
     /// # Errors
-    /// When there is no index, or they are not indices of layers in ascending order.
+    /// If `keep` is empty, not ascending, or contains an index that is out of range.
     pub fn with_layers(mut self, keep: &[usize]) -> Result<Self> {
         let layers = self.config().settings().common().num_hidden_layers;
         let ascending = keep.windows(2).all(|pair| pair[0] < pair[1]);
         if !ascending || keep.last().is_none_or(|&last| last >= layers) {
-            let allowed = format!("indices below {layers}, ascending, at least one");
+            let allowed = format!("at least one index below {layers}, ascending");
             return Err(Error::setting("layers", format!("{keep:?}"), &allowed));
         }
         self.keep_layers(keep);
         Ok(self)
     }
 
-    /// The network with another probability of dropping a hidden component in training; with that of its
-    /// configuration if none is given.
+    /// Sets the dropout probability of hidden states in training, `[0, 1)`; `None` restores that of the configuration.
     ///
     /// # Errors
-    /// When it is no probability below 1, or the network has no dropout, as decoders have none.
+    /// If the probability is out of range, or the architecture has no dropout, as is the case for decoders.
     pub fn with_dropout(mut self, probability: Option<f64>) -> Result<Self> {
         if let Some(probability) = probability {
             if !(0.0..1.0).contains(&probability) {
                 return Err(Error::setting("dropout", probability, "0 to below 1"));
             }
             if self.dropout().is_none() {
-                let allowed = format!("not set: {} networks have none", self.config().settings().model_type());
+                let allowed = format!("unset, {} networks have no dropout", self.config().settings().model_type());
                 return Err(Error::setting("dropout", probability, &allowed));
             }
         }
@@ -266,15 +263,13 @@ impl AnyEncoder {
         Ok(self)
     }
 
-    /// Whether anything is dropped in training, by the network or by its low-rank additions.
+    /// Whether dropout is applied in training, by the network or by its LoRA adapters.
     pub fn has_dropout(&self) -> bool {
-        let additions =
-            || self.clone().linears().iter().any(|(_, linear)| linear.lora().is_some_and(Lora::has_dropout));
-        self.dropout().is_some_and(|probability| probability > 0.0) || additions()
+        let adapters = || self.clone().linears().iter().any(|(_, linear)| linear.lora().is_some_and(Lora::has_dropout));
+        self.dropout().is_some_and(|probability| probability > 0.0) || adapters()
     }
 
-    /// The network whose token table does not learn. In a small multilingual network it holds most of the
-    /// weights.
+    /// Freezes the token embedding table, which holds most of the weights of a small multilingual network.
     #[must_use]
     pub fn with_frozen_token_table(mut self) -> Self {
         self.token_table().freeze();

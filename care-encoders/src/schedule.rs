@@ -1,11 +1,12 @@
-//! How work is cut: texts into forward passes, and passes onto threads.
+//! Scheduling: divides texts into forward passes and passes among threads.
 //!
-//! One place takes the lengths of texts, the device and the number of threads, and gives passes ([`Schedule`]). Texts are
-//! bucketed once, here; kernels ask [`kernel_threads`] how many threads they may use.
+//! A [`Schedule`] follows from the lengths of the texts, the device and the number of threads. Kernels call
+//! [`kernel_threads`] for the number of threads they may use.
 //!
-//! On the CPU's kernels a pass is small enough for its activations to stay in a core's cache, and each pass runs on one
-//! thread: no thread waits for another inside a layer. Where there are too few passes for that, threads share the layers of
-//! each pass. Everywhere else (GPUs, 16-bit weights, training) passes are padded batches under a token budget.
+//! With the CPU's kernels, a pass is small enough for its activations to stay in a core's cache, and each pass runs on
+//! one thread: no thread waits for another inside a layer. If there are too few passes for that, threads share the
+//! layers of each pass. Everywhere else (GPUs, 16-bit weights, training) passes are padded batches under a token
+//! budget.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
@@ -17,29 +18,29 @@ use burn::tensor::Device;
 use crate::batch::length_buckets;
 use crate::device::is_cpu;
 
-/// Tokens of a pass on the CPU's kernels: few enough for what a layer computes to stay in a core's cache.
+/// Tokens per pass with the CPU's kernels: few enough for a layer's activations to stay in a core's cache.
 const KERNEL_PASS_TOKENS: usize = 128;
 
-/// More concurrent passes than this gain little and cost memory.
+/// Largest number of concurrent passes outside the pool; more gain little and cost memory.
 const MAX_CONCURRENT: usize = 8;
 
 /// Largest chunk of a training pass on the CPU in tokens, unless one text is longer: enough for fast matmuls.
 const MAX_CHUNK_TOKENS: usize = 2048;
-/// Smallest chunk that a small training batch is cut into, in tokens.
+/// Smallest chunk of a training pass on the CPU in tokens.
 const MIN_CHUNK_TOKENS: usize = 256;
-/// Chunks that a training batch is cut into where its size allows.
+/// Number of chunks of a training batch on the CPU, if its size allows.
 const CHUNKS: usize = 4;
 
 thread_local! {
     static SINGLE_THREADED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The threads a kernel may divide its work among: those of rayon's pool, or 1 inside a single-threaded pass.
+/// Number of threads that a kernel may use: those of rayon's pool, or 1 inside a single-threaded pass.
 pub(crate) fn kernel_threads() -> usize {
     if SINGLE_THREADED.get() { 1 } else { rayon::current_num_threads() }
 }
 
-/// Runs `work` with kernels that stay on this thread.
+/// Runs `work` with kernels restricted to this thread.
 fn single_threaded<T>(work: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
@@ -62,19 +63,19 @@ pub struct Schedule {
 /// How passes share the threads of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Threads {
-    /// Each pass on one thread of rayon's pool, as many at once as there are threads.
+    /// Each pass on one thread of rayon's pool, as many concurrently as there are threads.
     PassPerThread,
-    /// Passes on rayon's pool that share its threads layer by layer.
+    /// Passes on rayon's pool that share its threads within each layer.
     Shared,
-    /// This many passes at once, each on a thread of its own outside the pool, results in order. Their operations use the
-    /// pool. For burn's operations, which leave cores idle between matmuls, and for passes that take a lock: a thread of
-    /// the pool that waits may pick up another pass, one that waits outside of it may not.
+    /// This many concurrent passes, each on its own thread outside the pool, results in order. Their operations use the
+    /// pool. For burn's operations, which leave cores idle between matmuls, and for passes that take a lock: a waiting
+    /// thread of the pool may pick up another pass, a thread outside it does not.
     Outside(usize),
 }
 
 impl Schedule {
-    /// Passes of inference. `varlen` is whether the network reads packed sequences, which is where the CPU's kernels
-    /// compute; `token_budget` is the most tokens of a pass, padding included, unless one text is longer.
+    /// The passes of inference. `varlen` states whether the network reads packed sequences, as it does on the CPU's
+    /// kernels; `token_budget` is the largest number of tokens per pass, padding included, unless one text is longer.
     pub fn inference(lengths: &[usize], varlen: bool, device: &Device, token_budget: usize) -> Self {
         if !varlen {
             return Self { passes: length_buckets(lengths, token_budget), threads: outside(device) };
@@ -86,25 +87,25 @@ impl Schedule {
         let total: usize = lengths.iter().sum();
         let passes = consecutive(&longest_first(lengths), lengths, KERNEL_PASS_TOKENS.min(token_budget));
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        // Several passes per thread, and none so long that the other threads wait for it.
+        // Several passes per thread, and no text so long that the other threads wait for it.
         if passes.len() >= 2 * threads && longest * threads <= total {
             return Self { passes, threads: Threads::PassPerThread };
         }
-        // One pass per thread if there is enough for it; what one thread leaves of its pass another takes.
+        // About one pass per thread if there are enough tokens; idle threads help with the passes of others.
         let parts = (total / KERNEL_PASS_TOKENS).clamp(1, threads);
         let passes = consecutive(&longest_first(lengths), lengths, total.div_ceil(parts).min(token_budget));
         Self { passes, threads: Threads::Shared }
     }
 
-    /// Passes of a training step, whose chunks follow from the texts and the kind of device alone, so that dropout and sums
+    /// The passes of a training step. They depend only on the texts and the kind of device, so that dropout and sums
     /// are the same on any number of cores.
     ///
-    /// With `grad_cache`, so many texts are in memory at once; without, a chunk is as large as is fast.
+    /// With `grad_cache`, at most that many texts are in memory at a time; without, chunks are as large as is fast.
     pub fn training(lengths: &[usize], grad_cache: Option<usize>, device: &Device, token_budget: usize) -> Self {
         let threads = outside(device);
         match (grad_cache, threads) {
             (Some(size), Threads::Outside(at_once)) => {
-                // Two halves at once are no more texts than were asked for.
+                // Two concurrent halves hold no more texts than requested.
                 let half = (size / 2).max(1);
                 let passes = longest_first(lengths).chunks(half).map(<[usize]>::to_vec).collect();
                 Self { passes, threads: Threads::Outside(at_once.min(size / half)) }
@@ -122,16 +123,16 @@ impl Schedule {
         &self.passes
     }
 
-    /// Calls `work` with the number of each pass and `take` with each result, on the calling thread. The first error stops
-    /// the passes that have not begun.
+    /// Calls `work` with the index of each pass, and `take` with each result on the calling thread. After the first
+    /// error no further passes start.
     ///
-    /// It returns from any thread, those of rayon's pool included.
+    /// May be called from any thread, including those of rayon's pool.
     ///
     /// # Errors
-    /// What `work` or `take` return.
+    /// If `work` or `take` fails.
     ///
     /// # Panics
-    /// If `work` does.
+    /// Panics if `work` panics.
     pub fn run<T: Send, E: Send>(
         &self,
         work: &(dyn Fn(usize) -> Result<T, E> + Sync),
@@ -141,7 +142,7 @@ impl Schedule {
         match self.threads {
             Threads::PassPerThread => on_pool(count, &|pass| single_threaded(|| work(pass)), take),
             Threads::Shared => on_pool(count, work, take),
-            // Threads outside the pool would wait for the one that waits for them here.
+            // Threads outside the pool might need the pool's thread that waits for them here.
             Threads::Outside(_) if rayon::current_thread_index().is_some() => in_order(count, 1, work, take),
             Threads::Outside(at_once) => in_order(count, at_once, work, take),
         }
@@ -174,7 +175,7 @@ fn consecutive(order: &[usize], lengths: &[usize], tokens: usize) -> Vec<Vec<usi
     groups
 }
 
-/// Passes on rayon's pool, results as they come.
+/// Runs passes on rayon's pool; results are taken as they arrive.
 fn on_pool<T: Send, E: Send>(
     count: usize,
     work: &(dyn Fn(usize) -> Result<T, E> + Sync),
@@ -186,15 +187,20 @@ fn on_pool<T: Send, E: Send>(
         for pass in 0..count {
             let (sender, stopped) = (sender.clone(), &stopped);
             scope.spawn_fifo(move |_| {
-                if !stopped.load(Ordering::Relaxed) {
-                    // Nobody listens after an error.
-                    sender.send((pass, work(pass))).ok();
+                if stopped.load(Ordering::Relaxed) {
+                    return;
                 }
+                let result = work(pass);
+                if result.is_err() {
+                    stopped.store(true, Ordering::Relaxed);
+                }
+                // Nobody listens after an error.
+                sender.send((pass, result)).ok();
             });
         }
         drop(sender);
         let outcome = loop {
-            // A thread of the pool computes while it waits.
+            // A thread of the pool runs other work while it waits.
             let next = match rayon::current_thread_index() {
                 None => results.recv().map_err(|_| TryRecvError::Disconnected),
                 Some(_) => results.try_recv().inspect_err(|_| {
@@ -209,7 +215,7 @@ fn on_pool<T: Send, E: Send>(
                     Err(error) => ControlFlow::Break(Err(error)),
                 },
                 Err(TryRecvError::Empty) => ControlFlow::Continue(()),
-                // All passes are done, or one panicked, which leaving the scope passes on.
+                // All passes are done, or one panicked; leaving the scope then propagates the panic.
                 Err(TryRecvError::Disconnected) => ControlFlow::Break(Ok(())),
             };
             if let ControlFlow::Break(outcome) = step {
@@ -221,9 +227,9 @@ fn on_pool<T: Send, E: Send>(
     })
 }
 
-/// Passes on `workers` threads outside the pool, results in order.
+/// Runs passes on `workers` threads outside the pool; results are taken in order.
 ///
-/// Pass `n` is worker `n % workers`'s, and a worker waits until its result is taken, so results do not pile up.
+/// Worker `n % workers` runs pass `n` and waits until its result is taken, so results do not pile up.
 fn in_order<T: Send, E: Send>(
     count: usize,
     workers: usize,
@@ -244,7 +250,7 @@ fn in_order<T: Send, E: Send>(
         for pass in 0..count {
             match results[pass % workers].recv() {
                 Ok(result) => take(pass, result?)?,
-                // The worker panicked; leaving the scope passes its panic on.
+                // The worker panicked; leaving the scope propagates the panic.
                 Err(mpsc::RecvError) => break,
             }
         }
@@ -264,12 +270,12 @@ mod tests {
         Schedule { passes: vec![vec![]; count], threads }
     }
 
-    const WAYS: [Threads; 5] =
+    const MODES: [Threads; 5] =
         [Threads::PassPerThread, Threads::Shared, Threads::Outside(0), Threads::Outside(1), Threads::Outside(3)];
 
     #[test]
     fn every_pass_is_run_once_from_inside_the_pool_and_outside() {
-        for threads in WAYS {
+        for threads in MODES {
             for count in [0, 1, 2, 25] {
                 let run = || {
                     let mut squares = Vec::new();
@@ -279,13 +285,13 @@ mod tests {
                     });
                     assert_eq!(outcome, Ok(()));
                     if matches!(threads, Threads::Outside(_)) {
-                        assert!(squares.is_sorted(), "results come in order");
+                        assert!(squares.is_sorted(), "results must arrive in order");
                     }
                     squares.sort_unstable();
                     assert_eq!(squares, (0..count).map(|n| (n, n * n)).collect::<Vec<_>>());
                 };
                 run();
-                // Callers on every thread of the pool at once.
+                // Concurrent callers on every thread of the pool.
                 rayon::broadcast(|_| run());
                 let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
                 one.install(run);
@@ -295,7 +301,7 @@ mod tests {
 
     #[test]
     fn an_error_stops_the_work() {
-        for threads in WAYS {
+        for threads in MODES {
             let done = AtomicUsize::new(0);
             let work = |n: usize| {
                 done.fetch_add(1, Ordering::Relaxed);
@@ -340,7 +346,7 @@ mod tests {
     fn many_texts_make_a_pass_per_thread_and_few_share_the_threads() {
         let schedule = |lengths: &[usize]| Schedule::kernels(lengths, 4, 4096);
         assert_eq!(schedule(&[20; 100]).threads, Threads::PassPerThread);
-        assert_eq!(schedule(&[20; 100]).passes.len(), 17, "six texts of 20 tokens in each");
+        assert_eq!(schedule(&[20; 100]).passes.len(), 17, "six texts of 20 tokens per pass");
         // Eight passes' worth of tokens, half of them in one text.
         let uneven: Vec<usize> = [vec![512], vec![16; 32]].concat();
         assert_eq!(schedule(&uneven).threads, Threads::Shared);

@@ -1,4 +1,4 @@
-//! What the configurations of all architectures share: their common fields, defaults and checks.
+//! Fields, defaults and checks that the configurations of all architectures share.
 
 use care_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::layers::Activation;
 
-/// The largest size of a network: products of two of them are still numbers.
+/// The largest size in a configuration; the product of two sizes then fits into a `usize`.
 const LARGEST_SIZE: usize = 1 << 30;
-/// The most layers of a network.
+/// The largest number of layers.
 const MOST_LAYERS: usize = 10_000;
 
 /// The fields that every configuration has.
@@ -24,7 +24,7 @@ pub(crate) struct Common {
     pub(crate) pad_token_id: Option<u32>,
 }
 
-/// The common fields of a configuration, by their names.
+/// Copies the common fields out of a configuration.
 macro_rules! common {
     ($config:expr) => {
         $crate::settings::Common {
@@ -41,27 +41,27 @@ macro_rules! common {
 }
 pub(crate) use common;
 
-/// What the configuration of every architecture answers.
+/// The configuration of an architecture.
 pub(crate) trait Settings {
-    /// The `model_type` it is written under.
+    /// The `model_type` under which it is written.
     fn model_type(&self) -> &'static str;
 
     /// The fields that every configuration has.
     fn common(&self) -> Common;
 
-    /// Refuses values of the other fields that the network cannot have. Those of [`Common`] are checked before.
+    /// Checks the fields that are not in [`Common`]; those are checked before.
     fn check(&self) -> Result<()>;
 
-    /// The fields of its `config.json`.
+    /// The fields of the `config.json`.
     fn to_json(&self) -> serde_json::Result<Value>;
 
-    /// The longest text the network has positions for.
+    /// Length of the longest text, in tokens, that the network has positions for.
     fn max_positions(&self) -> usize {
         self.common().max_position_embeddings
     }
 }
 
-/// Brings a `config.json` into the form that its struct has, reads it and checks it.
+/// Normalises a `config.json` to the fields of its struct, reads it and checks it.
 pub(crate) fn parse<C: Settings + DeserializeOwned>(
     mut json: Value,
     normalize: fn(&mut Value) -> Result<()>,
@@ -73,7 +73,7 @@ pub(crate) fn parse<C: Settings + DeserializeOwned>(
     Ok(config)
 }
 
-/// Reads the fields a configuration has; a wrong type names its field.
+/// Deserializes JSON; the error for a wrong type names the field.
 pub(crate) fn parse_fields<T: DeserializeOwned>(json: Value) -> Result<T> {
     serde_path_to_error::deserialize(json).map_err(|e| {
         let field = e.path().to_string();
@@ -106,12 +106,12 @@ fn require_size(field: &str, size: usize, most: usize) -> Result<()> {
     }
 }
 
-/// Refuses a size that a network cannot have, by the name of its field.
+/// Checks that a size is in range.
 pub(crate) fn require(field: &str, size: usize) -> Result<()> {
     require_size(field, size, LARGEST_SIZE)
 }
 
-/// Refuses a width that cannot be split into this many parts.
+/// Checks that a size can be split into this many parts.
 pub(crate) fn require_multiple((field, size): (&str, usize), (of, parts): (&str, usize)) -> Result<()> {
     if size.is_multiple_of(parts) {
         return Ok(());
@@ -119,7 +119,7 @@ pub(crate) fn require_multiple((field, size): (&str, usize), (of, parts): (&str,
     Err(Error::setting(field, size, &format!("a multiple of {of} ({parts})")))
 }
 
-/// Refuses a probability that leaves nothing.
+/// Checks that a dropout probability is in `[0, 1)`.
 pub(crate) fn require_dropout(probability: f64) -> Result<()> {
     if (0.0..1.0).contains(&probability) {
         return Ok(());
@@ -127,7 +127,7 @@ pub(crate) fn require_dropout(probability: f64) -> Result<()> {
     Err(Error::setting("hidden_dropout_prob", probability, "0 to below 1"))
 }
 
-/// Defaults of fields that several configurations have, as transformers has them.
+/// transformers' defaults of fields that several configurations share.
 pub(crate) mod default {
     use super::Activation;
 

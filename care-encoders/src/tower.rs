@@ -1,4 +1,4 @@
-//! One side of a retriever: tokenizer, instruction, network.
+//! A tower, one side of a retriever: tokenizer, instruction and network.
 
 use care_core::{Document, Embeddings, Error, ErrorKind, Instruction, Query, Result, Text};
 
@@ -6,7 +6,7 @@ use crate::encoder::Encoder;
 use crate::network::{EmbedProgress, Network};
 use crate::tokenize::Tokenizer;
 
-/// One side of a retriever, bound to its role by type: a `Tower<Query, _>` reads no documents.
+/// One side of a retriever, bound to its role by type: a `Tower<Query, _>` does not accept documents.
 #[derive(Debug, Clone)]
 pub struct Tower<T: Text, E: Encoder> {
     tokenizer: Tokenizer,
@@ -21,22 +21,21 @@ pub type QueryTower<E> = Tower<Query, E>;
 pub type DocumentTower<E> = Tower<Document, E>;
 
 impl<T: Text, E: Encoder> Tower<T, E> {
-    /// Joins the parts after checking that they fit.
+    /// Joins the parts after checking that they fit together.
     ///
     /// # Errors
-    /// When the tokenizer gives ids that the embedding table lacks, or its length limit exceeds the
-    /// network's positions.
+    /// If the tokenizer has ids that the embedding table lacks, or its length limit exceeds the network's positions.
     pub fn new(tokenizer: Tokenizer, network: Network<E>, instruction: Instruction<T>) -> Result<Self> {
         let (ids, rows) = (tokenizer.vocab_size(), network.encoder().vocab_size());
         if ids > rows {
             return Err(Error::new(
                 ErrorKind::Tokenizer,
-                format!("the {} tower's tokenizer has {ids} ids but the embedding table {rows} rows", T::ROLE.as_str()),
+                format!("the {} tower's tokenizer has {ids} ids but its embedding table {rows} rows", T::ROLE.as_str()),
             ));
         }
         if tokenizer.pad_id() as usize >= rows {
             let (role, pad) = (T::ROLE.as_str(), tokenizer.pad_id());
-            let message = format!("the {role} tower's padding id is {pad} but the embedding table has {rows} rows");
+            let message = format!("the {role} tower's padding id is {pad} but its embedding table has {rows} rows");
             return Err(Error::new(ErrorKind::Tokenizer, message));
         }
         let positions = network.encoder().max_positions();
@@ -60,18 +59,17 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         &self.network
     }
 
-    /// The prompt template.
+    /// The instruction.
     pub fn instruction(&self) -> &Instruction<T> {
         &self.instruction
     }
 
-    /// Components of an embedding.
+    /// Dimensions of an embedding.
     pub fn embedding_dim(&self) -> usize {
         self.network.embedding_dim()
     }
 
-    /// The tower with its network replaced by what `change` makes of it: other weights, another
-    /// device, another number format.
+    /// Replaces the network by `change` of it, e.g. to change weights, device or dtype.
     #[must_use]
     pub fn map_network(self, change: impl FnOnce(Network<E>) -> Network<E>) -> Self {
         Self { network: change(self.network), ..self }
@@ -80,18 +78,18 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// [`Tower::map_network`] for a change that can fail.
     ///
     /// # Errors
-    /// What `change` returns.
+    /// If `change` fails.
     pub fn try_map_network(self, change: impl FnOnce(Network<E>) -> Result<Network<E>>) -> Result<Self> {
         Ok(Self { network: change(self.network)?, ..self })
     }
 
     /// Replaces the network in place, as [`Tower::map_network`] does by value.
     pub fn update_network(&mut self, change: impl FnOnce(Network<E>) -> Network<E>) {
-        // Cloning shares the weights; the copy that stays is dropped with the assignment.
+        // Clones share their weights, and the assignment drops the original.
         self.network = change(self.network.clone());
     }
 
-    /// The tower with another prompt template.
+    /// Replaces the instruction.
     #[must_use]
     pub fn with_instruction(self, instruction: Instruction<T>) -> Self {
         Self { instruction, ..self }
@@ -105,21 +103,21 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// Token ids of each text, with the instruction applied.
     ///
     /// # Errors
-    /// When the tokenizer refuses a text.
+    /// If the tokenizer rejects a text.
     pub fn tokenize(&self, texts: &[T]) -> Result<Vec<Vec<u32>>> {
         self.tokenizer.encode(&self.prepare(texts))
     }
 
-    /// Embeddings of texts, in their order, computed in passes of at most `token_budget` tokens, padding included, unless one
+    /// Embeddings of texts, in order, computed in passes of at most `token_budget` tokens, padding included, unless one
     /// text is longer.
     ///
     /// # Errors
-    /// If the tokenizer refuses a text, or a vector is not finite; the message names the text's index.
+    /// If the tokenizer rejects a text, or a vector is not finite; the message names the text's index.
     pub fn embed(&self, texts: &[T], token_budget: usize) -> Result<Embeddings> {
         self.embed_with_progress(texts, token_budget, &mut |_| {})
     }
 
-    /// [`Tower::embed`] that calls `progress` after every pass.
+    /// Like [`Tower::embed`], and calls `progress` after every pass.
     ///
     /// # Errors
     /// As [`Tower::embed`].
@@ -132,7 +130,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         self.embed_prepared(&self.prepare(texts), token_budget, progress)
     }
 
-    /// Embeddings of [prepared](Tower::prepare) texts: [`Tower::embed_with_progress`] without the instruction.
+    /// Like [`Tower::embed_with_progress`], for texts with the instruction already [applied](Tower::prepare).
     ///
     /// # Errors
     /// As [`Tower::embed`].

@@ -1,5 +1,4 @@
-//! Parity with peft on tiny adapters (`tests/data/make_adapters.py` made them), writing them, and what does
-//! not fit.
+//! PEFT adapters: parity with peft on tiny adapters (made by `tests/data/make_adapters.py`), saving, and errors.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -49,7 +48,7 @@ fn an_adapter_made_by_peft_gives_pefts_vectors_merged_or_not() {
     for name in NAMES {
         let Case { base, adapter, ids, mean } = case(name);
         let bare = means(base.clone(), &ids);
-        assert!(difference(&bare, &mean) > 1e-2, "{name}: the adapter shows");
+        assert!(difference(&bare, &mean) > 1e-2, "{name}: the adapter must have an effect");
         let adapted = base.with_adapter(&adapter).unwrap();
         let off = difference(&means(adapted.clone(), &ids), &mean);
         let merged = difference(&means(adapted.merge_lora(), &ids), &mean);
@@ -82,12 +81,12 @@ fn an_adapter_is_not_written_under_settings_that_are_not_its_own() {
         encoder.save_adapter(&place.path().join("adapter"), config, "base").unwrap_err().to_string()
     };
     let first = "the layer `layers.0.self_attn.q_proj` has";
-    let other = format!("{first} a low-rank addition of another rank or scale");
+    let other = format!("{first} a LoRA adapter of another rank or scale");
     assert_eq!(refusal(&adapted, &LoraConfig { alpha: 9.0, ..config.clone() }), other);
     assert_eq!(refusal(&adapted, &LoraConfig { rank: 8, alpha: 16.0, ..config.clone() }), other);
     let fewer = LoraConfig { target_modules: vec!["k_proj".into()], ..config.clone() };
-    assert_eq!(refusal(&adapted, &fewer), format!("{first} a low-rank addition but is no target"));
-    assert_eq!(refusal(&base, &config), format!("{first} no low-rank addition to be saved"));
+    assert_eq!(refusal(&adapted, &fewer), format!("{first} a LoRA adapter but is not a target"));
+    assert_eq!(refusal(&base, &config), format!("{first} no LoRA adapter to save"));
     assert!(!place.path().join("adapter").exists());
 }
 
@@ -201,7 +200,7 @@ fn an_adapter_that_does_not_fit_is_refused_with_the_tensors_name() {
         refusal(settings(|c| c["r"] = json!(5)), "qwen3"),
         format!("{fit} `base_model.model.layers.0.self_attn.q_proj.lora_A.weight` has shape [4, 64], expected [5, 64]")
     );
-    // The same names at other widths.
+    // The same names with other dimensions.
     let other = refusal(nothing, "llama");
     assert_eq!(
         other,

@@ -1,4 +1,4 @@
-//! A folder that is not what it should be is refused with a message that says why.
+//! Errors for broken and unsupported model folders.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -13,7 +13,7 @@ use care_encoders::{AsymmetricEncoder, Device, EncoderOptions, Precision, load_e
 use common::{edit_json, fixture};
 use serde_json::{Value, json};
 
-/// A copy of the tiny BERT, to be spoiled.
+/// A copy of the tiny BERT, to be broken.
 fn copy() -> (tempfile::TempDir, PathBuf) {
     common::copy("bert")
 }
@@ -27,7 +27,7 @@ fn edit_config(folder: &Path, change: impl FnOnce(&mut Value)) {
     edit_json(&folder.join("config.json"), change);
 }
 
-/// The message of loading `folder`, with its path written as `M`.
+/// The error of loading `folder`, with its path replaced by `M`.
 fn refusal(folder: &Path) -> (ErrorKind, String) {
     let error = load_encoder(folder, &EncoderOptions::default(), &Device::Cpu.open().unwrap()).unwrap_err();
     (error.kind(), error.to_string().replace(&folder.display().to_string(), "M"))
@@ -44,7 +44,7 @@ fn missing_files_are_named() {
     assert_eq!(refusal(&folder.join("nowhere")), (ErrorKind::Io, "M: no such model folder".into()));
     fs::rename(folder.join("model.safetensors"), folder.join("pytorch_model.bin")).unwrap();
     let message = "M: no model.safetensors and no model.safetensors.index.json; \
-                   pytorch_model.bin is not read: convert it in Python with \
+                   pytorch_model.bin is not supported: convert it in Python with \
                    AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)";
     assert_eq!(refusal(&folder), (ErrorKind::Io, message.into()));
     fs::remove_file(folder.join("config.json")).unwrap();
@@ -73,7 +73,8 @@ fn configurations_name_the_field() {
         ),
         (
             |c| c["hidden_act"] = json!("mish"),
-            "M/config.json: field `hidden_act`: unknown variant `mish`, expected one of `gelu`, `gelu_new`, `gelu_pytorch_tanh`, `silu`, `swish`, `relu`",
+            "M/config.json: field `hidden_act`: unknown variant `mish`, expected one of `gelu`, `gelu_new`, \
+             `gelu_pytorch_tanh`, `silu`, `swish`, `relu`",
         ),
     ] {
         let (_place, folder) = copy();
@@ -118,7 +119,7 @@ fn a_file_that_was_cut_off_is_noticed() {
     let path = folder.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     for (kept, message) in [
-        (bytes.len() - 10, format!("{} bytes where {} are announced", bytes.len() - 10, bytes.len())),
+        (bytes.len() - 10, format!("{} bytes, expected {}", bytes.len() - 10, bytes.len())),
         (100, format!("a header of {} bytes in a file of 100", header(&bytes))),
         (3, "3 bytes".to_owned()),
     ] {
@@ -133,15 +134,13 @@ fn weights_that_are_not_finite_are_refused() {
     let (_place, folder) = copy();
     let path = folder.join("model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
-    // The first tensor, in the order of names, is one that the network uses.
+    // The first tensor by name is one that the network uses.
     let start = 8 + header(&bytes);
     bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(&path, bytes).unwrap();
     let (kind, message) = refusal(&folder);
     assert_eq!(kind, ErrorKind::NonFinite);
-    assert!(
-        message.starts_with("M/model.safetensors: tensor `") && message.ends_with("` holds a value that is not finite")
-    );
+    assert!(message.starts_with("M/model.safetensors: tensor `") && message.ends_with("` contains a non-finite value"));
 }
 
 #[test]
@@ -172,12 +171,12 @@ fn a_tokenizer_of_another_model_is_refused() {
     assert_eq!(
         tower_refusal(&folder, EncoderOptions::default()),
         "M/tokenizer.json: has no token \"[UNK]\", which tokenizer_config.json names as unk_token: \
-         the tokenizer is of another model"
+         the tokenizer belongs to another model"
     );
     fs::remove_file(folder.join("tokenizer_config.json")).unwrap();
     assert_eq!(
         tower_refusal(&folder, EncoderOptions::default()),
-        "the query tower's tokenizer has 320 ids but the embedding table 200 rows"
+        "the query tower's tokenizer has 320 ids but its embedding table 200 rows"
     );
 }
 
@@ -187,7 +186,7 @@ fn a_padding_id_outside_the_embedding_table_is_refused() {
     edit_config(&folder, |c| c["pad_token_id"] = json!(200));
     assert_eq!(
         tower_refusal(&folder, EncoderOptions::default()),
-        "the query tower's padding id is 200 but the embedding table has 200 rows"
+        "the query tower's padding id is 200 but its embedding table has 200 rows"
     );
 }
 
@@ -198,8 +197,8 @@ fn a_half_written_pair_and_a_foreign_folder_are_refused() {
     let options = EncoderOptions::default();
     let pair = AsymmetricEncoder::open(&folder, &options, &options, &device).unwrap();
     let error = pair.save(&folder).unwrap_err().to_string();
-    assert!(error.ends_with("which is no part of a saved pair"), "{error}");
-    assert!(folder.join("config.json").exists(), "what was there stays");
+    assert!(error.ends_with("which is not part of a saved pair"), "{error}");
+    assert!(folder.join("config.json").exists(), "existing files must stay");
     let target = place.path().join("pair");
     pair.save(&target).unwrap();
     let load = || AsymmetricEncoder::load(&target, &device).unwrap_err().to_string();
@@ -234,7 +233,8 @@ fn settings_of_decoders_and_gte_that_are_not_computed_are_refused() {
         (
             "qwen3",
             (|c| c["rope_scaling"] = json!({"type": "yarn", "factor": 4.0})) as fn(&mut Value),
-            "M/config.json: field `rope_parameters`: unknown variant `yarn`, expected one of `default`, `linear`, `llama3`",
+            "M/config.json: field `rope_parameters`: unknown variant `yarn`, expected one of `default`, `linear`, \
+             `llama3`",
         ),
         (
             "qwen2",
@@ -286,17 +286,17 @@ fn an_index_that_names_a_tensor_twice_or_reaches_outside_is_refused() {
     fs::write(&index, twice).unwrap();
     let (kind, message) = refusal(&folder);
     assert_eq!(kind, ErrorKind::Format);
-    let expected = "M/model.safetensors.index.json: tensor `embed_tokens.weight` comes twice at line ";
+    let expected = "M/model.safetensors.index.json: tensor `embed_tokens.weight` is duplicated at line ";
     assert!(message.starts_with(expected), "{message}");
 
     fs::write(&index, text.replace("model-00002", "../model-00002")).unwrap();
     let (_, message) = refusal(&folder);
-    assert!(message.ends_with("is not the name of a file in the same folder"), "{message}");
+    assert!(message.ends_with("is not a file name in the same folder"), "{message}");
 
     // The index names another shard than the one the tensor is in.
     let moved = text.replacen("model-00001-of-00004", "model-00002-of-00004", 1);
     fs::write(&index, moved).unwrap();
-    assert!(refusal(&folder).1.contains("is in another shard too"), "{}", refusal(&folder).1);
+    assert!(refusal(&folder).1.contains("is also in another shard"), "{}", refusal(&folder).1);
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn f16_is_refused_for_a_large_decoder_unless_it_is_forced() {
 fn a_vector_that_is_not_finite_names_its_text() {
     let (_place, folder) = copy();
     let tower = load_tower::<Query>(&folder, &EncoderOptions::default(), &common::cpu()).unwrap();
-    // Weights that are finite but whose products are not.
+    // The weights are finite, but products of them are not.
     let tower = tower.map_network(|network| {
         struct Huge;
         impl burn::module::ModuleMapper for Huge {
@@ -355,18 +355,18 @@ fn modules_that_towers_do_not_have_are_refused() {
             "M: the first module is a StaticEmbedding, not a Transformer",
         ),
         (vec![("Transformer", "")], mean.clone(), json!({}), "M: the chain of modules has no Pooling"),
-        (vec![], mean.clone(), json!({}), "M: modules.json names no module"),
+        (vec![], mean.clone(), json!({}), "M: modules.json lists no modules"),
         (
             vec![("Transformer", ""), ("Pooling", "p"), ("LSTM", "l")],
             mean.clone(),
             json!({}),
-            "M: a module LSTM at this place of the chain is not supported",
+            "M: module LSTM is not supported at this position of the chain",
         ),
         (
             vec![("Transformer", ""), ("Pooling", "p")],
             json!({"pooling_mode": "max"}),
             json!({}),
-            "M/p/config.json: pooling [\"max\"] is not supported, only cls, mean or lasttoken",
+            "M/p/config.json: pooling [\"max\"] is not supported, only one of cls, mean, lasttoken",
         ),
         (
             vec![("Transformer", ""), ("Pooling", "p")],
@@ -378,7 +378,8 @@ fn modules_that_towers_do_not_have_are_refused() {
             vec![("Transformer", ""), ("Pooling", "p"), ("Dense", "d")],
             mean.clone(),
             json!({"out_features": 8, "activation_function": "torch.nn.modules.activation.GELU"}),
-            "M/d/config.json: `activation_function` torch.nn.modules.activation.GELU is not supported, only torch.nn.modules.linear.Identity or torch.nn.modules.activation.Tanh",
+            "M/d/config.json: `activation_function` torch.nn.modules.activation.GELU is not supported, only \
+             torch.nn.modules.linear.Identity or torch.nn.modules.activation.Tanh",
         ),
         (
             vec![("Transformer", ""), ("Pooling", "p"), ("Dense", "d")],

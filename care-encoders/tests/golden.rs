@@ -1,5 +1,7 @@
-//! Parity with transformers on tiny checkpoints, on every backend that is compiled in;
-//! `tests/data/make_reference.py` made the values. The lines it prints are the table of `docs/parity.md`.
+//! Parity with transformers on tiny checkpoints, on every compiled-in backend.
+//!
+//! The reference values were made by `tests/data/make_reference.py`. The printed lines are the table of
+//! `docs/parity.md`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -34,7 +36,7 @@ fn vectors(value: &Value) -> Vec<Vec<f32>> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// The largest difference that a backend may have in f32.
+/// The largest difference allowed for a backend in f32.
 fn tolerance(device: Device) -> f32 {
     match device {
         Device::Cpu => 1e-5,
@@ -64,7 +66,7 @@ fn a_batch_that_threads_divide_gives_each_text_what_it_has_alone() {
         let network = network.prepacked(prepack);
         let in_one_pass = forward_batch(&network, &batch);
         assert_eq!(in_one_pass.len(), texts.len());
-        // In passes of one text, of a few on a thread each, and of as many as fit.
+        // Passes of one text, of a few texts on one thread each, and of as many as fit.
         let scheduled = |budget| rows(&network.embed_ids(&texts, 0, budget, &mut |_| {}).unwrap());
         for vectors in [1, 64, 4096].map(scheduled) {
             assert_eq!(vectors, in_one_pass, "{prepack:?}");
@@ -76,7 +78,7 @@ fn a_batch_that_threads_divide_gives_each_text_what_it_has_alone() {
     }
 }
 
-/// The vectors of one checkpoint under every pooling, alone and in batches padded on either side.
+/// Compares the vectors of one checkpoint for every pooling, alone and in batches padded on either side.
 fn check(name: &str, pad: u32) {
     let golden = golden(name);
     for device in Device::compiled() {
@@ -95,8 +97,8 @@ fn check(name: &str, pad: u32) {
                         .flat_map(|text| forward(&network, std::slice::from_ref(text), pad, PaddingSide::Right))
                         .collect();
                     let off = difference(&alone, &vectors(&expected["unpadded"][format!("{key}{suffix}")]));
-                    // Raw vectors are several times as long as normalised ones.
                     assert!(off <= tolerance(device), "{name} {device} {case} {key}{suffix} unpadded: {off}");
+                    // Raw vectors are longer than normalised ones, so their differences stay out of the table.
                     if normalize {
                         unpadded = unpadded.max(off);
                     }
@@ -116,7 +118,7 @@ fn check(name: &str, pad: u32) {
                             off <= tolerance(device),
                             "{name} {device} {case} {key}{suffix} {padding}, alone: {off}"
                         );
-                        // transformers does not run absolute positions with left padding; ours are as unpadded.
+                        // transformers does not support left padding with absolute positions.
                         if normalize && !expected[padding].is_null() {
                             let off = difference(&together, &vectors(&expected[padding][key]));
                             assert!(off <= tolerance(device), "{name} {device} {case} {key} {padding}: {off}");
@@ -131,7 +133,7 @@ fn check(name: &str, pad: u32) {
     }
 }
 
-/// The least cosine to the reference of vectors computed in bf16, where the device can.
+/// The smallest cosine between vectors in bf16 and the reference, if the device supports bf16.
 fn half_cosine(name: &str, pad: u32, device: Device, golden: &Value) -> String {
     let opened = device.open().unwrap();
     if !opened.supports_dtype(Precision::Bf16.dtype()) {
@@ -158,7 +160,7 @@ macro_rules! equals_transformers {
     };
 }
 
-// The padding token of the Qwen checkpoints is their terminal token, so a mask taken from ids would show.
+// The padding token of the Qwen checkpoints is their terminal token, so a mask derived from ids would fail.
 equals_transformers! {
     bert: "bert", 0;
     roberta_with_prefix_and_head: "roberta", 1;
@@ -177,7 +179,7 @@ equals_transformers! {
     llama_with_biases_and_its_own_scaling: "llama_bias", 0;
 }
 
-/// The tests above once more on each instruction set that the processor has, in a process of their own.
+/// Runs the tests above on each instruction set that the processor supports, each in its own process.
 #[test]
 fn parity_holds_on_every_instruction_set() {
     for set in InstructionSet::available() {
@@ -228,7 +230,7 @@ fn texts_get_the_same_ids_and_vectors_through_the_tower() {
         let tower = load_tower::<Document>(&fixture(name), &options, &device).unwrap();
         assert_eq!(tower.tokenize(&texts).unwrap(), ids(&golden["text"]), "{name}");
         let expected = vectors(&golden["text"]["unpadded"][key]);
-        // Whatever the buckets, vectors and their order stay the same.
+        // Vectors and their order do not depend on the buckets.
         for budget in [1, 60, 4096] {
             let mut last = None;
             let embedded = tower.embed_with_progress(&texts, budget, &mut |progress| last = Some(*progress)).unwrap();
@@ -237,10 +239,10 @@ fn texts_get_the_same_ids_and_vectors_through_the_tower() {
             let progress = last.unwrap();
             assert_eq!(progress.texts, texts.len());
             assert_eq!(progress.tokens, ids(&golden["text"]).iter().map(Vec::len).sum::<usize>());
-            // Texts stand in a row without padding where the CPU's kernels compute.
+            // The CPU's kernels read packed sequences, without padding.
             assert_eq!(progress.padding, 0, "{name}");
         }
-        // Elsewhere one text a batch needs no padding; all in one batch are as long as the longest.
+        // Elsewhere, one text per batch needs no padding; in a single batch all texts are padded to the longest.
         let options = options.with_precision(Precision::Bf16);
         let tower = load_tower::<Document>(&fixture(name), &options, &device).unwrap();
         for budget in [1, 60, 4096] {

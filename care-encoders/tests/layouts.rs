@@ -1,4 +1,4 @@
-//! The same weights in the layouts that published checkpoints have: shards, prefixes, heads, bf16.
+//! Loads the same weights from the forms of published checkpoints: shards, prefixes, unused heads, bf16.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Saved pairs and towers: what is written comes back, and what else is read as two towers.
+//! Saved pairs and towers: saving, loading, and the other layouts that are read as a pair.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -32,7 +32,7 @@ fn options(pooling: Pooling) -> EncoderOptions {
     EncoderOptions::default().with_pooling(pooling).with_max_length(40)
 }
 
-/// A tower of a fixture with a head of our choice; a learned projection is random.
+/// A tower of a fixture with the given head; a projection gets random weights.
 fn tower<T: Text>(name: &str, head: HeadConfig, instruction: &str) -> Tower<T, AnyEncoder> {
     let encoder = load_encoder(&fixture(name), &EncoderOptions::default(), &cpu()).unwrap();
     let pad = if name == "bert" { 0 } else { 317 };
@@ -63,7 +63,7 @@ fn a_saved_pair_loads_with_equal_vectors() {
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("pair");
         pair.save(&target).unwrap();
-        // Saving over it again replaces it whole and leaves nothing beside it.
+        // Saving again replaces the folder and leaves nothing beside it.
         pair.save(&target).unwrap();
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
         let again = AsymmetricEncoder::load(&target, &cpu()).unwrap();
@@ -116,7 +116,7 @@ fn every_head_survives_saving_and_its_modules_alone_compute_the_same() {
         let [left, right] = [&query, &again].map(|tower| rows(&tower.embed(&texts(), 4096).unwrap()));
         assert!(difference(&left, &right) <= 1e-6, "{head:?}");
 
-        // Without our own file the pair is a `Router` model as any other.
+        // Without `care.json`, the pair is an ordinary `Router` model.
         fs::remove_file(target.join("care.json")).unwrap();
         let chain = json(&target.join("router_config.json"))["structure"]["query"].clone();
         let dense = |name: &Value| name.as_str().unwrap().ends_with("_Dense");
@@ -128,8 +128,8 @@ fn every_head_survives_saving_and_its_modules_alone_compute_the_same() {
                 let [left, right] = [&pair, &plain].map(|pair| rows(&pair.embed_queries(&texts()).unwrap()));
                 assert!(difference(&left, &right) <= 1e-6, "{head:?}");
             }
-            // A cut after the norm, or after a learned projection, has no other form in this layout.
-            Err(error) => assert!(has_no_other_form && error.to_string().contains("a module Dense"), "{error}"),
+            // A truncation after `Normalize`, or after a projection, is a `Dense` that chains do not support there.
+            Err(error) => assert!(has_no_other_form && error.to_string().contains("module Dense is not"), "{error}"),
         }
     }
 }
@@ -139,7 +139,7 @@ fn what_sentence_transformers_cannot_hold_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let suffix = tower::<Query>("bert", HeadConfig::new(Pooling::Cls), "问：{text}。");
     let error = save_tower(&place.path().join("a"), &suffix).unwrap_err().to_string();
-    assert_eq!(error, "the instruction \"问：{text}。\" is no prefix, and sentence-transformers has no templates");
+    assert_eq!(error, "the instruction \"问：{text}。\" is not a prefix, and sentence-transformers has no templates");
     let error = save_tower(place.path().parent().unwrap(), &suffix).unwrap_err().to_string();
     assert!(error.ends_with("the folder is not empty"), "{error}");
 }
@@ -153,7 +153,7 @@ fn the_published_layout_normalises_and_then_cuts_to_the_query_towers_width() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), document.join(entry.file_name())).unwrap();
     }
-    // A query tower of half the width.
+    // A query tower with half as many dimensions.
     let config = EncoderConfig::Bert(BertConfig::new(200, 32, 1));
     let network = Network::new(random_encoder(&config, 3, &cpu()).unwrap(), HeadConfig::new(Pooling::Cls), &cpu());
     let tokenizer = Tokenizer::from_file(&fixture("bert/tokenizer.json"), 0, 32).unwrap();
@@ -183,7 +183,7 @@ fn half_precision_stays_close_to_full() {
             let query = query.map_network(|network| network.with_precision(precision));
             let cast = AsymmetricEncoder::new(query, document).unwrap();
             let [loaded, cast] = [loaded, cast].map(|pair| pair.embed_queries(&texts()).unwrap());
-            assert_eq!(loaded, cast, "{name}: converted while it is read or afterwards");
+            assert_eq!(loaded, cast, "{name}: converting on loading or afterwards must be equal");
             for row in 0..reference.len() {
                 let cosine = reference.cosine(row, &loaded, row);
                 assert!(cosine > 0.999, "{name} {precision:?}: {cosine}");
@@ -197,10 +197,10 @@ fn the_padding_token_of_a_saved_tokenizer_is_a_special_one() {
     let (_place, folder) = common::copy("qwen3");
     common::edit_json(&folder.join("config.json"), |config| config["pad_token_id"] = Value::Null);
     let load = || load_tower::<Document>(&folder, &EncoderOptions::default(), &cpu()).unwrap();
-    // The settings of the tokenizer name it where the network's do not.
+    // The tokenizer's settings name it if the network's do not.
     assert_eq!(load().tokenizer().pad_id(), 317);
     fs::remove_file(folder.join("tokenizer_config.json")).unwrap();
-    // Nothing names it: 0 fills batches, but as a token of Python's it would split texts otherwise.
+    // Nothing names it: 0 pads batches, but if it were saved, Python would split texts at that token.
     let tower = load();
     assert_eq!(tower.tokenizer().pad_id(), 0);
     let saved = folder.with_file_name("saved");
@@ -223,7 +223,7 @@ fn saving_replaces_nothing_but_a_saved_pair() {
         fs::create_dir_all(&target).unwrap();
         fs::write(target.join(name), "mine").unwrap();
         let error = pair.save(&target).unwrap_err().to_string();
-        assert!(error.ends_with("which is no part of a saved pair"), "{error}");
+        assert!(error.ends_with("which is not part of a saved pair"), "{error}");
         assert_eq!(fs::read_to_string(target.join(name)).unwrap(), "mine");
         fs::remove_dir_all(&target).unwrap();
     }
@@ -252,14 +252,14 @@ fn int8_is_for_inference_and_has_vectors_of_its_own() {
         let fingerprint = |pair: &AsymmetricEncoder| tower_fingerprint(pair.query()).unwrap();
         assert_ne!(fingerprint(&pair), fingerprint(&exact), "{name}");
         assert_eq!(fingerprint(&exact), tower_fingerprint(exact.document()).unwrap(), "{name}");
-        // Reading the weights has not changed how they are kept.
+        // Reading the weights for the fingerprint has not unpacked them.
         assert_eq!(pair.embed_queries(&texts()).unwrap(), queries, "{name}");
 
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("pair");
-        let refusal = "`precision` is int8, allowed: f32, bf16 or f16 for a network that is saved";
+        let refusal = "`precision` is int8, allowed: f32, bf16 or f16 to save a network";
         assert_eq!(pair.save(&target).unwrap_err().to_string(), refusal);
-        // What is lost stays lost, however the weights are kept.
+        // Unpacking does not restore the original weights.
         let (query, document) = pair.into_towers();
         let pair = AsymmetricEncoder::new(query, document).unwrap();
         assert_eq!(pair.save(&target).unwrap_err().to_string(), refusal);
@@ -286,5 +286,5 @@ fn a_change_of_a_loaded_tower_is_in_its_fingerprint_and_in_what_is_saved() {
     save_tower(&place.path().join("half"), &half).unwrap();
     let again = load_encoder(&place.path().join("half"), &EncoderOptions::default(), &cpu()).unwrap();
     let again = half.clone().map_network(|network| network.map_encoder(|_| again).with_precision(Precision::Bf16));
-    assert_eq!(tower_fingerprint(&again).unwrap(), tower_fingerprint(&half).unwrap(), "bf16 was saved as bf16");
+    assert_eq!(tower_fingerprint(&again).unwrap(), tower_fingerprint(&half).unwrap(), "bf16 must be saved as bf16");
 }

@@ -1,13 +1,13 @@
-//! How long a large run takes to read and to score, for `throughput_peer.py` to be compared with.
+//! Time and memory to read and score a large run; `throughput_peer.py` is the same with pytrec_eval.
 //!
 //! ```text
 //! cargo bench -p care-eval --bench throughput -- FOLDER
 //! python3 care-eval/benches/throughput_peer.py FOLDER
 //! ```
 //!
-//! The first writes `qrels.txt` and `run.txt` into FOLDER if they are not there: 10,000 queries with 1,000 retrieved
-//! and 20 judged documents each. Each prints one JSON object: seconds to read both files, to score them, and the peak
-//! of the process's memory in MB.
+//! The first command writes `qrels.txt` and `run.txt` to FOLDER unless they exist: 10,000 queries with 1,000 retrieved
+//! and 20 judged documents each. Each command prints one JSON object: seconds to read both files, seconds to score them,
+//! and the process's peak memory in MB.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
@@ -16,7 +16,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use care_eval::{Evaluator, Measure, Missing, read_qrels, read_run};
+use care_eval::io::{read_qrels, read_run};
+use care_eval::{Evaluator, Measure, Missing};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -31,7 +32,7 @@ fn write(folder: &Path) {
     let mut qrels = BufWriter::new(File::create(folder.join("qrels.txt")).unwrap());
     let mut run = BufWriter::new(File::create(folder.join("run.txt")).unwrap());
     for query in 0..QUERIES {
-        // Distinct documents: a stride through a prime number of them.
+        // A stride through a prime number of documents visits each once.
         let (start, stride) = (rng.random_range(0..1_000_003), rng.random_range(1..1_000_003));
         let document = |place: usize| format!("D{:07}", (start + place * stride) % 1_000_003);
         let mut scores: Vec<f32> = (0..RETRIEVED).map(|_| rng.random_range(0.0..30.0)).collect();
@@ -40,7 +41,7 @@ fn write(folder: &Path) {
             writeln!(run, "q{query} Q0 {} {} {score:.4} bench", document(place), place + 1).unwrap();
         }
         for judged in 0..JUDGED {
-            // Three quarters of them are in the run, most of these near its head.
+            // Three quarters of them are in the run, mostly at high ranks.
             writeln!(qrels, "q{query} 0 {} {}", document(5 * judged * judged), (judged + 1) % 4).unwrap();
         }
     }
@@ -48,7 +49,7 @@ fn write(folder: &Path) {
     run.flush().unwrap();
 }
 
-/// The process's largest memory so far, in MB; 0 where the system does not say.
+/// The process's peak memory in MB; 0 if the system does not report it.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -56,9 +57,9 @@ fn peak() -> u64 {
 }
 
 fn main() {
-    // Cargo passes `--bench` as well.
+    // Cargo passes `--bench` too.
     let folder = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let folder = PathBuf::from(folder.expect("a folder for the files"));
+    let folder = PathBuf::from(folder.expect("usage: cargo bench -p care-eval --bench throughput -- FOLDER"));
     if !folder.join("run.txt").exists() {
         write(&folder);
     }

@@ -1,4 +1,4 @@
-"""What throughput.rs measures, by pytrec_eval: `throughput_peer.py FOLDER`; needs pytrec_eval-terrier."""
+"""The measurement of throughput.rs with pytrec_eval: `throughput_peer.py FOLDER`; requires pytrec_eval-terrier."""
 
 import json
 import resource

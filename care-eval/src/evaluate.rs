@@ -1,4 +1,4 @@
-//! Qrels and a run to an evaluation.
+//! The evaluation of a run against qrels.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::qrels::Qrels;
 use crate::run::{Retrieved, Run};
 use crate::ties::{Candidate, Ties};
 
-/// Which measures to compute, and under which conventions.
+/// The measures to compute, and the conventions to compute them under.
 ///
-/// Queries are scored in parallel and summed in the order of their ids, so the means do not depend
-/// on the number of threads.
+/// Queries are scored in parallel and summed in the order of their ids, so results do not depend on the number of
+/// threads.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     measures: Vec<Measure>,
@@ -24,8 +24,7 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Computes the measures under trec_eval's conventions. A measure asked for twice is computed
-    /// once.
+    /// An evaluator of these measures under trec_eval's conventions; duplicates are ignored.
     pub fn new(measures: impl IntoIterator<Item = Measure>) -> Self {
         let mut distinct = Vec::new();
         for measure in measures {
@@ -36,12 +35,14 @@ impl Evaluator {
         Self { measures: distinct, missing: Missing::default(), ties: Ties::default() }
     }
 
-    /// Sets how judged queries count that are not in the run; by default they are dropped.
+    /// How judged queries count that are not in the run. Default [`Missing::Drop`].
+    #[must_use]
     pub fn missing(self, missing: Missing) -> Self {
         Self { missing, ..self }
     }
 
-    /// Sets how equal scores are ordered; by default as trec_eval does.
+    /// How equal scores are ordered. Default [`Ties::TrecEval`].
+    #[must_use]
     pub fn ties(self, ties: Ties) -> Self {
         Self { ties, ..self }
     }
@@ -49,9 +50,8 @@ impl Evaluator {
     /// Scores a run.
     ///
     /// # Errors
-    /// [`ErrorKind::NoQueries`] if there is no query to take a mean over: under [`Missing::Drop`]
-    /// if the qrels and the run have no query in common, under [`Missing::Zero`] if the qrels are
-    /// empty.
+    /// [`ErrorKind::NoQueries`] if there is no query to average over: under [`Missing::Drop`] if qrels and run have no
+    /// query in common, under [`Missing::Zero`] if the qrels are empty.
     pub fn evaluate(&self, qrels: &Qrels, run: &Run) -> Result<Evaluation> {
         let answered = qrels.iter().filter(|(query_id, _)| run.contains(query_id)).count();
         let counted: Vec<_> = match self.missing {
@@ -75,8 +75,7 @@ impl Evaluator {
         })
     }
 
-    /// Every measure for one query; a query that is not in the run has an empty ranking, which
-    /// scores 0.
+    /// Every measure for one query. A query that is not in the run has an empty ranking, which scores 0.
     fn score(&self, run: &Run, query_id: &str, judged: &BTreeMap<String, i32>) -> Scores {
         let mut ranked = candidates(run.retrieved(query_id), judged);
         let judged: Vec<_> = judged.values().copied().collect();
@@ -87,7 +86,7 @@ impl Evaluator {
             return Scores::new(&self.measures, |measure| measure.expected_score(&ranked, &ties, &judged));
         }
         let relevant = judged.iter().filter(|grade| **grade > 0).count();
-        // As deep as the deepest measure; to the end if one of them looks there.
+        // The depth of the deepest measure; the whole ranking if one of them needs it.
         let depth = self
             .measures
             .iter()
@@ -99,7 +98,7 @@ impl Evaluator {
     }
 }
 
-/// The documents of a query as the tie rules see them, in the order in which they were added.
+/// The documents of a query in the order in which they were added.
 fn candidates<'a>(retrieved: Option<&'a Retrieved>, judged: &BTreeMap<String, i32>) -> Vec<Candidate<'a>> {
     let Some(retrieved) = retrieved else { return Vec::new() };
     let mut candidates: Vec<_> = retrieved
@@ -107,7 +106,7 @@ fn candidates<'a>(retrieved: Option<&'a Retrieved>, judged: &BTreeMap<String, i3
         .enumerate()
         .map(|(position, (doc_id, &score))| Candidate { doc_id, score, position, grade: 0 })
         .collect();
-    // There are fewer judgements than retrieved documents as a rule.
+    // There are usually fewer judgements than retrieved documents.
     for (doc_id, &grade) in judged {
         if let Some(position) = retrieved.get_index_of(doc_id.as_str()) {
             candidates[position].grade = grade;
@@ -116,14 +115,13 @@ fn candidates<'a>(retrieved: Option<&'a Retrieved>, judged: &BTreeMap<String, i3
     candidates
 }
 
-/// The error for an empty mean. It shows an id of each side, since ids of different forms are the
-/// usual cause.
+/// The error for an empty mean. It shows one id of each side, since different forms of ids are the usual cause.
 fn no_queries(qrels: &Qrels, run: &Run) -> Error {
     let describe = |len: usize, first: Option<&str>| match first {
-        Some(first) => format!("{len} beginning with {first:?}"),
+        Some(first) => format!("{len} (first: {first:?})"),
         None => "none".to_owned(),
     };
     let qrels = describe(qrels.len(), qrels.iter().next().map(|(query_id, _)| query_id));
     let run = describe(run.len(), run.query_ids().next());
-    Error::new(ErrorKind::NoQueries, format!("no query to evaluate: the qrels have {qrels}, the run has {run}"))
+    Error::new(ErrorKind::NoQueries, format!("no query to evaluate: queries of the qrels: {qrels}; of the run: {run}"))
 }

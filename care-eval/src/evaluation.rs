@@ -1,4 +1,4 @@
-//! The outcome of an evaluation.
+//! The result of an evaluation.
 
 use std::collections::BTreeMap;
 
@@ -10,50 +10,50 @@ use crate::ties::Ties;
 
 /// Means over queries, the values of each query, and the conventions behind them.
 ///
-/// It serialises to
+/// Serialises to
 ///
 /// ```json
 /// {"measures": {"ndcg@10": 0.5}, "queries": 16, "missing": "drop", "ties": "trec_eval",
 ///  "missing_queries": 1, "surplus_queries": 0, "per_query": {"q1": {"ndcg@10": 1.0}}}
 /// ```
 ///
-/// with `per_query` left out after [`without_per_query`](Evaluation::without_per_query).
+/// without `per_query` after [`without_per_query`](Evaluation::without_per_query).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Evaluation {
-    /// The mean of each measure over `queries` queries.
+    /// The mean of each measure.
     pub measures: Scores,
-    /// The number of queries that the means are over.
+    /// Number of queries that the means are over.
     pub queries: usize,
     /// How judged queries count that are not in the run.
     pub missing: Missing,
     /// How equal scores were ordered.
     pub ties: Ties,
-    /// How many judged queries are not in the run.
+    /// Number of judged queries that are not in the run.
     pub missing_queries: usize,
-    /// How many queries of the run are not judged, and so were ignored.
+    /// Number of queries of the run without judgements, which are ignored.
     pub surplus_queries: usize,
-    /// The values of each query that the means are over.
+    /// The values of each query, by query id.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub per_query: BTreeMap<String, Scores>,
 }
 
 impl Evaluation {
-    /// Drops the values of single queries, for a short report.
+    /// The same evaluation without the values of single queries.
+    #[must_use]
     pub fn without_per_query(self) -> Self {
         Self { per_query: BTreeMap::new(), ..self }
     }
 }
 
-/// A value for each measure, in the order in which the measures were asked for; serialises to a
-/// map.
+/// A value for each measure, in the order in which the measures were requested; serialises to a map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores(Vec<(Measure, f64)>);
 
 impl Scores {
-    /// The value of a measure; `None` if it was not asked for.
+    /// The value of a measure; `None` if it was not requested.
     pub fn get(&self, measure: Measure) -> Option<f64> {
-        self.iter().find(|(asked, _)| *asked == measure).map(|(_, value)| value)
+        self.iter().find(|(requested, _)| *requested == measure).map(|(_, value)| value)
     }
 
     /// Every measure and its value.

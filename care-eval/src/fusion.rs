@@ -1,4 +1,4 @@
-//! One run from several.
+//! Combining several runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,11 @@ use crate::error::Result;
 use crate::run::Run;
 use crate::ties::Ties;
 
-/// Reciprocal rank fusion: each document's score is the sum, over the runs that retrieved it for the
-/// query, of `1 / (k + rank)`, ranks counted from 1. 60 is the usual `k`.
+/// Reciprocal rank fusion: a document scores the sum of `1 / (k + rank)` over the runs that retrieved it for the query.
 ///
-/// Equal scores within a run are ranked by `ties`; grades are unknown here, so
-/// [`Pessimistic`](Ties::Pessimistic) and [`Expected`](Ties::Expected) rank as
-/// [`TrecEval`](Ties::TrecEval) does. The documents of the result stand in the order of their fused
-/// scores, equal ones by id.
+/// Ranks count from 1; the usual `k` is 60. Equal scores within a run are ordered by `ties`. There are no grades here, so
+/// [`Pessimistic`](Ties::Pessimistic) and [`Expected`](Ties::Expected) act as [`TrecEval`](Ties::TrecEval). The
+/// documents of the result are in the order of their fused scores, equal ones by id.
 ///
 /// ```
 /// use care_eval::{Run, Ties, reciprocal_rank_fusion};
@@ -24,11 +22,11 @@ use crate::ties::Ties;
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Score`](crate::ErrorKind::Score) if `k` makes a score that is not a number.
+/// [`ErrorKind::Score`](crate::ErrorKind::Score) if `k` makes a score NaN.
 ///
 /// # Reference
-/// Cormack, Clarke and Buettcher, *Reciprocal rank fusion outperforms Condorcet and individual rank
-/// learning methods*, SIGIR 2009.
+/// Cormack, Clarke and Buettcher, *Reciprocal rank fusion outperforms Condorcet and individual rank learning methods*,
+/// SIGIR 2009.
 pub fn reciprocal_rank_fusion(runs: &[&Run], k: f64, ties: Ties) -> Result<Run> {
     let ties = if ties == Ties::Expected { Ties::TrecEval } else { ties };
     let query_ids: BTreeSet<&str> = runs.iter().flat_map(|run| run.query_ids()).collect();

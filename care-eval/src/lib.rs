@@ -1,9 +1,8 @@
 //! Retrieval metrics that agree with trec_eval.
 //!
-//! A retrieval system answers queries with scored documents: a [`Run`]. People have judged some
-//! documents for each query: the [`Qrels`]. An [`Evaluator`] puts the two together and returns an
-//! [`Evaluation`]: one mean per [`Measure`], the values of each query, and the conventions they
-//! were computed under.
+//! A retrieval system answers queries with scored documents: a [`Run`]. Assessors have judged some documents for each
+//! query: the [`Qrels`]. An [`Evaluator`] compares the two and returns an [`Evaluation`]: the mean of each [`Measure`],
+//! its value for each query, and the conventions behind them.
 //!
 //! ```
 //! use care_eval::{Evaluator, Measure, Qrels, Run};
@@ -19,76 +18,55 @@
 //! # Ok::<(), care_eval::Error>(())
 //! ```
 //!
-//! # The conventions
+//! # Conventions
 //!
-//! Two correct programs can print different numbers for one run, because four questions have no
-//! single answer. The defaults here are trec_eval's; the two that people vary are settings, and an
-//! evaluation records them.
+//! Two correct programs can report different numbers for the same run, because four questions have no single answer.
+//! The defaults are those of trec_eval. The first two are settings, and an evaluation records them.
 //!
-//! - **Which of two equal scores comes first?** [`Ties`], or none: the mean over every order. It matters more than it seems: on lists
-//!   with many ties it moves MAP@10 from 0.52 to 0.63. Scores are `f32`, as in trec_eval 9, so
-//!   equal in `f32` is a tie.
-//! - **What of a judged query that the run does not answer?** [`Missing`]: left out of the mean, or
-//!   counted as 0.
+//! - **Which of two equal scores ranks first?** [`Ties`]. It matters more than it seems: on lists with many ties the
+//!   choice moves MAP@10 from 0.52 to 0.63. [`Ties::Expected`] chooses none and averages over every order. Scores are
+//!   `f32`, as in trec_eval 9, so scores that are equal as `f32` are tied.
+//! - **How does a judged query count that the run does not answer?** [`Missing`]: it is left out of the mean, or scores
+//!   0.
 //! - **What is a gain?** The grade itself, not `2^grade - 1`; negative grades count as 0.
-//! - **What does MAP@k divide by?** By all relevant documents, not by `min(k, relevant)`.
+//! - **What does MAP@k divide by?** By the number of relevant documents, not by `min(k, relevant)`.
 //!
-//! A query that is judged but has no relevant document counts as 0, and queries of the run that
-//! nobody judged are ignored.
+//! A judged query without a relevant document scores 0. Queries of the run without judgements are ignored.
 //!
-//! # The rest
+//! # Modules
 //!
-//! - Each metric is also a plain function over a ranked list of grades: [`ndcg`],
-//!   [`average_precision`], [`reciprocal_rank`], [`recall`], [`precision`], [`r_precision`],
-//!   [`success`].
-//! - A reranking list (positives and negatives with scores) is a query of a [`Run`] and its
-//!   [`Qrels`]; the evaluator serves it as it is.
-//! - [`bootstrap_interval`] says how far a mean over queries is to be trusted;
-//!   [`paired_randomisation_test`] and [`paired_t_test`] whether two systems differ by more than
-//!   chance.
-//! - [`reciprocal_rank_fusion`] makes one run of several.
-//! - Semantic textual similarity is measured by [`pearson`] and [`spearman`].
-//! - [`read_qrels`] and [`read_run`] read TREC, BEIR and JSON files; [`write_trec_qrels`],
-//!   [`write_trec_run`], [`write_json_run`] and [`write_beir_qrels`] write them.
+//! - [`io`] reads and writes TREC, BEIR and JSON files.
+//! - [`metric`] has each metric as a plain function of a ranked list of grades.
+//! - [`stats`] has bootstrap confidence intervals, paired significance tests, and the correlations that measure semantic
+//!   textual similarity.
+//! - [`reciprocal_rank_fusion`] combines several runs.
 //!
-//! Deliberately absent: tensors, models, data sets, and anything that prints.
+//! A reranking list (positives and negatives with scores) is a query of a [`Run`] and its [`Qrels`].
+//!
+//! Deliberately absent: tensors, models, data sets, and printing.
 
-mod beir;
-mod bootstrap;
-mod correlation;
 mod error;
 mod evaluate;
 mod evaluation;
 mod fusion;
-mod json;
-mod lines;
+pub mod io;
 mod measure;
-mod metric;
+pub mod metric;
 mod missing;
 mod qrels;
-mod read;
 mod run;
-mod significance;
+pub mod stats;
 mod ties;
-mod trec;
 
-pub use beir::write_beir_qrels;
-pub use bootstrap::{Interval, bootstrap_interval, percentile_interval};
-pub use correlation::{pearson, spearman};
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::Evaluator;
 pub use evaluation::{Evaluation, Scores};
 pub use fusion::reciprocal_rank_fusion;
-pub use json::write_json_run;
 pub use measure::Measure;
-pub use metric::{average_precision, ndcg, precision, r_precision, recall, reciprocal_rank, success};
 pub use missing::Missing;
 pub use qrels::Qrels;
-pub use read::{read_qrels, read_run};
 pub use run::Run;
-pub use significance::{PairedTest, paired_randomisation_test, paired_t_test};
 pub use ties::Ties;
-pub use trec::{write_trec_qrels, write_trec_run};
 
 /// Compiles the README's example.
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
-//! The name of a number: `ndcg@10` and its like.
+//! A metric with its cut-off, e.g. `ndcg@10`.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -10,40 +10,40 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metric::{Expected, average_precision, ndcg, precision, r_precision, recall, reciprocal_rank, success};
 
-/// A metric and its cut-off, parsed from text such as `ndcg@10`, `map` or `recall@100`.
+/// A metric and its cut-off, parsed from e.g. `ndcg@10`, `map` or `recall@100`.
 ///
-/// Names are read in any case; [`Display`](fmt::Display) and serde give the canonical form back.
+/// Parsing ignores case; [`Display`](fmt::Display) and serde write the canonical form.
 ///
 /// ```
 /// use care_eval::Measure;
 ///
 /// assert_eq!("P@5".parse::<Measure>()?.to_string(), "precision@5");
-/// assert!("recall".parse::<Measure>().is_err()); // over the whole ranking it says nothing
+/// assert!("recall".parse::<Measure>().is_err()); // without a cut-off it is meaningless
 /// # Ok::<(), care_eval::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Measure {
-    /// `ndcg@k` or `ndcg`: see [`ndcg`](crate::ndcg).
+    /// `ndcg@k` or `ndcg`: see [`ndcg`].
     Ndcg(Option<NonZeroUsize>),
-    /// `map@k` or `map`: the mean over queries of [`average_precision`](crate::average_precision).
+    /// `map@k` or `map`: the mean over queries of [`average_precision`].
     Map(Option<NonZeroUsize>),
-    /// `mrr@k` or `mrr`: the mean over queries of [`reciprocal_rank`](crate::reciprocal_rank).
+    /// `mrr@k` or `mrr`: the mean over queries of [`reciprocal_rank`].
     Mrr(Option<NonZeroUsize>),
-    /// `recall@k`: see [`recall`](crate::recall).
+    /// `recall@k`: see [`recall`].
     Recall(NonZeroUsize),
-    /// `precision@k` or `p@k`: see [`precision`](crate::precision).
+    /// `precision@k` or `p@k`: see [`precision`].
     Precision(NonZeroUsize),
-    /// `success@k` or `hit_rate@k`: see [`success`](crate::success).
+    /// `success@k` or `hit_rate@k`: see [`success`].
     Success(NonZeroUsize),
-    /// `rprec`: see [`r_precision`](crate::r_precision).
+    /// `rprec`: see [`r_precision`].
     RPrecision,
 }
 
-/// What [`Measure::from_str`] reads, for messages.
+/// What [`Measure::from_str`] accepts, for messages.
 const ACCEPTED: &str = "ndcg[@k], map[@k], mrr[@k], recall@k, precision@k (p@k), success@k (hit_rate@k), rprec";
 
-/// What other programs call our measures.
+/// Names of our measures in other programs.
 const ELSEWHERE: [(&str, &str); 15] = [
     ("dcg", "ndcg"),
     ("ndcg_cut", "ndcg"),
@@ -65,8 +65,8 @@ const ELSEWHERE: [(&str, &str); 15] = [
 impl Measure {
     /// The value for one query.
     ///
-    /// `ranked` are the grades of the retrieved documents, best first, 0 where unjudged; `judged`
-    /// are all grades of the query, in any order.
+    /// `ranked` are the grades of the retrieved documents, best first, 0 if unjudged; `judged` are all grades of the
+    /// query, in any order.
     pub fn score(self, ranked: &[i32], judged: &[i32]) -> f64 {
         let relevant = || judged.iter().filter(|grade| **grade > 0).count();
         match self {
@@ -80,10 +80,9 @@ impl Measure {
         }
     }
 
-    /// The mean of [`score`](Measure::score) over every order in which documents of one tie can be.
+    /// The mean of [`score`](Measure::score) over every order of tied documents.
     ///
-    /// `ties` are the sizes of the ties, best first: how many documents of `ranked` share each
-    /// score. Their sum is the length of `ranked`.
+    /// `ties` are the sizes of the groups of equal scores, best first; they add up to the length of `ranked`.
     pub(crate) fn expected_score(self, ranked: &[i32], ties: &[usize], judged: &[i32]) -> f64 {
         let relevant = judged.iter().filter(|grade| **grade > 0).count();
         let expected = |cutoff| Expected::new(ranked, ties, cutoff);
@@ -98,7 +97,7 @@ impl Measure {
         }
     }
 
-    /// How deep into the ranking the value looks; to its end if `None`.
+    /// How many documents of the ranking determine the value; `None` for all.
     pub(crate) fn depth(self, relevant: usize) -> Option<usize> {
         match self {
             Self::RPrecision => Some(relevant),
@@ -119,7 +118,7 @@ impl Measure {
         }
     }
 
-    /// The cut-off: how many documents of the ranking are looked at; `None` without one.
+    /// The cut-off, i.e. how many documents of the ranking count; `None` without one.
     pub fn cutoff(self) -> Option<NonZeroUsize> {
         match self {
             Self::Ndcg(cutoff) | Self::Map(cutoff) | Self::Mrr(cutoff) => cutoff,
@@ -144,11 +143,11 @@ impl FromStr for Measure {
             None => (text, None),
             Some((name, digits)) => match digits.parse() {
                 Ok(cutoff) => (name, Some(cutoff)),
-                Err(_) => return Err(fail(format!("the cut-off {digits:?} is not a whole number from 1 up"))),
+                Err(_) => return Err(fail(format!("the cut-off {digits:?} is not an integer >= 1"))),
             },
         };
         let name = name.to_ascii_lowercase();
-        let required = || cutoff.ok_or_else(|| fail(format!("a cut-off is required, such as {name}@10")));
+        let required = || cutoff.ok_or_else(|| fail(format!("a cut-off is required, e.g. {name}@10")));
         match name.as_str() {
             "ndcg" => Ok(Self::Ndcg(cutoff)),
             "map" => Ok(Self::Map(cutoff)),
@@ -158,7 +157,9 @@ impl FromStr for Measure {
             "success" | "hit_rate" => required().map(Self::Success),
             "rprec" => match cutoff {
                 None => Ok(Self::RPrecision),
-                Some(_) => Err(fail("rprec has no cut-off: it is cut at the number of relevant documents".to_owned())),
+                Some(_) => {
+                    Err(fail("rprec takes no cut-off: it is cut at the number of relevant documents".to_owned()))
+                }
             },
             unknown => Err(fail(match ELSEWHERE.iter().find(|(theirs, _)| *theirs == unknown) {
                 Some((_, ours)) => format!("unknown name, did you mean {ours}?"),
@@ -221,15 +222,13 @@ mod tests {
             assert_eq!(
                 message(&format!("ndcg@{digits}")),
                 format!(
-                    "measure \"ndcg@{digits}\": the cut-off \"{digits}\" is not a whole number from 1 up; accepted: \
+                    "measure \"ndcg@{digits}\": the cut-off \"{digits}\" is not an integer >= 1; accepted: \
                      ndcg[@k], map[@k], mrr[@k], recall@k, precision@k (p@k), success@k (hit_rate@k), rprec"
                 )
             );
         }
-        assert!(
-            message("recall").starts_with("measure \"recall\": a cut-off is required, such as recall@10; accepted: ")
-        );
-        assert!(message("rprec@5").starts_with("measure \"rprec@5\": rprec has no cut-off"));
+        assert!(message("recall").starts_with("measure \"recall\": a cut-off is required, e.g. recall@10; accepted: "));
+        assert!(message("rprec@5").starts_with("measure \"rprec@5\": rprec takes no cut-off"));
     }
 
     #[test]

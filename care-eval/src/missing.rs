@@ -1,4 +1,4 @@
-//! What a judged query counts when the run does not answer it.
+//! How a judged query counts that the run does not answer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,22 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How a query of the qrels counts that is not in the run.
+/// How a judged query counts that is not in the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Missing {
-    /// It is left out: the mean is over queries in both the qrels and the run. The rule of
-    /// trec_eval without `-c`.
+    /// It is left out: the mean is over the queries that are in both the qrels and the run. The rule of trec_eval
+    /// without `-c`.
     #[default]
     Drop,
-    /// It scores 0: the mean is over all queries of the qrels. The rule of `trec_eval -c`, and the
-    /// one to use when systems may decline to answer.
+    /// It scores 0: the mean is over all queries of the qrels. The rule of `trec_eval -c`, and the right one if systems
+    /// may decline to answer.
     Zero,
 }
 
 impl Missing {
     /// Every rule.
-    pub const ALL: [Self; 2] = [Self::Drop, Self::Zero];
+    pub const ALL: &[Self] = &[Self::Drop, Self::Zero];
 
     /// The rule's name in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -43,8 +44,8 @@ impl FromStr for Missing {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|missing| missing.name() == name);
-        found.ok_or_else(|| Error::setting("rule for missing queries", name, &Self::ALL))
+        let found = Self::ALL.iter().copied().find(|missing| missing.name() == name);
+        found.ok_or_else(|| Error::setting("missing", "rule for missing queries", name, Self::ALL))
     }
 }
 
@@ -55,11 +56,12 @@ mod tests {
 
     #[test]
     fn names_are_the_same_in_serde_and_on_the_command_line() {
-        for missing in Missing::ALL {
+        for &missing in Missing::ALL {
             assert_eq!(serde_json::to_value(missing).unwrap(), missing.name());
             assert_eq!(missing.name().parse::<Missing>().unwrap(), missing);
         }
         let error = "skip".parse::<Missing>().unwrap_err();
         assert_eq!(error.to_string(), "unknown rule for missing queries \"skip\"; accepted: drop, zero");
+        assert_eq!((error.kind(), error.field()), (crate::error::ErrorKind::Setting, Some("missing")));
     }
 }

@@ -5,17 +5,17 @@ use std::collections::btree_map::Entry;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Which documents are relevant to which queries, and how much.
+/// Which documents are relevant to which queries, and to what degree.
 ///
-/// A grade above 0 is relevant; 0 and below is judged and not relevant. Queries and documents
-/// iterate in the order of their ids, so everything computed from qrels is deterministic.
+/// A grade above 0 means relevant; 0 or below means judged not relevant. Queries and documents iterate in the order of
+/// their ids, so everything computed from qrels is deterministic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Qrels {
     queries: BTreeMap<String, BTreeMap<String, i32>>,
 }
 
 impl Qrels {
-    /// No judgements.
+    /// Empty qrels.
     pub fn new() -> Self {
         Self::default()
     }
@@ -23,7 +23,7 @@ impl Qrels {
     /// Collects `(query_id, doc_id, grade)` judgements.
     ///
     /// # Errors
-    /// [`ErrorKind::Duplicate`] if a document is judged twice for one query.
+    /// [`ErrorKind::Duplicate`] if a document is judged twice for a query.
     pub fn from_judgements<Q, D>(judgements: impl IntoIterator<Item = (Q, D, i32)>) -> Result<Self>
     where
         Q: AsRef<str>,
@@ -39,8 +39,7 @@ impl Qrels {
     /// Adds one judgement.
     ///
     /// # Errors
-    /// [`ErrorKind::Duplicate`] if the document is already judged for the query, be it with the
-    /// same grade.
+    /// [`ErrorKind::Duplicate`] if the document is already judged for the query, even with the same grade.
     pub fn insert(&mut self, query_id: &str, doc_id: &str, grade: i32) -> Result<()> {
         match self.queries.entry(query_id.to_owned()).or_default().entry(doc_id.to_owned()) {
             Entry::Vacant(entry) => {
@@ -54,7 +53,7 @@ impl Qrels {
         }
     }
 
-    /// The judgements of a query, by document; `None` if it has none.
+    /// The grades of a query by document id; `None` if it has no judgements.
     pub fn get(&self, query_id: &str) -> Option<&BTreeMap<String, i32>> {
         self.queries.get(query_id)
     }
@@ -65,12 +64,12 @@ impl Qrels {
         judged.filter(|(_, grade)| **grade > 0).map(|(doc_id, grade)| (doc_id.as_str(), *grade))
     }
 
-    /// Every query and its judgements, in the order of the ids.
+    /// Every query and its judgements, ordered by id.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, i32>)> {
         self.queries.iter().map(|(query_id, judged)| (query_id.as_str(), judged))
     }
 
-    /// Every judgement as `(query_id, doc_id, grade)`, in the order of the ids.
+    /// Every judgement as `(query_id, doc_id, grade)`, ordered by id.
     pub fn judgements(&self) -> impl Iterator<Item = (&str, &str, i32)> {
         self.iter().flat_map(|(query_id, judged)| {
             judged.iter().map(move |(doc_id, grade)| (query_id, doc_id.as_str(), *grade))

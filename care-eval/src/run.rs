@@ -1,4 +1,4 @@
-//! What a retrieval system returned.
+//! The output of a retrieval system.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +9,20 @@ use indexmap::map::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ties::{Candidate, Ties};
 
-/// The documents that a system retrieved for each query, with their scores; a higher score ranks
-/// first.
+/// The documents that a system retrieved for each query, with their scores; higher scores rank first.
 ///
-/// Scores are `f32`, as trec_eval 9 compares them. A run holds scores, not ranks: the order among
-/// equal scores is chosen at evaluation by [`Ties`](crate::Ties). A query exists once it has a
-/// document, as in a TREC file.
+/// Scores are `f32`, as trec_eval 9 compares them. A run holds scores, not ranks: [`Ties`](crate::Ties) decides the
+/// order of equal scores at evaluation. A query exists once it has a document, as in a TREC file.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
     queries: BTreeMap<String, Retrieved>,
 }
 
-/// The documents of one query and their scores, in the order in which they were added.
+/// The documents of a query and their scores, in the order in which they were added.
 pub(crate) type Retrieved = IndexMap<CompactString, f32, foldhash::fast::RandomState>;
 
 impl Run {
-    /// No documents.
+    /// An empty run.
     pub fn new() -> Self {
         Self::default()
     }
@@ -48,10 +46,9 @@ impl Run {
     /// Adds one retrieved document.
     ///
     /// # Errors
-    /// [`ErrorKind::Score`] if the score is NaN, [`ErrorKind::Duplicate`] if the query already has
-    /// the document.
+    /// [`ErrorKind::Score`] if the score is NaN, [`ErrorKind::Duplicate`] if the query already has the document.
     pub fn insert(&mut self, query_id: &str, doc_id: &str, score: f32) -> Result<()> {
-        // A known query needs no new string.
+        // No allocation for a known query.
         match self.queries.get_mut(query_id) {
             Some(retrieved) => retrieve(retrieved, query_id, doc_id, score),
             None => {
@@ -63,8 +60,7 @@ impl Run {
         }
     }
 
-    /// The documents of a query and their scores in the order they were added; `None` if it has
-    /// none.
+    /// The documents of a query and their scores, in the order in which they were added; `None` if it has none.
     pub fn get(&self, query_id: &str) -> Option<impl ExactSizeIterator<Item = (&str, f32)>> {
         let retrieved = self.queries.get(query_id)?;
         Some(retrieved.iter().map(|(doc_id, score)| (doc_id.as_str(), *score)))
@@ -95,7 +91,7 @@ impl Run {
         self.queries.is_empty()
     }
 
-    /// The documents of a query, best first, equal scores by a rule that needs no grades.
+    /// The documents of a query, best first; all grades count as 0 for the tie rule.
     pub(crate) fn ranked(&self, query_id: &str, ties: Ties) -> Vec<(&str, f32)> {
         let retrieved = self.queries.get(query_id).into_iter().flatten().enumerate();
         let mut candidates: Vec<_> =
@@ -108,15 +104,14 @@ impl Run {
         self.queries.get(query_id)
     }
 
-    /// Adds documents of one query that are distinct among themselves. If the query has one of them
-    /// already, the error is at that one's place among them.
+    /// Adds distinct documents to a query. If the query already has one of them, the error comes with its position.
     pub(crate) fn extend(&mut self, query_id: String, documents: Retrieved) -> std::result::Result<(), (usize, Error)> {
         let Some(retrieved) = self.queries.get_mut(&query_id) else {
             self.queries.insert(query_id, documents);
             return Ok(());
         };
-        for (place, (doc_id, score)) in documents.into_iter().enumerate() {
-            retrieve(retrieved, &query_id, &doc_id, score).map_err(|error| (place, error))?;
+        for (position, (doc_id, score)) in documents.into_iter().enumerate() {
+            retrieve(retrieved, &query_id, &doc_id, score).map_err(|error| (position, error))?;
         }
         Ok(())
     }
@@ -134,10 +129,10 @@ impl PartialEq for Run {
     }
 }
 
-/// Adds one document to those of a query.
+/// Adds a document to those of a query.
 pub(crate) fn retrieve(retrieved: &mut Retrieved, query_id: &str, doc_id: &str, score: f32) -> Result<()> {
     if score.is_nan() {
-        let message = format!("the score of document {doc_id:?} for query {query_id:?} is not a number");
+        let message = format!("the score of document {doc_id:?} for query {query_id:?} is NaN");
         return Err(Error::new(ErrorKind::Score, message));
     }
     match retrieved.entry(doc_id.into()) {

@@ -1,4 +1,4 @@
-//! Which of two equally scored documents ranks first.
+//! Which of two documents with equal scores ranks first.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -8,38 +8,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What counts among documents whose scores are equal as `f32`.
+/// The order of documents whose scores are equal as `f32`.
 ///
-/// Under every rule but [`InputOrder`](Ties::InputOrder) the order in which documents were added is
-/// irrelevant.
+/// The order in which documents were added matters only under [`InputOrder`](Ties::InputOrder).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Ties {
-    /// Document id descending, compared as bytes: `d2` before `d10`. The rule of trec_eval and
-    /// pytrec_eval.
+    /// By document id, descending, compared as bytes: `d2` before `d10`. The rule of trec_eval and pytrec_eval.
     #[default]
     TrecEval,
-    /// The order in which the documents were added to the run. The rule of ranx and of any stable
-    /// sort.
+    /// By the order in which the documents were added to the run. The rule of ranx and of any stable sort.
     InputOrder,
-    /// The lower grade first, so that relevant documents come last: the worst that a tied run can
-    /// score.
+    /// Lower grades first: the worst score that a tied run can get.
     Pessimistic,
-    /// Document id ascending, compared as bytes: `d10` before `d2`. The rule of
-    /// sentence-transformers.
+    /// By document id, ascending, compared as bytes: `d10` before `d2`. The rule of sentence-transformers.
     DocIdAscending,
-    /// None: a value is the mean over every order that equal scores can have, computed exactly.
+    /// No order: a value is the exact mean over every order of equal scores.
     ///
     /// # Reference
-    /// McSherry and Najork, *Computing information retrieval performance measures efficiently in the
-    /// presence of tied scores*, ECIR 2008.
+    /// McSherry and Najork, *Computing information retrieval performance measures efficiently in the presence of tied
+    /// scores*, ECIR 2008.
     Expected,
 }
 
 impl Ties {
     /// Every rule.
-    pub const ALL: [Self; 5] =
-        [Self::TrecEval, Self::InputOrder, Self::Pessimistic, Self::DocIdAscending, Self::Expected];
+    pub const ALL: &[Self] =
+        &[Self::TrecEval, Self::InputOrder, Self::Pessimistic, Self::DocIdAscending, Self::Expected];
 
     /// The rule's name in files and on the command line.
     pub fn name(self) -> &'static str {
@@ -52,10 +48,10 @@ impl Ties {
         }
     }
 
-    /// The first `depth` by score descending, equal scores by this rule; all without a depth.
+    /// Keeps the best `depth` candidates, or all, sorted by score descending and equal scores by this rule.
     pub(crate) fn sort(self, candidates: &mut Vec<Candidate<'_>>, depth: Option<usize>) {
         let compare = |a: &Candidate<'_>, b: &Candidate<'_>| {
-            // Not `total_cmp`: 0.0 and -0.0 are a tie. A run holds no NaN.
+            // Not `total_cmp`: 0.0 and -0.0 are tied. A run contains no NaN.
             b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal).then_with(|| self.break_tie(a, b))
         };
         if let Some(depth) = depth.filter(|depth| (1..candidates.len()).contains(depth)) {
@@ -71,7 +67,7 @@ impl Ties {
             Self::InputOrder => a.position.cmp(&b.position),
             Self::Pessimistic => a.grade.cmp(&b.grade).then_with(|| b.doc_id.cmp(a.doc_id)),
             Self::DocIdAscending => a.doc_id.cmp(b.doc_id),
-            // Equal scores count as one place, whatever their order.
+            // Equal scores are averaged, so their order is irrelevant.
             Self::Expected => Ordering::Equal,
         }
     }
@@ -87,17 +83,17 @@ impl FromStr for Ties {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|ties| ties.name() == name);
-        found.ok_or_else(|| Error::setting("tie rule", name, &Self::ALL))
+        let found = Self::ALL.iter().copied().find(|ties| ties.name() == name);
+        found.ok_or_else(|| Error::setting("ties", "tie rule", name, Self::ALL))
     }
 }
 
-/// A retrieved document, with all that a tie rule may look at.
+/// A retrieved document with everything that a tie rule may depend on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Candidate<'a> {
     pub(crate) doc_id: &'a str,
     pub(crate) score: f32,
-    /// Its place in the input.
+    /// Its position in the input.
     pub(crate) position: usize,
     /// Its grade for the query; 0 if unjudged.
     pub(crate) grade: i32,
@@ -136,7 +132,7 @@ mod tests {
 
     #[test]
     fn names_are_the_same_in_serde_and_on_the_command_line() {
-        for ties in Ties::ALL {
+        for &ties in Ties::ALL {
             assert_eq!(serde_json::to_value(ties).unwrap(), ties.name());
             assert_eq!(ties.name().parse::<Ties>().unwrap(), ties);
         }

@@ -1,4 +1,4 @@
-//! The evaluator's report and its errors.
+//! The evaluator's result and its errors.
 #![allow(clippy::unwrap_used)]
 
 use care_eval::{ErrorKind, Evaluator, Measure, Missing, Qrels, Run, Ties};
@@ -36,20 +36,20 @@ fn nothing_in_common_is_an_error_when_missing_queries_are_dropped() {
     assert_eq!(error.kind(), ErrorKind::NoQueries);
     assert_eq!(
         error.to_string(),
-        "no query to evaluate: the qrels have 2 beginning with \"7\", the run has 1 beginning with \"q7\""
+        "no query to evaluate: queries of the qrels: 2 (first: \"7\"); of the run: 1 (first: \"q7\")"
     );
 
     let evaluator = evaluator.missing(Missing::Zero);
     assert_eq!(evaluator.evaluate(&qrels, &run).unwrap().measures.get(measure("map")), Some(0.0));
     let error = evaluator.evaluate(&Qrels::new(), &Run::new()).unwrap_err();
-    assert_eq!(error.to_string(), "no query to evaluate: the qrels have none, the run has none");
+    assert_eq!(error.to_string(), "no query to evaluate: queries of the qrels: none; of the run: none");
 }
 
 #[test]
 fn a_run_refuses_what_it_cannot_rank() {
     let error = Run::from_scores([("q", "d", f32::NAN)]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Score);
-    assert_eq!(error.to_string(), "the score of document \"d\" for query \"q\" is not a number");
+    assert_eq!(error.to_string(), "the score of document \"d\" for query \"q\" is NaN");
 
     let error = Run::from_scores([("q", "d", 1.0), ("q", "d", 2.0)]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Duplicate);

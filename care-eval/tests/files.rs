@@ -1,16 +1,14 @@
-//! Reading and writing TREC, BEIR and JSON files, and what is said when they are wrong.
+//! Reading and writing TREC, BEIR and JSON files, and the errors for malformed ones.
 #![allow(clippy::unwrap_used)]
 
 use std::error::Error as _;
 use std::fs;
 use std::path::PathBuf;
 
-use care_eval::{
-    Error, ErrorKind, Qrels, Run, read_qrels, read_run, write_beir_qrels, write_json_run, write_trec_qrels,
-    write_trec_run,
-};
+use care_eval::io::{read_qrels, read_run, write_beir_qrels, write_json_run, write_trec_qrels, write_trec_run};
+use care_eval::{Error, ErrorKind, Qrels, Run};
 
-/// A path for one test's file; the names are distinct, since tests run side by side.
+/// A path for one test's file; names are distinct, since tests run in parallel.
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
@@ -86,11 +84,11 @@ fn a_run_written_as_json_reads_back() {
     );
     assert_eq!(read_run(path("round.json")).unwrap(), run);
     let run = Run::from_scores([("q", "d", f32::INFINITY)]).unwrap();
-    let message = "the score inf of document \"d\" for query \"q\" has no form in JSON".to_owned();
+    let message = "the score inf of document \"d\" for query \"q\" cannot be represented in JSON".to_owned();
     assert_eq!(describe(write_json_run(path("infinite.json"), &run)), (ErrorKind::Format, message));
 }
 
-/// A file of several blocks and many pieces, whose queries are torn apart by them.
+/// A file of several blocks and many pieces, whose borders split queries.
 #[test]
 fn a_large_run_reads_as_it_does_line_by_line_and_errors_keep_their_line() {
     let line = |n: usize| format!("query-{:04} Q0 document-{:06} {n} {} run", n / 1000, n * 7919 % 1_000_003, n % 97);
@@ -105,7 +103,7 @@ fn a_large_run_reads_as_it_does_line_by_line_and_errors_keep_their_line() {
     }
     assert_eq!(large, expected);
 
-    // 500 blank lines stand among the others.
+    // 500 blank lines are among the others.
     for (appended, kind, message) in [
         (line(3), ErrorKind::Duplicate, "document \"document-023757\" is retrieved twice for query \"query-0000\""),
         ("query-0000 Q0 new 1 x run".to_owned(), ErrorKind::Format, "score \"x\" is not a number"),
@@ -146,7 +144,7 @@ fn malformed_qrels_are_located() {
     for (name, text, kind, message) in [
         ("e1", "q1 0 d1 1\n\nq1 0 d2\n", Format, "e1:3: column \"rel\" is missing; a line is \"qid 0 docno rel\""),
         ("e2", "q1 0 d1 1 x\n", Format, "e2:1: unexpected column \"x\"; a line is \"qid 0 docno rel\""),
-        ("e3", "q1 0 d1 1.5\n", Format, "e3:1: rel \"1.5\" is not a whole number"),
+        ("e3", "q1 0 d1 1.5\n", Format, "e3:1: rel \"1.5\" is not an integer"),
         ("e4", "q1 0 d1 1\nq1 0 d1 0\n", Duplicate, "e4:2: document \"d1\" is judged twice for query \"q1\""),
         (
             "e5",
@@ -154,7 +152,7 @@ fn malformed_qrels_are_located() {
             Format,
             "e5:2: column \"corpus-id\" is missing; a line is \"query-id corpus-id score\"",
         ),
-        ("e6", "query-id\tcorpus-id\tscore\nq1\td1\thigh\n", Format, "e6:2: score \"high\" is not a whole number"),
+        ("e6", "query-id\tcorpus-id\tscore\nq1\td1\thigh\n", Format, "e6:2: score \"high\" is not an integer"),
         ("e7.json", "{\"q\": [1]}", Format, "e7.json:1: not judgements of the form {query_id: {doc_id: grade}}"),
         (
             "e8.json",
@@ -178,7 +176,7 @@ fn malformed_runs_are_located() {
             "r1:2: column \"tag\" is missing; a line is \"qid Q0 docno rank score tag\"",
         ),
         ("r2", "q Q0 d1 1 high t\n", Format, "r2:1: score \"high\" is not a number"),
-        ("r3", "q Q0 d1 1 nan t\n", Score, "r3:1: the score of document \"d1\" for query \"q\" is not a number"),
+        ("r3", "q Q0 d1 1 nan t\n", Score, "r3:1: the score of document \"d1\" for query \"q\" is NaN"),
         ("r4", "q Q0 d1 1 1 t\nq Q0 d1 2 0 t\n", Duplicate, "r4:2: document \"d1\" is retrieved twice for query \"q\""),
         (
             "r5.json",
@@ -196,9 +194,31 @@ fn malformed_runs_are_located() {
 }
 
 #[test]
+fn errors_have_their_place_as_data() {
+    let place = |error: &Error| {
+        let name = error.path().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
+        (name, error.line(), error.field().map(str::to_owned))
+    };
+    let expect = |name: &str, line, field: Option<&str>| (Some(name.to_owned()), line, field.map(str::to_owned));
+    for (name, text, line, field) in [
+        ("p1", "q1 0 d1 1\n\nq1 0 d2\n", Some(3), Some("rel")),
+        ("p2", "q1 0 d1 1.5\n", Some(1), Some("rel")),
+        ("p3", "q1 0 d1 1\nq1 0 d1 0\n", Some(2), None),
+        ("p4.json", "{\"q\": {\"d\": 1,\n\"d\": 2}}", Some(2), None),
+    ] {
+        let error = read_qrels(file(name, text)).unwrap_err();
+        assert_eq!(place(&error), expect(name, line, field));
+    }
+    let error = read_run(file("p5", "q Q0 d 1 0.5 t\nq Q0 e 1 high t\n")).unwrap_err();
+    assert_eq!(place(&error), expect("p5", Some(2), Some("score")));
+    let error = read_run(path("absent.trec")).unwrap_err();
+    assert_eq!(place(&error), expect("absent.trec", None, None));
+}
+
+#[test]
 fn ids_that_a_format_cannot_hold_are_refused() {
     let qrels = Qrels::from_judgements([("q1", "d1", 1), ("q1", "e\t2", 1)]).unwrap();
-    let message = |format| format!("the id \"e\\t2\" has no form in {format}");
+    let message = |format| format!("the id \"e\\t2\" cannot be represented in {format}");
     assert_eq!(
         describe(write_trec_qrels(path("w1"), &qrels)),
         (ErrorKind::Format, format!("w1:2: {}", message("a TREC file")))
@@ -210,6 +230,6 @@ fn ids_that_a_format_cannot_hold_are_refused() {
     let run = Run::from_scores([("q", "d", 1.0)]).unwrap();
     assert_eq!(
         describe(write_trec_run(path("w3"), &run, "")),
-        (ErrorKind::Format, "w3:1: the id \"\" has no form in a TREC file".to_owned())
+        (ErrorKind::Format, "w3:1: the id \"\" cannot be represented in a TREC file".to_owned())
     );
 }

@@ -1,10 +1,12 @@
-//! What holds for every qrels and every run.
+//! Properties of every qrels and every run.
 #![allow(clippy::unwrap_used)]
 
-use care_eval::{Evaluation, Evaluator, Measure, Missing, Qrels, Run, Ties, ndcg};
+use std::num::NonZeroUsize;
+
+use care_eval::metric::ndcg;
+use care_eval::{Evaluation, Evaluator, Measure, Missing, Qrels, Run, Ties};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use std::num::NonZeroUsize;
 
 const NAMES: [&str; 10] =
     ["ndcg@10", "ndcg", "map@10", "map", "mrr@10", "mrr", "recall@3", "precision@5", "success@1", "rprec"];
@@ -13,7 +15,7 @@ fn measures() -> impl Iterator<Item = Measure> {
     NAMES.into_iter().map(|name| name.parse().unwrap())
 }
 
-/// Few ids and few scores, so that queries miss each other and scores tie.
+/// Few ids and few scores, so that queries are missing and scores tie.
 fn id(prefix: &'static str, count: u32) -> impl Strategy<Value = String> {
     (0..count).prop_map(move |i| format!("{prefix}{i}"))
 }
@@ -44,7 +46,7 @@ proptest! {
 
     #[test]
     fn every_value_lies_between_0_and_1(qrels in qrels(), lines in lines()) {
-        for ties in Ties::ALL {
+        for &ties in Ties::ALL {
             let evaluation = evaluate(&qrels, &lines, ties);
             for scores in evaluation.per_query.values().chain([&evaluation.measures]) {
                 for (measure, value) in scores.iter() {
@@ -57,7 +59,7 @@ proptest! {
     #[test]
     fn no_tie_rule_scores_below_the_pessimistic_one(qrels in qrels(), lines in lines()) {
         let worst = evaluate(&qrels, &lines, Ties::Pessimistic);
-        for ties in Ties::ALL {
+        for &ties in Ties::ALL {
             for ((measure, value), (_, least)) in evaluate(&qrels, &lines, ties).measures.iter().zip(worst.measures.iter()) {
                 prop_assert!(value >= least - 1e-12, "{measure} under {ties} is {value} < {least}");
             }

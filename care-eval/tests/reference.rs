@@ -1,9 +1,10 @@
-//! Agreement with pytrec_eval and scipy on `data/metrics_case.json` and `data/random_cases.json`, to
-//! 1e-9. `data/README.md` says how they were made.
+//! Agreement with pytrec_eval and scipy to 1e-9, on `data/metrics_case.json` and `data/random_cases.json`.
+//! `data/README.md` describes how they were made.
 #![allow(clippy::unwrap_used)]
 
 use approx::assert_abs_diff_eq;
-use care_eval::{Evaluator, Measure, Missing, Qrels, Run, Scores, Ties, paired_t_test, pearson, spearman};
+use care_eval::stats::{paired_t_test, pearson, spearman};
+use care_eval::{Evaluator, Measure, Missing, Qrels, Run, Scores, Ties};
 use serde_json::Value;
 
 const TOLERANCE: f64 = 1e-9;
@@ -24,7 +25,7 @@ fn measure(name: &str) -> Measure {
     name.parse().unwrap()
 }
 
-/// The measure that trec_eval prints under a name.
+/// Our measure for a name of trec_eval.
 fn from_trec_eval(name: &str) -> Measure {
     let (name, cutoff) = match name.rsplit_once('_') {
         Some((name, cutoff)) if cutoff.parse::<usize>().is_ok() => (name, format!("@{cutoff}")),
@@ -114,8 +115,7 @@ fn reciprocal_rank_with_a_cutoff_agrees() {
     }
 }
 
-/// Each list is a query, its positives before its negatives, under the ids that the script gave
-/// them.
+/// Each list is a query with its positives before its negatives, under the ids of the script.
 #[test]
 fn reranking_lists_agree_under_three_tie_rules() {
     let case = case();

@@ -1,12 +1,12 @@
-//! Where the time of a BERT goes on the CPU, kernel by kernel.
+//! Times each CPU kernel of a BERT forward pass.
 //!
 //! ```text
 //! cargo bench -p care-kernels --bench kernels
 //! ```
 //!
-//! Twelve layers of random weights, of the widths of multilingual-e5-small and of BERT-base, over one text of 8 to 512
-//! tokens and over mixed batches. Prints one JSON object a case: the median over 15 rounds of what each kind of kernel
-//! takes in all layers together, in milliseconds.
+//! Twelve layers with random weights in the sizes of multilingual-e5-small and BERT-base, run on one text of 8 to 512
+//! tokens and on mixed batches. Prints one JSON object per case: for each kind of kernel, the median over 15 rounds of
+//! its time in all layers together, in milliseconds.
 
 #![allow(clippy::print_stdout, reason = "a benchmark")]
 
@@ -115,7 +115,7 @@ fn main() {
     let cases: Vec<Vec<usize>> = cases.collect();
     for width in [384, 768] {
         for lengths in &cases {
-            // As in a forward pass, on one of the threads that compute.
+            // As in a forward pass, the caller is a thread of rayon's pool.
             rayon::scope(|_| {
                 run("f32", width, lengths, F32Matrix::new);
                 run("int8", width, lengths, Int8Matrix::new);

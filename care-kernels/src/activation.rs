@@ -1,13 +1,13 @@
-//! Activations by the names that `config.json` uses.
+//! Activation functions, named as in `config.json`.
 
-/// The function between two linear layers.
+/// An activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Activation {
     /// `x Φ(x)` with the exact error function.
     #[cfg_attr(feature = "serde", serde(rename = "gelu"))]
     Gelu,
-    /// GELU by its tanh approximation.
+    /// GELU in its tanh approximation.
     #[cfg_attr(feature = "serde", serde(rename = "gelu_new", alias = "gelu_pytorch_tanh"))]
     GeluTanh,
     /// `x σ(x)`.

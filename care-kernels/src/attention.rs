@@ -1,4 +1,4 @@
-//! Attention of texts that stand one after another.
+//! Multi-head attention over packed (varlen) sequences.
 
 use std::ops::Range;
 
@@ -10,10 +10,10 @@ use crate::instructions::{Kernel, WithKernel};
 use crate::math;
 use crate::matmul::{ACROSS, store};
 
-/// Multiplications that are not worth waking a thread for, by half of their number.
+/// Below this many multiplications per matmul (of scores, of values) the work runs on one thread.
 const FEW: usize = 1 << 18;
 
-/// Components of a key that stand together.
+/// Consecutive dimensions of a key that are stored together.
 const CHUNK: usize = 8;
 
 /// How hidden states are divided into heads.
@@ -23,13 +23,13 @@ pub struct AttentionHeads {
     pub heads: usize,
     /// Key and value heads; each serves a group of consecutive query heads.
     pub kv_heads: usize,
-    /// Components of a head.
+    /// Dimensions per head.
     pub head_dim: usize,
-    /// Whether a token sees only those before it and itself.
+    /// Whether a token attends only to itself and the tokens before it.
     pub causal: bool,
 }
 
-/// The states that attention reads, a row a token.
+/// The inputs of attention, one row per token.
 #[derive(Clone, Copy)]
 struct States<'a> {
     query: &'a [f32],
@@ -38,15 +38,15 @@ struct States<'a> {
     shape: AttentionHeads,
 }
 
-/// Attention of each token over those of its own text, scaled by `1/sqrt(head_dim)`.
+/// Scaled dot-product attention of each token over the tokens of its own text; the scale is `1/sqrt(head_dim)`.
 ///
-/// A text is a span of rows. What no span covers is padding: its result is zero.
+/// `spans` are the rows `(start, end)` of each text. Rows outside every span are padding; their result is zero.
 ///
 /// # Shapes
-/// `query [tokens, heads * head_dim]`, `key` and `value [tokens, kv_heads * head_dim]`, to the shape of `query`.
+/// `query [tokens, heads * head_dim]`, `key` and `value [tokens, kv_heads * head_dim]`; returns the shape of `query`.
 ///
 /// # Panics
-/// When the sizes do not fit, or the spans are not in order.
+/// Panics if the sizes do not match, or if the spans overlap or are not in order.
 pub fn attention(
     query: &[f32],
     key: &[f32],
@@ -62,20 +62,20 @@ fn attention_with(set: InstructionSet, states: States<'_>, spans: &[(usize, usiz
     let AttentionHeads { heads, kv_heads, head_dim, .. } = states.shape;
     let width = heads * head_dim;
     let tokens = states.query.len() / width;
-    assert_eq!(states.query.len(), tokens * width, "queries of the heads' width");
-    assert_eq!(states.key.len(), tokens * kv_heads * head_dim, "keys of the heads' width");
-    assert_eq!(states.value.len(), states.key.len(), "values of the keys' width");
-    assert_eq!(heads % kv_heads, 0, "groups of heads of one size");
+    assert_eq!(states.query.len(), tokens * width, "`query` must be [tokens, heads * head_dim]");
+    assert_eq!(states.key.len(), tokens * kv_heads * head_dim, "`key` must be [tokens, kv_heads * head_dim]");
+    assert_eq!(states.value.len(), states.key.len(), "`value` must have the shape of `key`");
+    assert_eq!(heads % kv_heads, 0, "`heads` must be a multiple of `kv_heads`");
     let mut out = vec![0.0; states.query.len()];
 
-    // A piece of work is a text, or some rows of it where there are fewer texts than threads.
+    // A piece of work is a text, or some of its rows if there are too few texts to keep every thread busy.
     let work: usize = spans.iter().map(|(start, end)| (end - start) * (end - start) * width).sum();
     let threads = if work < FEW { 1 } else { threads };
     let parts = if spans.len() < 2 * threads { threads.div_ceil(spans.len().max(1)) } else { 1 };
     let mut pieces = Vec::new();
     let (mut rest, mut at) = (out.as_mut_slice(), 0);
     for &(start, end) in spans {
-        assert!(at <= start && start <= end && end <= tokens, "spans in order, of {tokens} tokens");
+        assert!(at <= start && start <= end && end <= tokens, "spans must be in order and within {tokens} tokens");
         for rows in tiles(start..end, (end - start).div_ceil(parts).max(1)) {
             let (piece, after) = rest.split_at_mut((rows.end - at) * width);
             let piece = &mut piece[(rows.start - at) * width..];
@@ -98,17 +98,18 @@ struct Piece<'a> {
     out: &'a mut [f32],
 }
 
-/// What one head of a text is computed from. Components of a head are filled up to whole chunks, and to whole panels.
+/// Packed inputs and intermediate results of one head of a text. The dimensions of a head are zero-padded to whole
+/// chunks (keys, queries) or whole panels (values).
 struct Scratch {
     /// `[head_dim / CHUNK, tile, CHUNK]` for each tile of keys.
     keys: Vec<[f32; CHUNK]>,
-    /// `[keys, panel]` for each panel of components.
+    /// `[keys, panel]` for each panel of dimensions.
     values: Vec<f32>,
-    /// The queries of a tile side by side, `[head_dim, tile]`.
+    /// The queries of a tile, interleaved: `[head_dim, tile]`.
     queries: Vec<f32>,
-    /// Their scores, and then their weights, `[keys, tile]`.
+    /// Their scores and later their softmax numerators, `[keys, tile]`.
     scores: Vec<f32>,
-    /// What one over the sum of each query's weights is.
+    /// The inverse softmax denominator of each query of a tile.
     scales: Vec<f32>,
 }
 
@@ -119,7 +120,7 @@ impl WithKernel for Piece<'_> {
     fn with_kernel<S: Kernel>(mut self, simd: S) {
         let AttentionHeads { heads, kv_heads, head_dim, causal } = self.states.shape;
         let most = ACROSS * S::F32_LANES;
-        // Rows see no key after the last of them.
+        // With a causal mask, no row attends to a key after the last row.
         let keys = if causal { self.rows.end } else { self.text.end } - self.text.start;
         let mut scratch = Scratch {
             keys: vec![[0.0; CHUNK]; keys * head_dim.div_ceil(CHUNK)],
@@ -146,7 +147,7 @@ impl WithKernel for Piece<'_> {
 }
 
 impl<'a> Piece<'a> {
-    /// Lays out the keys and values of one head.
+    /// Packs the keys and values of one head.
     #[inline(always)]
     fn load<S: Kernel>(&self, kv_head: usize, keys: usize, scratch: &mut Scratch) {
         let AttentionHeads { kv_heads, head_dim, .. } = self.states.shape;
@@ -162,13 +163,13 @@ impl<'a> Piece<'a> {
         }
         let (values, _) = scratch.values.as_chunks_mut::<CHUNK>();
         for key in 0..keys {
-            let start = |component| (component / panel * keys + key) * panel + component % panel;
+            let start = |dimension| (dimension / panel * keys + key) * panel + dimension % panel;
             copy_chunks(of(self.states.value, key), values, |chunk| start(chunk * CHUNK) / CHUNK);
         }
     }
 
-    /// One head of the rows of a tile, which fit into `A` vectors. Scores stand a row a key, so that what is computed of
-    /// those of a query is computed of vectors of queries.
+    /// One head of a tile of rows that fit into `A` vectors. Scores are stored with one row per key, so that the
+    /// softmax runs over vectors of queries.
     #[inline(always)]
     fn tile<S: Kernel, const A: usize>(
         &mut self,
@@ -197,7 +198,7 @@ impl<'a> Piece<'a> {
         }
         let scores = &mut scratch.scores[..seen * across];
         if causal {
-            // Each of the rows is hidden from those before it.
+            // Hides each row of the tile from the rows before it.
             let own = &mut scores[(rows.start - self.text.start) * across..];
             for (before, scores) in own.chunks_exact_mut(across).enumerate() {
                 scores[..before].fill(f32::NEG_INFINITY);
@@ -226,10 +227,10 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Copies a head's components, chunk by chunk, to the places that are given.
+/// Copies one head's values chunk by chunk; `place` maps the number of a chunk to its place in `into`.
 #[inline(always)]
-fn copy_chunks(components: &[f32], into: &mut [[f32; CHUNK]], place: impl Fn(usize) -> usize) {
-    let (chunks, rest) = components.as_chunks::<CHUNK>();
+fn copy_chunks(values: &[f32], into: &mut [[f32; CHUNK]], place: impl Fn(usize) -> usize) {
+    let (chunks, rest) = values.as_chunks::<CHUNK>();
     for (number, chunk) in chunks.iter().enumerate() {
         into[place(number)] = *chunk;
     }
@@ -238,7 +239,7 @@ fn copy_chunks(components: &[f32], into: &mut [[f32; CHUNK]], place: impl Fn(usi
     }
 }
 
-/// The scores of `R` keys for queries side by side.
+/// The scores of `R` keys for a tile of interleaved queries.
 #[inline(always)]
 fn match_keys<S: Kernel, const R: usize, const A: usize>(
     simd: S,
@@ -261,7 +262,8 @@ fn match_keys<S: Kernel, const R: usize, const A: usize>(
     scores.copy_from_slice(&sums);
 }
 
-/// Values in one panel, added up with the weights of `R` queries; those of a key are `stride` apart from the next key's.
+/// The values of one panel, summed with the weights of `R` queries; `stride` is the distance between the weights of
+/// consecutive keys.
 #[inline(always)]
 fn mix_values<S: Kernel, const R: usize>(
     simd: S,
@@ -279,7 +281,7 @@ fn mix_values<S: Kernel, const R: usize>(
     sums
 }
 
-/// Adds the products of `R` numbers with vectors.
+/// Adds `numbers[row] * vectors` to each of the `R` rows of `sums`.
 #[inline(always)]
 fn add_products<S: Kernel, const R: usize, const A: usize>(
     simd: S,
@@ -295,8 +297,8 @@ fn add_products<S: Kernel, const R: usize, const A: usize>(
     }
 }
 
-/// Puts `e^(x - max)` in the place of each number, `max` being the largest of its column, and gives the inverse of the sum
-/// of each column.
+/// Replaces each score by `e^(x - max)`, where `max` is the largest of its column, and returns the inverse of each
+/// column's sum.
 #[inline(always)]
 fn softmax<S: Kernel, const A: usize>(simd: S, scores: &mut [f32]) -> [S::f32s; A] {
     let (scores, _) = pulp::as_arrays_mut::<A, _>(S::as_mut_simd_f32s(scores).0);
@@ -324,7 +326,7 @@ mod tests {
     use super::*;
     use crate::testing::{close, numbers};
 
-    /// Attention by its definition.
+    /// Attention by its definition, in f64.
     fn expected(states: &States<'_>, spans: &[(usize, usize)]) -> Vec<f64> {
         let AttentionHeads { heads, kv_heads, head_dim, causal } = states.shape;
         let mut out = vec![0.0; states.query.len()];

@@ -1,4 +1,4 @@
-//! Products with an f32 weight that is laid out once.
+//! Matmul with a prepacked f32 weight.
 
 use std::ops::Range;
 
@@ -7,14 +7,14 @@ use pulp::Simd;
 use crate::instructions::{InstructionSet, Kernel, WithKernel};
 use crate::matmul::{ACROSS, Epilogue, PackedWeight, Panels};
 
-/// The body for a number of rows that is known when it is compiled, so that accumulators stay in registers.
+/// Runs the body with the row count as a constant, so that accumulators stay in registers.
 macro_rules! with_rows {
     ($rows:expr, $most:expr, $R:ident => $body:expr) => {
         with_rows!(@ $rows, $most, $R, $body, 1 2 3 4 5 6 7 8 9 10 11 12)
     };
     (@ $rows:expr, $most:expr, $R:ident, $body:expr, $($n:literal)*) => {
         match $rows {
-            // No code is made for tiles that a set does not have.
+            // No code is generated for tiles larger than the instruction set uses.
             $($n => if $n <= $most { const $R: usize = $n; $body } else { unreachable!("a tile of {} rows", $n) },)*
             rows => unreachable!("a tile of {rows} rows"),
         }
@@ -22,15 +22,15 @@ macro_rules! with_rows {
 }
 pub(crate) use with_rows;
 
-/// Rows of the largest tile.
+/// Rows of the largest tile on any instruction set.
 pub(crate) const MOST_ROWS: usize = 12;
 
-/// Rows of a tile, so that its accumulators, a row of the weight and a broadcast value fit into registers.
+/// Rows per tile: as many as let the accumulators, a row of the weight and a broadcast value fit into registers.
 pub(crate) const fn tile_rows<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { MOST_ROWS } else { 6 }
 }
 
-/// Divides rows into tiles of nearly the same height.
+/// Splits rows into tiles of at most `most` rows and nearly equal height.
 #[inline(always)]
 pub(crate) fn tiles(rows: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
     let count = rows.len().div_ceil(most);
@@ -43,7 +43,7 @@ pub(crate) fn tiles(rows: Range<usize>, most: usize) -> impl Iterator<Item = Ran
     })
 }
 
-/// A weight `[inputs, outputs]`, cut into panels of as many columns as a tile has; the last is filled up with zeros.
+/// A prepacked weight `[inputs, outputs]`: panels of as many columns as a tile has, the last zero-padded.
 #[derive(Clone)]
 pub struct F32Matrix {
     set: InstructionSet,
@@ -53,19 +53,19 @@ pub struct F32Matrix {
 }
 
 impl F32Matrix {
-    /// Lays out a row-major weight.
+    /// Packs a row-major weight.
     ///
     /// # Shapes
     /// `weight [inputs, outputs]`.
     ///
     /// # Panics
-    /// When the weight has another size.
+    /// Panics if the weight has another size.
     pub fn new(weight: &[f32], inputs: usize, outputs: usize) -> Self {
         Self::for_set(InstructionSet::current(), weight, inputs, outputs)
     }
 
     pub(crate) fn for_set(set: InstructionSet, weight: &[f32], inputs: usize, outputs: usize) -> Self {
-        assert_eq!(weight.len(), inputs * outputs, "a weight of {inputs} x {outputs}");
+        assert_eq!(weight.len(), inputs * outputs, "`weight` must be [{inputs}, {outputs}]");
         let width = ACROSS * set.lanes();
         let mut panels = vec![0.0; outputs.div_ceil(width) * inputs * width];
         for (panel, into) in panels.chunks_exact_mut(inputs * width).enumerate() {
@@ -78,7 +78,7 @@ impl F32Matrix {
         Self { set, inputs, outputs, panels }
     }
 
-    /// The weight as it was given.
+    /// The weight in its original row-major layout.
     pub fn unpack(&self) -> Vec<f32> {
         let width = self.panel_width();
         let mut weight = vec![0.0; self.inputs * self.outputs];
@@ -94,8 +94,8 @@ impl F32Matrix {
     }
 }
 
-/// Rows of an input, tile by tile: for each input, the tile's values side by side. Values that are read at the same time
-/// are then in one line of the cache; those of rows apart often hinder one another there.
+/// Input rows, packed tile by tile: the values of a tile's rows are interleaved input by input. Values that are read
+/// together then share a cache line; read from separate rows they often evict each other.
 pub struct F32Rows {
     rows: usize,
     values: Vec<f32>,
@@ -151,7 +151,7 @@ impl WithKernel for Pack<'_> {
     }
 }
 
-/// `R` rows, that start `stride` values apart, side by side.
+/// Interleaves `R` rows that start `stride` values apart.
 #[inline(always)]
 pub(crate) fn interleave<T: Copy, const R: usize>(rows: &[T], stride: usize, into: &mut [T]) {
     let (into, _) = into.as_chunks_mut::<R>();
@@ -166,7 +166,7 @@ pub(crate) fn interleave<T: Copy, const R: usize>(rows: &[T], stride: usize, int
     }
 }
 
-/// The products of `R` rows with the columns of a panel. Meanwhile another panel is called into the cache.
+/// `R` rows times the columns of a panel; meanwhile prefetches the next panel.
 #[inline(always)]
 pub(crate) fn dot<S: Kernel, const R: usize>(
     simd: S,
@@ -174,7 +174,7 @@ pub(crate) fn dot<S: Kernel, const R: usize>(
     panel: &[f32],
     next: &[f32],
 ) -> [[S::f32s; ACROSS]; R] {
-    debug_assert_eq!(panel.len(), next.len(), "panels of one size");
+    debug_assert_eq!(panel.len(), next.len(), "panels must have the same size");
     let mut sums = [[simd.splat_f32s(0.0); ACROSS]; R];
     let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(panel).0);
     let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(next).0);

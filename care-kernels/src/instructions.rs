@@ -1,4 +1,4 @@
-//! Which vector instructions the kernels use.
+//! Instruction sets: detection, `CARE_CPU`, and the vector operations that the kernels add to pulp's.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use pulp::{Scalar128b, Simd, WithSimd};
 
 /// An instruction set that the kernels are compiled for.
 ///
-/// The process uses the best one the processor supports, unless the environment variable `CARE_CPU` names another:
+/// The process uses the best one the processor supports, unless the environment variable `CARE_CPU` selects another:
 /// `portable`, `avx2`, `avx512` or `neon`.
 #[derive(Clone, Copy)]
 pub struct InstructionSet(Set);
@@ -26,7 +26,7 @@ enum Set {
     Neon(pulp::aarch64::Neon),
 }
 
-/// `CARE_CPU` names an instruction set that this processor lacks or that does not exist.
+/// `CARE_CPU` names an instruction set that does not exist or that this processor does not support.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsupportedInstructionSet {
     name: String,
@@ -63,7 +63,7 @@ impl InstructionSet {
         sets.into_iter().map(Self).collect()
     }
 
-    /// The set this process uses; the best one if `CARE_CPU` is not set or not valid.
+    /// The set this process uses; the best one if `CARE_CPU` is unset or invalid.
     pub fn current() -> Self {
         static CURRENT: OnceLock<InstructionSet> = OnceLock::new();
         *CURRENT.get_or_init(|| match Self::from_env() {
@@ -95,7 +95,7 @@ impl InstructionSet {
         }
     }
 
-    /// 32-bit lanes of a vector.
+    /// 32-bit lanes per vector.
     pub(crate) fn lanes(self) -> usize {
         match self.0 {
             Set::Portable => Scalar128b::F32_LANES,
@@ -129,22 +129,22 @@ impl fmt::Debug for InstructionSet {
     }
 }
 
-/// Vectors of an instruction set: what the kernels need beside [`Simd`].
+/// The vector operations that the kernels need beyond [`Simd`].
 pub(crate) trait Kernel: Simd {
-    /// `a b + c`, rounded once or twice, whichever is faster.
+    /// `a * b + c`, fused if that is faster.
     #[inline(always)]
     fn add_product(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.mul_add_e_f32s(a, b, c)
     }
 
-    /// Adds to each number the eight products of the bytes of `values`, from 0 to 127, and those of `weights`, from -63 to
-    /// 63: four of them then fit into 16 bits.
+    /// Adds to each lane of `sums` the eight products of its bytes of `values`, 0 to 127, and `weights`, -63 to 63. The
+    /// sum of four such products fits into 16 bits.
     fn add_products(self, sums: Self::i32s, values: [Self::u32s; 2], weights: [Self::i32s; 2]) -> Self::i32s;
 
-    /// Whole numbers as floating-point ones.
+    /// Converts integers to floats.
     fn numbers(self, whole: Self::i32s) -> Self::f32s;
 
-    /// Calls vectors that are read next into the cache, where the processor can be asked to.
+    /// Prefetches vectors that are read next, if the processor supports it.
     #[inline(always)]
     fn prefetch<T>(self, _next: &[T; 2]) {}
 }
@@ -152,7 +152,7 @@ pub(crate) trait Kernel: Simd {
 impl Kernel for Scalar128b {
     #[inline(always)]
     fn add_product(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
-        // A fused one is a function call where the processor may not have it.
+        // The fused operation compiles to a function call where it is not part of the baseline.
         self.add_f32s(self.mul_f32s(a, b), c)
     }
 
@@ -206,7 +206,7 @@ impl Kernel for pulp::x86::V3 {
 
     #[inline(always)]
     fn prefetch<T>(self, next: &[T; 2]) {
-        // One line of the cache.
+        // Both vectors are in one cache line.
         safe_arch::prefetch_t0(next);
     }
 }
@@ -234,15 +234,15 @@ impl Kernel for pulp::x86::V4 {
     }
 }
 
-/// Work that is compiled for each set.
+/// Work that is compiled for each instruction set.
 pub(crate) trait WithKernel {
     type Output;
 
-    /// Must be `#[inline(always)]`, as all that it calls: what is not inlined is not compiled for the set.
+    /// Must be `#[inline(always)]`, like everything it calls: code that is not inlined is not compiled for the set.
     fn with_kernel<S: Kernel>(self, simd: S) -> Self::Output;
 }
 
-/// The set itself goes along, since `vectorize` knows only what all sets have in common.
+/// Work with its instruction set, since `vectorize` passes on only what all sets have in common.
 struct Compiled<W, S>(W, S);
 
 impl<W: WithKernel, K: Kernel> WithSimd for Compiled<W, K> {

@@ -1,4 +1,4 @@
-//! Products with a weight of one byte a number.
+//! Matmul with a prepacked int8-quantized weight.
 
 use std::ops::Range;
 
@@ -9,52 +9,52 @@ use crate::instructions::{InstructionSet, Kernel, WithKernel};
 use crate::math;
 use crate::matmul::{ACROSS, Epilogue, PackedWeight, Panels, load};
 
-/// The largest weight, and the largest step of an input. Four of their products fit into 16 bits with a sign, which is what
-/// x86 adds them in.
+/// The largest quantized weight, and the largest quantized input. The sum of four of their products fits into a signed
+/// 16-bit integer, in which x86 adds them.
 const LARGEST: f32 = 63.0;
 const STEPS: f32 = 127.0;
 
-/// Where a column may be cut off, as parts of its largest number.
+/// Candidate clipping points of a column, as fractions of its largest absolute value.
 const PARTS_KEPT: [f32; 6] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.7];
 
-/// Inputs whose weights stand together in a number.
+/// Inputs whose weights share one 32-bit integer.
 const QUAD: usize = 4;
 
-/// Inputs whose products are added at once.
+/// Inputs whose products one instruction sequence adds.
 const OCTET: usize = 2 * QUAD;
 
-/// A weight `[inputs, outputs]` in whole numbers from -63 to 63, each column with a scale of its own.
+/// A prepacked weight `[inputs, outputs]`, quantized to integers from -63 to 63 with one scale per column.
 ///
-/// An input row is rounded to 128 steps between its smallest and its largest number when it is multiplied, and the
-/// products are added without further rounding. So a product depends neither on the instruction set nor on the rows
-/// beside it; an activation after it may, by a rounding.
+/// Each input row is quantized to 128 steps between its smallest and its largest value when it is multiplied, and the
+/// products are summed exactly. So the result of a matmul depends neither on the instruction set nor on the other rows;
+/// a fused activation may differ between instruction sets in the last bit.
 #[derive(Clone)]
 pub struct Int8Matrix {
     set: InstructionSet,
     inputs: usize,
     outputs: usize,
-    /// Panels as in [`F32Matrix`](crate::F32Matrix), but with four inputs of a column in one number, filled up to whole octets.
+    /// Panels as in [`F32Matrix`](crate::F32Matrix), with four inputs of a column per integer, zero-padded to octets.
     panels: Vec<i32>,
-    /// What 1 stands for, for each column, the last panel filled up.
+    /// The scale of each column, zero-padded to whole panels.
     scales: Vec<f32>,
-    /// The sum of each column.
+    /// The sum of each column's quantized weights.
     sums: Vec<i32>,
 }
 
 impl Int8Matrix {
-    /// Rounds a row-major weight.
+    /// Quantizes and packs a row-major weight.
     ///
     /// # Shapes
     /// `weight [inputs, outputs]`.
     ///
     /// # Panics
-    /// When the weight has another size.
+    /// Panics if the weight has another size.
     pub fn new(weight: &[f32], inputs: usize, outputs: usize) -> Self {
         Self::for_set(InstructionSet::current(), weight, inputs, outputs)
     }
 
     pub(crate) fn for_set(set: InstructionSet, weight: &[f32], inputs: usize, outputs: usize) -> Self {
-        assert_eq!(weight.len(), inputs * outputs, "a weight of {inputs} x {outputs}");
+        assert_eq!(weight.len(), inputs * outputs, "`weight` must be [{inputs}, {outputs}]");
         let width = ACROSS * set.lanes();
         let filled = outputs.next_multiple_of(width);
         let mut scales = set.run(BestScales { weight, outputs });
@@ -73,7 +73,7 @@ impl Int8Matrix {
         Self { set, inputs, outputs, panels, scales, sums }
     }
 
-    /// The weight that the rounded numbers stand for.
+    /// The dequantized weight, row-major.
     pub fn unpack(&self) -> Vec<f32> {
         let width = self.panel_width();
         let quads = quads(self.inputs);
@@ -89,12 +89,12 @@ impl Int8Matrix {
     }
 }
 
-/// Numbers that hold the weights of one column.
+/// Integers that hold the weights of one column.
 fn quads(inputs: usize) -> usize {
     inputs.div_ceil(OCTET) * OCTET / QUAD
 }
 
-/// A number in steps of a scale, no further from zero than [`LARGEST`] of them.
+/// Quantizes a weight, clipping at ±[`LARGEST`].
 #[inline(always)]
 fn rounded(x: f32, scale: f32) -> f32 {
     let steps = if scale > 0.0 { x / scale } else { 0.0 };
@@ -103,8 +103,8 @@ fn rounded(x: f32, scale: f32) -> f32 {
     (steps + math::NEAREST) - math::NEAREST
 }
 
-/// The scale of each column that loses least, by the squares of what is lost. A column's few largest numbers are worth
-/// cutting off where that makes the steps of all others finer.
+/// The scale of each column with the least squared quantization error. Clipping a column's few largest weights pays off
+/// where it makes the steps of all others finer.
 struct BestScales<'a> {
     weight: &'a [f32],
     outputs: usize,
@@ -122,7 +122,7 @@ impl WithKernel for BestScales<'_> {
                 *largest = if x.abs() > *largest { x.abs() } else { *largest };
             }
         }
-        // A column that has no scale, since what it holds is no number or too large, gives what is no number.
+        // A column with NaN, an infinity or overflowing errors gets a NaN scale, and so a NaN result.
         let mut best = vec![(f32::INFINITY, f32::NAN); outputs];
         for part in PARTS_KEPT {
             let scales: Vec<f32> = largest.iter().map(|largest| part * largest / LARGEST).collect();
@@ -143,17 +143,17 @@ impl WithKernel for BestScales<'_> {
     }
 }
 
-/// Rows of an input in 128 steps, tile by tile: for each eight inputs, the tile's rows side by side.
+/// Quantized input rows, packed tile by tile: the rows of a tile are interleaved octet by octet.
 pub struct Int8Rows {
     values: Vec<[u8; OCTET]>,
     steps: Vec<Steps>,
 }
 
-/// What the steps of an input row stand for.
+/// The quantization parameters of an input row.
 #[derive(Clone, Copy)]
 struct Steps {
     scale: f32,
-    /// The step of zero.
+    /// The quantized value of zero.
     zero: i32,
 }
 
@@ -183,7 +183,7 @@ impl Panels for Int8Matrix {
     }
 }
 
-/// Rows of a tile, so that its accumulators fit into registers beside what the products pass through.
+/// Rows per tile: as many as leave registers for the intermediate products beside the accumulators.
 const fn tile_rows<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 8 } else { 4 }
 }
@@ -217,7 +217,7 @@ impl WithKernel for Pack<'_> {
     }
 }
 
-/// Rounds a row to steps between its smallest and its largest number, zero included.
+/// Quantizes a row to steps between its smallest and its largest value; the range includes zero.
 #[inline(always)]
 fn round(row: &[f32], into: &mut [u8]) -> Steps {
     let (largest, smallest) = (math::max(row).max(0.0), -math::largest_negative(row).max(0.0));
@@ -281,7 +281,7 @@ impl WithKernel for Multiply<'_, '_> {
     }
 }
 
-/// The products of `R` rows with the columns of a panel. Meanwhile another panel is called into the cache.
+/// `R` rows times the columns of a panel; meanwhile prefetches the next panel.
 #[inline(always)]
 fn dot<S: Kernel, const R: usize>(
     simd: S,
@@ -289,7 +289,7 @@ fn dot<S: Kernel, const R: usize>(
     panel: &[i32],
     next: &[i32],
 ) -> [[S::i32s; ACROSS]; R] {
-    debug_assert_eq!(panel.len(), next.len(), "panels of one size");
+    debug_assert_eq!(panel.len(), next.len(), "panels must have the same size");
     let mut sums = [[simd.splat_i32s(0); ACROSS]; R];
     let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_i32s(panel).0);
     let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_i32s(next).0);
@@ -334,7 +334,7 @@ mod tests {
                 for (x, &bias) in expected.iter_mut().zip(bias.iter().cycle()) {
                     *x += f64::from(bias);
                 }
-                // Half a step of an input of 2 at most, times a weight of 1 at most.
+                // Half a step of an input range of at most 2, times a weight of at most 1.
                 close(&out, &expected, 1.0 / 127.0 * inputs as f64 / 2.0 + 1e-5, &format!("{set:?}, {inputs} inputs"));
                 results.push(out);
             }

@@ -1,24 +1,24 @@
-//! Elementary functions of vectors, and what is made of many numbers.
+//! Elementary functions on vectors (exp, erf, activations) and reductions over slices.
 //!
 //! All of them are `#[inline(always)]`: see [`crate::instructions::WithKernel`].
 
 use crate::activation::Activation;
 use crate::instructions::Kernel;
 
-/// Adding it leaves the nearest whole number in the low bits.
+/// Adding it leaves the nearest integer in the low bits.
 pub(crate) const NEAREST: f32 = 12_582_912.0;
 
-/// `e^x`, to 3e-7 of it between -5 and 5 and 5e-7 elsewhere; 0 below -87.7, and `e^88` above 88.
+/// `e^x` with a relative error of 3e-7 between -5 and 5 and 5e-7 elsewhere; 0 below -87.7, `e^88` above 88.
 #[inline(always)]
 pub(crate) fn exp<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
     let most = simd.splat_f32s(88.0);
     exp_to_88(simd, simd.select_f32s(simd.greater_than_f32s(x, most), most, x))
 }
 
-/// [`exp`] of what is not above 88.
+/// [`exp`] for `x <= 88`.
 #[inline(always)]
 pub(crate) fn exp_to_88<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
-    // From here on down the scale below is 0.
+    // For -88 and anything less, `scale` below is 0.
     let (least, round) = (simd.splat_f32s(-88.0), simd.splat_f32s(NEAREST));
     let x = simd.select_f32s(simd.less_than_f32s(x, least), least, x);
     let shifted = simd.add_product(x, simd.splat_f32s(std::f32::consts::LOG2_E), round);
@@ -26,15 +26,14 @@ pub(crate) fn exp_to_88<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
     // ln 2 in two parts, the first with few bits, so that the difference is exact.
     let r = simd.add_product(n, simd.splat_f32s(-0.693_359_4), x);
     let r = simd.add_product(n, simd.splat_f32s(2.121_944_4e-4), r);
-    // The polynomial of this degree that is 1 at 0 and whose largest relative error is least, 2e-9.
+    // The minimax polynomial of this degree that is 1 at 0; its relative error is at most 2e-9.
     let p = polynomial(simd, r, [1.384_360_7e-3, 8.374_196e-3, 4.166_800_5e-2, 1.666_643e-1, 4.999_999_4e-1, 1.0, 1.0]);
     let exponent = simd.add_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(127));
     let scale = simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(exponent, simd.splat_u32s(23)));
     simd.mul_f32s(p, scale)
 }
 
-/// A polynomial, the highest coefficient first. Neighbours are joined, and then what they gave, so that few steps wait
-/// for one another (Estrin).
+/// A polynomial, highest coefficient first. Estrin's scheme keeps the chain of dependent steps short.
 #[inline(always)]
 fn polynomial<S: Kernel, const N: usize>(simd: S, x: S::f32s, coefficients: [f32; N]) -> S::f32s {
     let mut terms = [x; N];
@@ -55,7 +54,7 @@ fn polynomial<S: Kernel, const N: usize>(simd: S, x: S::f32s, coefficients: [f32
     terms[0]
 }
 
-/// The error function, to 3e-7: a quotient of polynomials in `x²`, as Eigen and XLA have it.
+/// The error function with an error of at most 3e-7: a quotient of polynomials in `x²`, as in Eigen and XLA.
 #[inline(always)]
 fn erf<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
     let (most, least) = (simd.splat_f32s(4.0), simd.splat_f32s(-4.0));
@@ -75,7 +74,7 @@ fn erf<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
         ],
     );
     let q = polynomial(simd, y, [-1.456_607_2e-5, -2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2]);
-    // The quotient ends 1.2e-7 beside 1, and what multiplies it may be large.
+    // At ±4 the quotient is 1.2e-7 away from ±1, and callers may multiply it by large numbers.
     let inside = simd.select_f32s(above, simd.splat_f32s(1.0), simd.div_f32s(simd.mul_f32s(x, p), q));
     simd.select_f32s(below, simd.splat_f32s(-1.0), inside)
 }
@@ -86,7 +85,7 @@ fn sigmoid<S: Kernel>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(one, simd.add_f32s(one, exp(simd, simd.neg_f32s(x))))
 }
 
-/// Applies a function to every number.
+/// Applies an activation function to every lane.
 #[inline(always)]
 pub(crate) fn apply<S: Kernel>(simd: S, activation: Activation, x: S::f32s) -> S::f32s {
     match activation {
@@ -108,7 +107,7 @@ pub(crate) fn apply<S: Kernel>(simd: S, activation: Activation, x: S::f32s) -> S
     }
 }
 
-/// Partial results side by side, so that a sum is no chain of dependent additions.
+/// Number of independent partial results, so that a sum is not one chain of dependent additions.
 const SIDE_BY_SIDE: usize = 32;
 
 /// The sum of a function of each value.
@@ -117,13 +116,13 @@ pub(crate) fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     fold(values, 0.0, |sum, x| sum + f(x), |a, b| a + b)
 }
 
-/// The largest value; -∞ of none.
+/// The largest value; -∞ if there is none.
 #[inline(always)]
 pub(crate) fn max(values: &[f32]) -> f32 {
     fold(values, f32::NEG_INFINITY, |a, b| if b > a { b } else { a }, f32::max)
 }
 
-/// The largest of the values with their signs turned; -∞ of none.
+/// The largest negated value; -∞ if there is none.
 #[inline(always)]
 pub(crate) fn largest_negative(values: &[f32]) -> f32 {
     fold(values, f32::NEG_INFINITY, |a, b| if -b > a { -b } else { a }, f32::max)
@@ -182,7 +181,7 @@ mod tests {
         fn with_kernel<S: Kernel>(self, simd: S) {
             let Self(function, values) = self;
             let (vectors, rest) = S::as_mut_simd_f32s(values);
-            assert!(rest.is_empty(), "whole vectors");
+            assert!(rest.is_empty(), "values must fill whole vectors");
             for x in vectors {
                 *x = match function {
                     Function::Exp => exp(simd, *x),
@@ -193,7 +192,7 @@ mod tests {
         }
     }
 
-    /// The numbers with what a function makes of them on each instruction set.
+    /// Each number with its result on each instruction set.
     fn evaluate(function: Function, numbers: impl IntoIterator<Item = f32>) -> Vec<(f32, f32)> {
         let numbers: Vec<f32> = numbers.into_iter().collect();
         let mut pairs = Vec::new();
@@ -234,7 +233,7 @@ mod tests {
         for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu] {
             for (x, value) in evaluate(Function::Activation(activation), (-400..=400).map(|n| n as f32 * 0.25)) {
                 let wide = f64::from(x);
-                // Beyond 5 the function is 1 to 12 digits.
+                // Beyond ±5 the distribution function is 0 or 1 to well below the bound.
                 let normal =
                     if wide.abs() < 5.0 { 0.5 * (1.0 + exact_erf(wide / 2f64.sqrt())) } else { f64::from(wide > 0.0) };
                 let expected = match activation {
@@ -247,10 +246,10 @@ mod tests {
                 };
                 let error = (f64::from(value) - expected).abs();
                 let bound = 2e-6 * wide.abs().max(1.0);
-                assert!(error < bound, "{activation:?} of {x} is {value}, {expected} is due");
+                assert!(error < bound, "{activation:?} of {x} is {value}, expected {expected}");
             }
             for (_, value) in evaluate(Function::Activation(activation), [f32::NAN]) {
-                assert!(value.is_nan(), "{activation:?} hides what is no number");
+                assert!(value.is_nan(), "{activation:?} hides a NaN");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Products of one input with one or several weights, divided among threads.
+//! Matmul of one input with one or several prepacked weights, divided among threads.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use crate::activation::Activation;
 use crate::instructions::Kernel;
 use crate::math;
 
-/// Vectors of accumulators in a row of a tile.
+/// Vectors of accumulators per row of a tile.
 pub(crate) const ACROSS: usize = 2;
 
 /// A weight matrix prepacked for a kernel: [`F32Matrix`](crate::F32Matrix) or [`Int8Matrix`](crate::Int8Matrix).
@@ -39,7 +39,7 @@ pub trait Panels: Sync {
     fn matmul(&self, rows: &Self::Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]);
 }
 
-/// What is done to a product before it leaves the processor's caches.
+/// What is fused into a matmul: bias and activation are applied while the result is in registers.
 #[derive(Clone, Copy)]
 pub struct Epilogue<'a> {
     bias: Option<&'a [f32]>,
@@ -47,7 +47,7 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Finishes some numbers of a row and writes them, or those of them that the row has.
+    /// Finishes the numbers of `row` from `first` on and writes them, as many as the row has room for.
     #[inline(always)]
     pub(crate) fn write<S: Kernel>(&self, simd: S, mut sums: [S::f32s; ACROSS], first: usize, row: &mut [f32]) {
         if let Some(bias) = self.bias {
@@ -64,7 +64,7 @@ impl Epilogue<'_> {
     }
 }
 
-/// The first numbers of a row, zeros where it has no more.
+/// Loads the first numbers of a row; missing ones are zero.
 #[inline(always)]
 pub(crate) fn load<S: Simd>(simd: S, row: &[f32]) -> [S::f32s; ACROSS] {
     match S::as_simd_f32s(row).0 {
@@ -76,7 +76,7 @@ pub(crate) fn load<S: Simd>(simd: S, row: &[f32]) -> [S::f32s; ACROSS] {
     }
 }
 
-/// Writes the first numbers of a row, or as many as it has room for.
+/// Stores the first numbers of a row, as many as it has room for.
 #[inline(always)]
 pub(crate) fn store<S: Simd>(simd: S, sums: [S::f32s; ACROSS], row: &mut [f32]) {
     match S::as_mut_simd_f32s(row) {
@@ -89,45 +89,45 @@ pub(crate) fn store<S: Simd>(simd: S, sums: [S::f32s; ACROSS], row: &mut [f32]) 
     }
 }
 
-/// `activation(input weight + bias)` and where it goes.
+/// One operation of [`matmul`]: `out = activation(input * weight + bias)`.
 pub struct Matmul<'a, W> {
-    /// The weight, of the input's width.
+    /// `[inputs, outputs]`.
     pub weight: &'a W,
-    /// One number a column.
+    /// One number per output column.
     pub bias: Option<&'a [f32]>,
-    /// Applied to every number at last.
+    /// Applied after the bias.
     pub activation: Option<Activation>,
     /// `[rows, outputs]`, overwritten.
     pub out: &'a mut [f32],
 }
 
-/// Rows that a piece of work takes at most, so that they stay in a core's second level of cache.
+/// Largest number of rows per piece of work, so that they stay in a core's L2 cache.
 const BLOCK_ROWS: usize = 64;
 
-/// Multiplications of a piece of work, as long as that makes no less than one piece a thread.
+/// Multiplications per piece of work, unless that leaves fewer pieces than threads.
 const PIECE: usize = 1 << 20;
 
-/// Pieces of work that a thread's share is cut into by columns, at most: the last ones do not end at the same time.
+/// Largest number of pieces per thread. More than one evens out threads of unequal speed.
 const MOST_PIECES: usize = 4;
 
-/// Multiplications that are not worth waking a thread for.
+/// Below this many multiplications the work runs on one thread.
 const FEW: usize = 1 << 17;
 
-/// Products of one input with several weights of the same kind.
+/// Multiplies one input with several weights of the same kind, on up to `threads` threads.
 ///
 /// # Shapes
 /// `input [rows, inputs]`.
 ///
 /// # Panics
-/// When a size does not fit.
+/// Panics if the sizes do not match.
 pub fn matmul<W: PackedWeight>(input: &[f32], products: Vec<Matmul<'_, W>>, threads: usize) {
     let Some(first) = products.first().map(|product| product.weight) else { return };
     let inputs = first.inputs();
     let rows = input.len() / inputs;
     for product in &products {
-        assert_eq!(product.weight.inputs() * rows, input.len(), "an input of the weight's width");
-        assert_eq!(product.weight.outputs() * rows, product.out.len(), "an output of the weight's width");
-        assert!(product.bias.is_none_or(|bias| bias.len() == product.weight.outputs()), "a bias of the weight's width");
+        assert_eq!(product.weight.inputs() * rows, input.len(), "`input` must be [rows, inputs]");
+        assert_eq!(product.weight.outputs() * rows, product.out.len(), "`out` must be [rows, outputs]");
+        assert!(product.bias.is_none_or(|bias| bias.len() == product.weight.outputs()), "`bias` must be [outputs]");
     }
     if rows == 0 {
         return;
@@ -153,18 +153,18 @@ pub fn matmul<W: PackedWeight>(input: &[f32], products: Vec<Matmul<'_, W>>, thre
     }
 }
 
-/// Rows of an input, packed by the first who needs them.
+/// Input rows, packed by the first thread that needs them.
 struct Block<'a, W: Panels> {
     rows: &'a [f32],
     packed: OnceLock<W::Rows>,
 }
 
-/// Panels of a weight.
+/// Number of panels of a weight.
 fn panels_of(weight: &impl Panels) -> usize {
     weight.outputs().div_ceil(weight.panel_width())
 }
 
-/// What is to be done for each block of rows and each part of the columns of all products together.
+/// The work for each block of rows and each part of all columns, taken over all weights.
 fn divide<'a, W: Panels>(
     products: Vec<Matmul<'a, W>>,
     rows_each: usize,
@@ -199,7 +199,7 @@ fn divide<'a, W: Panels>(
     work
 }
 
-/// Some columns of some rows of a product.
+/// Some columns of some rows of one output.
 struct Piece<'a, W> {
     weight: &'a W,
     panels: Range<usize>,

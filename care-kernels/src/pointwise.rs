@@ -1,4 +1,4 @@
-//! What is computed number by number or row by row.
+//! Elementwise and row-wise operations: gates, norms, rotary embeddings.
 
 use std::ops::Range;
 
@@ -9,12 +9,12 @@ use crate::instructions::InstructionSet;
 use crate::instructions::{Kernel, WithKernel};
 use crate::math;
 
-/// Numbers that are not worth waking a thread for.
+/// Below this many numbers the work runs on one thread.
 const FEW: usize = 1 << 14;
 
-/// What is done to some rows.
+/// An in-place operation on rows.
 trait Rows: Sync {
-    /// `rows` are those of the numbers `range`.
+    /// Changes `rows`, which are the rows `range` of the whole.
     ///
     /// Must be `#[inline(always)]`.
     fn change<S: Kernel>(&self, simd: S, range: Range<usize>, rows: &mut [f32]);
@@ -27,10 +27,10 @@ impl<F: Fn(Range<usize>, &mut [f32]) + Sync> Rows for F {
     }
 }
 
-/// Changes rows of one width.
+/// Runs an operation on rows of `width` numbers.
 fn for_rows(out: &mut [f32], width: usize, threads: usize, work: impl Rows) {
-    struct Some<'a, W>(&'a W, Range<usize>, &'a mut [f32]);
-    impl<W: Rows> WithKernel for Some<'_, W> {
+    struct Chunk<'a, W>(&'a W, Range<usize>, &'a mut [f32]);
+    impl<W: Rows> WithKernel for Chunk<'_, W> {
         type Output = ();
 
         #[inline(always)]
@@ -42,19 +42,19 @@ fn for_rows(out: &mut [f32], width: usize, threads: usize, work: impl Rows) {
     let rows = out.len() / width;
     let threads = if out.len() < FEW { 1 } else { threads };
     if threads == 1 {
-        return set.run(Some(&work, 0..rows, out));
+        return set.run(Chunk(&work, 0..rows, out));
     }
     let each = rows.div_ceil(2 * threads).max(FEW.div_ceil(2 * width));
     out.par_chunks_mut(each * width).enumerate().for_each(|(chunk, out)| {
         let first = chunk * each;
-        set.run(Some(&work, first..first + out.len() / width, out));
+        set.run(Chunk(&work, first..first + out.len() / width, out));
     });
 }
 
-/// `activation(gate) * up`, into `gate`.
+/// `activation(gate) * up`, in place of `gate`.
 ///
 /// # Panics
-/// When the two differ in size.
+/// Panics if the sizes differ.
 pub fn gate(gate: &mut [f32], up: &[f32], activation: Activation, threads: usize) {
     struct Gate<'a>(&'a [f32], Activation);
     impl Rows for Gate<'_> {
@@ -69,23 +69,23 @@ pub fn gate(gate: &mut [f32], up: &[f32], activation: Activation, threads: usize
             simd.partial_store_f32s(rest, simd.mul_f32s(math::apply(simd, self.1, gate), up));
         }
     }
-    assert_eq!(gate.len(), up.len(), "a gate for each number");
+    assert_eq!(gate.len(), up.len(), "`gate` and `up` must have the same size");
     for_rows(gate, 1, threads, Gate(up, activation));
 }
 
-/// `(x - mean) / sqrt(var + eps) * weight + bias` of each row, where `x` is the row, or its sum with that of `added`.
-/// The result replaces `rows`.
+/// Layer norm of each row, in place: `(x - mean) / sqrt(var + eps) * weight + bias`, where `x` is the row, plus that of
+/// `added` if given.
 ///
 /// # Shapes
 /// `rows` and `added [rows, width]`, `weight` and `bias [width]`.
 ///
 /// # Panics
-/// When the sizes do not fit.
+/// Panics if the sizes do not match.
 pub fn layer_norm(rows: &mut [f32], added: Option<&[f32]>, weight: &[f32], bias: &[f32], eps: f32, threads: usize) {
     let width = weight.len();
-    assert_eq!(bias.len(), width, "a bias for each weight");
-    assert!(rows.len().is_multiple_of(width), "rows of the weight's width");
-    assert!(added.is_none_or(|added| added.len() == rows.len()), "what is added has the same size");
+    assert_eq!(bias.len(), width, "`bias` must have the size of `weight`");
+    assert!(rows.len().is_multiple_of(width), "`rows` must be [rows, width]");
+    assert!(added.is_none_or(|added| added.len() == rows.len()), "`added` must have the size of `rows`");
     for_rows(
         rows,
         width,
@@ -109,13 +109,13 @@ pub fn layer_norm(rows: &mut [f32], added: Option<&[f32]>, weight: &[f32], bias:
     );
 }
 
-/// `x / sqrt(mean(x²) + eps) * weight` of each row, in place.
+/// RMS norm of each row, in place: `x / sqrt(mean(x²) + eps) * weight`.
 ///
 /// # Panics
-/// When the sizes do not fit.
+/// Panics if the sizes do not match.
 pub fn rms_norm(rows: &mut [f32], weight: &[f32], eps: f32, threads: usize) {
     let width = weight.len();
-    assert!(rows.len().is_multiple_of(width), "rows of the weight's width");
+    assert!(rows.len().is_multiple_of(width), "`rows` must be [rows, width]");
     for_rows(
         rows,
         width,
@@ -132,18 +132,18 @@ pub fn rms_norm(rows: &mut [f32], weight: &[f32], eps: f32, threads: usize) {
     );
 }
 
-/// Rotates the two halves of each head by the angles of its token, in place.
+/// Rotary position embedding, in place: rotates the two halves of each head by the angles of its token.
 ///
 /// # Shapes
-/// `states [tokens, heads * head_dim]`; `cos` and `sin [tokens, head_dim / 2]`.
+/// `states [tokens, width]` with `width = heads * head_dim`; `cos` and `sin [tokens, head_dim / 2]`.
 ///
 /// # Panics
-/// When the sizes do not fit.
+/// Panics if the sizes do not match.
 pub fn rotate(states: &mut [f32], width: usize, cos: &[f32], sin: &[f32], threads: usize) {
     let tokens = states.len() / width;
     let half = cos.len() / tokens.max(1);
-    assert_eq!(cos.len(), sin.len(), "a sine for each cosine");
-    assert!(width.is_multiple_of(2 * half), "heads of twice the angles");
+    assert_eq!(cos.len(), sin.len(), "`cos` and `sin` must have the same size");
+    assert!(width.is_multiple_of(2 * half), "`width` must be a multiple of the head dimension, {}", 2 * half);
     for_rows(
         states,
         width,

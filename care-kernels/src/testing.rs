@@ -1,6 +1,6 @@
-//! What the kernels' tests share.
+//! Helpers for the kernels' unit tests.
 
-/// Numbers between -1 and 1 that follow from a seed.
+/// Pseudorandom numbers in `[-1, 1)`.
 pub(crate) fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -12,7 +12,7 @@ pub(crate) fn numbers(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// A matrix product by its definition.
+/// Matmul by its definition, in f64.
 pub(crate) fn product(input: &[f32], weight: &[f32], inputs: usize, outputs: usize) -> Vec<f64> {
     let mut out = Vec::new();
     for row in input.chunks_exact(inputs) {
@@ -24,11 +24,11 @@ pub(crate) fn product(input: &[f32], weight: &[f32], inputs: usize, outputs: usi
     out
 }
 
-/// Fails where two results differ by more than `bound`.
+/// Panics if two results differ by more than `bound` anywhere.
 pub(crate) fn close(actual: &[f32], expected: &[f64], bound: f64, what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     for (at, (&actual, &expected)) in actual.iter().zip(expected).enumerate() {
         let error = (f64::from(actual) - expected).abs();
-        assert!(error <= bound, "{what}: at {at} {actual} where {expected} is due");
+        assert!(error <= bound, "{what}: element {at} is {actual}, expected {expected}");
     }
 }

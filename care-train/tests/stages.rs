@@ -391,12 +391,12 @@ fn settings_that_do_not_fit_the_towers_are_refused() {
     );
     assert_eq!(
         refusal(&|stage| stage.document.dropout = Some(0.1)),
-        "`dropout` is 0.1, allowed: not set: qwen3 networks have none"
+        "`dropout` is 0.1, allowed: unset, qwen3 networks have no dropout"
     );
     let none = LoraConfig { target_modules: vec!["c_attn".into()], ..LoraConfig::reference() };
     assert_eq!(
         refusal(&|stage| stage.document = TowerTraining { lora: Some(none.clone()), ..lora() }),
-        "no linear layer is a target of [\"c_attn\"]"
+        "`target_modules` [\"c_attn\"] match no linear layer"
     );
     let stage = StageConfig::new(StageKind::JointFinetuning).check().unwrap();
     assert_eq!(stage.mode(Role::Document), TrainMode::Full);

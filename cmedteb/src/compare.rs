@@ -1,7 +1,7 @@
 //! Two models on the same tasks: by how much they differ, and how far that is to be trusted.
 
 use care_core::{Error, ErrorKind, Result};
-use care_eval::{Interval, bootstrap_interval, paired_randomisation_test, percentile_interval, spearman};
+use care_eval::stats::{Interval, bootstrap_interval, paired_randomisation_test, percentile_interval, spearman};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -28,9 +28,9 @@ mod tests {
     #[test]
     fn kind_message_and_source_survive() {
         let cases = [
-            (care_eval::read_qrels("/no/such/file").err(), ErrorKind::Io, "cannot open /no/such/file"),
+            (care_eval::io::read_qrels("/no/such/file").err(), ErrorKind::Io, "cannot open /no/such/file"),
             (
-                care_eval::pearson(&[1.0], &[1.0]).err(),
+                care_eval::stats::pearson(&[1.0], &[1.0]).err(),
                 ErrorKind::NonFinite,
                 "a correlation needs at least 2 values, found 1",
             ),

@@ -3,65 +3,28 @@
 
 mod source;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeSet;
 
-use source::{Token, tokens, workspace};
+use source::{Sources, Token, sources_of, tokens};
 
-/// The top-level modules of each crate, bottom first: each may use those before it.
-const ORDERS: [(&str, &[&str]); 7] = [
-    (
-        "care-kernels",
-        &["activation", "instructions", "math", "matmul", "f32_matrix", "int8_matrix", "attention", "pointwise"],
-    ),
-    ("care-core", &["error", "text", "files", "jsonl", "embeddings", "index", "store", "embedder", "hub"]),
+/// The top-level modules of each crate, bottom first: each may use only those before it.
+const ORDERS: [(&str, &str); 7] = [
+    ("care-kernels", "activation instructions math matmul f32_matrix int8_matrix attention pointwise"),
+    ("care-core", "error text files jsonl embeddings index store embedder hub"),
     (
         "care-encoders",
-        &[
-            "device",
-            "tokenize",
-            "batch",
-            "schedule",
-            "ops",
-            "layers",
-            "encoder",
-            "head",
-            "network",
-            "tower",
-            "settings",
-            "post_norm",
-            "decoder",
-            "registry",
-            "fingerprint",
-            "pretrained",
-            "asymmetric",
-        ],
+        "device tokenize batch schedule ops layers encoder head network tower settings post_norm decoder registry \
+         fingerprint pretrained asymmetric",
     ),
-    ("care-eval", &["error"]),
+    ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats"),
+    ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline report results compare summary audit"),
     (
-        "cmedteb",
-        &[
-            "error",
-            "fingerprint",
-            "rows",
-            "task",
-            "loader",
-            "tasks",
-            "protocol",
-            "baseline",
-            "report",
-            "results",
-            "compare",
-            "summary",
-            "audit",
-        ],
+        "care-train",
+        "schedule stage loss dataset optim config report log curves card fingerprint batcher checkpoint pass towers \
+         objective evaluation teacher trainer run",
     ),
-    ("care-train", &["schedule"]),
-    ("care-cli", &["progress", "model", "tasks", "texts", "commands"]),
+    ("care-cli", "progress model tasks texts commands"),
 ];
-
-/// The sources of a crate by their path in `src`.
-type Sources = BTreeMap<String, String>;
 
 /// A module by its names from the crate's root, whose own name is empty.
 type Module = Vec<String>;
@@ -79,41 +42,20 @@ struct Use {
 
 #[test]
 fn modules_use_only_those_below_them() {
-    let mut violations = Vec::new();
-    for (name, order) in ORDERS {
-        violations.extend(check(name, order, &read(name)));
-    }
+    let violations = ORDERS.map(|(name, order)| check(name, order, &sources_of(name))).concat();
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
 }
 
-fn read(name: &str) -> Sources {
-    let root = workspace().join(name).join("src");
-    let mut folders = vec![root.clone()];
-    let mut sources = Sources::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder of sources") {
-            let path = entry.expect("an entry of the folder").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let source = fs::read_to_string(&path).expect("a source file");
-                let path = path.strip_prefix(&root).expect("a file below src");
-                sources.insert(path.display().to_string().replace('\\', "/"), source);
-            }
-        }
-    }
-    sources
-}
-
-/// What breaks the structure of a crate, one message per place.
-fn check(name: &str, order: &[&str], sources: &Sources) -> Vec<String> {
+/// What breaks the structure of a crate, one message per line of its sources.
+fn check(name: &str, order: &str, sources: &Sources) -> Vec<String> {
     let root = if sources.contains_key("lib.rs") { "lib.rs" } else { "main.rs" };
     let (mut modules, mut uses) = (BTreeSet::new(), Vec::new());
     visit(root, &Vec::new(), sources, &mut modules, &mut uses);
-    let mut violations = upward(name, order, &modules, &uses);
+    let mut violations = upward(name, &order.split_whitespace().collect::<Vec<_>>(), &modules, &uses);
     for folder in modules.iter().filter(|module| !module.is_empty()) {
         violations.extend(circles(name, folder, &modules, &uses));
     }
+    violations.dedup();
     violations
 }
 
@@ -121,14 +63,21 @@ fn check(name: &str, order: &[&str], sources: &Sources) -> Vec<String> {
 fn visit(file: &str, module: &Module, sources: &Sources, modules: &mut BTreeSet<Module>, uses: &mut Vec<Use>) {
     modules.insert(module.clone());
     let tokens = tokens(&sources[file]);
-    let children: Vec<&str> =
-        tokens.windows(3).filter(|t| t[0].text == "mod" && t[2].text == ";").map(|t| t[1].text).collect();
+    let text = |at: usize| tokens.get(at).map_or("", |token| token.text);
+    let declared: Vec<usize> = (0..tokens.len()).filter(|at| text(*at) == "mod" && text(at + 2) == ";").collect();
+    let children: Vec<&str> = declared.iter().map(|at| text(at + 1)).collect();
     collect_uses(file, module, &tokens, &children, uses);
-    for child in children {
-        let module = [module.as_slice(), &[child.to_string()]].concat();
+    for at in declared {
+        let module = [module.as_slice(), &[text(at + 1).to_string()]].concat();
         let path = module.join("/");
-        let file = [format!("{path}.rs"), format!("{path}/mod.rs")].into_iter().find(|file| sources.contains_key(file));
-        visit(&file.unwrap_or_else(|| panic!("no file for the module {path}")), &module, sources, modules, uses);
+        let mut files = vec![format!("{path}.rs"), format!("{path}/mod.rs")];
+        // `#[path = ".."] mod x;`
+        if at >= 4 && text(at - 4) == "path" {
+            let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+            files = vec![folder + text(at - 2).trim_matches('"')];
+        }
+        let file = files.iter().find(|file| sources.contains_key(*file));
+        visit(file.unwrap_or_else(|| panic!("no file {}", files.join(" or "))), &module, sources, modules, uses);
     }
 }
 
@@ -149,10 +98,12 @@ fn collect_uses(file: &str, module: &Module, tokens: &[Token<'_>], children: &[&
             }
             "mod" if text(start + 2) == "{" => inline.push((depth + 1, text(start + 1))),
             "use" => at = use_tree(tokens, at, &[], &mut paths),
-            first if text(at) == "::" && (start == 0 || !matches!(text(start - 1), "::" | ".")) => {
-                if matches!(first, "crate" | "self" | "super") || children.contains(&first) {
-                    at = use_tree(tokens, start, &[], &mut paths);
-                }
+            first
+                if text(at) == "::"
+                    && (matches!(first, "crate" | "self" | "super") || children.contains(&first))
+                    && (start == 0 || !matches!(text(start - 1), "::" | ".")) =>
+            {
+                at = use_tree(tokens, start, &[], &mut paths);
             }
             _ => {}
         }
@@ -224,69 +175,107 @@ fn upward(name: &str, order: &[&str], modules: &BTreeSet<Module>, uses: &[Use]) 
     let place = |module: &str| order.iter().position(|other| *other == module);
     let mut violations = Vec::new();
     for missing in modules.iter().filter(|module| module.len() == 1 && place(&module[0]).is_none()) {
-        let used =
-            uses.iter().filter(|used| used.from.first() == missing.first() && used.to.first() != missing.first());
+        let used = uses.iter().filter(|used| used.from[..].starts_with(missing));
         let highest = used.filter_map(|used| place(used.to.first()?)).max();
         let after = highest.map_or("at the start".to_string(), |at| format!("after `{}`", order[at]));
-        violations.push(format!("{name}: the module `{}` is not in ORDERS of examples/tests/structure.rs: add it {after}, below the modules that use it", missing[0]));
+        violations.push(format!(
+            "the module `{}` of {name} is missing from ORDERS in examples/tests/structure.rs: add it {after} and before \
+             the modules that use it",
+            missing[0]
+        ));
     }
-    for used in uses {
-        let Some(from) = used.from.first() else { continue };
+    // The crate's root stands above its modules.
+    for used in uses.iter().filter(|used| !used.from.is_empty()) {
         let line = format!("{name}/src/{}:{}", used.file, used.line);
-        match used.to.first() {
-            Some(to) if modules.contains(&used.to[..1]) => {
-                if place(from).zip(place(to)).is_some_and(|(from, to)| to > from) {
-                    violations.push(format!("{line}: `{from}` uses `{to}`, which is above it"));
-                }
+        let (from, to) = (&used.from[0], used.to.first());
+        match to.filter(|_| modules.contains(&used.to[..1])) {
+            Some(to) if place(from).zip(place(to)).is_some_and(|(from, to)| from < to) => {
+                violations.push(format!("{line}: `{from}` uses `{to}`, which is above it"));
             }
-            _ => violations
+            Some(_) => {}
+            None => violations
                 .push(format!("{line}: `{from}` uses `{}` through the crate's root: name its module", used.name)),
         }
     }
     violations
 }
 
-/// The uses within a folder that are part of a circle. What a folder's own file re-exports is no use by that file.
+/// The uses between the files of a folder that are part of a circle. What a folder's own file re-exports it does not
+/// use.
 fn circles(name: &str, folder: &Module, modules: &BTreeSet<Module>, uses: &[Use]) -> Vec<String> {
-    let inside = |module: &Module| {
-        module.starts_with(folder).then(|| module.get(folder.len()).map_or("mod", String::as_str).to_string())
+    let file = |module: &Module| match module.strip_prefix(&folder[..])? {
+        [] => Some("mod".to_string()),
+        [file, ..] => Some(file.clone()),
     };
     let mut edges = Vec::new();
     for used in uses.iter().filter(|used| !(used.reexport && used.from == *folder)) {
-        if let Some((from, to)) = inside(&used.from).zip(inside(&defining(&used.to, modules, uses)))
+        if let Some((from, to)) = file(&used.from).zip(file(&defining(&used.to, modules, uses)))
             && from != to
         {
-            edges.push((from, to, format!("{name}/src/{}:{}", used.file, used.line)));
+            edges.push((from, to, used));
         }
     }
-    // What ends at a file that uses none, or starts at one that none uses, is in no circle.
-    loop {
-        let before = edges.len();
-        let ends = |edges: &[(String, String, String)]| -> (BTreeSet<String>, BTreeSet<String>) {
-            edges.iter().map(|(from, to, _)| (from.clone(), to.clone())).unzip()
-        };
-        let (users, used) = ends(&edges);
-        edges.retain(|(from, to, _)| used.contains(from) && users.contains(to));
-        if edges.len() == before {
-            break;
+    let in_circle = edges.iter().filter(|(from, to, _)| {
+        let mut reached = BTreeSet::from([to]);
+        while let Some((_, next, _)) =
+            edges.iter().find(|(user, next, _)| reached.contains(user) && !reached.contains(next))
+        {
+            reached.insert(next);
         }
-    }
+        reached.contains(from)
+    });
     let folder = folder.join("::");
-    let message = |(from, to, line): &(String, String, String)| {
-        format!("{line}: `{folder}::{from}` uses `{folder}::{to}`, in a circle")
+    let message = |(from, to, used): &(String, String, &Use)| {
+        format!("{name}/src/{}:{}: `{from}` uses `{to}`, a circle in `{folder}`", used.file, used.line)
     };
-    edges.iter().map(message).collect()
+    in_circle.map(message).collect()
 }
 
-/// The module whose file defines what `path` leads to, through re-exports.
+/// The module whose file defines what `path` names, behind re-exports.
 fn defining(path: &Module, modules: &BTreeSet<Module>, uses: &[Use]) -> Module {
     let depth = (0..=path.len()).rev().find(|depth| modules.contains(&path[..*depth])).unwrap_or(0);
     let module = &path[..depth];
-    let reexport = path
-        .get(depth)
-        .and_then(|name| uses.iter().find(|used| used.from == module && used.name == *name && used.to != *path));
-    reexport.map_or_else(|| module.to_vec(), |reexport| defining(&reexport.to, modules, uses))
+    let reexports = |used: &&Use| used.from == module && path.get(depth) == Some(&used.name) && used.to != *path;
+    uses.iter().find(reexports).map_or_else(|| module.to_vec(), |used| defining(&used.to, modules, uses))
+}
+
+fn sources(files: &[(&str, &str)]) -> Sources {
+    files.iter().map(|(path, source)| (path.to_string(), source.to_string())).collect()
 }
 
 #[test]
-fn an_upward_use_is_reported() {}
+fn an_upward_use_is_reported() {
+    let low = "//! See [`crate::high`].\nfn f() -> &'static str { \"crate::high\" }\n\
+               #[cfg(test)]\nmod tests { use crate::high::Top; }\nfn g() { crate::high::top::<u8>() }\n";
+    let files = [("lib.rs", "mod high; mod low;"), ("high.rs", "use crate::low::f;"), ("low.rs", low)];
+    let expected = "a/src/low.rs:5: `low` uses `high`, which is above it";
+    assert_eq!(check("a", "low high", &sources(&files)), [expected]);
+}
+
+#[test]
+fn a_circle_in_a_folder_is_reported() {
+    let files = [
+        ("lib.rs", "mod net;"),
+        (
+            "net/mod.rs",
+            "#[path = \"input.rs\"]\nmod read;\nmod write;\npub use read::Reader;\npub(crate) use self::write::{Writer as Pen};",
+        ),
+        ("net/input.rs", "use super::Pen;\npub struct Reader;"),
+        (
+            "net/write.rs",
+            "mod sealed { impl super::Writer {} }\npub struct Writer;\nuse crate::net::{self, read::Reader};",
+        ),
+    ];
+    let read = "a/src/net/input.rs:1: `read` uses `write`, a circle in `net`";
+    let write = "a/src/net/write.rs:3: `write` uses `read`, a circle in `net`";
+    assert_eq!(check("a", "net", &sources(&files)), [read, write]);
+}
+
+#[test]
+fn a_module_without_a_place_and_an_item_of_the_root_are_reported() {
+    let files = [("lib.rs", "mod a; mod b; pub use a::A;"), ("a.rs", ""), ("b.rs", "use crate::A;\nuse crate::a::B;")];
+    let place = "the module `b` of x is missing from ORDERS in examples/tests/structure.rs: add it after `a` and before \
+                 the modules that use it";
+    let root = "x/src/b.rs:1: `b` uses `A` through the crate's root: name its module";
+    assert_eq!(check("x", "a", &sources(&files)), [place, root]);
+}

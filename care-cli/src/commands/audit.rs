@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if args.run.is_some() && tasks.len() != 1 {
         bail!("--run needs a single task, not {}", tasks.len());
     }
-    let run = args.run.map(care_eval::read_run).transpose()?;
+    let run = args.run.map(care_eval::io::read_run).transpose()?;
     let mut training = TrainingTexts::default();
     for path in &args.train {
         for file in jsonl_files(path)? {

@@ -71,7 +71,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         if let Some(run) = outcome.run() {
             // TREC files are separated by spaces, so an id with a space cannot be written; the scores still are.
             let path = file.with_extension("trec");
-            if let Err(error) = care_eval::write_trec_run(&path, run, "care") {
+            if let Err(error) = care_eval::io::write_trec_run(&path, run, "care") {
                 eprintln!("warning: cannot write the ranking {}: {error}", path.display());
                 let _ = std::fs::remove_file(path);
             }
@@ -118,13 +118,13 @@ impl Tested {
     }
 }
 
-/// The version of burn that the workspace pins.
+/// The version of burn that `Cargo.lock` pins.
 const BURN: &str = "0.22.1";
 
 #[cfg(test)]
 #[test]
 fn the_version_of_burn_is_the_one_that_is_pinned() {
-    assert!(include_str!("../../../Cargo.toml").contains(&format!("burn = {{ version = \"={BURN}\"")));
+    assert!(include_str!("../../../Cargo.lock").contains(&format!("name = \"burn\"\nversion = \"{BURN}\"\n")));
 }
 
 fn tower_settings<T: care_core::Text>(

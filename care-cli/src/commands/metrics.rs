@@ -5,7 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use care_eval::{Evaluation, Evaluator, Interval, Measure, Missing, Ties, bootstrap_interval, read_qrels, read_run};
+use care_eval::io::{read_qrels, read_run};
+use care_eval::stats::{Interval, bootstrap_interval};
+use care_eval::{Evaluation, Evaluator, Measure, Missing, Ties};
 use serde::Serialize;
 
 #[derive(clap::Args)]

@@ -124,7 +124,11 @@ fn bad_embed_input_is_refused_and_leaves_no_output() {
     assert_eq!(left.len(), 4, "only the inputs are left: {left:?}");
 
     place.refuses("embed", "the following required arguments were not provided");
-    place.refuses(&format!("{line} out.npy --pooling max"), "`pooling` is \"max\", allowed: cls, mean, last-token");
+    let allowed = care_encoders::head::Pooling::names().join(", ");
+    place.refuses(
+        &format!("{line} out.npy --pooling none-such"),
+        &format!("`pooling` is \"none-such\", allowed: {allowed}"),
+    );
     place.refuses(&format!("{line} out.npy --device gpu"), "`device` is \"gpu\", allowed: cpu, wgpu, cuda, cuda:0");
     place.refuses(&format!("{line} out.npy --precision f64"), "`precision` is \"f64\", allowed: f32, bf16, f16");
     place.refuses(&format!("{line} out.npy --dim x"), "invalid value 'x' for '--dim <N>'");
@@ -171,7 +175,7 @@ fn a_spoiled_model_folder_is_refused() {
             fs::copy(Path::new(&tiny("qwen3")).join("tokenizer.json"), folder.join("tokenizer.json")).unwrap();
         }),
         "swap/tokenizer.json: has no token \"[UNK]\", which tokenizer_config.json names as unk_token: \
-         the tokenizer is of another model",
+         the tokenizer belongs to another model",
     );
     place.fails(
         &spoil("half", &|folder| fs::create_dir(folder.join("query_0_Transformer")).unwrap()),

@@ -106,7 +106,7 @@ fn eval_names_the_line_of_a_bad_task_file() {
     refused(
         "qrels.tsv",
         "query-id\tcorpus-id\tscore\nq\tb\tgood\n",
-        "own/qrels.tsv:2: score \"good\" is not a whole number",
+        "own/qrels.tsv:2: score \"good\" is not an integer",
     );
     refused(
         "reranking.jsonl",

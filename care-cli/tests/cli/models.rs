@@ -120,7 +120,7 @@ fn convert_joins_two_models_into_a_pair_that_embeds_as_they_do() {
         assert_eq!(read_npy(&place.path("a.npy")), read_npy(&place.path("b.npy")), "{role}");
     }
     place.file("taken/notes.txt", "mine");
-    let message = "taken: the folder holds \"notes.txt\", which is no part of a saved pair";
+    let message = "taken: the folder contains \"notes.txt\", which is not part of a saved pair";
     place.fails(&format!("convert --model {} --output taken", tiny("bert")), message);
 }
 

@@ -85,7 +85,7 @@ fn bad_training_input_is_refused_before_the_first_step() {
     refused(
         "max_length = 24",
         "max_length = 24, dim = 32",
-        "the query tower gives 32 dimensions and the document tower 64: set `dim` of the wider one",
+        "the query tower has 32 dimensions and the document tower 64; set `dim` of the wider one",
     );
     refused("train.jsonl", "none.jsonl", "cannot open none.jsonl: No such file or directory (os error 2)");
     place.file("bad.jsonl", "{\"query\":\"a\",\"pos\":[\"b\"],\"neg\":[\"c\"]}\n{\"query\":\"a\",\"pos\":\"b\"}\n");

@@ -1,4 +1,4 @@
-//! What everything behind the towers (index, benchmark, server, command line) needs of a model.
+//! The [`Embedder`] trait: all that index, benchmark, server and command line need of a model.
 
 mod queue;
 mod stored;
@@ -12,12 +12,12 @@ use crate::text::{Document, Query, Role, Text};
 
 /// A model that maps queries and documents into one vector space.
 ///
-/// Object-safe: an evaluation takes `&dyn Embedder` and sees no tensor. Similarity is the dot product.
+/// Object-safe: an evaluation takes `&dyn Embedder` and never sees a tensor. Similarity is the dot product.
 ///
 /// ```
 /// use care_core::{Document, Embedder, Embeddings, Query, Result, Text};
 ///
-/// /// Counts characters: enough for a test.
+/// /// Embeds a text as its number of characters.
 /// struct Length;
 ///
 /// impl Embedder for Length {
@@ -42,21 +42,21 @@ pub trait Embedder: Send + Sync {
     /// Dimensions of a vector.
     fn embedding_dim(&self) -> usize;
 
-    /// One row per query, in order.
+    /// Embeds queries, one row each, in order.
     ///
     /// # Errors
     /// If a text cannot be tokenized or its vector is not finite.
     fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings>;
 
-    /// One row per document, in order.
+    /// Embeds documents, one row each, in order.
     ///
     /// # Errors
     /// If a text cannot be tokenized or its vector is not finite.
     fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings>;
 
-    /// A name for everything that determines the vectors of a role, apart from [`Embedder::query_key`] and
-    /// [`Embedder::document_key`]: equal fingerprints and keys mean equal vectors. `None`, the default, if the model has
-    /// no such name; its vectors cannot be [stored](StoredEmbedder).
+    /// Identifies everything that determines the vectors of a role, apart from [`Embedder::query_key`] and
+    /// [`Embedder::document_key`]: equal fingerprints and keys mean equal vectors. Default `None`: the model has no
+    /// fingerprint, and its vectors cannot be [stored](StoredEmbedder).
     ///
     /// # Errors
     /// If the fingerprint cannot be computed.
@@ -65,13 +65,13 @@ pub trait Embedder: Send + Sync {
         Ok(None)
     }
 
-    /// What tells the vectors of two queries apart; by default the query's text. A model with an instruction that is no
-    /// part of its fingerprint returns the text with the instruction applied.
+    /// Identifies a query among those of one fingerprint; by default its text. A model whose fingerprint does not cover
+    /// its instruction returns the text with the instruction applied.
     fn query_key(&self, query: &Query) -> String {
         query.content().into_owned()
     }
 
-    /// As [`Embedder::query_key`], for documents.
+    /// Like [`Embedder::query_key`], for documents.
     fn document_key(&self, document: &Document) -> String {
         document.content().into_owned()
     }

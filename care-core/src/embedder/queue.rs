@@ -1,4 +1,4 @@
-//! Queries of many callers, encoded together.
+//! Encodes the queries of concurrent callers in shared batches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -11,16 +11,16 @@ use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::{Document, Query, Role};
 
-/// How a [`QueryQueue`] puts queries together.
+/// How a [`QueryQueue`] batches queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueOptions {
-    /// Queries that wait at most; whoever brings another one waits until there is room. Default 1024.
+    /// Queries that may wait, >= 1; further callers block until there is room. Default 1024.
     pub capacity: usize,
-    /// Queries that are encoded together at most. Default 32.
+    /// Largest batch, >= 1. Default 32.
     pub batch: usize,
-    /// How long a query waits for others. Default 0: it goes with those that came while the last ones were encoded, and
-    /// at once where nothing is under way. At most a minute.
+    /// How long a query waits for others to join its batch, at most a minute. Default 0: a batch takes the queries that
+    /// arrived while the previous one was encoded; if nothing is being encoded, a query starts immediately.
     pub wait: Duration,
 }
 
@@ -31,32 +31,32 @@ impl Default for QueueOptions {
 }
 
 impl QueueOptions {
-    /// The same options with another [`QueueOptions::capacity`].
+    /// Sets [`QueueOptions::capacity`].
     #[must_use]
     pub fn with_capacity(self, capacity: usize) -> Self {
         Self { capacity, ..self }
     }
 
-    /// The same options with another [`QueueOptions::batch`].
+    /// Sets [`QueueOptions::batch`].
     #[must_use]
     pub fn with_batch(self, batch: usize) -> Self {
         Self { batch, ..self }
     }
 
-    /// The same options with another [`QueueOptions::wait`].
+    /// Sets [`QueueOptions::wait`].
     #[must_use]
     pub fn with_wait(self, wait: Duration) -> Self {
         Self { wait, ..self }
     }
 }
 
-/// A query that waits longer is of no use.
+/// No caller benefits from a longer wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// An embedder for many callers at once, which encodes queries that come at the same time together.
+/// An embedder for concurrent callers: queries that arrive together are encoded in one batch.
 ///
-/// All callers share one set of weights. A caller that goes away while its query is encoded holds nobody up. When the
-/// queue is dropped, what waits in it is still answered.
+/// All callers share one set of weights. A caller that disappears while its query is encoded does not delay others.
+/// Dropping the queue still answers the queries that wait in it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -81,25 +81,25 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// ```
 pub struct QueryQueue<E> {
     embedder: Arc<E>,
-    /// `None` when the queue is being dropped.
+    /// `None` while the queue is being dropped.
     sender: Option<SyncSender<Waiting>>,
     worker: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A query and who waits for its vector.
+/// A query and the channel on which its caller waits for the vector.
 struct Waiting {
     query: Query,
     since: Instant,
     answer: mpsc::Sender<(usize, Result<Vec<f32>>)>,
-    /// The place of the query among those of its caller.
+    /// The query's row in its caller's result.
     place: usize,
 }
 
 impl<E: Embedder + 'static> QueryQueue<E> {
-    /// Starts the thread that encodes.
+    /// Starts the encoding thread.
     ///
     /// # Errors
-    /// When an option is 0 that must not be, or no thread can be started.
+    /// If an option is out of range, or the thread cannot be started.
     pub fn new(embedder: E, options: QueueOptions) -> Result<Self> {
         for (name, value) in [("capacity", options.capacity), ("batch", options.batch)] {
             if value == 0 {
@@ -121,7 +121,7 @@ impl<E: Embedder + 'static> QueryQueue<E> {
 }
 
 impl<E> QueryQueue<E> {
-    /// What encodes.
+    /// The embedder that encodes the queries.
     pub fn embedder(&self) -> &E {
         &self.embedder
     }
@@ -134,7 +134,7 @@ impl<E: Embedder> Embedder for QueryQueue<E> {
 
     fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
         if rayon::current_thread_index().is_some() {
-            // The pool's threads compute; were all of them to wait here, nobody would.
+            // The encoding itself runs on rayon's pool: if all of its threads waited here, none could compute.
             return self.embedder.embed_queries(queries);
         }
         let gone = || Error::new(ErrorKind::Io, "the thread that encodes queries has ended");
@@ -152,7 +152,7 @@ impl<E: Embedder> Embedder for QueryQueue<E> {
         Ok(embeddings)
     }
 
-    /// Documents do not queue.
+    /// Documents bypass the queue.
     fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
         self.embedder.embed_documents(documents)
     }
@@ -174,19 +174,19 @@ impl<E> Drop for QueryQueue<E> {
     fn drop(&mut self) {
         self.sender = None;
         if let Some(worker) = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // It panicked: whoever waited was told.
+            // If it panicked, its callers have got an error.
             let _ = worker.join();
         }
     }
 }
 
-/// Encodes what comes until nobody can send any more.
+/// Encodes incoming queries until the queue is dropped.
 fn serve(embedder: &dyn Embedder, receiver: &Receiver<Waiting>, options: QueueOptions) {
     while let Ok(first) = receiver.recv() {
         let deadline = first.since + options.wait;
         let mut batch = vec![first];
         while batch.len() < options.batch {
-            // Those that are there come along even where the deadline has passed.
+            // Queries that already wait join the batch even if the deadline has passed.
             match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(next) => batch.push(next),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
@@ -196,7 +196,7 @@ fn serve(embedder: &dyn Embedder, receiver: &Receiver<Waiting>, options: QueueOp
     }
 }
 
-/// Encodes a batch; where that fails, each query alone, so that one cannot spoil the others.
+/// Encodes a batch. If that fails, encodes each query on its own, so that one bad query does not fail the others.
 fn answer(embedder: &dyn Embedder, batch: Vec<Waiting>) {
     let queries: Vec<Query> = batch.iter().map(|waiting| waiting.query.clone()).collect();
     let vectors: Vec<Result<Vec<f32>>> = match embed(embedder, &queries) {
@@ -208,12 +208,12 @@ fn answer(embedder: &dyn Embedder, batch: Vec<Waiting>) {
         }
     };
     for (waiting, vector) in batch.into_iter().zip(vectors) {
-        // A caller that is gone wants no answer.
+        // The caller may be gone.
         let _ = waiting.answer.send((waiting.place, vector));
     }
 }
 
-/// A panic is the error of the queries that caused it.
+/// Turns a panic into an error of the queries that caused it.
 fn embed(embedder: &dyn Embedder, queries: &[Query]) -> Result<Embeddings> {
     catch_unwind(AssertUnwindSafe(|| embedder.embed_queries(queries)))
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the embedder panicked")))
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
     use crate::text::Text;
 
-    /// Takes its time, notes how many queries come together, and refuses `bad`.
+    /// Slow enough for queries to queue up; records batch sizes and rejects texts that are not numbers.
     #[derive(Default)]
     struct Slow {
         batches: Mutex<Vec<usize>>,
@@ -273,7 +273,7 @@ mod tests {
             let batches = queue.embedder().batches.lock().expect("not poisoned");
             assert_eq!(batches.iter().sum::<usize>(), 40);
             assert!(batches.iter().all(|&size| size <= batch));
-            assert!(capacity < 64 || batches.len() < 30, "put together: {batches:?}");
+            assert!(capacity < 64 || batches.len() < 30, "batch sizes: {batches:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! An embedder that computes no vector twice.
+//! An embedder that keeps its vectors on disk and computes none twice.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,15 +9,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::EmbeddingStore;
 use crate::text::{Document, Query, Role};
 
-/// Texts per shard: the most that a kill costs.
+/// Texts per shard, and so the most work that is lost if the process is killed.
 const SHARD: usize = 512;
 
 /// An embedder whose vectors are kept in a folder, where the next evaluation, search or process finds them: see
 /// [`EmbeddingStore`].
 ///
-/// A vector is found again if the [fingerprint](Embedder::fingerprint) of its role and the text's key are the same. So a
-/// change of a weight, the pooling, the dimensions, the length limit or the dtype finds nothing, and two models share what
-/// they have in common, such as an untouched document tower. Stored vectors are bit-identical to those first computed.
+/// A vector is found again if the [fingerprint](Embedder::fingerprint) of its role and the text's key are the same. So
+/// any change of weights, pooling, dimensions, length limit or dtype recomputes the vectors, and two models share what
+/// they have in common, for example an untouched document tower. Stored vectors are bit-identical to those first
+/// computed.
 ///
 /// Vectors are computed without holding a lock: callers never wait for each other's texts.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl<E: Embedder> StoredEmbedder<E> {
     }
 }
 
-/// The vectors of texts, by their keys; `embed` computes those of the texts at the given places.
+/// Reads the vectors of texts by their keys; `embed` computes the missing ones.
 fn stored<T: Clone>(
     store: &Mutex<EmbeddingStore>,
     texts: &[T],
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
     use crate::text::Text;
 
-    /// Gives the length of a text, and counts the texts it is given.
+    /// Embeds a text as its length, and counts the texts it embeds.
     struct Length {
         fingerprint: Option<&'static str>,
         computed: AtomicUsize,

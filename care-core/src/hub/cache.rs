@@ -1,11 +1,11 @@
-//! A repository's folder in the cache that Hugging Face programs share.
+//! A repository's folder in the shared Hugging Face cache.
 //!
 //! ```text
 //! models--org--name/
-//!   refs/main                    the commit that the branch was at
-//!   blobs/<etag>                 contents, by their hash
-//!   snapshots/<commit>/<file>    links to the contents
-//!   care/<commit>.json           every file of the commit; only this library writes and reads it
+//!   refs/main                    the commit of the branch
+//!   blobs/<etag>                 file contents, by hash
+//!   snapshots/<commit>/<file>    links to the blobs
+//!   care/<commit>.json           the commit's list of files; only this library writes and reads it
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::{Deserialize, Serialize};
 
-use super::Snapshot;
 use super::repo::{RepoId, RepoKind, is_commit};
+use super::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 
@@ -24,15 +24,15 @@ struct Listing {
     files: Vec<String>,
 }
 
-/// What the cache has of a revision.
+/// What the cache has for a revision.
 pub(super) enum Cached {
-    /// Every file that is needed.
+    /// Every requested file.
     Usable(Snapshot),
-    /// Not that; the sentence says why.
+    /// Not every requested file; the reason.
     Unusable(String),
 }
 
-/// One repository's part of the cache.
+/// The cache folder of one repository.
 pub(super) struct RepoCache {
     cache: Cache,
     kind: RepoKind,
@@ -48,7 +48,7 @@ impl RepoCache {
         this
     }
 
-    /// The repository at a revision, in hf-hub's terms.
+    /// The repository at a revision, as hf-hub's type.
     pub(super) fn repo(&self, revision: &str) -> Repo {
         let kind = match self.kind {
             RepoKind::Model => RepoType::Model,
@@ -69,8 +69,8 @@ impl RepoCache {
         self.folder.join("blobs").join(etag)
     }
 
-    /// What is there of the revision. Where the commit's files are known, they decide; where another
-    /// program filled the folder, `lacking` does.
+    /// Looks for the requested files of the revision. If the commit's list of files is cached, it decides whether any
+    /// are missing; otherwise another program filled the folder, and `lacking` decides.
     pub(super) fn look_up(
         &self,
         wanted: &dyn Fn(&str) -> bool,
@@ -91,7 +91,7 @@ impl RepoCache {
         })
     }
 
-    /// Notes the commit that the revision is at, and the commit's files.
+    /// Records the commit of the revision and the commit's list of files.
     pub(super) fn record(&self, commit: &str, files: &[String]) -> Result<()> {
         let listing = Listing { files: files.to_vec() };
         let text = serde_json::to_string(&listing)
@@ -101,7 +101,7 @@ impl RepoCache {
         if is_commit(revision) { Ok(()) } else { write(&self.ref_path(revision), commit) }
     }
 
-    /// Makes a content that is in the cache the commit's file.
+    /// Links the commit's file to a blob in the cache.
     pub(super) fn link(&self, etag: &str, commit: &str, file: &str) -> Result<PathBuf> {
         let pointer = self.snapshot(commit).join(file);
         create_parent(&pointer)?;
@@ -109,24 +109,24 @@ impl RepoCache {
         Ok(pointer)
     }
 
-    /// Removes a link to a content that is gone, which would be in the way of a new one.
+    /// Removes a link to a missing blob, which would block a new link.
     pub(super) fn unlink_dangling(&self, commit: &str, file: &str) -> Result<()> {
         let pointer = self.snapshot(commit).join(file);
         if pointer.exists() { Ok(()) } else { remove(&pointer) }
     }
 
-    /// Removes a content and the commit's file that shows it.
+    /// Removes a blob and the commit's link to it.
     pub(super) fn discard(&self, etag: &str, commit: &str, file: &str) -> Result<()> {
         remove(&self.snapshot(commit).join(file))?;
         remove(&self.blob(etag))
     }
 
-    /// Removes the ref that hf-hub writes for a commit; the Python library writes none.
+    /// Removes the ref that hf-hub writes for a commit hash; the Python library writes none.
     pub(super) fn remove_commit_ref(&self, commit: &str) -> Result<()> {
         remove(&self.ref_path(commit))
     }
 
-    /// The commit of the revision, as far as the cache knows.
+    /// The commit of the revision according to the cache.
     fn commit(&self) -> Result<Option<String>> {
         let revision = self.id.revision_or_main();
         if is_commit(revision) {
@@ -142,7 +142,7 @@ impl RepoCache {
             return Ok(None);
         };
         let listing: Listing = serde_json::from_str(&text)
-            .map_err(|e| Error::format(&path, "no list of a commit's files; remove it").with_source(e))?;
+            .map_err(|e| Error::format(&path, "not a list of a commit's files; delete this file").with_source(e))?;
         Ok(Some(listing.files))
     }
 
@@ -155,7 +155,7 @@ impl RepoCache {
     }
 }
 
-/// The content of a file, `None` where there is none.
+/// The content of a file, `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -181,7 +181,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// A relative link, as the Python library makes it, so that the cache can be moved.
+/// Creates a relative link, as the Python library does, so that the cache can be moved.
 #[cfg(unix)]
 fn link_or_copy(_blob: &Path, etag: &str, file: &str, pointer: &Path) -> std::io::Result<()> {
     let up = "../".repeat(file.split('/').count() + 1);

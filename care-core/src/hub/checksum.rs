@@ -1,4 +1,4 @@
-//! Whether a file has the content that the hub announced.
+//! Verifies a file against the length and hash that the hub announced.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::files::hex;
 
-/// Bytes that are in memory at a time.
+/// Bytes read at a time.
 const CHUNK: usize = 1 << 16;
 
-/// What differs from what the hub announced.
+/// A difference from what the hub announced.
 pub(super) struct Mismatch {
     pub(super) expected: String,
     pub(super) found: String,
@@ -21,11 +21,11 @@ pub(super) struct Mismatch {
 
 /// Compares a file's length and hash with what the hub announced.
 ///
-/// An etag of 64 hexadecimal digits is the content's SHA-256, which large files have. One of 40 digits is
-/// the SHA-1 of git's blob. Any other, which only a mirror sends, says nothing about the content.
+/// An etag of 64 hexadecimal digits is the content's SHA-256 (large files), one of 40 digits the SHA-1 of git's blob.
+/// Any other, which only mirrors send, is not checked.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// If the file cannot be read.
 pub(super) fn compare(path: &Path, etag: &str, size: u64) -> Result<Option<Mismatch>> {
     let cannot_read = |e| Error::io("read", path, e);
     let mut file = File::open(path).map_err(cannot_read)?;

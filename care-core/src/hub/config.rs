@@ -1,4 +1,4 @@
-//! Where the hub and its cache are, and what may be asked.
+//! Settings of the hub: cache folder, endpoint, token, offline mode.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,34 +8,33 @@ use crate::error::{Error, ErrorKind, Result};
 
 const HUGGING_FACE: &str = "https://huggingface.co";
 
-/// The settings of a [`Hub`](crate::Hub). `Debug` does not show the token.
+/// The settings of a [`Hub`](super::Hub). `Debug` does not show the token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubConfig {
-    /// The folder of the cache, which other Hugging Face programs share. By default
-    /// `~/.cache/huggingface/hub`.
+    /// The cache folder, shared with other Hugging Face programs. Default `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
-    /// The server's address, `http://` or `https://`. By default `https://huggingface.co`.
+    /// The server's address, `http://` or `https://`. Default `https://huggingface.co`.
     pub endpoint: String,
-    /// What private and gated repositories ask for. By default none; it is sent to the endpoint.
+    /// The token for private and gated repositories, sent to the endpoint. Default none.
     pub token: Option<String>,
-    /// Whether only the cache is used and nothing is asked. By default false.
+    /// Whether to use only the cache and make no requests. Default false.
     pub offline: bool,
 }
 
 impl HubConfig {
-    /// The settings of the environment, by the rules of the Python library `huggingface_hub`:
+    /// The settings from environment variables, by the rules of the Python library `huggingface_hub`:
     ///
-    /// - cache: `HF_HUB_CACHE`, else `HF_HOME/hub`, where `HF_HOME` is `XDG_CACHE_HOME/huggingface` or
-    ///   `~/.cache/huggingface` unless it is set;
+    /// - cache: `HF_HUB_CACHE`, else `HF_HOME/hub`, where `HF_HOME` defaults to `XDG_CACHE_HOME/huggingface` or
+    ///   `~/.cache/huggingface`;
     /// - endpoint: `HF_ENDPOINT`;
     /// - token: `HF_TOKEN`, else the content of the file `HF_TOKEN_PATH`, else of `HF_HOME/token`;
-    /// - offline: `HF_HUB_OFFLINE` is `1`, `true`, `yes` or `on`, in either case.
+    /// - offline: `HF_HUB_OFFLINE` is `1`, `true`, `yes` or `on`, in upper or lower case.
     ///
-    /// An empty variable counts as not set.
+    /// An empty variable counts as unset.
     ///
     /// # Errors
-    /// When a variable is no Unicode text, a token file is there but cannot be read, or neither `HF_HOME`
-    /// nor a home folder is known.
+    /// If a variable is not valid Unicode, a token file exists but cannot be read, or `HF_HOME` is unset and there is
+    /// no home folder.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(&|name| std::env::var_os(name), std::env::home_dir())
     }
@@ -44,7 +43,7 @@ impl HubConfig {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| match variable(name).map(OsString::into_string) {
             Some(Ok(value)) => Ok(Some(value.trim().to_string()).filter(|value| !value.is_empty())),
-            Some(Err(_)) => Err(Error::setting(name, "no Unicode text", "Unicode text")),
+            Some(Err(_)) => Err(Error::setting(name, "not valid Unicode", "Unicode text")),
             None => Ok(None),
         };
         let folder = |name: &str| variable(name).map(|path| expand_home(path.into(), home.as_deref()));
@@ -53,7 +52,7 @@ impl HubConfig {
             .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("huggingface")))
             .or_else(|| Some(home.as_ref()?.join(".cache").join("huggingface")));
         let hf_home = hf_home.ok_or_else(|| {
-            Error::new(ErrorKind::Config, "no home folder is known for the Hugging Face cache: set HF_HOME")
+            Error::new(ErrorKind::Config, "no home folder found for the Hugging Face cache; set HF_HOME")
         })?;
         let token = match text("HF_TOKEN")? {
             Some(token) => Some(token),
@@ -67,10 +66,10 @@ impl HubConfig {
         })
     }
 
-    /// The same settings with the endpoint's final slash removed.
+    /// Validates the settings and removes the endpoint's final slashes.
     ///
     /// # Errors
-    /// When the endpoint is no address, or the token cannot be sent.
+    /// If the endpoint is not an address, or the token is not valid in an HTTP header.
     pub(super) fn checked(mut self) -> Result<Self> {
         self.endpoint.truncate(self.endpoint.trim_end_matches('/').len());
         let host = self.endpoint.strip_prefix("https://").or_else(|| self.endpoint.strip_prefix("http://"));
@@ -78,11 +77,11 @@ impl HubConfig {
             return Err(Error::setting(
                 "HF_ENDPOINT",
                 format!("`{}`", self.endpoint),
-                "an address that begins with http:// or https://",
+                "an address that starts with http:// or https://",
             ));
         }
         if self.token.as_ref().is_some_and(|token| !token.bytes().all(|b| b.is_ascii_graphic())) {
-            return Err(Error::setting("HF_TOKEN", "a text that no header can carry", "visible ASCII characters"));
+            return Err(Error::setting("HF_TOKEN", "not valid in an HTTP header", "visible ASCII characters"));
         }
         Ok(self)
     }
@@ -136,7 +135,7 @@ mod tests {
         assert_eq!(cache(&[("HF_HOME", "~/h"), ("HF_HUB_CACHE", "")]), "/users/a/h/hub");
         assert_eq!(cache(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")]), "/c");
         let homeless = HubConfig::from_variables(&|_| None, None).expect_err("no home");
-        assert_eq!(homeless.to_string(), "no home folder is known for the Hugging Face cache: set HF_HOME");
+        assert_eq!(homeless.to_string(), "no home folder found for the Hugging Face cache; set HF_HOME");
     }
 
     #[test]
@@ -154,10 +153,7 @@ mod tests {
         assert!(!format!("{named:?}").contains("hf_"), "{named:?}");
 
         let error = HubConfig { token: Some("hf a\n".into()), ..named }.checked().expect_err("a space");
-        assert_eq!(
-            error.to_string(),
-            "`HF_TOKEN` is a text that no header can carry, allowed: visible ASCII characters"
-        );
+        assert_eq!(error.to_string(), "`HF_TOKEN` is not valid in an HTTP header, allowed: visible ASCII characters");
     }
 
     #[test]
@@ -178,7 +174,7 @@ mod tests {
         for bad in ["hf-mirror.com", "ftp://hf", "https://"] {
             assert!(
                 endpoint(bad).expect_err("no address").to_string().starts_with("`HF_ENDPOINT` is `"),
-                "{bad} is refused"
+                "{bad} is rejected"
             );
         }
     }

@@ -1,14 +1,14 @@
-//! Which files of a repository are a data set.
+//! Selects the files of a data set repository.
 
 use std::path::Path;
 
-/// Rows and judgements, in the forms that tasks are read from.
+/// Whether a file is downloaded: rows and relevance judgements, in the formats that task loaders read.
 pub(super) fn is_data_file(path: &str) -> bool {
     let hidden = path.split('/').any(|part| part.starts_with('.'));
     !hidden && [".jsonl", ".parquet", ".tsv"].iter().any(|extension| path.ends_with(extension))
 }
 
-/// What a folder lacks that another program filled: any file of rows at all, since nothing says which there are.
+/// What a folder lacks that another program filled: any file of rows at all, since its list of files is unknown.
 pub(super) fn lacking_rows(folder: &Path) -> Option<String> {
     fn has_rows(folder: &Path) -> bool {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

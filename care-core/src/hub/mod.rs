@@ -1,4 +1,4 @@
-//! Models and data sets by name from the Hugging Face hub, through its cache on this machine.
+//! Downloads models and data sets from the Hugging Face hub, through the local cache.
 
 mod cache;
 mod checksum;
@@ -7,11 +7,13 @@ mod data_set;
 mod model;
 mod remote;
 mod repo;
+mod snapshot;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use config::HubConfig;
 pub use repo::{RepoId, RepoKind};
+pub use snapshot::Snapshot;
 
 use cache::{Cached, RepoCache};
 use remote::{Remote, Resolved};
@@ -20,14 +22,14 @@ use crate::error::Result;
 
 /// The Hugging Face hub, as a source of local folders.
 ///
-/// The cache is the one of the Python library `huggingface_hub`: what one of them downloaded, the other
-/// finds. A revision that is complete in the cache is returned without any request, so a branch stays at
-/// the commit at which it was first downloaded; a newer one is had by its commit hash. A local folder
-/// needs no `Hub` at all: whoever accepts a path or a name makes one for the name only.
+/// The cache is that of the Python library `huggingface_hub`: either finds what the other downloaded. A revision that
+/// is complete in the cache is returned without any request, so a branch stays at the commit at which it was first
+/// downloaded; request a newer one by its commit hash. Local folders need no `Hub`: callers that accept a path or a
+/// name create one only for a name.
 ///
-/// No request is made before a file is lacking, and none at all when the settings say offline. A proxy is
-/// taken from `ALL_PROXY`, `HTTPS_PROXY` or `HTTP_PROXY`, with the exceptions of `NO_PROXY`. Certificates
-/// are checked against Mozilla's list, not the system's.
+/// Requests are made only if files are missing, and never in offline mode. The proxy is taken from `ALL_PROXY`,
+/// `HTTPS_PROXY` or `HTTP_PROXY`, with exceptions in `NO_PROXY`. Certificates are checked against Mozilla's root
+/// certificates, not the system's.
 ///
 /// ```no_run
 /// use care_core::hub::Hub;
@@ -42,48 +44,39 @@ pub struct Hub {
     config: HubConfig,
 }
 
-/// A repository's files at one commit, in a local folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The folder; its files are links into the cache and are not to be written.
-    pub folder: PathBuf,
-    /// The commit's hash.
-    pub commit: String,
-}
-
-/// How far a download is. Called for each chunk that arrives, so a display that is slow has to skip some.
+/// The progress of a download. Reported for each chunk that arrives, so a slow display should skip some reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Download<'a> {
     /// The file's path in the repository.
     pub file: &'a str,
-    /// Bytes of the file that are there, those of an earlier download included.
+    /// Bytes on disk, including those of an earlier, interrupted download.
     pub done: u64,
-    /// Bytes of the file in all.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// Which of the files that were lacking this one is, from 0.
+    /// Index of this file among the missing ones, from 0.
     pub index: usize,
-    /// How many files were lacking.
+    /// Number of missing files.
     pub files: usize,
 }
 
-/// What is asked of a repository.
+/// The requested part of a repository.
 struct Source<'a> {
     kind: RepoKind,
     wanted: &'a dyn Fn(&str) -> bool,
-    /// Why a repository with these files is not worth a download.
+    /// Why a repository with these files is rejected before anything is downloaded.
     refused: &'a dyn Fn(&[String]) -> Option<String>,
 }
 
 impl Hub {
-    /// The hub with these settings; nothing is read or asked yet.
+    /// The hub with these settings; reads and requests nothing yet.
     ///
     /// # Errors
-    /// When the endpoint is no address, or the token cannot be sent.
+    /// If the endpoint is not an address, or the token is not valid in an HTTP header.
     pub fn new(config: HubConfig) -> Result<Self> {
         Ok(Self { config: config.checked()? })
     }
 
-    /// The hub with the settings of the environment, see [`HubConfig::from_env`].
+    /// The hub with the settings from environment variables, see [`HubConfig::from_env`].
     ///
     /// # Errors
     /// As [`HubConfig::from_env`] and [`Hub::new`].
@@ -91,12 +84,11 @@ impl Hub {
         Self::new(HubConfig::from_env()?)
     }
 
-    /// The folder of a model: every `.json` and `.safetensors` file of the repository, those in the
-    /// folders of a model's parts included, those in `onnx`, `openvino`, `original` and `coreml` not.
+    /// The folder of a model: every `.json` and `.safetensors` file of the repository, subfolders included except
+    /// `onnx`, `openvino`, `original` and `coreml`.
     ///
-    /// A folder that another program downloaded is used as it is if it has the weights and the tokenizer
-    /// of each `config.json`, every shard of an index, and the modules that `modules.json` or
-    /// `router_config.json` names.
+    /// A folder that another program downloaded is used as it is if it has the weights and the tokenizer of each
+    /// `config.json`, every shard of an index, and the modules listed in `modules.json` or `router_config.json`.
     ///
     /// # Errors
     /// As [`Hub::snapshot`].
@@ -105,7 +97,7 @@ impl Hub {
         self.fetch(id, source, &model::lacking_file, progress)
     }
 
-    /// The folder of a data set: every `.jsonl`, `.parquet` and `.tsv` file of the repository, hidden ones not.
+    /// The folder of a data set: every `.jsonl`, `.parquet` and `.tsv` file of the repository, except hidden ones.
     ///
     /// A folder that another program downloaded is used as it is if it has a file of rows.
     ///
@@ -115,20 +107,18 @@ impl Hub {
         self.snapshot(RepoKind::Dataset, id, &data_set::is_data_file, &data_set::lacking_rows, progress)
     }
 
-    /// The folder of a repository's files that are `wanted`, downloaded as far as they are lacking.
+    /// The folder of the `wanted` files of a repository; downloads those that are missing.
     ///
-    /// The revision is resolved to a commit once, and every file is of that commit. Downloads go on where
-    /// an earlier one broke off. Each new file's checksum is compared with the hub's.
+    /// The revision is resolved to a commit once, and every file is taken from that commit. Interrupted downloads are
+    /// resumed. The checksum of each new file is verified.
     ///
-    /// `wanted` is asked of paths in the repository, with slashes. `lacking` names a file that a folder
-    /// lacks; it is asked only where another program filled the folder, since nothing says then which
-    /// files the commit has.
+    /// `wanted` selects files by their paths in the repository, with slashes. `lacking` names a file that a folder
+    /// lacks; it is called only if another program filled the folder, since the commit's list of files is then unknown.
     ///
     /// # Errors
-    /// Of kind [`ErrorKind::Hub`](crate::ErrorKind::Hub), when files are lacking and the settings say
-    /// offline, the server cannot be reached, refuses, knows no such repository or revision, or has no
-    /// file that is wanted, or a file is not what the hub announced. Also when the cache cannot be read or
-    /// written.
+    /// [`ErrorKind::Hub`](crate::ErrorKind::Hub) if files are missing in offline mode; if the server cannot be reached,
+    /// denies access, does not know the repository or revision, or has none of the `wanted` files; or if a file fails
+    /// its checksum. Also returns an error if the cache cannot be read or written.
     pub fn snapshot(
         &self,
         kind: RepoKind,

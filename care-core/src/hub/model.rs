@@ -1,19 +1,18 @@
-//! Which files of a repository a model consists of, and whether a folder has them.
+//! Selects the files of a model repository, and checks whether a folder is complete.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// Folders with the same weights in formats of other programs.
+/// Folders with the same weights in other formats.
 const OTHER_FORMATS: [&str; 4] = ["onnx", "openvino", "original", "coreml"];
-/// Any of these says what a folder's model is.
+/// A model's folder has at least one of these.
 const ENTRIES: [&str; 3] = ["config.json", "modules.json", "router_config.json"];
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Whether a model repository's file is downloaded: JSON and safetensors, in the root and in the folders
-/// of a model's parts.
+/// Whether a file is downloaded: JSON and safetensors, in the root and in the folders of a model's modules.
 pub(super) fn is_model_file(file: &str) -> bool {
     let mut folders: Vec<&str> = file.split('/').collect();
     let name = folders.pop().unwrap_or_default();
@@ -21,7 +20,7 @@ pub(super) fn is_model_file(file: &str) -> bool {
         && !folders.iter().any(|folder| OTHER_FORMATS.contains(folder))
 }
 
-/// Says that a repository has weights for PyTorch only, and what to do.
+/// If a repository has only pickled PyTorch weights: a message with what to do.
 pub(super) fn foreign_weights(files: &[String]) -> Option<String> {
     let has = |ending: &str| files.iter().any(|file| file.ends_with(ending));
     let pickled = files.iter().any(|file| split(file).1.starts_with("pytorch_model") && file.ends_with(".bin"));
@@ -32,9 +31,9 @@ pub(super) fn foreign_weights(files: &[String]) -> Option<String> {
     })
 }
 
-/// The first file that a model's folder lacks, as far as the folder itself tells.
+/// The first file that a model's folder lacks, judged by the folder's own content.
 ///
-/// Asked of folders whose full list of files is not known: those that another program downloaded.
+/// For folders whose full list of files is unknown, because another program downloaded them.
 pub(super) fn lacking_file(folder: &Path) -> Option<String> {
     let mut files = BTreeSet::new();
     list_files(folder, "", &mut files);
@@ -45,7 +44,7 @@ pub(super) fn lacking_file(folder: &Path) -> Option<String> {
     named.or_else(|| lacking_part(folder, &files))
 }
 
-/// The files beside `file` that have to be there because `file` says so.
+/// The files in the same folder that `file` requires.
 fn files_named_by(folder: &Path, file: &str, files: &BTreeSet<String>) -> Vec<String> {
     let (beside, name) = split(file);
     let required: Vec<String> = if name == "config.json" {
@@ -69,8 +68,7 @@ fn files_named_by(folder: &Path, file: &str, files: &BTreeSet<String>) -> Vec<St
     required.into_iter().map(|name| format!("{beside}{name}")).collect()
 }
 
-/// The configuration of the first part that `modules.json` or `router_config.json` names and that has no
-/// file at all.
+/// The configuration of the first module that `modules.json` or `router_config.json` lists and that has no files.
 fn lacking_part(folder: &Path, files: &BTreeSet<String>) -> Option<String> {
     let parts = files.iter().flat_map(|file| {
         let (beside, name) = split(file);
@@ -85,7 +83,7 @@ fn lacking_part(folder: &Path, files: &BTreeSet<String>) -> Option<String> {
     parts.next().map(|part| format!("{part}config.json"))
 }
 
-/// Paths of the modules that have files. The root's path is empty.
+/// Paths of the modules that have files of their own, except the root's empty path.
 fn modules(json: &Value) -> Vec<String> {
     let modules = json.as_array().into_iter().flatten();
     let modules = modules.filter_map(|module| Some((module.get("path")?.as_str()?, module.get("type")?.as_str()?)));
@@ -98,22 +96,22 @@ fn router_parts(json: &Value) -> Vec<String> {
     types.filter(|(_, kind)| has_files(kind)).map(|(path, _)| path.clone()).collect()
 }
 
-/// Normalising has no settings, so its folder is empty, and git keeps no empty folder.
+/// `Normalize` has no settings: its folder is empty, and git does not keep empty folders.
 fn has_files(module_type: &str) -> bool {
     module_type.rsplit('.').next() != Some("Normalize")
 }
 
-/// The folder with its final slash, empty for the root, and the name.
+/// Splits a path into its folder, with the final slash (empty for the root), and the file name.
 fn split(file: &str) -> (&str, &str) {
     file.split_at(file.rfind('/').map_or(0, |slash| slash + 1))
 }
 
-/// What cannot be read is left to the loader, whose message is better.
+/// A file's JSON, or null: errors are left to the loader, whose message is better.
 fn read_json(path: &Path) -> Value {
     std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// Every file below a folder, by its path with slashes. A link to nothing is no file.
+/// Collects every file below a folder, by its path with slashes. Dangling links do not count.
 fn list_files(folder: &Path, beside: &str, files: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = format!("{beside}{}", entry.file_name().to_string_lossy());

@@ -1,4 +1,4 @@
-//! What is asked of the server: a revision's commit and files, and a file's content.
+//! Requests to the server: a revision's commit and list of files, and downloads.
 
 use std::path::{Path, PathBuf};
 
@@ -20,37 +20,37 @@ pub(super) struct Remote<'a> {
     id: &'a RepoId,
 }
 
-/// A revision as the server has it now.
+/// A revision, resolved by the server.
 pub(super) struct Resolved {
     pub(super) commit: String,
     /// Every file of the commit.
     pub(super) files: Vec<String>,
-    /// Those that are wanted; at least one, and each a path inside of the snapshot's folder.
+    /// The requested ones: at least one, each a path inside the snapshot's folder.
     pub(super) wanted: Vec<String>,
 }
 
 impl<'a> Remote<'a> {
     /// # Errors
-    /// When there is no client to be had; nothing is asked yet.
+    /// If the client cannot be created; requests nothing yet.
     pub(super) fn new(config: &'a HubConfig, cache: &'a RepoCache, id: &'a RepoId) -> Result<Self> {
         let api = ApiBuilder::from_cache(cache.cache().clone())
             .with_endpoint(config.endpoint.clone())
             .with_token(config.token.clone())
             .with_user_agent("care-core", env!("CARGO_PKG_VERSION"))
             .with_progress(false)
-            // hf-hub's own retries wait, and write over a resumed file's end.
+            // hf-hub's own retries wait, and overwrite the end of a resumed file.
             .with_retries(0)
             .build()
-            .map_err(|e| id.error("no client for the Hugging Face hub").with_source(e))?;
+            .map_err(|e| id.error("cannot create a client for the Hugging Face hub").with_source(e))?;
         Ok(Self { api, config, cache, id })
     }
 
-    /// The commit that the revision is at and its files. `cached` says what the cache has instead.
+    /// The commit of the revision and its files. `cached` describes the state of the cache, for error messages.
     pub(super) fn resolve(&self, wanted: &dyn Fn(&str) -> bool, cached: &str) -> Result<Resolved> {
         let repo = self.api.repo(self.cache.repo(self.id.revision_or_main()));
         let info = repo.info().map_err(|e| self.failure(e, None, cached))?;
         if !is_commit(&info.sha) {
-            return Err(self.id.error(format_args!("`{}` is no commit hash", info.sha)));
+            return Err(self.id.error(format_args!("`{}` is not a commit hash", info.sha)));
         }
         if is_commit(self.id.revision_or_main()) && info.sha != self.id.revision_or_main() {
             return Err(self.id.error(format_args!("{} answers with commit {}", self.config.endpoint, info.sha)));
@@ -58,18 +58,18 @@ impl<'a> Remote<'a> {
         let files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
         let wanted: Vec<String> = files.iter().filter(|file| wanted(file)).cloned().collect();
         if wanted.is_empty() {
-            return Err(self.id.error("the repository has no file of the kind that is wanted"));
+            return Err(self.id.error("the repository has none of the requested files"));
         }
         if let Some(file) = wanted.iter().find(|file| !is_plain_path(file)) {
-            return Err(self.id.error(format_args!("`{file}` is no file name that can be asked for")));
+            return Err(self.id.error(format_args!("`{file}` is not a file name that can be requested")));
         }
         Ok(Resolved { commit: info.sha, files, wanted })
     }
 
-    /// Brings one file of a commit into the cache, from where an earlier download broke off.
+    /// Downloads one file of a commit into the cache, resuming an interrupted download.
     pub(super) fn fetch(&self, commit: &str, file: &str, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let repo = self.api.repo(self.cache.repo(commit));
-        let failed = |e| self.failure(e, Some(file), "what has arrived is kept");
+        let failed = |e| self.failure(e, Some(file), "received data is kept");
         let metadata = self.api.metadata(&repo.url(file)).map_err(failed)?;
         let (etag, size) = (metadata.etag(), metadata.size() as u64);
         self.check(&metadata, commit, file)?;
@@ -78,7 +78,7 @@ impl<'a> Remote<'a> {
         let blob = self.cache.blob(etag);
         let part = blob.with_extension("part");
         if length(&part) >= size.max(1) {
-            // A whole file that was not renamed any more, or none of this content at all.
+            // Complete but not yet renamed, or not this content at all, which the checksum tells.
             rename_file(&part, &blob)?;
         }
         if blob.is_file() && compare(&blob, etag, size)?.is_none() {
@@ -90,12 +90,12 @@ impl<'a> Remote<'a> {
         if let Some(mismatch) = compare(&pointer, etag, size)? {
             self.cache.discard(etag, commit, file)?;
             let problem = format!("expected {}, found {}", mismatch.expected, mismatch.found);
-            return Err(self.id.error(format_args!("{file}: {problem}; it is removed, a new call downloads it again")));
+            return Err(self.id.error(format_args!("{file}: {problem}; the file was removed, try again")));
         }
         Ok(())
     }
 
-    /// Downloads a file, and goes on as long as each attempt brings some of it.
+    /// Downloads a file, and resumes as long as each attempt receives some data.
     fn download(
         &self,
         repo: &ApiRepo,
@@ -110,12 +110,12 @@ impl<'a> Remote<'a> {
             self.cache.remove_commit_ref(commit)?;
             match outcome {
                 Err(ApiError::IoError(_)) if length(part) > arrived => arrived = length(part),
-                outcome => return outcome.map_err(|e| self.failure(e, Some(file), "what has arrived is kept")),
+                outcome => return outcome.map_err(|e| self.failure(e, Some(file), "received data is kept")),
             }
         }
     }
 
-    /// Refuses what would mix commits, or would be written outside of the cache's folder.
+    /// Rejects a file of another commit, and an etag that would be written outside the cache's folder.
     fn check(&self, metadata: &Metadata, commit: &str, file: &str) -> Result<()> {
         if metadata.commit_hash() != commit {
             let found = metadata.commit_hash();
@@ -123,12 +123,12 @@ impl<'a> Remote<'a> {
         }
         let etag = metadata.etag().strip_prefix("W/").unwrap_or(metadata.etag());
         if etag.is_empty() || !etag.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
-            return Err(self.id.error(format_args!("{file}: no content has the etag `{}`", metadata.etag())));
+            return Err(self.id.error(format_args!("{file}: invalid etag `{}`", metadata.etag())));
         }
         Ok(())
     }
 
-    /// What hf-hub's error means to the caller.
+    /// Translates hf-hub's error into a message for the user.
     fn failure(&self, error: ApiError, file: Option<&str>, kept: &str) -> Error {
         let endpoint = &self.config.endpoint;
         let what = file.map(|file| format!("{file}: ")).unwrap_or_default();
@@ -141,29 +141,29 @@ impl<'a> Remote<'a> {
         };
         let problem = match (&error, status) {
             (_, Some(status @ (401 | 403))) if self.config.token.is_some() => format!(
-                "{what}status {status}: it is private, gated or does not exist, and the token that was sent \
-                 may not read it; a gated repository's terms are accepted at {endpoint}/{}",
+                "{what}status {status}: it is private, gated or does not exist, and the token has no access; accept a \
+                 gated repository's terms at {endpoint}/{}",
                 self.cache.repo("").url()
             ),
             (_, Some(status @ (401 | 403))) => format!(
-                "{what}status {status}: it is private, gated or does not exist; set HF_TOKEN to a token that may read it"
+                "{what}status {status}: it is private, gated or does not exist; set HF_TOKEN to a token with access"
             ),
             (_, Some(404)) => format!("{what}{endpoint} has no such repository, revision or file"),
             (_, Some(status)) => format!("{what}{endpoint} answers with status {status}; {kept}"),
             (ApiError::RequestError(cause), None) if is_unreachable(cause) => {
-                format!("{what}cannot reach {endpoint}, is there a network? {kept}")
+                format!("{what}cannot reach {endpoint}, check the network; {kept}")
             }
-            (ApiError::IoError(_), _) => format!("{what}the download broke off; {kept}, and a new call goes on"),
+            (ApiError::IoError(_), _) => format!("{what}the download was interrupted; {kept}, try again to resume"),
             (ApiError::LockAcquisition(_), _) => {
-                format!("{what}another program is downloading it; call again when it has finished")
+                format!("{what}another program is downloading it; try again when it has finished")
             }
-            _ => format!("{what}the answer of {endpoint} is not that of a Hugging Face hub"),
+            _ => format!("{what}{endpoint} does not respond like a Hugging Face hub"),
         };
         self.id.error(problem).with_source(error)
     }
 }
 
-/// hf-hub's progress as a callback of bytes done and bytes in all.
+/// Forwards hf-hub's progress to a callback of bytes done and total bytes.
 struct Relay<'a> {
     report: &'a mut dyn FnMut(u64, u64),
     done: u64,
@@ -185,14 +185,13 @@ impl Progress for Relay<'_> {
     fn finish(&mut self) {}
 }
 
-/// Whether no answer came at all.
+/// Whether there was no response at all.
 fn is_unreachable(error: &ureq::Error) -> bool {
     use ureq::Error::{ConnectProxyFailed, ConnectionFailed, HostNotFound, Io, Rustls, Timeout, Tls};
     matches!(error, ConnectProxyFailed(_) | ConnectionFailed | HostNotFound | Io(_) | Rustls(_) | Timeout(_) | Tls(_))
 }
 
-/// Whether a name is a path inside of the snapshot's folder, and stands in an address as it is; hf-hub
-/// does not escape it.
+/// Whether a name is a path inside the snapshot's folder and valid in a URL as it is, since hf-hub does not escape it.
 fn is_plain_path(file: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+=@,()[]~!$&".contains(&b);
     file.split('/').all(|part| !matches!(part, "" | "." | "..") && part.bytes().all(plain))

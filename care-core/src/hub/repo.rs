@@ -1,16 +1,16 @@
-//! Which repository of the hub: its kind, its name and the revision.
+//! Identifies a repository of the hub: kind, name and revision.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What hub and cache take when no revision is named.
+/// The revision that hub and cache use by default.
 const DEFAULT_REVISION: &str = "main";
 /// The hub's limit for each part of a name.
 const MAX_PART: usize = 96;
 
-/// What a repository holds.
+/// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RepoKind {
     /// A model: configuration, tokenizer and weights.
@@ -19,10 +19,10 @@ pub enum RepoKind {
     Dataset,
 }
 
-/// A repository's name and the revision of it: `org/name` or `org/name@revision`.
+/// A repository's name and revision: `org/name` or `org/name@revision`.
 ///
-/// Old repositories have names without an organisation, such as `bert-base-chinese`. Such a text may
-/// name a local folder too: whoever accepts both looks for the folder first.
+/// Old repositories have names without an organisation, e.g. `bert-base-chinese`. A local folder may have the same
+/// name: callers that accept both should look for the folder first.
 ///
 /// ```
 /// use care_core::hub::RepoId;
@@ -39,12 +39,10 @@ pub struct RepoId {
 }
 
 impl RepoId {
-    /// A repository by its name, at a branch, a tag or a commit hash. Without a revision it is the
-    /// branch `main`.
+    /// A repository by its name, at a branch, a tag or a commit hash. The default revision is the branch `main`.
     ///
     /// # Errors
-    /// When the name or the revision cannot be one of the hub; a path such as `./name` or `a/b/c` is
-    /// none.
+    /// If the name or the revision is not valid on the hub; a path, e.g. `./name` or `a/b/c`, is not.
     pub fn new(name: &str, revision: Option<&str>) -> Result<Self> {
         if name.split('/').count() > 2 || !name.split('/').all(is_name_part) {
             return Err(Error::setting(
@@ -66,17 +64,17 @@ impl RepoId {
         Ok(Self { name: name.to_string(), revision: revision.map(str::to_string) })
     }
 
-    /// The name, `org/name` or for old repositories `name`.
+    /// The name: `org/name`, or `name` for old repositories.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The revision that was named.
+    /// The revision, if one was given.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
     }
 
-    /// The revision that is asked for.
+    /// The requested revision.
     pub(super) fn revision_or_main(&self) -> &str {
         self.revision().unwrap_or(DEFAULT_REVISION)
     }
@@ -108,13 +106,13 @@ impl fmt::Display for RepoId {
     }
 }
 
-/// Whether a revision is a commit's full hash, which never comes to mean another state.
+/// Whether a revision is a full commit hash, which always refers to the same content.
 pub(super) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The hub's rule. It also keeps `.`, `..` and the empty part out, and `--`, which stands for the slash
-/// in the cache's folder names.
+/// The hub's rule. It also excludes `.`, `..` and the empty part, and `--`, which replaces the slash in the cache's
+/// folder names.
 fn is_name_part(part: &str) -> bool {
     let ends = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_');
     part.len() <= MAX_PART
@@ -125,7 +123,7 @@ fn is_name_part(part: &str) -> bool {
         && !part.contains("..")
 }
 
-/// A revision becomes a path below `refs/` and a part of an address.
+/// A revision becomes a path below `refs/` and part of a URL.
 fn is_revision_part(part: &str) -> bool {
     !part.is_empty()
         && !part.starts_with('.')

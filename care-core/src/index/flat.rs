@@ -1,4 +1,4 @@
-//! Exact search: every document is scored.
+//! Exact vector search: every document is scored.
 
 use std::cmp::Ordering;
 
@@ -11,12 +11,12 @@ use super::Index;
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Documents that one task scores: small enough that scores stay in the cache.
+/// Documents per task; small enough that the scores stay in the cache.
 const BLOCK: usize = 2048;
-/// Queries that one task scores together.
+/// Queries per task.
 const QUERIES: usize = 64;
 
-/// A document found: its row in the index and its score.
+/// A search result: a document's row in the index and its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
     /// Row of the document in the index.
@@ -32,22 +32,21 @@ impl Hit {
     }
 }
 
-/// The number format of an index's vectors.
+/// The dtype of an index's vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum VectorFormat {
-    /// 4 bytes a component.
+    /// 4 bytes per dimension.
     #[default]
     F32,
-    /// 2 bytes a component: 11 bits of precision, which moves a cosine by less than 0.001.
+    /// 2 bytes per dimension: 11 bits of precision, which changes a cosine by less than 0.001.
     #[cfg(feature = "f16")]
     F16,
 }
 
 /// An exact index over document vectors; similarity is the dot product, summed in f32.
 ///
-/// Equal scores are ordered by row, so results depend on nothing else: not on threads, not on how
-/// queries are grouped.
+/// Equal scores are ordered by row, so results depend neither on the number of threads nor on how queries are batched.
 ///
 /// ```
 /// use care_core::Embeddings;
@@ -73,13 +72,14 @@ enum Vectors {
 }
 
 impl FlatIndex {
-    /// Indexes document vectors as they are.
+    /// Indexes document vectors as they are, in f32.
     pub fn new(documents: Embeddings) -> Self {
         let dim = documents.dim();
         Self { dim, vectors: Vectors::F32(documents.into_values()) }
     }
 
-    /// An empty index with room for `documents` vectors of `dim` components, so that adding them moves nothing.
+    /// An empty index with capacity for `documents` vectors of `dim` dimensions, so that adding them does not
+    /// reallocate.
     pub fn with_capacity(dim: usize, documents: usize, format: VectorFormat) -> Self {
         let vectors = match format {
             VectorFormat::F32 => Vectors::F32(Vec::with_capacity(dim * documents)),
@@ -89,10 +89,10 @@ impl FlatIndex {
         Self { dim, vectors }
     }
 
-    /// Adds document vectors behind those that are there.
+    /// Appends document vectors.
     ///
     /// # Errors
-    /// [`ErrorKind::Dimension`] when they are not of the index's width.
+    /// [`ErrorKind::Dimension`] if they do not have the index's dimensions.
     pub fn add(&mut self, documents: &Embeddings) -> Result<()> {
         self.check("documents", documents)?;
         let values = documents.as_array().iter().copied();
@@ -114,15 +114,15 @@ impl FlatIndex {
         values.checked_div(self.dim).unwrap_or(0)
     }
 
-    /// Whether the index holds no document.
+    /// Whether the index has no documents.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The `k` best documents of each query, best first; fewer when the index is smaller.
+    /// The `k` best documents of each query, best first; fewer if the index is smaller.
     ///
     /// # Errors
-    /// [`ErrorKind::Dimension`] when queries and documents differ in width.
+    /// [`ErrorKind::Dimension`] if queries and documents differ in dimensions.
     pub fn search(&self, queries: &Embeddings, k: usize) -> Result<Vec<Vec<Hit>>> {
         self.check("queries", queries)?;
         let groups: Vec<ArrayView2<'_, f32>> = queries.as_array().axis_chunks_iter(Axis(0), QUERIES).collect();
@@ -133,7 +133,7 @@ impl FlatIndex {
         if vectors.dim() == self.dim {
             return Ok(());
         }
-        let message = format!("{what} of {} dimensions against an index of {}", vectors.dim(), self.dim);
+        let message = format!("{what} have {} dimensions, the index has {}", vectors.dim(), self.dim);
         Err(Error::new(ErrorKind::Dimension, message))
     }
 
@@ -166,7 +166,7 @@ impl FlatIndex {
                 queries.dot(&block(shape, &values).t())
             }
         };
-        // Adding 0 makes -0 equal to 0, which a total order would tell apart.
+        // Adding 0 turns -0 into 0, which `total_cmp` would tell apart.
         scores
             .rows()
             .into_iter()
@@ -192,10 +192,10 @@ impl Index for FlatIndex {
 }
 
 fn block(shape: (usize, usize), values: &[f32]) -> ArrayView2<'_, f32> {
-    ArrayView2::from_shape(shape, values).expect("a block is rows times width")
+    ArrayView2::from_shape(shape, values).expect("a block has `rows * dim` values")
 }
 
-/// The `k` first hits in order.
+/// The `k` best hits, in order.
 fn best(mut hits: Vec<Hit>, k: usize) -> Vec<Hit> {
     if k == 0 {
         return Vec::new();
@@ -229,7 +229,7 @@ mod tests {
         ) {
             let documents = matrix(documents, 4, &values);
             let queries = matrix(queries, 4, &values[3..]);
-            let found = FlatIndex::new(documents.clone()).search(&queries, k).expect("same width");
+            let found = FlatIndex::new(documents.clone()).search(&queries, k).expect("same dimensions");
             for (query, hits) in found.iter().enumerate() {
                 let mut all: Vec<Hit> = (0..documents.len())
                     .map(|index| Hit { index, score: queries.dot(query, &documents, index) })
@@ -250,10 +250,10 @@ mod tests {
             .into()
         };
         let (index, queries) = (FlatIndex::new(matrix(5000, 1)), matrix(70, 2));
-        let together = index.search(&queries, 20).expect("same width");
+        let together = index.search(&queries, 20).expect("same dimensions");
         for (row, hits) in together.iter().enumerate() {
             let one = Embeddings::from(queries.as_array().slice_axis(Axis(0), (row..row + 1).into()).to_owned());
-            assert_eq!(&index.search(&one, 20).expect("same width")[0], hits);
+            assert_eq!(&index.search(&one, 20).expect("same dimensions")[0], hits);
         }
     }
 
@@ -266,16 +266,16 @@ mod tests {
         let rounded = Embeddings::from(documents.as_array().mapv(|value| f16::from_f32(value).to_f32()));
         let mut half = FlatIndex::with_capacity(24, 5000, VectorFormat::F16);
         for rows in documents.as_array().axis_chunks_iter(Axis(0), 700) {
-            half.add(&Embeddings::from(rows.to_owned())).expect("same width");
+            half.add(&Embeddings::from(rows.to_owned())).expect("same dimensions");
         }
         assert_eq!(half.len(), 5000);
-        let expected = FlatIndex::new(rounded).search(&queries, 20).expect("same width");
-        assert_eq!(half.search(&queries, 20).expect("same width"), expected);
+        let expected = FlatIndex::new(rounded).search(&queries, 20).expect("same dimensions");
+        assert_eq!(half.search(&queries, 20).expect("same dimensions"), expected);
     }
 
     #[test]
     fn other_widths_are_refused() {
-        let error = FlatIndex::new(Embeddings::zeros(3, 4)).search(&Embeddings::zeros(1, 5), 1).expect_err("widths");
-        assert_eq!(error.to_string(), "queries of 5 dimensions against an index of 4");
+        let error = FlatIndex::new(Embeddings::zeros(3, 4)).search(&Embeddings::zeros(1, 5), 1).expect_err("sizes");
+        assert_eq!(error.to_string(), "queries have 5 dimensions, the index has 4");
     }
 }

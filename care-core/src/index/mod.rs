@@ -1,4 +1,4 @@
-//! Finding the documents whose vectors are nearest to a query's.
+//! Vector search: the [`Index`] trait and the exact [`FlatIndex`].
 
 mod flat;
 
@@ -9,12 +9,12 @@ use crate::error::Result;
 
 /// A collection of document vectors that can be searched; similarity is the dot product.
 ///
-/// Object-safe, so that an evaluation or a server takes [`FlatIndex`] and any outside index alike.
+/// Object-safe, so that an evaluation or a server accepts [`FlatIndex`] and external indexes alike.
 pub trait Index: Send + Sync {
     /// Number of documents.
     fn len(&self) -> usize;
 
-    /// Whether the index holds no document.
+    /// Whether the index has no documents.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,8 +1,8 @@
-//! A server on the loopback interface that answers as the Hugging Face hub does.
+//! A test server on the loopback interface that responds like the Hugging Face hub.
 //!
-//! Small files come from the hub itself and have git's blob hash as etag. Large files are redirected to a
-//! store (here `/store/` of the same server) and have their SHA-256 as `x-linked-etag`. The answers
-//! follow those of huggingface.co to the Python library's requests.
+//! Small files come from the hub itself, with git's blob hash as etag. Large files are redirected to a store (here
+//! `/store/` of the same server), with their SHA-256 as `x-linked-etag`. The responses follow those of huggingface.co
+//! to the Python library's requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
@@ -15,14 +15,14 @@ use sha2::{Digest, Sha256};
 pub(crate) const COMMIT_A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 pub(crate) const COMMIT_B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
-/// What a large file of this size or more is, for [`HubServer::cut_bodies`].
+/// Smallest body that [`HubServer::cut_bodies`] truncates.
 const CUT_FROM: usize = 200_000;
 
 pub(crate) fn sha256(content: &[u8]) -> String {
     hex(&Sha256::digest(content))
 }
 
-/// What `git hash-object` gives.
+/// The hash that `git hash-object` prints.
 pub(crate) fn git_blob(content: &[u8]) -> String {
     hex(&Sha1::new().chain_update(format!("blob {}\0", content.len())).chain_update(content).finalize())
 }
@@ -31,18 +31,18 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The content that a corrupted file is sent with.
+/// The content sent for a corrupted file.
 pub(crate) fn corrupted(content: &[u8]) -> Vec<u8> {
     content.iter().map(|byte| byte ^ 1).collect()
 }
 
-/// The address of a port that nobody listens on.
+/// The address of a port with no listener.
 pub(crate) fn closed_endpoint() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-/// What was asked.
+/// A request that the server received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) path: String,
@@ -69,7 +69,7 @@ struct State {
     requests: Vec<Request>,
 }
 
-/// The server; it ends with the process.
+/// The server; it runs until the process ends.
 pub(crate) struct HubServer {
     state: Arc<Mutex<State>>,
 }
@@ -113,7 +113,7 @@ impl HubServer {
         self.state().files.entry((repo.into(), commit.into())).or_default().insert(name.into(), file);
     }
 
-    /// Sends a file with another content than its etag says.
+    /// Sends a file with content that does not match its etag.
     pub(crate) fn corrupt(&self, repo: &str, commit: &str, name: &str) {
         let mut state = self.state();
         state.files.get_mut(&(repo.into(), commit.into())).unwrap().get_mut(name).unwrap().corrupted = true;
@@ -123,7 +123,7 @@ impl HubServer {
         self.state().files.values_mut().flat_map(BTreeMap::values_mut).for_each(|file| file.corrupted = false);
     }
 
-    /// Closes the connection after so many bytes of a large content, once for each number.
+    /// Closes the connection after this many bytes of a large file, once for each entry.
     pub(crate) fn cut_bodies(&self, after: &[usize]) {
         self.state().cuts = after.iter().copied().collect();
     }
@@ -136,12 +136,12 @@ impl HubServer {
         self.state().renamed.insert(from.into(), to.into());
     }
 
-    /// Answers whatever is asked with the same text.
+    /// Responds to every request with the same text.
     pub(crate) fn answer_all_with(&self, text: &str) {
         self.state().answer = Some(text.into());
     }
 
-    /// What was asked since the start or [`HubServer::clear`].
+    /// The requests since the start or the last [`HubServer::clear`].
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
     }
@@ -150,19 +150,19 @@ impl HubServer {
         self.state().requests.clear();
     }
 
-    /// The ranges in which large contents were asked for, questions for their length left out.
+    /// The requested ranges of large files, without the requests for their length.
     pub(crate) fn content_ranges(&self) -> Vec<String> {
         let requests = self.requests().into_iter().filter(|request| request.path.starts_with("/store/"));
         requests.filter_map(|request| request.range).filter(|range| range != "bytes=0-0").collect()
     }
 }
 
-/// An answer before it is written.
+/// A response before it is sent.
 struct Response {
     status: &'static str,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
-    /// How much of the body is sent.
+    /// Number of bytes of the body that are sent.
     sent: usize,
 }
 
@@ -283,7 +283,7 @@ impl State {
 }
 
 impl File {
-    /// The bytes of a range, which has the form `bytes=<from>-` or `bytes=<from>-<to>`.
+    /// The bytes of a range of the form `bytes=<from>-` or `bytes=<from>-<to>`.
     fn part(&self, range: Option<&str>) -> Response {
         let sent = if self.corrupted { corrupted(&self.content) } else { self.content.clone() };
         let Some((from, to)) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) else {

@@ -1,4 +1,4 @@
-//! The fields of a decoder's `config.json` that decide what the network computes.
+//! The configuration of the decoders: `config.json` of Qwen2, Qwen3 and Llama.
 
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -7,69 +7,69 @@ use serde_json::Value;
 use crate::layers::{Activation, RopeParameters};
 use crate::settings::{Common, Settings, common, default, require, require_multiple};
 
-/// Which decoder this is. They differ in their biases and in the norms of their heads.
+/// The family of a decoder. Families differ in their biases and in the norms of their heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum DecoderFamily {
     /// Qwen2: biases on queries, keys and values.
     Qwen2,
-    /// Qwen3: norms on the heads of queries and keys.
+    /// Qwen3: norms over the heads of queries and keys.
     Qwen3,
     /// Llama: neither.
     Llama,
 }
 
-/// A decoder's configuration, by the names of Hugging Face's `config.json`.
+/// A decoder's configuration, with the field names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DecoderConfig {
-    /// Which decoder.
+    /// Family of the decoder.
     pub model_type: DecoderFamily,
     /// Rows of the token embedding table.
     pub vocab_size: usize,
-    /// Width of a hidden state.
+    /// Dimensions of a hidden state.
     pub hidden_size: usize,
     /// Number of layers.
     pub num_hidden_layers: usize,
     /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Number of key and value heads; divides `num_attention_heads`. By default as many
-    /// for Llama and 32 for Qwen.
+    /// Number of key and value heads; divides `num_attention_heads`. Default `num_attention_heads` for Llama, 32 for
+    /// Qwen.
     pub num_key_value_heads: usize,
-    /// Components of a head, whatever `hidden_size / num_attention_heads` is. By default that, but 128 for
-    /// Qwen3.
+    /// Dimensions per head. Default `hidden_size / num_attention_heads`, for Qwen3 128.
     pub head_dim: usize,
-    /// Width inside the feed-forward block.
+    /// Dimensions inside the feed-forward block.
     pub intermediate_size: usize,
-    /// The longest text.
+    /// Length of the longest text in tokens.
     pub max_position_embeddings: usize,
-    /// Added to the mean square in norms.
+    /// Added to the mean square in norms. Default 1e-6.
     #[serde(default = "default_rms_eps")]
     pub rms_norm_eps: f64,
     /// The rotary settings, in either spelling.
     pub rope_parameters: RopeParameters,
-    /// Whether a position sees only those before it. gte-Qwen2 sets it to false.
+    /// Whether a token attends only to itself and the tokens before it. Default true; gte-Qwen2 sets it to false.
     #[serde(default = "default::yes")]
     pub is_causal: bool,
-    /// Whether the projections of attention have biases. Qwen2 has its own rule.
+    /// Whether the projections of attention have biases. Default false. For Qwen2, queries, keys and values always do
+    /// and the output never does.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Whether the layers of the feed-forward block have biases. Only Llama reads it.
+    /// Whether the layers of the feed-forward block have biases; only for Llama. Default false.
     #[serde(default)]
     pub mlp_bias: bool,
-    /// The function inside the feed-forward block.
+    /// Activation inside the feed-forward block. Default `silu`.
     #[serde(default = "default::silu")]
     pub hidden_act: Activation,
-    /// Standard deviation of random weights.
+    /// Standard deviation of random weights. Default 0.02.
     #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
-    /// The padding token.
+    /// Id of the padding token. Default none.
     #[serde(default)]
     pub pad_token_id: Option<u32>,
 }
 
-/// Base of the rotary frequencies where a configuration has none.
+/// Default base of the rotary frequencies.
 const DEFAULT_THETA: f64 = 10_000.0;
 
 fn default_rms_eps() -> f64 {
@@ -77,8 +77,8 @@ fn default_rms_eps() -> f64 {
 }
 
 impl DecoderConfig {
-    /// A configuration with Qwen3's usual proportions: 64 components a head, two query heads to a
-    /// key/value head, a feed-forward block three times as wide, 512 positions.
+    /// A Qwen3 configuration with default proportions: 64 dimensions per head, two query heads per key/value head,
+    /// `intermediate_size = 3 * hidden_size`, 512 positions.
     pub fn new(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> Self {
         let heads = (hidden_size / 128).max(1) * 2;
         Self {
@@ -102,7 +102,7 @@ impl DecoderConfig {
         }
     }
 
-    /// Fills in what follows from other fields, and refuses what the network does not compute.
+    /// Fills in fields that follow from others, and rejects unsupported settings.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
         RopeParameters::normalize(config, DEFAULT_THETA)?;
         let number = |config: &Value, field: &str| config.get(field).and_then(Value::as_u64).filter(|&n| n > 0);
@@ -136,12 +136,12 @@ impl DecoderConfig {
         self.model_type != DecoderFamily::Qwen2 && self.attention_bias
     }
 
-    /// Whether the heads of queries and keys are normed.
+    /// Whether the heads of queries and keys are normalised.
     pub(crate) fn norms_heads(&self) -> bool {
         self.model_type == DecoderFamily::Qwen3
     }
 
-    /// Number of weights, biases and norms not counted.
+    /// Number of weights, without biases and norms.
     pub(crate) fn parameter_count(&self) -> f64 {
         let [width, head_dim, inner] = [self.hidden_size, self.head_dim, self.intermediate_size].map(|n| n as f64);
         let heads = 2.0 * (self.num_attention_heads + self.num_key_value_heads) as f64;
@@ -181,7 +181,7 @@ impl Settings for DecoderConfig {
     fn to_json(&self) -> serde_json::Result<Value> {
         let mut fields = serde_json::to_value(self)?;
         RopeParameters::denormalize(&mut fields);
-        // Our networks have no language-model head; transformers may add one that reads the embeddings.
+        // These networks have no language-model head; if transformers adds one, it shares the embedding table.
         fields["tie_word_embeddings"] = true.into();
         Ok(fields)
     }

@@ -1,4 +1,4 @@
-//! Qwen2, Qwen3 and Llama: pre-norm decoders with rotary positions and grouped key/value heads.
+//! Qwen2, Qwen3 and Llama: pre-norm decoders with rotary position embeddings and grouped key/value heads.
 
 mod config;
 mod model;

@@ -1,4 +1,4 @@
-//! The network of the decoders.
+//! The network of Qwen2, Qwen3 and Llama.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -16,8 +16,8 @@ use crate::ops::{AttentionMask, RotaryTable};
 ///
 /// # Reference
 /// Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388) and Llama (arXiv 2407.21783); Hugging Face's
-/// `Qwen2Model`, `Qwen3Model` and `LlamaModel`. Qwen3 norms queries and keys over the head dimension before
-/// the rotation.
+/// `Qwen2Model`, `Qwen3Model` and `LlamaModel`. Qwen3 normalises queries and keys over the head dimension before the
+/// rotation.
 #[derive(Module, Debug)]
 pub struct Decoder {
     tokens: Embedding,
@@ -38,7 +38,7 @@ struct Layer {
 }
 
 impl Decoder {
-    /// A network whose weights are zero until a checkpoint or a seed fills them.
+    /// A network whose weights are zero until they are loaded or initialised.
     pub(crate) fn new(config: &DecoderConfig, device: &Device) -> Self {
         let width = config.hidden_size;
         let norm = |width| RmsNorm::new(width, config.rms_norm_eps, device);

@@ -1,4 +1,4 @@
-//! Where each decoder weight stands in a checkpoint.
+//! The names of the decoders' weights in checkpoints.
 
 use crate::layers::WeightTable;
 

@@ -12,18 +12,18 @@ use super::truncate::TruncationOrder;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HeadConfig {
-    /// Which hidden states make a text's vector.
+    /// How the hidden states of a text become one vector.
     pub pooling: Pooling,
-    /// A learned linear projection after pooling; none by default.
+    /// Trainable linear projection after pooling. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<ProjectionConfig>,
-    /// Keep only the first `dim` components; all by default.
+    /// Number of leading dimensions to keep, `1..=` those of the tower. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dim: Option<usize>,
-    /// Order of cutting and normalising.
+    /// Order of truncating and normalising. Default: truncate first.
     #[serde(default)]
     pub truncation: TruncationOrder,
-    /// Whether vectors are normalised to length 1; true by default.
+    /// Whether vectors are normalised to length 1. Default true.
     #[serde(default = "yes")]
     pub normalize: bool,
 }
@@ -33,15 +33,15 @@ fn yes() -> bool {
 }
 
 impl HeadConfig {
-    /// Normalised vectors at the network's full width.
+    /// Normalised vectors in all dimensions of the network.
     pub fn new(pooling: Pooling) -> Self {
         Self { pooling, projection: None, dim: None, truncation: TruncationOrder::default(), normalize: true }
     }
 
-    /// Components of an embedding, cut from `hidden_size` or from the projection's width.
+    /// Dimensions of an embedding, given the encoder's hidden size.
     ///
     /// # Errors
-    /// [`ErrorKind::Dimension`] when a width is 0 or larger than what it is cut from.
+    /// [`ErrorKind::Dimension`] if they are 0 or larger than what they are truncated from.
     pub(crate) fn embedding_dim(&self, hidden_size: usize) -> Result<usize> {
         let width = self.projection.as_ref().map_or(hidden_size, |projection| projection.outputs);
         let dim = self.dim.unwrap_or(width);
@@ -54,25 +54,25 @@ impl HeadConfig {
         Ok(dim)
     }
 
-    /// The same head with vectors of `dim` components.
+    /// Sets [`HeadConfig::dim`].
     #[must_use]
     pub fn with_dim(self, dim: usize) -> Self {
         Self { dim: Some(dim), ..self }
     }
 
-    /// The same head with a learned projection.
+    /// Sets [`HeadConfig::projection`].
     #[must_use]
     pub fn with_projection(self, projection: ProjectionConfig) -> Self {
         Self { projection: Some(projection), ..self }
     }
 
-    /// The same head with this order of truncating and normalising.
+    /// Sets [`HeadConfig::truncation`].
     #[must_use]
     pub fn with_truncation(self, truncation: TruncationOrder) -> Self {
         Self { truncation, ..self }
     }
 
-    /// The same head with normalised vectors, or without.
+    /// Sets [`HeadConfig::normalize`].
     #[must_use]
     pub fn with_normalize(self, normalize: bool) -> Self {
         Self { normalize, ..self }

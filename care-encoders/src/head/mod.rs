@@ -1,4 +1,4 @@
-//! From hidden states to an embedding: pooling, an optional learned projection, truncation, normalisation.
+//! From hidden states to an embedding: pooling, an optional projection, truncation, normalisation.
 
 mod config;
 mod normalize;

@@ -1,4 +1,4 @@
-//! A learned linear map from hidden width to embedding width.
+//! A trainable linear projection of pooled vectors.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::{Linear, Prepack};
 
-/// What a learned projection looks like.
+/// The settings of a projection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ProjectionConfig {
-    /// Width of its output.
+    /// Output dimensions, >= 1.
     pub outputs: usize,
-    /// Whether a bias is added; true by default.
+    /// Whether a bias is added. Default true.
     #[serde(default = "yes")]
     pub bias: bool,
-    /// The function after it; none by default.
+    /// Activation after the linear map. Default none.
     #[serde(default)]
     pub activation: ProjectionActivation,
 }
@@ -26,37 +26,37 @@ fn yes() -> bool {
 }
 
 impl ProjectionConfig {
-    /// A projection to this width, with a bias and without an activation.
+    /// A projection to `outputs` dimensions, with a bias and without an activation.
     pub fn new(outputs: usize) -> Self {
         Self { outputs, bias: true, activation: ProjectionActivation::Identity }
     }
 
-    /// The same projection with or without a bias.
+    /// Sets [`ProjectionConfig::bias`].
     #[must_use]
     pub fn with_bias(self, bias: bool) -> Self {
         Self { bias, ..self }
     }
 
-    /// The same projection with this activation.
+    /// Sets [`ProjectionConfig::activation`].
     #[must_use]
     pub fn with_activation(self, activation: ProjectionActivation) -> Self {
         Self { activation, ..self }
     }
 }
 
-/// The function after a learned projection.
+/// The activation after a projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ProjectionActivation {
-    /// None.
+    /// No activation.
     #[default]
     Identity,
-    /// The hyperbolic tangent.
+    /// Hyperbolic tangent.
     Tanh,
 }
 
-/// A learned projection, sentence-transformers' `Dense`.
+/// A trainable projection; sentence-transformers' `Dense`.
 #[derive(Module, Debug)]
 pub struct LinearProjection {
     linear: Linear,
@@ -71,34 +71,36 @@ impl LinearProjection {
         Self { linear, activation: config.activation }
     }
 
-    /// The projection with its first outputs only.
+    /// Keeps only the first `outputs` outputs.
     ///
     /// # Panics
-    /// When it has fewer.
+    /// Panics if it has fewer.
     #[must_use]
     pub fn first_outputs(self, outputs: usize) -> Self {
         Self { linear: self.linear.first_outputs(outputs), ..self }
     }
 
-    /// The projection with its weight laid out for inference on the CPU: see [`Linear::prepack`].
+    /// Packs the weight for inference on the CPU: see [`Linear::prepack`].
     #[must_use]
     pub fn prepacked(mut self) -> Self {
         self.linear.prepack(Prepack::F32);
         self
     }
 
-    /// The projection for any device and for training: see [`Linear::unpacked`].
+    /// The projection with its weight unpacked, for any device and for training: see [`Linear::unpacked`].
     #[must_use]
     pub fn unpacked(self) -> Self {
         Self { linear: self.linear.unpacked(), ..self }
     }
 
-    /// A copy with its plain weight: see [`Linear::unpacked_copy`].
+    /// A copy with its weight unpacked: see [`Linear::unpacked_copy`].
     #[must_use]
     pub fn unpacked_copy(&self) -> Self {
         Self { linear: self.linear.unpacked_copy(), activation: self.activation }
     }
 
+    /// Applies the projection.
+    ///
     /// # Shapes
     /// `[batch, hidden]` to `[batch, outputs]`.
     pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {

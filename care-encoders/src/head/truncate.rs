@@ -1,25 +1,25 @@
-//! Cutting a vector to its first components, before or after normalising it.
+//! Truncation of vectors to their first dimensions, before or after normalisation.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::normalize::l2_normalize;
 
-/// Whether a vector is normalised before or after it is cut to its first `dim` components.
+/// Whether vectors are normalised before or after they are truncated to their first `dim` dimensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TruncationOrder {
-    /// Cut, then normalise: every vector has length 1, and dot product equals cosine.
+    /// Truncate, then normalise: every vector has length 1, and the dot product equals the cosine.
     #[default]
     TruncateThenNormalize,
-    /// Normalise at full width, then cut and do NOT normalise again.
+    /// Normalise all dimensions, then truncate and do NOT normalise again.
     ///
     /// # Reference
     /// The published CARE code, in losses and inference alike.
     NormalizeThenTruncate,
 }
 
-/// The last steps of a tower. Without `dim` the width is kept; without `normalize` lengths are.
+/// The last steps of a tower. Without `dim` all dimensions are kept; without `normalize` lengths are.
 ///
 /// # Shapes
 /// `[batch, width]` to `[batch, dim]`.

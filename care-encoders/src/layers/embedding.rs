@@ -1,4 +1,4 @@
-//! A table of vectors looked up by id.
+//! Embedding tables: vectors by id.
 
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
@@ -29,17 +29,17 @@ impl Embedding {
         self.weight.val().narrow(0, 0, 1).unsqueeze()
     }
 
-    /// Keeps the table as it is in training.
+    /// Excludes the table from training.
     pub(crate) fn freeze(&mut self) {
         self.weight = self.weight.clone().set_require_grad(false);
     }
 
-    /// Whether the table is in this process's memory, in f32, and does not learn.
+    /// Whether the table is an f32 host tensor without autograd.
     pub(crate) fn is_on_host(&self) -> bool {
         Host::of(&self.weight.val()).is_some()
     }
 
-    /// Where the table lives, which is where the network computes.
+    /// The device of the table, on which the network computes.
     pub(crate) fn device(&self) -> Device {
         self.weight.device()
     }

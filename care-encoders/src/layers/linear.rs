@@ -1,4 +1,4 @@
-//! The one type that every linear weight of every network goes through.
+//! Linear layers with optional LoRA adapter and prepacked weight.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use super::lora::Lora;
 use super::parameter::parameter;
 use crate::ops::{Affine, Prepack, Prepacked, activate, linear};
 
-/// `x W + b`, with `W` kept as `[in, out]`, and a low-rank addition if the layer has one.
+/// `x W + b`, with `W` stored as `[in, out]`, and a LoRA adapter if the layer has one.
 ///
-/// Checkpoints store `[out, in]`; reading and writing them transposes. Since no network multiplies
-/// by a weight in any other way, a faster kernel for a device goes in here and nowhere else.
+/// Checkpoints store `[out, in]`; reading and writing them transposes. Every matmul of a network with a weight goes
+/// through this type.
 #[derive(Module, Debug)]
 pub struct Linear {
     weight: Param<Tensor<2>>,
     bias: Option<Param<Tensor<1>>>,
     lora: Option<Lora>,
-    /// The weight as the CPU's kernels read it. It counts as long as nobody has touched `weight`, which until then
-    /// takes no memory and is made from this when it is asked for.
+    /// The prepacked weight. Valid as long as `weight` has not been accessed; until then `weight` takes no memory and
+    /// is unpacked from this on first access.
     #[module(skip)]
     packed: Option<Arc<Prepacked>>,
     /// Whether the weight has been int8-quantized.
@@ -29,7 +29,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A layer whose weights are zero until they are filled.
+    /// A layer whose weights are zero until they are loaded or initialised.
     pub fn new(inputs: usize, outputs: usize, bias: bool, device: &Device) -> Self {
         let bias = bias.then(|| parameter([outputs], device));
         Self { weight: parameter([inputs, outputs], device), bias, lora: None, packed: None, quantized: false }
@@ -40,15 +40,15 @@ impl Linear {
         self.weight.lazy_shape().dims()
     }
 
-    /// Where the weight lives.
+    /// The device of the weight.
     pub fn device(&self) -> Device {
         self.weight.lazy_device()
     }
 
-    /// The layer with its first outputs only, low-rank addition merged.
+    /// Keeps only the first `outputs` outputs, LoRA adapter merged.
     ///
     /// # Panics
-    /// When it has fewer.
+    /// Panics if the layer has fewer.
     #[must_use]
     pub fn first_outputs(mut self, outputs: usize) -> Self {
         self.merge_lora();
@@ -57,17 +57,17 @@ impl Linear {
         Self { weight, bias, lora: None, packed: None, quantized: self.quantized }
     }
 
-    /// The low-rank addition, if there is one.
+    /// The LoRA adapter, if there is one.
     pub fn lora(&self) -> Option<&Lora> {
         self.lora.as_ref()
     }
 
-    /// Adds a low-rank addition, in place of the one before.
+    /// Sets the LoRA adapter, replacing an earlier one.
     pub fn set_lora(&mut self, lora: Lora) {
         self.lora = Some(lora);
     }
 
-    /// Makes the low-rank addition, if there is one, a part of the weight.
+    /// Merges the LoRA adapter, if there is one, into the weight.
     pub fn merge_lora(&mut self) {
         if let Some(lora) = self.lora.take() {
             let weight = self.weight.val();
@@ -78,8 +78,8 @@ impl Linear {
         }
     }
 
-    /// Packs the weight for inference on the CPU, LoRA adapter merged, and frees the plain one. Nothing happens if the weight
-    /// is not an f32 host tensor, is trainable, or is packed already.
+    /// Packs the weight for inference on the CPU, LoRA adapter merged, and frees the plain one. Nothing happens if the
+    /// weight is not an f32 host tensor, is trainable, or is packed already.
     ///
     /// Callers that read the weight afterwards get it, unpacked on demand: the same numbers for [`Prepack::F32`], the
     /// dequantized ones for [`Prepack::Int8`]. From then on the layer computes with the plain weight.
@@ -103,7 +103,7 @@ impl Linear {
         self.usable().map(|packed| packed.form())
     }
 
-    /// The packed weight, as long as nobody has touched the plain one.
+    /// The packed weight, as long as the plain one has not been accessed.
     fn usable(&self) -> Option<&Arc<Prepacked>> {
         self.packed.as_ref().filter(|_| !self.weight.is_initialized() && self.lora.is_none())
     }
@@ -119,7 +119,7 @@ impl Linear {
         Self { packed: None, ..self }
     }
 
-    /// A copy with a plain weight of its own: this layer stays packed.
+    /// A copy with its own plain weight; this layer stays packed.
     #[must_use]
     pub fn unpacked_copy(&self) -> Self {
         let mut copy = self.clone().unpacked();
@@ -188,7 +188,7 @@ mod tests {
         layer
     }
 
-    /// burn's own operation.
+    /// burn's linear operation on the plain weight.
     fn plain_forward(layer: &Linear, input: Tensor<3>) -> Tensor<3> {
         burn::tensor::module::linear(input, layer.weight.val(), layer.bias.as_ref().map(|bias| bias.val()))
     }
@@ -210,7 +210,7 @@ mod tests {
             packed.prepack(prepack);
             assert_eq!(packed.prepacked(), Some(prepack));
             assert_eq!(packed.dims(), [24, 40]);
-            // Few rows take burn's own product in the plain layer, many a weight that is laid out for them.
+            // In the plain layer, few rows use burn's matmul; for many rows the weight is packed on the fly.
             for rows in [1, 50] {
                 let input = input(rows, 24);
                 let expected = plain_forward(&plain, input.clone());
@@ -234,7 +234,7 @@ mod tests {
         assert!(!packed.weight.is_initialized(), "nor does it after a copy is made");
         apart.weight.val().into_data().assert_eq(&plain.weight.val().into_data(), true);
 
-        // A change of the weight, such as a training step's, is not overlooked.
+        // A change of the weight, e.g. by a training step, takes effect.
         let mut changed = packed.clone();
         changed.weight = changed.weight.map(|weight| weight * 2.0);
         assert_eq!(changed.prepacked(), None);
@@ -244,12 +244,12 @@ mod tests {
         for changed in [changed.clone(), changed.unpacked_copy(), changed.clone().unpacked()] {
             same(changed.forward(input.clone()), expected.clone(), 1e-5);
         }
-        // Clones share a weight that is made anew: the first one computes as any other layer now.
+        // Clones share the unpacked weight, so the original computes with it, too.
         assert_eq!(packed.prepacked(), None);
         packed.prepack(Prepack::Int8);
         assert_eq!(packed.prepacked(), Some(Prepack::Int8));
         assert!(packed.is_quantized() && !plain.is_quantized());
-        assert!(packed.unpacked_copy().is_quantized() && packed.unpacked().is_quantized(), "what is lost stays lost");
+        assert!(packed.unpacked_copy().is_quantized() && packed.unpacked().is_quantized(), "precision stays lost");
     }
 
     #[test]

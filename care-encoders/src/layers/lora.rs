@@ -1,4 +1,4 @@
-//! A low-rank addition to a linear layer.
+//! The LoRA adapter of a linear layer.
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
@@ -7,14 +7,14 @@ use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::parameter::parameter;
 
-/// `scale * B(A(dropout(x)))`, added to what a [`Linear`](super::Linear) gives.
+/// `scale * B(A(dropout(x)))`, added to the output of a [`Linear`](super::Linear).
 ///
-/// The product is taken on the side of the activations, so nothing as large as the weight is
-/// materialised. It is computed in f32 whatever the layer's number format.
+/// The activations are multiplied by A and B in turn, so nothing as large as the weight is materialised. Computed in
+/// f32 whatever the layer's dtype.
 ///
 /// # Reference
-/// Hu et al. 2021, arXiv 2106.09685; PEFT's `lora.Linear`, dropout included. Kept transposed: `a` is
-/// `[in, rank]` and `b` `[rank, out]`.
+/// Hu et al. 2021, arXiv 2106.09685; PEFT's `lora.Linear`, dropout included. The matrices are stored transposed: `a` is
+/// `[in, rank]`, `b` is `[rank, out]`.
 #[derive(Module, Debug)]
 pub struct Lora {
     a: Param<Tensor<2>>,
@@ -25,13 +25,13 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// An addition of nothing: both matrices are zero until they are filled.
+    /// An adapter without effect: both matrices are zero until they are loaded or initialised.
     pub fn new(inputs: usize, outputs: usize, rank: usize, scale: f64, dropout: f64, device: &Device) -> Self {
         let (a, b) = (parameter([inputs, rank], device), parameter([rank, outputs], device));
         Self { a, b, dropout: DropoutConfig::new(dropout).init(), scale }
     }
 
-    /// The same addition with these matrices.
+    /// Sets the two matrices.
     ///
     /// # Shapes
     /// `a [in, rank]`, `b [rank, out]`, both f32.
@@ -46,29 +46,29 @@ impl Lora {
         (wide(&self.a), wide(&self.b))
     }
 
-    /// The whole addition to the layer's weight, `[in, out]`, f32.
+    /// The adapter as an update of the layer's weight, `[in, out]`, f32.
     pub fn delta(&self) -> Tensor<2> {
         let (a, b) = self.weights();
         a.matmul(b).mul_scalar(self.scale)
     }
 
-    /// Rank of the addition.
+    /// Rank of the adapter.
     pub fn rank(&self) -> usize {
         self.a.lazy_shape().dims::<2>()[1]
     }
 
-    /// Whether inputs are dropped in training.
+    /// Whether dropout is applied to inputs in training.
     pub fn has_dropout(&self) -> bool {
         self.dropout.prob > 0.0
     }
 
-    /// What the addition is multiplied by.
+    /// Factor by which the adapter's output is multiplied.
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
     /// # Shapes
-    /// `[.., in]` to `[.., out]`, in the input's number format.
+    /// `[.., in]` to `[.., out]`, in the input's dtype.
     pub(super) fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let dtype = input.dtype();
         let input = self.dropout.forward(input.cast(FloatDType::F32));

@@ -45,12 +45,12 @@ pub(crate) struct GatedMlp {
     activation: Activation,
 }
 
-/// Which of the layers of a [`GatedMlp`] have a bias.
+/// Which layers of a [`GatedMlp`] have a bias.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GatedBias {
-    /// Those into the block.
+    /// `gate` and `up`.
     pub(crate) inner: bool,
-    /// The one out of it.
+    /// `down`.
     pub(crate) down: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Blocks that several networks share, each written once, in terms of [`crate::ops`].
+//! Building blocks that several networks share, in terms of [`crate::ops`].
 
 mod embedding;
 mod linear;

@@ -1,4 +1,4 @@
-//! Layer norm and RMS norm.
+//! Layer norm and RMS norm with their weights.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};

@@ -1,11 +1,11 @@
-//! How a network's parameters are made and found.
+//! Creates a network's parameters and tracks their paths.
 
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Shape, Tensor};
 
-/// A weight of this shape that is zero until a checkpoint or a random seed fills it.
+/// A weight of this shape that is zero until it is loaded or initialised.
 ///
-/// Nothing is allocated before the first use, so building a large network costs nothing.
+/// Nothing is allocated before the first use, so building a large network is cheap.
 pub fn parameter<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     Param::uninitialized(
         ParamId::new(),
@@ -16,37 +16,37 @@ pub fn parameter<const D: usize>(shape: [usize; D], device: &Device) -> Param<Te
     )
 }
 
-/// The path of the parameter a module visitor or mapper is at.
+/// The path of the parameter that a module visitor or mapper has reached.
 ///
-/// Call [`ParameterPath::enter`] and [`ParameterPath::exit`] from the methods of the same purpose.
-/// The variant of an enum is no part of the path.
+/// Call [`ParameterPath::enter`] and [`ParameterPath::exit`] from `enter_module` and `exit_module`. Enum variants are
+/// not part of the path.
 #[derive(Debug, Clone, Default)]
 pub struct ParameterPath {
     parts: Vec<(String, String)>,
 }
 
 impl ParameterPath {
-    /// Steps into a field, an element or a variant.
+    /// Enters a field, an element or a variant.
     pub fn enter(&mut self, name: &str, container: &str) {
         self.parts.push((name.to_owned(), container.to_owned()));
     }
 
-    /// Steps out again.
+    /// Leaves it again.
     pub fn exit(&mut self) {
         self.parts.pop();
     }
 
-    /// The names from the module's root to here.
+    /// The names from the module's root to the current parameter.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter(|(_, container)| !container.starts_with("Enum:")).map(|(name, _)| name.as_str())
     }
 
-    /// The names joined by dots, such as `layers.0.attention.query.weight`.
+    /// The names joined by dots, e.g. `layers.0.attention.query.weight`.
     pub fn join(&self) -> String {
         self.names().collect::<Vec<_>>().join(".")
     }
 
-    /// Whether this is the matrix of a [`Linear`](super::Linear), which checkpoints store transposed.
+    /// Whether this is the weight of a [`Linear`](super::Linear), which checkpoints store transposed.
     pub fn is_linear_weight(&self) -> bool {
         self.parts.last().is_some_and(|(name, container)| name == "weight" && container == "Struct:Linear")
     }

@@ -1,28 +1,28 @@
-//! The parts of a network that training takes apart: its layers, their linear weights, its token table.
+//! Access to the parts of a network that training changes: layers, linear weights, dropout, token table.
 
 use super::embedding::Embedding;
 use super::linear::Linear;
 
-/// A network of equal layers over a table of token vectors.
+/// A network of identical layers over a token embedding table.
 pub(crate) trait Parts: Clone {
-    /// Every linear layer of the blocks with its module path, such as `layers.0.attention.query`.
+    /// Every linear layer of the blocks with its module path, e.g. `layers.0.attention.query`.
     fn linears(&mut self) -> Vec<(String, &mut Linear)>;
 
-    /// Keeps the layers of these indices, in this order.
+    /// Keeps the layers with these indices, in this order.
     fn keep_layers(&mut self, keep: &[usize]);
 
-    /// The probability of dropping a hidden component; `None` if the network has no dropout of its own.
+    /// The dropout probability of hidden states; `None` if the architecture has no dropout.
     fn dropout(&self) -> Option<f64>;
 
-    /// Sets the probability of dropping a hidden component, to that of the configuration if none is given, where the
-    /// network has dropout.
+    /// Sets the dropout probability of hidden states, `None` for that of the configuration. No effect if the
+    /// architecture has no dropout.
     fn set_dropout(&mut self, probability: Option<f64>);
 
-    /// The vector of every token id.
+    /// The token embedding table.
     fn token_table(&mut self) -> &mut Embedding;
 }
 
-/// The linear layers of a stack of blocks, of which `of_one` lists one.
+/// The linear layers of a stack of blocks; `of_one` lists those of one block.
 pub(crate) fn layer_linears<'a, L, I>(
     layers: &'a mut [L],
     of_one: impl Fn(&'a mut L) -> I,
@@ -36,7 +36,7 @@ where
         .collect()
 }
 
-/// Keeps some layers of a stack and notes how many there are.
+/// Keeps some layers of a stack and updates their count.
 pub(crate) fn pick_layers<L: Clone>(layers: &mut Vec<L>, count: &mut usize, keep: &[usize]) {
     *layers = keep.iter().map(|&index| layers[index].clone()).collect();
     *count = layers.len();

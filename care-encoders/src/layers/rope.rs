@@ -1,4 +1,4 @@
-//! Rotary position embeddings: their settings and their angles.
+//! Rotary position embeddings: settings and angles.
 
 use std::f64::consts::TAU;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,49 +14,50 @@ use crate::ops::{Angles, RotaryTable};
 pub struct RopeParameters {
     /// Base of the frequencies.
     pub rope_theta: f64,
-    /// How the frequencies are stretched for longer texts.
+    /// How the frequencies are scaled for longer texts.
     #[serde(flatten)]
     pub scaling: RopeScaling,
 }
 
-/// How rotary frequencies are stretched, by the names of `rope_type`.
+/// How rotary frequencies are scaled, by `rope_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
-    /// Not at all.
+    /// No scaling.
     Default,
-    /// All divided by `factor`.
+    /// All frequencies are divided by `factor`.
     Linear {
-        /// By how much.
+        /// Divisor, > 0.
         factor: f64,
     },
-    /// Llama 3's: long wavelengths divided by `factor`, short ones kept, a ramp between.
+    /// As in Llama 3: frequencies of long wavelengths are divided by `factor`, those of short ones kept, with a ramp in
+    /// between.
     Llama3 {
-        /// By how much.
+        /// Divisor, > 0.
         factor: f64,
-        /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are divided.
+        /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are scaled in full. > 0.
         low_freq_factor: f64,
-        /// Wavelengths below `original_max_position_embeddings / high_freq_factor` are kept.
+        /// Wavelengths below `original_max_position_embeddings / high_freq_factor` are kept. > `low_freq_factor`.
         high_freq_factor: f64,
-        /// Positions of the model before it was stretched.
+        /// Positions of the model before scaling.
         original_max_position_embeddings: usize,
     },
 }
 
 impl RopeParameters {
-    /// Frequencies with this base, not stretched.
+    /// Frequencies with this base, without scaling.
     pub fn new(rope_theta: f64) -> Self {
         Self { rope_theta, scaling: RopeScaling::Default }
     }
 
-    /// Brings the rotary settings of a `config.json` into the newer of their two spellings.
+    /// Converts the rotary settings of a `config.json` to the newer of their two spellings.
     ///
     /// # Reference
-    /// transformers 5 writes `rope_parameters: {rope_type, rope_theta, ..}` where earlier versions wrote
-    /// `rope_theta` and `rope_scaling: {type, ..}`. Where both are there, it takes the older one.
+    /// transformers 5 writes `rope_parameters: {rope_type, rope_theta, ..}`, earlier versions wrote `rope_theta` and
+    /// `rope_scaling: {type, ..}`. If both are present, the older one takes precedence.
     ///
     /// # Errors
-    /// When only a part of each head is to be rotated.
+    /// If only a part of each head is rotated.
     pub(crate) fn normalize(config: &mut Value, default_theta: f64) -> Result<()> {
         let mut settings = Map::from_iter([("rope_type".to_owned(), "default".into())]);
         settings.insert("rope_theta".into(), default_theta.into());
@@ -117,7 +118,7 @@ impl RopeParameters {
         }
     }
 
-    /// Radians a position for each pair of components.
+    /// Radians per position, for each pair of dimensions.
     fn frequencies(&self, head_dim: usize) -> Vec<f64> {
         let width = head_dim as f64;
         let plain = |theta: f64| (0..head_dim / 2).map(move |i| theta.powf(-2.0 * i as f64 / width));
@@ -147,7 +148,7 @@ fn angles(positions: usize, head_dim: usize, rope: &RopeParameters) -> Angles {
     Angles { half: frequencies.len(), cos: table(f64::cos), sin: table(f64::sin) }
 }
 
-/// The angles of a network for the longest row it has read so far, shared by its clones.
+/// A network's angles for the longest row so far, shared by its clones.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RotaryAngles(Arc<Mutex<Option<Arc<Angles>>>>);
 

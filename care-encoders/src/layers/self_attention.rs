@@ -1,4 +1,4 @@
-//! Multi-head self-attention with its projections, as every network here has it.
+//! Multi-head self-attention with its projections.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -7,7 +7,7 @@ use super::linear::Linear;
 use super::norm::RmsNorm;
 use crate::ops::{AttentionHeads, AttentionMask, RotaryTable, attention, rotate};
 
-/// Projections into heads, attention, and a projection back.
+/// Projections to query, key and value heads, attention, and the output projection.
 #[derive(Module, Debug)]
 pub(crate) struct SelfAttention {
     query: Linear,
@@ -23,13 +23,13 @@ pub(crate) struct SelfAttention {
 /// The sizes of a [`SelfAttention`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AttentionShape {
-    /// Width of a hidden state.
+    /// Dimensions of a hidden state.
     pub(crate) width: usize,
     /// Query heads.
     pub(crate) heads: usize,
     /// Key and value heads.
     pub(crate) kv_heads: usize,
-    /// Components of a head.
+    /// Dimensions per head.
     pub(crate) head_dim: usize,
     /// Whether queries, keys and values have a bias.
     pub(crate) input_bias: bool,
@@ -38,7 +38,7 @@ pub(crate) struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// As many key/value heads as query heads, which share the width, with biases everywhere.
+    /// As many key/value heads as query heads, `width / heads` dimensions each, with biases everywhere.
     pub(crate) fn even(width: usize, heads: usize) -> Self {
         Self { width, heads, kv_heads: heads, head_dim: width / heads, input_bias: true, output_bias: true }
     }
@@ -59,7 +59,7 @@ impl SelfAttention {
         }
     }
 
-    /// The same with norms over the components of a head, of queries and of keys, before the rotation.
+    /// Adds norms over the heads of queries and keys, applied before the rotation.
     pub(crate) fn with_head_norms(self, norm: impl Fn() -> RmsNorm) -> Self {
         Self { query_norm: Some(norm()), key_norm: Some(norm()), ..self }
     }

@@ -1,22 +1,22 @@
-//! The names of a network's weights in a checkpoint.
+//! Maps a network's parameters to tensor names in checkpoints.
 
 use super::parameter::ParameterPath;
 
-/// Where an architecture's weights stand in its checkpoints.
+/// The names of an architecture's weights in its checkpoints.
 #[derive(Debug)]
 pub(crate) struct WeightTable {
-    /// What published checkpoints may put before every name.
+    /// Prefixes that published checkpoints may add to every name.
     pub(crate) prefixes: &'static [&'static str],
-    /// Our module path and the checkpoint's, `*` standing for a layer's number in both. A module with several
+    /// Module paths and their names in checkpoints; `*` stands for the layer's number in both. A module with several
     /// rows is written under the name of the first.
     pub(crate) rows: &'static [(&'static str, &'static str)],
-    /// Modules that may stand together in one tensor, where `rows` is not found.
+    /// Modules that may be fused into one tensor, looked up if no row matches.
     pub(crate) fused: &'static [Fused],
-    /// Beginnings of names that belong to heads a text encoder does not use; after a `*`, endings.
+    /// Prefixes of the names of unused tensors, e.g. language-model heads; with a leading `*`, suffixes.
     pub(crate) ignored: &'static [&'static str],
 }
 
-/// A module whose rows are one of `of` equal parts of a tensor.
+/// A module whose weight is one of `of` equal parts of a tensor's rows.
 #[derive(Debug)]
 pub(crate) struct Fused {
     pub(crate) module: &'static str,
@@ -25,11 +25,11 @@ pub(crate) struct Fused {
     pub(crate) of: usize,
 }
 
-/// A head's weights, as sentence-transformers' `Dense` names them.
+/// The names of a projection's weights in sentence-transformers' `Dense`.
 pub(crate) const PROJECTION: WeightTable =
     WeightTable { prefixes: &[], rows: &[("linear", "linear")], fused: &[], ignored: &[] };
 
-/// A place that a parameter may have in a checkpoint: a tensor, or one of equal parts of its rows.
+/// Where a parameter may be in a checkpoint: in a tensor, or in one of equal parts of its rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) tensor: String,
@@ -37,7 +37,7 @@ pub(crate) struct Place {
 }
 
 impl WeightTable {
-    /// Where the parameter at `path` (module path, then `weight` or `bias`) may stand, likeliest first.
+    /// Where the parameter at `path` (module path, then `weight` or `bias`) may be, in order of preference.
     pub(crate) fn places(&self, path: &ParameterPath) -> Vec<Place> {
         let names: Vec<&str> = path.names().collect();
         let Some((leaf, module)) = names.split_last() else { return Vec::new() };
@@ -50,17 +50,16 @@ impl WeightTable {
         rows.chain(fused).collect()
     }
 
-    /// The checkpoint's name of a module, such as `layers.0.self_attn.q_proj` for `layers.0.attention.query`.
+    /// The checkpoint's name of a module, e.g. `layers.0.self_attn.q_proj` for `layers.0.attention.query`.
     pub(crate) fn module(&self, path: &str) -> Option<String> {
         let parts: Vec<&str> = path.split('.').collect();
         self.rows.iter().find_map(|(ours, theirs)| matches(ours, &parts).map(|number| theirs.replace('*', number)))
     }
 
-    /// A tensor's name without the prefix that its checkpoint may have, and with the names that norms have
-    /// today.
+    /// A tensor's name without the checkpoint's prefix, and with current names for the parameters of norms.
     pub(crate) fn bare(&self, name: &str) -> String {
         let bare = self.prefixes.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
-        // Checkpoints that were converted from TensorFlow call a norm's parameters so.
+        // Checkpoints converted from TensorFlow use these names.
         match bare.rsplit_once('.') {
             Some((norm, "gamma")) => format!("{norm}.weight"),
             Some((norm, "beta")) => format!("{norm}.bias"),
@@ -68,7 +67,7 @@ impl WeightTable {
         }
     }
 
-    /// Whether a tensor belongs to a head that is not needed.
+    /// Whether a tensor is not used by a text encoder.
     pub(crate) fn ignores(&self, name: &str) -> bool {
         self.ignored.iter().any(|pattern| match pattern.strip_prefix('*') {
             Some(end) => name.ends_with(end),
@@ -77,7 +76,7 @@ impl WeightTable {
     }
 }
 
-/// Whether a module path fits a pattern; the layer's number if it does.
+/// Matches a module path against a pattern and returns the layer's number, empty if the pattern has none.
 fn matches<'a>(pattern: &str, path: &[&'a str]) -> Option<&'a str> {
     let mut number = "";
     let mut parts = path.iter();

@@ -13,7 +13,7 @@ pub(crate) struct AttentionHeads {
     pub(crate) heads: usize,
     /// Key and value heads; each serves a group of consecutive query heads.
     pub(crate) kv_heads: usize,
-    /// Dimensions of a head.
+    /// Dimensions per head.
     pub(crate) head_dim: usize,
 }
 
@@ -22,7 +22,8 @@ pub(crate) struct AttentionHeads {
 /// Scores and their softmax are f32 whatever the dtype of the states.
 ///
 /// # Shapes
-/// `query [rows, seq, heads * head_dim]`, `key` and `value [rows, seq, kv_heads * head_dim]`, to the shape of `query`.
+/// `query [rows, seq, heads * head_dim]`, `key` and `value [rows, seq, kv_heads * head_dim]`; returns the shape of
+/// `query`.
 pub(crate) fn attention(
     query: Tensor<3>,
     key: Tensor<3>,

@@ -1,4 +1,4 @@
-//! The gate of a feed-forward block.
+//! The gating of a gated feed-forward block.
 
 use burn::tensor::Tensor;
 use care_kernels::Activation;

@@ -1,8 +1,7 @@
-//! Tensors of the CPU as slices.
+//! Host tensors as slices, and reuse of their memory.
 //!
-//! This is where the tensors of inference leave burn for [`care_kernels`]: the primitive of burn's CPU backend lies in
-//! this process's memory. A tensor of another device, of another number format or with a graph of gradients has no
-//! [`Host`], and takes burn's own operations.
+//! Here inference leaves burn for [`care_kernels`]: the tensors of burn's CPU backend are in this process's memory. A
+//! tensor on another device, of another dtype or with autograd has no [`Host`] and goes through burn's operations.
 
 use burn::tensor::Tensor;
 
@@ -11,11 +10,11 @@ use burn::backend::{Flex, flex::FlexTensor};
 #[cfg(feature = "cpu")]
 use burn::tensor::{DType, TensorData};
 
-/// Numbers that a thread keeps memory for, 8 MB of them.
+/// Largest total of f32 values whose memory a thread keeps for reuse: 8 MB.
 #[cfg(feature = "cpu")]
 const KEPT: usize = 1 << 21;
 
-/// How many times as large as wanted a piece of memory may be.
+/// Reused memory may be at most this many times as large as requested.
 #[cfg(feature = "cpu")]
 const TOO_LARGE: usize = 4;
 
@@ -24,7 +23,7 @@ thread_local! {
     static MEMORY: std::cell::RefCell<Vec<Vec<f32>>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-/// The numbers of an f32 tensor of the CPU that learns nothing.
+/// The values of an f32 host tensor without autograd.
 pub(crate) struct Host {
     #[cfg(feature = "cpu")]
     tensor: FlexTensor,
@@ -34,7 +33,7 @@ pub(crate) struct Host {
 
 #[cfg(feature = "cpu")]
 impl Host {
-    /// The numbers of a tensor, if they are there.
+    /// The values of a tensor, if it is an f32 host tensor without autograd.
     pub(crate) fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
         if tensor.dtype() != DType::F32 {
             return None;
@@ -47,23 +46,23 @@ impl Host {
         Some(Self { tensor })
     }
 
-    /// The numbers, row-major.
+    /// The values, row-major.
     pub(crate) fn values(&self) -> &[f32] {
         self.tensor.storage()
     }
 
-    /// The numbers, to be changed; they are copied first if another tensor has them too.
+    /// The values, mutable; copied first if another tensor shares them.
     pub(crate) fn values_mut(&mut self) -> &mut [f32] {
         self.tensor.storage_mut()
     }
 
-    /// A tensor of these numbers.
+    /// A tensor of these values.
     pub(crate) fn into_tensor<const D: usize>(self) -> Tensor<D> {
         Tensor::from_primitive::<Flex>(self.tensor)
     }
 
-    /// Keeps the memory for this thread's next [`Host::memory`], unless another tensor has the numbers too. Memory that
-    /// is new is filled with zeros, by one thread and to no end.
+    /// Keeps the memory for this thread's next [`Host::memory`], unless another tensor shares it. New memory would be
+    /// filled with zeros first, on one thread and for nothing.
     pub(crate) fn recycle(self) {
         let fits = self.tensor.is_unique() && self.values().len() <= KEPT;
         let Some(values) = fits.then(|| self.tensor.into_data().try_into_vec().ok()).flatten() else { return };
@@ -75,7 +74,7 @@ impl Host {
         });
     }
 
-    /// Numbers that are all to be overwritten: what they are is not defined.
+    /// Memory for `count` values, with unspecified content; callers overwrite all of it.
     pub(crate) fn memory(count: usize) -> Vec<f32> {
         MEMORY.with_borrow_mut(|memory| {
             let sizes = count..=TOO_LARGE * count;
@@ -91,10 +90,10 @@ impl Host {
         })
     }
 
-    /// A tensor of new numbers.
+    /// A tensor of new values.
     ///
     /// # Panics
-    /// When their number is not that of the shape.
+    /// Panics if their count does not match the shape.
     pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
         Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(values, shape)))
     }
@@ -104,7 +103,7 @@ impl Host {
 #[allow(
     clippy::missing_panics_doc,
     missing_docs,
-    reason = "never called: there is no such value without the CPU backend"
+    reason = "never called: a `Host` cannot exist without the CPU backend"
 )]
 impl Host {
     pub(crate) fn of<const D: usize>(_tensor: &Tensor<D>) -> Option<Self> {
@@ -147,7 +146,7 @@ mod tests {
         let host = Host::of(&tensor).expect("on the CPU");
         let first = place(host.values());
         host.recycle();
-        assert_ne!(place(&Host::memory(100)), first, "the tensor still has it");
+        assert_ne!(place(&Host::memory(100)), first, "the tensor still uses it");
         assert_eq!(tensor.clone().into_data().try_to_vec::<f32>().expect("f32"), [7.0; 100]);
 
         let host = Host::of(&tensor).expect("on the CPU");

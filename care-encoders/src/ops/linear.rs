@@ -1,4 +1,4 @@
-//! Linear layers: matmul, bias and activation in one operation, several layers over one input at once.
+//! Linear layers: matmul, bias and activation as one operation, for several layers over one input.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::schedule::kernel_threads;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Prepack {
-    /// Every number as it is.
+    /// f32, exact.
     F32,
     /// int8-quantized, one scale per output: see [`Int8Matrix`].
     Int8,
@@ -63,7 +63,7 @@ impl fmt::Debug for Prepacked {
 
 /// `activation(x W + b)`.
 pub(crate) struct Affine<'a> {
-    /// `[in, out]`. Not touched where `prepacked` serves.
+    /// `[in, out]`. Not accessed if `prepacked` is used.
     pub(crate) weight: &'a Param<Tensor<2>>,
     /// `[out]`.
     pub(crate) bias: Option<&'a Param<Tensor<1>>>,
@@ -72,7 +72,7 @@ pub(crate) struct Affine<'a> {
     pub(crate) activation: Option<Activation>,
 }
 
-/// Rows from which on it pays to pack a weight for one matmul.
+/// Smallest number of rows for which packing a weight pays off within a single matmul.
 const ROWS_WORTH_PACKING: usize = 32;
 
 /// Applies several layers to one input.
@@ -94,7 +94,7 @@ pub(crate) fn linear<const D: usize, const N: usize>(input: Tensor<D>, layers: [
     })
 }
 
-/// The same on the CPU's kernels, if all weights are there or worth packing for this input alone.
+/// The same with the CPU's kernels, if all weights are packed or worth packing for this input alone.
 fn on_kernels<const D: usize, const N: usize>(
     input: &Host,
     mut shape: [usize; D],

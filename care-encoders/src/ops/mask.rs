@@ -1,4 +1,4 @@
-//! Which positions may see which.
+//! The attention mask of a batch: which positions may attend to which.
 
 use std::cell::OnceCell;
 
@@ -6,11 +6,11 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::batch::{PaddingSide, TokenBatch};
 
-/// The visibility rule of one batch: causal or not, no position sees padding, and none another text.
+/// The attention mask of one batch: causal or not; no position attends to padding or to another text.
 ///
-/// Nothing is materialised where the rule alone suffices: no mask for a batch without padding, and
-/// none for causal attention over right padding, which no text can see. A padded position always
-/// sees itself, so its hidden state stays finite.
+/// A mask tensor is materialised only if needed: not for a batch without padding, and not for causal attention with
+/// right padding, which no text can attend to. A padded position always attends to itself, so that its hidden state
+/// stays finite.
 pub(crate) struct AttentionMask<'a> {
     batch: &'a TokenBatch,
     causal: bool,
@@ -19,22 +19,22 @@ pub(crate) struct AttentionMask<'a> {
 }
 
 impl<'a> AttentionMask<'a> {
-    /// The rule for `batch`.
+    /// The mask of `batch`.
     pub(crate) fn new(batch: &'a TokenBatch, causal: bool) -> Self {
         Self { batch, causal, hidden: OnceCell::new() }
     }
 
-    /// Whether a position sees only those before it and itself.
+    /// Whether a position attends only to itself and those before it.
     pub(crate) fn is_causal(&self) -> bool {
         self.causal
     }
 
-    /// Where each text stands, counted through all rows.
+    /// The range of each text's positions, counted through all rows.
     pub(crate) fn spans(&self) -> &[(usize, usize)] {
         self.batch.spans()
     }
 
-    /// `[rows, heads, seq, seq]`, true = hidden, the causal rule included; `None` where that rule is all.
+    /// `[rows, heads, seq, seq]`, true = hidden, causal mask included; `None` if nothing but the causal mask applies.
     pub(crate) fn hidden(&self, heads: usize, device: &Device) -> Option<Tensor<4, Bool>> {
         self.hidden.get_or_init(|| self.materialise(device)).as_ref().map(|hidden| {
             let [rows, _, seq, _] = hidden.dims();

@@ -1,9 +1,9 @@
-//! Fused operations, one function each, which alone choose between the CPU's kernels and burn's operations.
+//! Fused tensor operations, which choose between the CPU's kernels and burn.
 //!
-//! Layers say the mathematics once, in terms of these. An operation asks for the [`Host`] of its tensors: if all of them are
-//! f32 tensors of this process's memory without autograd, a function of [`care_kernels`] computes on their slices; if not,
-//! burn's operations do, on any device and with gradients. A kernel that has a backward pass goes in here too: the choice
-//! is made where the operation is, and no layer changes.
+//! Layers are written in terms of these operations. An operation requests the [`Host`] of its tensors: if all of them
+//! are f32 host tensors without autograd, a function of [`care_kernels`] computes on their slices; otherwise burn's
+//! operations do, on any device and with gradients. The choice is made only here, so layers need no change when a
+//! kernel is added.
 
 mod activation;
 mod attention;

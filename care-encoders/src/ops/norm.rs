@@ -5,10 +5,10 @@ use burn::tensor::{FloatDType, Tensor};
 use super::Host;
 use crate::schedule::kernel_threads;
 
-/// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis, where `x` is the input, or its sum with `added`.
+/// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis, where `x` is the input, plus `added` if given.
 ///
 /// # Shapes
-/// `input` and `added [rows, seq, size]`, `weight` and `bias [size]`, to the shape of the input.
+/// `input` and `added [rows, seq, size]`, `weight` and `bias [size]`; returns the shape of the input.
 pub(crate) fn layer_norm(
     input: Tensor<3>,
     added: Option<Tensor<3>>,
@@ -21,7 +21,7 @@ pub(crate) fn layer_norm(
     if let (Some(mut rows), Some(weight), Some(bias)) = (Host::of(&input), Host::of(&weight), Host::of(&bias))
         && added_host.is_some() == added.is_some()
     {
-        // In place, unless the input is in use elsewhere.
+        // Dropped first, so that the kernel works in place unless the input is in use elsewhere.
         drop((input, added));
         let added = added_host.as_ref().map(Host::values);
         let eps = eps as f32;
@@ -34,16 +34,16 @@ pub(crate) fn layer_norm(
     burn::tensor::module::layer_norm(input.cast(FloatDType::F32), weight, Some(bias), eps).cast(dtype)
 }
 
-/// `x / sqrt(mean(x²) + eps) * weight` over each `size` consecutive elements of the last axis: the whole of it, or the
-/// heads in it.
+/// `x / sqrt(mean(x²) + eps) * weight` over each `size` consecutive elements of the last axis: all of it, or each head
+/// in it.
 ///
 /// # Shapes
-/// `input [rows, seq, n * size]`, `weight [size]`, to the shape of the input.
+/// `input [rows, seq, n * size]`, `weight [size]`; returns the shape of the input.
 pub(crate) fn rms_norm(input: Tensor<3>, weight: Tensor<1>, eps: f64) -> Tensor<3> {
     if let Some(mut rows) = Host::of(&input) {
         drop(input);
         let weight = weight.cast(FloatDType::F32);
-        let weight = Host::of(&weight).expect("a norm's weight is where its input is");
+        let weight = Host::of(&weight).expect("a norm's weight is on the device of its input");
         care_kernels::rms_norm(rows.values_mut(), weight.values(), eps as f32, kernel_threads());
         return rows.into_tensor();
     }

@@ -45,12 +45,12 @@ impl RotaryTable {
 
 /// Rotates the heads of queries or keys by the positions of their tokens.
 ///
-/// With burn's operations, positions count from the start of the row. A text that starts elsewhere has its positions
-/// shifted, which attention cannot see, since it depends only on their differences. The kernel counts each text's positions
-/// from its own start, so that its neighbours do not change how its angles are rounded.
+/// burn's operations count positions from the start of the row. This shifts the positions of a text that starts later,
+/// which does not affect attention, since it depends only on differences of positions. The kernel counts each text's
+/// positions from its own start, so that the rounding of its angles does not depend on its neighbours.
 ///
 /// # Shapes
-/// `states [rows, seq, heads * head_dim]`, unchanged; `spans` are those of the texts, counted through all rows.
+/// `states [rows, seq, heads * head_dim]`, unchanged; `spans` are the ranges of the texts, counted through all rows.
 pub(crate) fn rotate(states: Tensor<3>, table: &RotaryTable, spans: &[(usize, usize)]) -> Tensor<3> {
     let half = table.angles.half;
     let dims @ [rows, seq, width] = states.dims();

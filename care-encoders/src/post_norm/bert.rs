@@ -1,4 +1,4 @@
-//! The fields of a BERT or RoBERTa `config.json` that decide what the network computes.
+//! The configuration of BERT, RoBERTa and XLM-RoBERTa.
 
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::layers::Activation;
 use crate::settings::{Common, Settings, common, default, require_dropout, require_multiple};
 
-/// Which of the networks that differ only in their positions and in the names of their files this is.
+/// The family of a network. Families differ only in positions and in the names of their weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum BertFamily {
     /// BERT: positions count from 0.
     #[serde(rename = "bert")]
     Bert,
-    /// RoBERTa: positions count from the padding id plus 1.
+    /// RoBERTa: positions count from the padding id + 1.
     #[serde(rename = "roberta")]
     Roberta,
     /// XLM-RoBERTa (multilingual-e5, bge-m3): positions as in RoBERTa.
@@ -22,41 +22,41 @@ pub enum BertFamily {
     XlmRoberta,
 }
 
-/// A BERT, RoBERTa or XLM-RoBERTa configuration, by the names of Hugging Face's `config.json`.
+/// A BERT, RoBERTa or XLM-RoBERTa configuration, with the field names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BertConfig {
-    /// Which network of the family.
+    /// Family of the network.
     pub model_type: BertFamily,
     /// Rows of the token embedding table.
     pub vocab_size: usize,
-    /// Width of a hidden state.
+    /// Dimensions of a hidden state.
     pub hidden_size: usize,
     /// Number of layers.
     pub num_hidden_layers: usize,
     /// Number of attention heads; divides `hidden_size`.
     pub num_attention_heads: usize,
-    /// Width inside the feed-forward block.
+    /// Dimensions inside the feed-forward block.
     pub intermediate_size: usize,
-    /// Rows of the position table. The longest text has as many tokens, less the first position.
+    /// Rows of the position table. The longest text has this many tokens minus the first position. Default 512.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,
-    /// Rows of the token-type table; every token has type 0.
+    /// Rows of the token-type table; every token has type 0. Default 2.
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
-    /// Added to the variance in layer norms.
+    /// Added to the variance in layer norms. Default 1e-12.
     #[serde(default = "default::layer_norm_eps")]
     pub layer_norm_eps: f64,
-    /// The function inside the feed-forward block.
+    /// Activation inside the feed-forward block. Default `gelu`.
     #[serde(default = "default::gelu")]
     pub hidden_act: Activation,
-    /// Probability of dropping a hidden component in training.
+    /// Dropout probability of hidden states in training, `[0, 1)`. Default 0.1.
     #[serde(default = "default::dropout")]
     pub hidden_dropout_prob: f64,
-    /// Standard deviation of random weights.
+    /// Standard deviation of random weights. Default 0.02.
     #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
-    /// The padding token; 0 for BERT and 1 for the RoBERTas by default.
+    /// Id of the padding token. Default 0 for BERT, 1 for RoBERTa and XLM-RoBERTa.
     #[serde(default)]
     pub pad_token_id: Option<u32>,
 }
@@ -69,8 +69,8 @@ fn default_types() -> usize {
 }
 
 impl BertConfig {
-    /// A BERT with its usual proportions: 64 components a head, a feed-forward block four times as
-    /// wide, 512 positions, no dropout.
+    /// A BERT configuration with default proportions: 64 dimensions per head, `intermediate_size = 4 * hidden_size`,
+    /// 512 positions, no dropout.
     pub fn new(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> Self {
         Self {
             model_type: BertFamily::Bert,
@@ -89,7 +89,7 @@ impl BertConfig {
         }
     }
 
-    /// Fills in the padding token of the family, and refuses what the network does not compute.
+    /// Fills in the family's padding token, and rejects unsupported settings.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
         if config.get("pad_token_id").is_none_or(Value::is_null) {
             let bert = config.get("model_type").is_some_and(|kind| kind == "bert");
@@ -107,7 +107,7 @@ impl BertConfig {
         Ok(())
     }
 
-    /// The row of the position table that a text's first token gets.
+    /// The row of the position table for a text's first token.
     pub(crate) fn first_position(&self) -> usize {
         match self.model_type {
             BertFamily::Bert => 0,

@@ -1,4 +1,4 @@
-//! Embeddings with a norm, and blocks with a norm after each sum.
+//! The embedding layer and the blocks of a post-norm encoder.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
@@ -33,7 +33,7 @@ impl FeedForward {
     }
 }
 
-/// The sum of a token's vectors, normed.
+/// The normalised sum of a token's word, position and type vectors.
 #[derive(Module, Debug)]
 pub(crate) struct TextEmbeddings {
     word: Embedding,
@@ -43,7 +43,7 @@ pub(crate) struct TextEmbeddings {
     dropout: Dropout,
 }
 
-/// The sizes of a [`TextEmbeddings`] and of the blocks over it.
+/// The sizes of a [`TextEmbeddings`] and its blocks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) vocab: usize,
@@ -87,22 +87,22 @@ impl TextEmbeddings {
         self.dropout = DropoutConfig::new(probability).init();
     }
 
-    /// The vector of every token id.
+    /// The token embedding table.
     pub(crate) fn words(&mut self) -> &mut Embedding {
         &mut self.word
     }
 
-    /// Whether the network computes on the CPU's kernels.
+    /// Whether the network runs on the CPU's kernels.
     pub(crate) fn is_on_host(&self) -> bool {
         self.word.is_on_host()
     }
 
-    /// Where the network computes.
+    /// The device on which the network computes.
     pub(crate) fn device(&self) -> Device {
         self.word.device()
     }
 
-    /// The first token of a text gets the row `first_position` of the position table. Every token has type 0.
+    /// Embeds a batch. A text's first token gets row `first_position` of the position table; every token has type 0.
     ///
     /// # Shapes
     /// `[batch, seq]` to `[batch, seq, width]`.
@@ -119,7 +119,7 @@ impl TextEmbeddings {
     }
 }
 
-/// Attention and a feed-forward block, each added to its input and normed.
+/// Attention and a feed-forward block, each with a residual connection and a norm after it.
 #[derive(Module, Debug)]
 pub(crate) struct Block {
     attention: SelfAttention,

@@ -1,4 +1,4 @@
-//! The fields of a GTE `config.json` that decide what the network computes.
+//! The configuration of GTE, in Hugging Face's and in the authors' form.
 
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -7,51 +7,51 @@ use serde_json::Value;
 use crate::layers::{Activation, RopeParameters};
 use crate::settings::{Common, Settings, common, default, require_dropout, require_multiple};
 
-/// A GTE configuration, by the names of Hugging Face's `config.json` for `model_type: gte`.
+/// A GTE configuration, with the field names of Hugging Face's `config.json` for `model_type: gte`.
 ///
-/// The authors' form, `model_type: new`, is the same network under other names. It is read, and saved as
-/// `gte`, which transformers loads without code from elsewhere.
+/// The authors' form, `model_type: new`, is the same network under other names. It is read too, but saved as `gte`,
+/// which transformers loads without remote code.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct GteConfig {
     /// Rows of the token embedding table.
     pub vocab_size: usize,
-    /// Width of a hidden state.
+    /// Dimensions of a hidden state.
     pub hidden_size: usize,
     /// Number of layers.
     pub num_hidden_layers: usize,
-    /// Number of attention heads; divides `hidden_size` into an even number of components.
+    /// Number of attention heads; divides `hidden_size` into heads of an even number of dimensions.
     pub num_attention_heads: usize,
-    /// Width inside the feed-forward block.
+    /// Dimensions inside the feed-forward block.
     pub intermediate_size: usize,
-    /// The longest text.
+    /// Length of the longest text in tokens. Default 8192.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,
-    /// Rows of the token-type table; every token has type 0. With 0 rows there are no types.
+    /// Rows of the token-type table; every token has type 0, and 0 rows mean no table. Default 1.
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
-    /// Added to the variance in layer norms.
+    /// Added to the variance in layer norms. Default 1e-12.
     #[serde(default = "default::layer_norm_eps")]
     pub layer_norm_eps: f64,
-    /// The function inside the feed-forward block.
+    /// Activation inside the feed-forward block. Default `gelu`.
     #[serde(default = "default::gelu")]
     pub hidden_act: Activation,
-    /// Probability of dropping a hidden component in training.
+    /// Dropout probability of hidden states in training, `[0, 1)`. Default 0.1.
     #[serde(default = "default::dropout")]
     pub hidden_dropout_prob: f64,
-    /// Standard deviation of random weights.
+    /// Standard deviation of random weights. Default 0.02.
     #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
     /// The rotary settings, in either spelling.
     pub rope_parameters: RopeParameters,
-    /// The padding token; 1 by default.
+    /// Id of the padding token. Default 1.
     #[serde(default = "default_pad")]
     pub pad_token_id: Option<u32>,
 }
 
-/// Base of the rotary frequencies where a `gte` configuration has none.
+/// Default base of the rotary frequencies for `model_type: gte`.
 const NATIVE_THETA: f64 = 160_000.0;
-/// Base of the rotary frequencies where a `new` configuration has none.
+/// Default base of the rotary frequencies for `model_type: new`.
 const NEW_THETA: f64 = 10_000.0;
 
 fn default_positions() -> usize {
@@ -65,7 +65,7 @@ fn default_pad() -> Option<u32> {
 }
 
 impl GteConfig {
-    /// A GTE with its usual proportions: 64 components a head, a feed-forward block four times as wide,
+    /// A GTE configuration with default proportions: 64 dimensions per head, `intermediate_size = 4 * hidden_size`,
     /// 8,192 positions, no dropout.
     pub fn new(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize) -> Self {
         Self {
@@ -89,12 +89,11 @@ impl GteConfig {
         RopeParameters::normalize(config, NATIVE_THETA)
     }
 
-    /// Brings a `config.json` of the authors' form into Hugging Face's, and refuses what the network does
-    /// not compute.
+    /// Converts a `config.json` of the authors' form into Hugging Face's, and rejects unsupported settings.
     ///
     /// # Reference
-    /// The authors' mixture of NTK scaling with a factor `f` multiplies the base by `f` and divides every
-    /// frequency by `f^(2 / head_dim)`, which is a linear scaling with another base.
+    /// The authors' variant of NTK scaling with a factor `f` multiplies the base by `f` and divides every frequency by
+    /// `f^(2 / head_dim)`, which equals a linear scaling with another base.
     pub(crate) fn normalize_new(config: &mut Value) -> Result<()> {
         let supported = [
             ("position_embedding_type", Value::from("rope")),

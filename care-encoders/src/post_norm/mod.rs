@@ -1,4 +1,4 @@
-//! Bidirectional encoders with a norm after each sum: BERT, RoBERTa, XLM-RoBERTa and GTE.
+//! Bidirectional encoders with post-norm blocks: BERT, RoBERTa, XLM-RoBERTa and GTE.
 
 mod bert;
 mod block;

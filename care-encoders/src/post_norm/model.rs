@@ -14,17 +14,16 @@ use crate::layers::{
 use crate::ops::AttentionMask;
 use crate::settings::Settings;
 
-/// A bidirectional encoder with a norm after each sum: BERT, RoBERTa, XLM-RoBERTa or GTE, without a pooler.
+/// A bidirectional encoder with a norm after each residual sum: BERT, RoBERTa, XLM-RoBERTa or GTE, without a pooler.
 ///
-/// The families differ in how tokens get their positions and in their feed-forward blocks, which follow from the
-/// configuration.
+/// The families differ in their position embeddings and in their feed-forward blocks, as the configuration specifies.
 ///
 /// # Reference
-/// Devlin et al. 2019, arXiv 1810.04805; Liu et al. 2019, arXiv 1907.11692; Zhang et al. 2024, arXiv 2407.19669; Hugging
-/// Face's `BertModel`, `RobertaModel`, `XLMRobertaModel` and `GteModel`, and the `NewModel` of GTE's authors.
-/// DIFFERENCE: learned positions follow the mask, so left-padded batches give the same vectors as right-padded ones, and in
-/// RoBERTa a padding token inside a text has a position like any other. In training, dropout applies to hidden states but
-/// not to attention weights.
+/// Devlin et al. 2019, arXiv 1810.04805; Liu et al. 2019, arXiv 1907.11692; Zhang et al. 2024, arXiv 2407.19669;
+/// Hugging Face's `BertModel`, `RobertaModel`, `XLMRobertaModel` and `GteModel`, and the `NewModel` of GTE's authors.
+/// DIFFERENCE: learned positions follow the mask, so left-padded batches have the same vectors as right-padded ones,
+/// and in RoBERTa a padding token inside a text has a position like any other. In training, dropout applies to hidden
+/// states but not to attention weights.
 #[derive(Module, Debug)]
 pub struct PostNorm {
     embeddings: TextEmbeddings,
@@ -44,11 +43,11 @@ pub(crate) enum PostNormConfig {
     Gte(GteConfig),
 }
 
-/// How tokens get their positions.
+/// The kind of position embeddings.
 enum Positions<'a> {
-    /// By rows of a table, from this one on.
+    /// Rows of a table, from row `first` on.
     Learned { first: usize },
-    /// By rotating queries and keys.
+    /// Rotations of queries and keys.
     Rotary { head_dim: usize, settings: &'a RopeParameters },
 }
 
@@ -107,7 +106,7 @@ impl PostNormConfig {
 }
 
 impl PostNorm {
-    /// A network whose weights are zero until a checkpoint or a seed fills them.
+    /// A network whose weights are zero until they are loaded or initialised.
     pub(crate) fn new(config: PostNormConfig, device: &Device) -> Self {
         let shape = config.shape();
         let layers = config.settings().common().num_hidden_layers;

@@ -1,4 +1,4 @@
-//! The names of the weights in checkpoints, by family.
+//! The names of the post-norm encoders' weights in checkpoints, by family.
 
 use crate::layers::{Fused, WeightTable};
 
@@ -31,9 +31,9 @@ const BERT_ROWS: &[(&str, &str)] = &[
     ("layers.*.mlp_norm", "encoder.layer.*.output.LayerNorm"),
 ];
 
-/// The names of transformers' `GteModel`, which are written; then those of the authors' `NewModel`, which
-/// transformers writes for either. There queries, keys and values may stand in one tensor, and up and gate
-/// always do.
+/// First the names of transformers' `GteModel`, under which weights are written; then those of the authors' `NewModel`,
+/// which transformers writes for either. In the latter, query, key and value may be fused into one tensor, and up and
+/// gate always are.
 pub(crate) const GTE: WeightTable = WeightTable {
     prefixes: &["new.", "model."],
     rows: &[

@@ -1,4 +1,4 @@
-//! PEFT adapters: low-rank additions to a network's linear layers, read, written and merged.
+//! PEFT adapters: reads, initialises, writes and merges the LoRA adapters of a network.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,25 +21,25 @@ use crate::registry::AnyEncoder;
 
 pub(crate) const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
-/// What PEFT puts before every module of the network it wraps.
+/// Prefix that PEFT adds to every module of the wrapped network.
 const WRAPPER: &str = "base_model.model.";
-/// The target that stands for every linear layer.
+/// The target that means every linear layer.
 const ALL_LINEAR: &str = "all-linear";
 
-/// Which linear layers get a low-rank addition, and of what size.
+/// Settings of a LoRA adapter: its size and the linear layers it applies to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rank of the addition, at least 1.
+    /// Rank, >= 1. Default 32.
     pub rank: usize,
-    /// The addition is scaled by `alpha / rank`, or by `alpha / sqrt(rank)` with `rs_lora`.
+    /// The adapter's output is scaled by `alpha / rank`, with `rs_lora` by `alpha / sqrt(rank)`. Default 64.
     pub alpha: f64,
-    /// Probability of dropping an input of the addition in training.
+    /// Dropout probability of the adapter's inputs in training, `[0, 1)`. Default 0.1.
     pub dropout: f64,
-    /// Names of modules as their checkpoint has them, or ends of them after a dot, such as `q_proj`;
-    /// `all-linear` for every linear layer.
+    /// Target modules, by their names in the checkpoint or the last parts of these, e.g. `q_proj`; `all-linear` means
+    /// every linear layer. Default `all-linear`.
     pub target_modules: Vec<String>,
-    /// Whether the scale is rank-stabilised.
+    /// Whether the scale is rank-stabilised. Default false.
     pub rs_lora: bool,
 }
 
@@ -55,7 +55,7 @@ impl LoraConfig {
         Self { rank: 32, alpha: 64.0, dropout: 0.1, target_modules: vec![ALL_LINEAR.into()], rs_lora: false }
     }
 
-    /// What the addition is multiplied by.
+    /// Factor by which the adapter's output is multiplied.
     ///
     /// # Reference
     /// Hu et al. 2021, arXiv 2106.09685; rank-stabilised: Kalajdzievski 2023, arXiv 2312.03732.
@@ -64,10 +64,10 @@ impl LoraConfig {
         self.alpha / if self.rs_lora { rank.sqrt() } else { rank }
     }
 
-    /// Checks ranges.
+    /// Checks that every field is in its range.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] with the field, its value and what is allowed.
+    /// [`ErrorKind::Config`] if a field is out of range.
     pub fn check(&self) -> Result<()> {
         if self.rank == 0 {
             return Err(Error::setting("rank", self.rank, "at least 1"));
@@ -90,7 +90,7 @@ impl LoraConfig {
     }
 }
 
-/// The fields of an `adapter_config.json` that decide what it computes, and the others as they are.
+/// An `adapter_config.json`: the fields that are used, and all others as they are.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct AdapterConfig {
     pub(crate) base_model_name_or_path: Option<String>,
@@ -107,7 +107,7 @@ pub(crate) struct AdapterConfig {
     others: BTreeMap<String, Value>,
 }
 
-/// Fields that change what is computed, with the values under which they do not.
+/// Unsupported features of PEFT: their fields, with the values that turn them off.
 fn neutral_fields() -> [(&'static str, Vec<Value>); 16] {
     let off = || vec![json!(false)];
     let empty = || vec![json!([]), json!({})];
@@ -127,7 +127,7 @@ fn neutral_fields() -> [(&'static str, Vec<Value>); 16] {
         ("use_qalora", off()),
         ("use_bdlora", off()),
         ("alora_invocation_tokens", empty()),
-        // Others (PiSSA, OLoRA, CorDA, LoftQ) change the base weights when they are loaded.
+        // Other initialisations (PiSSA, OLoRA, CorDA, LoftQ) change the base weights on loading.
         ("init_lora_weights", vec![json!(true), json!(false), json!("gaussian"), json!("orthogonal"), json!("eva")]),
     ]
 }
@@ -136,7 +136,7 @@ impl AdapterConfig {
     /// Reads the settings of an adapter.
     ///
     /// # Errors
-    /// When the file is missing or broken, or asks for what is not computed here.
+    /// If the file is missing or broken, or uses an unsupported feature.
     pub(crate) fn from_folder(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
         let config: Self = read_json(&path)?;
@@ -170,7 +170,7 @@ impl AdapterConfig {
     }
 }
 
-/// The linear layers that an adapter targets, each with its name in a checkpoint.
+/// The linear layers that an adapter targets, each with its name in checkpoints.
 fn targets<'a>(encoder: &'a mut AnyEncoder, table: &WeightTable, config: &LoraConfig) -> Vec<(String, &'a mut Linear)> {
     let named = |(path, linear): (String, &'a mut Linear)| table.module(&path).map(|name| (name, linear));
     encoder.linears().into_iter().filter_map(named).filter(|(name, _)| config.targets(name)).collect()
@@ -178,18 +178,17 @@ fn targets<'a>(encoder: &'a mut AnyEncoder, table: &WeightTable, config: &LoraCo
 
 fn table(encoder: &AnyEncoder) -> Result<&'static WeightTable> {
     let row = encoder.config().architecture().map(|row| row.weights);
-    row.ok_or_else(|| Error::new(ErrorKind::Config, "the architecture has no names for its modules"))
+    row.ok_or_else(|| Error::new(ErrorKind::Config, "the architecture has no module names in checkpoints"))
 }
 
 impl AnyEncoder {
-    /// The network with fresh low-rank additions, which add nothing until they are trained. The other
-    /// weights no longer learn.
+    /// Adds new LoRA adapters, which have no effect until they are trained. All other weights are frozen.
     ///
     /// # Errors
-    /// When a setting is out of range, or no linear layer is a target.
+    /// If a setting is out of range, or no linear layer is a target.
     ///
     /// # Reference
-    /// PEFT: A is uniform within `1 / sqrt(in)` of 0, B is 0.
+    /// PEFT: A is uniform in `±1 / sqrt(in)`, B is 0.
     pub fn with_lora(self, config: &LoraConfig, seed: u64) -> Result<Self> {
         config.check()?;
         let table = table(&self)?;
@@ -213,11 +212,11 @@ impl AnyEncoder {
         if found { Ok(encoder) } else { Err(no_target(config)) }
     }
 
-    /// The network with the additions of a PEFT adapter, not merged. The other weights no longer learn.
+    /// Adds the LoRA adapters of a PEFT adapter folder, not merged. All other weights are frozen.
     ///
     /// # Errors
-    /// When a file is missing or broken, the adapter asks for what is not computed here, or a tensor is
-    /// missing, surplus, of another shape or not finite.
+    /// If a file is missing or broken, the adapter uses an unsupported feature, or a tensor is missing, unexpected, of
+    /// the wrong shape or not finite.
     pub fn with_adapter(self, folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         require_folder(folder)?;
@@ -232,7 +231,7 @@ impl AnyEncoder {
         let mut names = BTreeMap::new();
         for name in checkpoint.names() {
             let bare = name.strip_prefix(WRAPPER).map(|name| table.bare(name));
-            let bare = bare.ok_or_else(|| refuse(format!("tensor `{name}` does not begin with {WRAPPER}")))?;
+            let bare = bare.ok_or_else(|| refuse(format!("tensor `{name}` does not start with {WRAPPER}")))?;
             if !table.ignores(&bare) {
                 names.insert(bare, name);
             }
@@ -263,10 +262,10 @@ impl AnyEncoder {
         if found { Ok(encoder) } else { Err(no_target(&config)) }
     }
 
-    /// Writes the network's low-rank additions as a PEFT adapter of the base model of this name.
+    /// Writes the network's LoRA adapters as a PEFT adapter folder; `base_model` names the base model in its settings.
     ///
     /// # Errors
-    /// When the network's additions are not those of this configuration, or a file cannot be written.
+    /// If the network's adapters do not match the configuration, or a file cannot be written.
     pub fn save_adapter(&self, folder: impl AsRef<Path>, config: &LoraConfig, base_model: &str) -> Result<()> {
         let folder = folder.as_ref();
         let table = table(self)?;
@@ -279,12 +278,12 @@ impl AnyEncoder {
             let module = table.module(&path).unwrap_or(path);
             let lora = match (linear.lora(), config.targets(&module)) {
                 (None, false) => continue,
-                (None, true) => return refuse(&module, "has no low-rank addition to be saved"),
-                (Some(_), false) => return refuse(&module, "has a low-rank addition but is no target"),
+                (None, true) => return refuse(&module, "has no LoRA adapter to save"),
+                (Some(_), false) => return refuse(&module, "has a LoRA adapter but is not a target"),
                 (Some(lora), true) => lora,
             };
             if lora.rank() != config.rank || lora.scale() != config.scale() {
-                return refuse(&module, "has a low-rank addition of another rank or scale");
+                return refuse(&module, "has a LoRA adapter of another rank or scale");
             }
             let (a, b) = lora.weights();
             for (which, weight) in [("lora_A", a), ("lora_B", b)] {
@@ -319,7 +318,7 @@ impl AnyEncoder {
         write_json(&folder.join(CONFIG), &settings)
     }
 
-    /// The network with its low-rank additions made a part of its weights.
+    /// Merges the LoRA adapters into the weights.
     #[must_use]
     pub fn merge_lora(mut self) -> Self {
         for (_, linear) in self.linears() {
@@ -329,10 +328,10 @@ impl AnyEncoder {
     }
 }
 
-/// The settings of a PEFT adapter.
+/// Reads the settings of a PEFT adapter folder.
 ///
 /// # Errors
-/// When the file is missing or broken, or asks for what is not computed here.
+/// If the file is missing or broken, or uses an unsupported feature.
 pub fn read_lora_config(folder: impl AsRef<Path>) -> Result<LoraConfig> {
     let folder = folder.as_ref();
     AdapterConfig::from_folder(folder)?.lora(&folder.join(CONFIG))
@@ -343,6 +342,6 @@ fn tensor(data: TensorData, device: &Device) -> Tensor<2> {
 }
 
 fn no_target(config: &LoraConfig) -> Error {
-    let message = format!("no linear layer is a target of {:?}", config.target_modules);
+    let message = format!("`target_modules` {:?} match no linear layer", config.target_modules);
     Error::new(ErrorKind::Config, message)
 }

@@ -1,4 +1,4 @@
-//! Reading safetensors: one file, or shards with an index.
+//! Reads safetensors checkpoints: a single file, or shards with an index.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,13 +19,13 @@ use crate::device::Precision;
 pub(crate) const SINGLE: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
-/// The largest header that is read; safetensors itself allows no more.
+/// Largest header in bytes, the limit of the safetensors format.
 const MAX_HEADER: u64 = 100_000_000;
-/// Bytes that are read at a time.
+/// Bytes read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// The tensors of a model folder: names, shapes and where their bytes are. Values are read one
-/// tensor at a time, so memory never holds a whole file.
+/// The tensors of a model folder: names, shapes and locations. Values are read one tensor at a time, so memory never
+/// holds a whole file.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     path: PathBuf,
@@ -47,7 +47,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// A map in which no name may come twice.
+/// Deserializes a map and rejects duplicate names.
 fn unique_names<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<BTreeMap<String, String>, D::Error> {
     struct Unique;
     impl<'de> Visitor<'de> for Unique {
@@ -61,7 +61,7 @@ fn unique_names<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Resu
             let mut map = BTreeMap::new();
             while let Some((tensor, file)) = entries.next_entry::<String, String>()? {
                 if map.contains_key(&tensor) {
-                    return Err(serde::de::Error::custom(format!("tensor `{tensor}` comes twice")));
+                    return Err(serde::de::Error::custom(format!("tensor `{tensor}` is duplicated")));
                 }
                 map.insert(tensor, file);
             }
@@ -72,10 +72,10 @@ fn unique_names<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Resu
 }
 
 impl Checkpoint {
-    /// Opens `model.safetensors` of a folder, or the shards that `model.safetensors.index.json` names.
+    /// Opens `model.safetensors` of a folder, or the shards listed in `model.safetensors.index.json`.
     ///
     /// # Errors
-    /// When neither is there, a shard is missing or cut off, or the index and the shards disagree.
+    /// If neither exists, a shard is missing or truncated, or the index and the shards disagree.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
         let tensors = if single.exists() {
@@ -85,7 +85,7 @@ impl Checkpoint {
         } else {
             let hint =
                 if folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists() {
-                    "; pytorch_model.bin is not read: convert it in Python with \
+                    "; pytorch_model.bin is not supported: convert it in Python with \
                  AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
                 } else {
                     ""
@@ -99,7 +99,7 @@ impl Checkpoint {
     /// Opens one safetensors file.
     ///
     /// # Errors
-    /// When it is missing, cut off or no safetensors file.
+    /// If it is missing, truncated or not a safetensors file.
     pub(crate) fn open_file(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_owned(), tensors: read_header(path)? })
     }
@@ -117,11 +117,11 @@ impl Checkpoint {
         self.tensors.get(name).map(|location| location.shape.as_slice())
     }
 
-    /// The values of one tensor, or of one of `of` equal parts of its rows, in a number format of our choice.
-    /// A matrix comes transposed if it is asked for.
+    /// The values of one tensor, or of part `part` of `of` equal parts of its rows, converted to a dtype and, for
+    /// matrices, optionally transposed.
     ///
     /// # Errors
-    /// When the tensor is absent, of an integer type, or holds a value that is not finite.
+    /// If the tensor is missing, of an integer type, or contains a non-finite value.
     pub(crate) fn read(
         &self,
         name: &str,
@@ -165,7 +165,7 @@ impl From<std::io::Error> for Problem {
     }
 }
 
-/// A number format that weights are kept in.
+/// A dtype of weights.
 trait Value: burn::tensor::Element + Copy + Default {
     fn narrow(value: f32) -> Self;
     fn is_finite(self) -> bool;
@@ -190,7 +190,7 @@ value!(bf16, bf16::from_f32);
 value!(f16, f16::from_f32);
 
 impl Location {
-    /// Part `part` of `of` equal ones, converted while it is read.
+    /// Reads part `part` of `of` equal parts and converts it.
     fn part<T: Value>(&self, name: &str, part: usize, of: usize) -> std::result::Result<Vec<T>, Problem> {
         match self.dtype {
             Dtype::F32 => self.convert(name, part, of, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
@@ -203,7 +203,7 @@ impl Location {
         }
     }
 
-    /// The conversion is known where this is compiled, so that it is one of the loop's instructions and no call.
+    /// Reads and converts with `widen`, a generic parameter so that it is inlined into the loop.
     fn convert<T: Value>(
         &self,
         name: &str,
@@ -223,12 +223,12 @@ impl Location {
             for (value, bytes) in values.iter_mut().zip(read.chunks_exact(size)) {
                 *value = T::narrow(widen(bytes));
             }
-            // Looked at together, which takes no branch a value.
+            // Checked for the whole chunk, without a branch per value.
             if !values.iter().fold(true, |all, value| all & value.is_finite()) {
                 let wide = read.chunks_exact(size).map(&widen).find(|&wide| !T::narrow(wide).is_finite());
                 let problem = match wide {
-                    Some(wide) if wide.is_finite() => format!("holds {wide}, which {:?} cannot", T::dtype()),
-                    _ => "holds a value that is not finite".to_owned(),
+                    Some(wide) if wide.is_finite() => format!("contains {wide}, out of range for {:?}", T::dtype()),
+                    _ => "contains a non-finite value".to_owned(),
                 };
                 return Err(Problem::Other(ErrorKind::NonFinite, problem));
             }
@@ -238,7 +238,7 @@ impl Location {
     }
 }
 
-/// Values with their shape, `[columns, rows]` if a matrix is transposed.
+/// Values with their shape; a transposed matrix becomes `[columns, rows]`.
 fn host<T: Value>(values: Vec<T>, mut shape: Vec<usize>, transposed: bool) -> TensorData {
     let values = match (transposed, shape.as_slice()) {
         (true, &[rows, columns]) => transpose(&values, rows, columns),
@@ -250,7 +250,7 @@ fn host<T: Value>(values: Vec<T>, mut shape: Vec<usize>, transposed: bool) -> Te
     TensorData::new(values, shape)
 }
 
-/// A row-major `[rows, columns]` matrix as `[columns, rows]`, in tiles that stay in the cache.
+/// Transposes a row-major `[rows, columns]` matrix, in tiles that stay in the cache.
 fn transpose<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
     const TILE: usize = 32;
     let mut out = vec![T::default(); values.len()];
@@ -266,7 +266,7 @@ fn transpose<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Ve
     out
 }
 
-/// The tensors of all shards, each of which must be in the shard that the index names.
+/// The tensors of all shards. Each must be in the shard that the index names.
 fn read_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Location>> {
     let text = std::fs::read(index).map_err(|e| Error::io("read", index, e))?;
     let parsed: Index = serde_json::from_slice(&text).map_err(|e| Error::format(index, e))?;
@@ -276,12 +276,12 @@ fn read_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Location>
     let mut tensors = BTreeMap::new();
     for file in files {
         if Path::new(file).file_name().is_none_or(|name| name != file.as_str()) {
-            return Err(Error::format(index, format!("{file:?} is not the name of a file in the same folder")));
+            return Err(Error::format(index, format!("{file:?} is not a file name in the same folder")));
         }
         let path = folder.join(file);
         for (name, location) in read_header(&path)? {
             if parsed.weight_map.get(&name).is_some_and(|named| named != file) || tensors.contains_key(&name) {
-                return Err(Error::format(&path, format!("tensor `{name}` is in another shard too")));
+                return Err(Error::format(&path, format!("tensor `{name}` is also in another shard")));
             }
             tensors.insert(name, location);
         }
@@ -309,7 +309,7 @@ fn read_header(path: &Path) -> Result<BTreeMap<String, Location>> {
     let end = start.checked_add(metadata.data_len() as u64);
     if end != Some(length) {
         let end = end.map_or_else(|| "far more".to_owned(), |end| end.to_string());
-        return Err(damaged(format!("{length} bytes where {end} are announced")));
+        return Err(damaged(format!("{length} bytes, expected {end}")));
     }
     let located = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
         let (first, last) = info.data_offsets;

@@ -1,4 +1,4 @@
-//! One Hugging Face folder: `config.json`, `model.safetensors`, `tokenizer.json`.
+//! Loads and writes a Hugging Face folder: `config.json`, `model.safetensors`, `tokenizer.json`.
 
 use std::path::Path;
 
@@ -23,25 +23,25 @@ pub(crate) const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
-/// Decoders with more weights than this overflow f16 in their hidden states.
+/// Decoders with more weights than this may overflow f16 in their hidden states.
 const LARGEST_F16_DECODER: f64 = 1e9;
 
-/// Loads the network of a Hugging Face folder: `precision`, `force_f16`, `layers` and `adapter` of the options apply.
-/// Adapters are merged.
+/// Loads the network of a Hugging Face folder. Of the options, `precision`, `force_f16`, `layers` and `adapter` apply;
+/// the adapter is merged.
 ///
 /// Weights stay plain, ready for training and for any device, unless the precision is int8;
 /// [`Encoder::prepacked`](crate::Encoder::prepacked) packs them for inference on the CPU.
 ///
 /// # Errors
-/// If an option is set that belongs to a whole tower ([`load_tower`](crate::load_tower) reads those); a file is missing or
-/// broken; the architecture is unknown; a tensor is missing, unexpected, of another shape or not finite; the adapter does
-/// not fit; f16 is requested where it overflows, or int8 elsewhere than on the CPU.
+/// If an option is set that belongs to a whole tower (use [`load_tower`](crate::load_tower) for those); a file is
+/// missing or broken; the architecture is unknown; a tensor is missing, unexpected, of the wrong shape or not finite;
+/// the adapter does not fit; f16 is requested for a large decoder; or int8 is requested on a device other than the CPU.
 pub fn load_encoder(folder: impl AsRef<Path>, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
     options.require_network_options()?;
     read_encoder(folder.as_ref(), options.adapter.as_deref(), options, device)
 }
 
-/// [`load_encoder`] with an adapter that may come from elsewhere than the options.
+/// [`load_encoder`] with the adapter as an argument.
 pub(crate) fn read_encoder(
     folder: &Path,
     adapter: Option<&Path>,
@@ -73,24 +73,24 @@ pub(crate) fn read_encoder(
     }
     match precision {
         Precision::Int8 if !encoder.prefers_varlen() => {
-            Err(Error::setting("precision", "int8", "on the CPU; bf16, f16 or f32 elsewhere"))
+            Err(Error::setting("precision", "int8", "only on the CPU; elsewhere bf16, f16 or f32"))
         }
         Precision::Int8 => Ok(encoder.prepacked(Prepack::Int8)),
         _ => Ok(encoder),
     }
 }
 
-/// Writes a network as a Hugging Face folder without a tokenizer, which transformers loads.
+/// Writes a network as a Hugging Face folder, without a tokenizer, that transformers loads.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// If the network is int8-quantized, or a file cannot be written.
 pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
     let config = encoder.config();
     let Some(row) = config.architecture() else {
-        return Err(Error::new(ErrorKind::Config, "the architecture has no form to be saved in"));
+        return Err(Error::new(ErrorKind::Config, "the architecture cannot be saved"));
     };
     if encoder.is_quantized() {
-        return Err(Error::setting("precision", "int8", "f32, bf16 or f16 for a network that is saved"));
+        return Err(Error::setting("precision", "int8", "f32, bf16 or f16 to save a network"));
     }
     create_folder(folder)?;
     let mut json = config.to_json();
@@ -104,10 +104,10 @@ pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
     write_weights(&folder.join(SINGLE), row.weights, encoder)
 }
 
-/// Reads the tokenizer of a folder, and checks that it is the one its settings speak of.
+/// Reads the tokenizer of a folder, and checks that it matches `tokenizer_config.json`.
 ///
 /// # Errors
-/// When it is missing or broken, or lacks a special token that `tokenizer_config.json` names.
+/// If it is missing or broken, or lacks a special token that `tokenizer_config.json` names.
 pub(crate) fn load_tokenizer(folder: &Path, config: &EncoderConfig, max_length: usize) -> Result<Tokenizer> {
     let path = folder.join(TOKENIZER);
     let pad = config.settings().common().pad_token_id;
@@ -116,7 +116,8 @@ pub(crate) fn load_tokenizer(folder: &Path, config: &EncoderConfig, max_length: 
     for (role, token) in special_tokens(folder)? {
         let Some(id) = tokenizer.token_to_id(&token) else {
             let message = format!(
-                "{}: has no token {token:?}, which {TOKENIZER_CONFIG} names as {role}: the tokenizer is of another model",
+                "{}: has no token {token:?}, which {TOKENIZER_CONFIG} names as {role}: the tokenizer belongs to \
+                 another model",
                 path.display()
             );
             return Err(Error::new(ErrorKind::Tokenizer, message));
@@ -131,7 +132,7 @@ pub(crate) fn load_tokenizer(folder: &Path, config: &EncoderConfig, max_length: 
     })
 }
 
-/// The special tokens that `tokenizer_config.json` names, by their roles; none without the file.
+/// The special tokens of `tokenizer_config.json` as pairs of role and token; empty without the file.
 fn special_tokens(folder: &Path) -> Result<Vec<(String, String)>> {
     let path = folder.join(TOKENIZER_CONFIG);
     if !path.exists() {
@@ -141,17 +142,17 @@ fn special_tokens(folder: &Path) -> Result<Vec<(String, String)>> {
     let roles = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
     let named = roles.iter().filter_map(|role| {
         let token = settings.get(*role)?;
-        // A token is written as its text, or as an object with its text and how it is matched.
+        // A token is a string, or an object with the string as its `content`.
         let text = token.as_str().or_else(|| token.get("content")?.as_str())?;
         Some(((*role).to_owned(), text.to_owned()))
     });
     Ok(named.collect())
 }
 
-/// Writes a tokenizer so that transformers reads `tokenizer.json` as it is.
+/// Writes a tokenizer, with settings that make transformers use `tokenizer.json` as it is.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// If a file cannot be written.
 pub(crate) fn write_tokenizer(folder: &Path, tokenizer: &Tokenizer, encoder: &AnyEncoder) -> Result<()> {
     tokenizer.save(&folder.join(TOKENIZER))?;
     let mut settings = json!({
@@ -163,8 +164,7 @@ pub(crate) fn write_tokenizer(folder: &Path, tokenizer: &Tokenizer, encoder: &An
         },
         "clean_up_tokenization_spaces": false,
     });
-    // transformers makes the padding token special, so one that is an ordinary token would change how texts are
-    // split.
+    // transformers makes the padding token special, so naming an ordinary token would change how texts are split.
     let special = tokenizer.special_tokens();
     let candidates = [Some(tokenizer.pad_id()), tokenizer.terminal_token(), special.first().copied()];
     let pad = candidates.into_iter().flatten().find(|id| special.contains(id));
@@ -174,7 +174,7 @@ pub(crate) fn write_tokenizer(folder: &Path, tokenizer: &Tokenizer, encoder: &An
     write_json(&folder.join(TOKENIZER_CONFIG), &settings)
 }
 
-/// Refuses a path that is no folder.
+/// Returns an error if a path is not a folder.
 pub(crate) fn require_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());

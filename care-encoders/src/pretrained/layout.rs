@@ -1,4 +1,4 @@
-//! Which of the layouts that models come in a folder has.
+//! Recognises the layout of a model folder, and loads a tower from any of them.
 
 use std::path::Path;
 
@@ -16,11 +16,11 @@ use crate::tower::Tower;
 /// The folders of the two towers in the layout of the published CARE code.
 const PUBLISHED: [&str; 2] = ["query_encoder", "doc_encoder"];
 
-/// What a folder says about its two towers: a saved pair, a model of sentence-transformers, the layout of
-/// the published CARE code, a PEFT adapter, or a single Hugging Face folder that serves both roles.
+/// Reads how a folder describes its two towers. The folder is a saved pair, a sentence-transformers model, in the
+/// layout of the published CARE code, a PEFT adapter, or a single Hugging Face folder that serves both roles.
 ///
 /// # Errors
-/// When the folder is missing, half written or none of these, or one of its files is broken.
+/// If the folder is missing, half written or none of these, or one of its files is broken.
 pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
     require_folder(folder)?;
     if folder.join(MANIFEST).exists() {
@@ -40,14 +40,14 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
     hugging_face(folder).map(PairRecipe::same)
 }
 
-/// Loads the tower of one role from a folder in any layout: a saved pair, a model of sentence-transformers,
-/// the published CARE layout, a PEFT adapter, or a Hugging Face folder, which serves either role. Options
-/// that are set replace what the folder says. On the CPU, f32 weights are laid out for inference: see
+/// Loads the tower of one role from a folder in any layout: a saved pair, a sentence-transformers model, the published
+/// CARE layout, a PEFT adapter, or a Hugging Face folder, which serves either role. Options that are set override the
+/// folder's settings. On the CPU, f32 weights are prepacked for inference: see
 /// [`Network::prepacked`](crate::Network::prepacked).
 ///
 /// # Errors
-/// When the folder is missing, half written or none of these; a file is broken; the architecture is unknown;
-/// a tensor is missing, surplus or of another shape; the tokenizer does not fit; an option is out of range.
+/// If the folder is missing, half written or none of these; a file is broken; the architecture is unknown; a tensor is
+/// missing, unexpected or of the wrong shape; the tokenizer does not fit; or an option is out of range.
 pub fn load_tower<T: Text>(
     folder: impl AsRef<Path>,
     options: &EncoderOptions,

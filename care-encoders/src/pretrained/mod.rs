@@ -1,4 +1,4 @@
-//! Networks from files and seeds, and back into files.
+//! Loading, initialising and saving networks and towers.
 
 mod adapter;
 mod checkpoint;

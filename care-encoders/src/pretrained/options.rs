@@ -1,4 +1,4 @@
-//! How an encoder becomes a tower.
+//! [`EncoderOptions`]: the options for loading an encoder or a tower.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::device::Precision;
 use crate::head::{Pooling, TruncationOrder};
 
-/// How an encoder becomes a tower.
+/// Options for loading an encoder or a tower.
 ///
-/// `None` means what the saved model specifies (`care.json`, the modules of sentence-transformers); for a bare Hugging Face
-/// folder, which specifies none of it, the default that each field states.
+/// `None` means what the saved model specifies (`care.json`, the modules of sentence-transformers); for a bare Hugging
+/// Face folder, which specifies none of it, the default that each field states.
 ///
 /// ```
 /// use care_encoders::EncoderOptions;
@@ -33,15 +33,15 @@ pub struct EncoderOptions {
     /// Order of truncating and normalising. Default for a bare folder: truncate first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncation: Option<TruncationOrder>,
-    /// Length limit of a text in tokens, special tokens included. Default for a bare folder: 512, or the network's positions
-    /// if fewer.
+    /// Length limit of a text in tokens, special tokens included. Default for a bare folder: 512, or the network's
+    /// positions if fewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Template with `{text}`, or prefix. Default for a bare folder: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
-    /// Whether vectors are normalised to length 1. Default for a bare folder: yes. A sentence-transformers model without a
-    /// `Normalize` module is not normalised.
+    /// Whether vectors are normalised to length 1. Default for a bare folder: yes. A sentence-transformers model
+    /// without a `Normalize` module is not normalised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<bool>,
     /// Layers to keep, by index from 0, ascending. Default: all.
@@ -119,7 +119,7 @@ impl EncoderOptions {
         Self { adapter: Some(adapter.into()), ..self }
     }
 
-    /// Refuses options that a network without tokenizer and head has no use for.
+    /// Returns an error if an option is set that applies only to a tower, not to an encoder alone.
     pub(crate) fn require_network_options(&self) -> Result<()> {
         let set = [
             ("pooling", self.pooling.is_some()),
@@ -130,7 +130,7 @@ impl EncoderOptions {
             ("normalize", self.normalize.is_some()),
         ];
         match set.into_iter().find(|(_, set)| *set) {
-            Some((field, _)) => Err(Error::setting(field, "set", "not for an encoder alone: load a tower")),
+            Some((field, _)) => Err(Error::setting(field, "set", "only for loading a whole tower")),
             None => Ok(()),
         }
     }

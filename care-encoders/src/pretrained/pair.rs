@@ -1,7 +1,6 @@
-//! A saved pair: two towers in one folder, written whole or not at all.
+//! Reads and writes a saved pair: both towers in one folder, written atomically.
 //!
-//! It is a `Router` model of sentence-transformers; `care.json` beside its files holds what those cannot
-//! say.
+//! It is a `Router` model of sentence-transformers; the additional `care.json` specifies what its files cannot.
 
 use std::path::Path;
 
@@ -19,11 +18,11 @@ use crate::head::HeadConfig;
 use crate::registry::AnyEncoder;
 use crate::tower::{DocumentTower, QueryTower, Tower};
 
-/// Our own file of a pair.
+/// The file that specifies the towers of a pair.
 pub(crate) const MANIFEST: &str = "care.json";
-/// What people read of a pair.
+/// The model card.
 const CARD: &str = "README.md";
-/// Raised when a reader of the older form could misread the newer one.
+/// Version of the manifest; raised if readers of the older version could misread the newer one.
 const FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
@@ -32,7 +31,7 @@ struct Manifest {
     format: u32,
     query: TowerManifest,
     document: TowerManifest,
-    /// Where the weights come from, in whatever form its writer has.
+    /// Origin of the weights, in any form.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     provenance: Value,
 }
@@ -68,15 +67,15 @@ impl TowerManifest {
     }
 }
 
-/// Reads what a saved pair says about its towers.
+/// Reads how a saved pair specifies its towers.
 ///
 /// # Errors
-/// When `care.json` is broken or of another version.
+/// If `care.json` is broken or of another version.
 pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
     let path = folder.join(MANIFEST);
     let json: Value = read_json(&path)?;
     if json["format"] != FORMAT {
-        let problem = format!("format {} is not {FORMAT}, the one this version reads", json["format"]);
+        let problem = format!("format {} is not supported, only {FORMAT}", json["format"]);
         return Err(Error::format(&path, problem));
     }
     let Manifest { query, document, provenance, .. } = read_json(&path)?;
@@ -84,13 +83,13 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
     Ok(PairRecipe { provenance, ..PairRecipe::new(query, document) })
 }
 
-/// Refuses a target that replacing would cost files of others.
+/// Checks that replacing a folder would delete nothing but a saved pair.
 ///
 /// # Errors
-/// When the folder holds anything that is no part of a saved pair, or has no name of its own.
+/// If the folder contains anything that is not part of a saved pair, or the path does not end in a name.
 pub(crate) fn check_target(folder: &Path) -> Result<()> {
     if folder.file_name().is_none() {
-        let message = format!("{}: a pair is saved under a name of its own", folder.display());
+        let message = format!("{}: the path of a saved pair must end in a folder name", folder.display());
         return Err(Error::new(ErrorKind::Config, message));
     }
     let entries = match std::fs::read_dir(folder) {
@@ -105,18 +104,19 @@ pub(crate) fn check_target(folder: &Path) -> Result<()> {
             false => name == MANIFEST || name == CARD || ROUTER_FILES.contains(&name),
         });
         if !known {
-            let message = format!("{}: the folder holds {name:?}, which is no part of a saved pair", folder.display());
+            let problem = format!("the folder contains {name:?}, which is not part of a saved pair");
+            let message = format!("{}: {problem}", folder.display());
             return Err(Error::new(ErrorKind::Io, message));
         }
     }
     Ok(())
 }
 
-/// Writes both towers beside `folder` and moves them there, so that a crash while writing leaves the
-/// old folder as it was. One between the two moves leaves it as `.<name>.old`.
+/// Writes both towers to a temporary folder and moves it to `folder`, so that a crash while writing leaves an older
+/// folder intact. A crash between the two moves leaves it as `.NAME.old`.
 ///
 /// # Errors
-/// When a file cannot be written, or `folder` holds something else than a saved pair.
+/// If a file cannot be written, or `folder` contains anything other than a saved pair.
 pub(crate) fn save_pair(
     folder: &Path,
     query: &QueryTower<AnyEncoder>,

@@ -1,4 +1,4 @@
-//! Networks with random weights.
+//! Creates networks with random weights.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -13,19 +13,20 @@ use crate::layers::ParameterPath;
 use crate::network::Network;
 use crate::registry::{AnyEncoder, EncoderConfig};
 
-/// A network with random weights: the same for the same configuration and seed, on every device.
+/// A network with random weights, equal for equal configuration and seed on every device.
 ///
-/// Norms are 1, biases 0, everything else is normal with the configuration's `initializer_range`.
+/// Norms are 1 and biases 0; all other weights are normally distributed with the standard deviation
+/// `initializer_range`.
 ///
 /// # Errors
-/// When the configuration is not one the network can have.
+/// If the configuration is invalid.
 pub fn random_encoder(config: &EncoderConfig, seed: u64, device: &Device) -> Result<AnyEncoder> {
-    // A configuration built in code has not been checked yet.
+    // Configurations built in code have not been checked yet.
     let config = EncoderConfig::from_json(config.to_json())?;
     Ok(randomize(config.build(device), seed, config.settings().common().initializer_range))
 }
 
-/// A network with a head; a learned projection gets random weights from `seed`.
+/// A network with a head. A projection gets random weights from `seed`.
 ///
 /// # Errors
 /// As [`Network::new`].
@@ -68,7 +69,7 @@ impl ModuleMapper for Randomizer {
             (false, true) => vec![1.0; count],
             (false, false) => match Normal::new(0.0, self.standard_deviation) {
                 Ok(normal) => (0..count).map(|_| normal.sample(&mut self.rng) as f32).collect(),
-                // Configurations are checked: the deviation is finite.
+                // Unreachable: configurations are checked, so the deviation is finite.
                 Err(_) => vec![0.0; count],
             },
         };

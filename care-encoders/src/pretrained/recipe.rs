@@ -1,4 +1,4 @@
-//! What a folder says about one tower, whatever its layout.
+//! The layout-independent description of a folder's towers, and how they are loaded from it.
 
 use std::path::{Path, PathBuf};
 
@@ -19,25 +19,25 @@ use crate::registry::{AnyEncoder, EncoderConfig};
 use crate::tokenize::Tokenizer;
 use crate::tower::{DocumentTower, QueryTower, Tower};
 
-/// Texts are cut here when nothing else is said: the paper's limit.
+/// Default length limit of texts in tokens, the paper's.
 const DEFAULT_MAX_LENGTH: usize = 512;
 
-/// Where a tower's parts are, and how they make a tower.
+/// Where a tower's parts are, and the settings that join them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Recipe {
     /// The Hugging Face folder of network and tokenizer.
     pub(crate) transformer: PathBuf,
-    /// The folder of the learned projection's weights, if the head has one.
+    /// The folder of the projection's weights, if the head has one.
     pub(crate) dense: Option<PathBuf>,
     /// A PEFT adapter of the network.
     pub(crate) adapter: Option<PathBuf>,
-    /// The head; that of the architecture without one.
+    /// The head; `None` for the architecture's default.
     pub(crate) head: Option<HeadConfig>,
-    /// The longest text in tokens.
+    /// Length limit of a text in tokens.
     pub(crate) max_length: Option<usize>,
     /// Template or prefix.
     pub(crate) instruction: String,
-    /// The special token that ends every text, where it was noted.
+    /// The special token that ends every text, if the folder specifies it.
     pub(crate) terminal_token: Option<Option<u32>>,
 }
 
@@ -63,7 +63,7 @@ impl Recipe {
         EncoderConfig::from_file(&self.transformer.join(CONFIG))
     }
 
-    /// Loads the network, with its adapter merged, and packs its weights for inference where it is on the CPU.
+    /// Loads the network, merges its adapter, and packs the weights for inference if it is on the CPU.
     ///
     /// # Errors
     /// As [`load_encoder`](super::load_encoder).
@@ -84,7 +84,7 @@ impl Recipe {
             && options.layers == other_options.layers
     }
 
-    /// Whether two towers read texts with the same tokenizer.
+    /// Whether two towers have the same tokenizer and length limit.
     fn shares_tokenizer(&self, options: &EncoderOptions, other: &Self, other_options: &EncoderOptions) -> bool {
         self.transformer == other.transformer
             && self.max_length == other.max_length
@@ -94,23 +94,23 @@ impl Recipe {
     /// The tokenizer of the network.
     ///
     /// # Errors
-    /// When it is missing or broken, or an option is out of range.
+    /// If it is missing or broken, or an option is out of range.
     fn tokenizer(&self, options: &EncoderOptions) -> Result<Tokenizer> {
         let config = self.config()?;
         let saved_length = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(config.max_positions());
         load_tokenizer(&self.transformer, &config, options.max_length.unwrap_or(saved_length))
     }
 
-    /// Loads network and tokenizer, at the same time, and makes a tower of them.
+    /// Loads network and tokenizer concurrently and joins them into a tower.
     ///
     /// # Errors
-    /// As [`Recipe::load_encoder`], and when the tokenizer or the projection does not fit, or an option is out of range.
+    /// As [`Recipe::load_encoder`], and if the tokenizer or the projection does not fit, or an option is out of range.
     pub(crate) fn load<T: Text>(&self, options: &EncoderOptions, device: &Device) -> Result<Tower<T, AnyEncoder>> {
         let (encoder, tokenizer) = rayon::join(|| self.load_encoder(options, device), || self.tokenizer(options));
         self.tower(encoder?, tokenizer?, options, device)
     }
 
-    /// The tower of a network whose weights are loaded. Options that are set replace what the folder says.
+    /// Joins a loaded network and tokenizer into a tower. Options that are set override the folder's settings.
     fn tower<T: Text>(
         &self,
         encoder: AnyEncoder,
@@ -146,7 +146,8 @@ impl Recipe {
                 Err(Error::new(
                     ErrorKind::Tokenizer,
                     format!(
-                        "{folder}: the {role} tower was saved with terminal token {saved:?} but its tokenizer adds {found:?}"
+                        "{folder}: the {role} tower was saved with terminal token {saved:?} but its tokenizer adds \
+                         {found:?}"
                     ),
                 ))
             }
@@ -160,12 +161,12 @@ impl Recipe {
 pub(crate) struct PairRecipe {
     pub(crate) query: Recipe,
     pub(crate) document: Recipe,
-    /// Where the weights come from; null where nothing was noted.
+    /// Origin of the weights; null if unknown.
     pub(crate) provenance: Value,
 }
 
 impl PairRecipe {
-    /// Loads both towers. What they share is in memory once.
+    /// Loads both towers. A shared network or tokenizer is loaded once.
     ///
     /// # Errors
     /// As [`Recipe::load`].
@@ -192,7 +193,7 @@ impl PairRecipe {
         Ok((first, second))
     }
 
-    /// Two towers of whose weights nothing was noted.
+    /// Two towers with weights of unknown origin.
     pub(crate) fn new(query: Recipe, document: Recipe) -> Self {
         Self { query, document, provenance: Value::Null }
     }
@@ -210,11 +211,11 @@ impl PairRecipe {
         }
     }
 
-    /// Two encoders as the published CARE code uses them: CLS for queries, the last token for documents,
-    /// vectors normalised and then cut to the query tower's width.
+    /// Two encoders as in the published CARE code: CLS pooling for queries, last-token pooling for documents, and
+    /// vectors that are normalised and then truncated to the query tower's dimensions.
     ///
     /// # Errors
-    /// When one of the two folders has no readable configuration.
+    /// If a folder has no readable configuration.
     pub(crate) fn published(mut query: Recipe, mut document: Recipe) -> Result<Self> {
         let narrow = query.config()?.settings().common().hidden_size;
         let wide = document.config()?.settings().common().hidden_size;
@@ -228,16 +229,16 @@ impl PairRecipe {
     }
 }
 
-/// A Hugging Face folder, or the folder of an adapter whose base model is another one on this machine.
+/// The recipe of a Hugging Face folder, or of an adapter folder whose base model is a local folder.
 ///
 /// # Errors
-/// When the base model of an adapter is not to be found.
+/// If the base model of an adapter is not found.
 pub(crate) fn hugging_face(folder: &Path) -> Result<Recipe> {
     if !folder.join(adapter::CONFIG).exists() {
         return Ok(Recipe::bare(folder));
     }
     let adapted = |base: &Path| Recipe { adapter: Some(folder.to_owned()), ..Recipe::bare(base) };
-    // The base model may lie in the same folder.
+    // The base model may be in the same folder.
     if [SINGLE, INDEX].iter().any(|weights| folder.join(weights).exists()) {
         return Ok(adapted(folder));
     }
@@ -249,7 +250,7 @@ pub(crate) fn hugging_face(folder: &Path) -> Result<Recipe> {
         Some(base) => Ok(adapted(&base)),
         None => Err(Error::format(
             &folder.join(adapter::CONFIG),
-            format!("the base model {named:?} is not a folder here: load it, and give this folder as its adapter"),
+            format!("the base model {named:?} is not a local folder; load it and pass this folder as its adapter"),
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! Between a module's parameters and a checkpoint's tensors, in both directions.
+//! Fills a module's parameters from a checkpoint, and writes them back.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +13,10 @@ use super::checkpoint::Checkpoint;
 use crate::device::Precision;
 use crate::layers::{ParameterPath, WeightTable};
 
-/// Replaces every parameter by the checkpoint's tensor, in a number format of our choice.
+/// Replaces every parameter by the checkpoint's tensor, converted to `precision`.
 ///
 /// # Errors
-/// Lists every tensor that is missing, of another shape, or in the checkpoint but not in the network.
+/// If tensors are missing, unexpected or of the wrong shape; the message lists them.
 pub(crate) fn fill_from<M: Module>(
     checkpoint: &Checkpoint,
     table: &WeightTable,
@@ -27,10 +27,10 @@ pub(crate) fn fill_from<M: Module>(
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for name in checkpoint.names() {
         if let Some(other) = names.insert(table.bare(name), name.to_owned()) {
-            problems.push(format!("tensors `{other}` and `{name}` are the same weight"));
+            problems.push(format!("tensors `{other}` and `{name}` name the same weight"));
         }
     }
-    // Whether everything is there is known before the first value is read.
+    // Checks that all tensors exist before reading the first value.
     let mut survey = Filler::new(checkpoint, table, &names, None);
     let module = module.map(&mut survey);
     problems.append(&mut survey.problems);
@@ -56,9 +56,9 @@ pub(crate) fn fill_from<M: Module>(
 struct Filler<'a> {
     checkpoint: &'a Checkpoint,
     table: &'a WeightTable,
-    /// Names without prefix to names as they stand.
+    /// Tensor names without prefix, mapped to the full names.
     names: &'a BTreeMap<String, String>,
-    /// The number format to fill with; `None` looks only whether everything is there.
+    /// The dtype to fill with; `None` only checks that all tensors exist.
     precision: Option<Precision>,
     used: BTreeSet<String>,
     path: ParameterPath,
@@ -77,7 +77,7 @@ impl<'a> Filler<'a> {
         Self { checkpoint, table, names, precision, used, path, problems: Vec::new(), failure: None }
     }
 
-    /// The tensor for the current path, or what is wrong with it.
+    /// Reads the tensor for the current path; `None` if it only checks, or has recorded a problem.
     fn load<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<Option<Tensor<D>>> {
         let transposed = self.path.is_linear_weight();
         let mut wanted = param.lazy_shape().dims::<D>().to_vec();
@@ -131,10 +131,10 @@ impl ModuleMapper for Filler<'_> {
     }
 }
 
-/// Writes every parameter under its checkpoint name, in its own number format.
+/// Writes every parameter under its checkpoint name, in its dtype.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If a parameter has no checkpoint name, or the file cannot be written.
 pub(crate) fn write_weights(path: &Path, table: &WeightTable, module: &impl Module) -> Result<()> {
     let mut collector = Collector { table, path: ParameterPath::default(), tensors: BTreeMap::new(), unnamed: None };
     module.visit(&mut collector);
@@ -145,23 +145,23 @@ pub(crate) fn write_weights(path: &Path, table: &WeightTable, module: &impl Modu
     write_tensors(path, collector.tensors)
 }
 
-/// Writes tensors under their names.
+/// Writes named tensors as a safetensors file.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub(crate) fn write_tensors(path: &Path, tensors: BTreeMap<String, HostTensor>) -> Result<()> {
-    // transformers refuses a safetensors file whose metadata does not name its framework.
+    // transformers rejects a safetensors file whose metadata does not name the framework.
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize_to_file(tensors, Some(metadata), path)
         .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {}", path.display())).with_source(e))
 }
 
-/// Walks a module and gathers its parameters.
+/// Walks a module and collects its parameters.
 struct Collector<'a> {
     table: &'a WeightTable,
     path: ParameterPath,
     tensors: BTreeMap<String, HostTensor>,
-    /// A parameter that the table does not name.
+    /// The first parameter without a name in the table.
     unnamed: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! A character-level tokenizer made from texts, for towers that are trained from nothing.
+//! Builds a character-level tokenizer from texts, for towers that are trained from scratch.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ impl TokenizerStyle {
         }
     }
 
-    /// What a single text becomes; `$A` is the text.
+    /// The template of a single text; `$A` is the text.
     fn single(self) -> impl Iterator<Item = &'static str> {
         match self {
             TokenizerStyle::Bert => "[CLS] $A [SEP]",
@@ -37,11 +37,11 @@ impl TokenizerStyle {
 
 /// A tokenizer whose tokens are the most frequent characters of `texts`.
 ///
-/// Chinese characters stand alone; letters and digits are lower-cased and join into words that are
-/// read character by character. What is not among the `vocab_size` tokens becomes `[UNK]`.
+/// Chinese characters are words of their own; letters and digits are lower-cased and form words that are read character
+/// by character. Characters that are not among the `vocab_size` tokens become `[UNK]`.
 ///
 /// # Errors
-/// When `vocab_size` has no room beside the special tokens, or `max_length` none for text.
+/// If `vocab_size` leaves no room beside the special tokens, or `max_length` none for text.
 pub fn character_tokenizer<S: AsRef<str>>(
     texts: impl IntoIterator<Item = S>,
     vocab_size: usize,

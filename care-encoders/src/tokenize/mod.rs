@@ -1,4 +1,4 @@
-//! Text to token ids, through Hugging Face's `tokenizers`.
+//! Tokenizers: text to token ids, through Hugging Face's `tokenizers`.
 
 mod characters;
 mod model;

@@ -1,4 +1,4 @@
-//! How a tokenizer cuts a word into tokens: the models of `tokenizers`, but for our own [`Unigram`].
+//! The model inside a tokenizer, which splits words into tokens: our own [`Unigram`], else those of `tokenizers`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ pub(crate) enum Model {
 }
 
 impl Model {
-    /// One more than the largest id.
+    /// The largest id + 1.
     pub(crate) fn id_bound(&self) -> usize {
         let count = tokenizers::Model::get_vocab_size(self);
         let known =
@@ -37,9 +37,9 @@ impl Model {
 }
 
 impl<'de> Deserialize<'de> for Model {
-    /// Reads the model that `type` names. [`ModelWrapper`] first gathers every token and merge in two general trees of
-    /// values, which takes several times the time and the memory of reading them. It also reads what the models alone do
-    /// not: files of old without a type, and fields that a model does not know.
+    /// Reads the model that `type` names. [`ModelWrapper`] would first collect every token and merge in two generic
+    /// trees of values, at several times the time and memory. It is the fallback for files that a model on its own
+    /// rejects: old ones without a type, and those with unknown fields.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         #[derive(Deserialize)]
         struct Kind<'a> {

@@ -1,4 +1,4 @@
-//! A tokenizer with its length limit.
+//! The [`Tokenizer`] of a tower, with its length limit.
 
 use std::fmt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use care_core::{Error, ErrorKind, Result};
 
 use super::model::Model;
 
-/// A tokenizer of `tokenizers` with models of our choice.
+/// A tokenizer of `tokenizers` with our [`Model`].
 type Inner = tokenizers::TokenizerImpl<
     Model,
     tokenizers::normalizers::NormalizerWrapper,
@@ -19,10 +19,10 @@ type Inner = tokenizers::TokenizerImpl<
     tokenizers::decoders::DecoderWrapper,
 >;
 
-/// A tokenizer with its length limit. Cloning it is cheap: clones share the vocabulary.
+/// A tokenizer with its length limit. Clones are cheap: they share the vocabulary.
 ///
-/// Special tokens are those of the `tokenizer.json` post-processor, at both ends; truncation cuts
-/// the text between them, so the terminal token that last-token pooling reads always survives.
+/// Special tokens are added at both ends by the post-processor of `tokenizer.json`; only the text between them is
+/// truncated, so the terminal token that last-token pooling reads is always kept.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
@@ -42,10 +42,10 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the content of a `tokenizer.json`. `pad_id` fills batches; `max_length` counts special tokens too.
+    /// Parses the content of a `tokenizer.json`. `pad_id` pads batches; `max_length` includes special tokens.
     ///
     /// # Errors
-    /// When it is no tokenizer, or `max_length` leaves no room for text beside the special tokens.
+    /// If it is not a tokenizer, or `max_length` leaves no room for text beside the special tokens.
     pub fn from_json(json: &str, pad_id: u32, max_length: usize) -> Result<Self> {
         let inner = serde_json::from_str(json)
             .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("not a tokenizer: {e}")))?;
@@ -55,7 +55,7 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// When the file is missing, or as [`Tokenizer::from_json`].
+    /// If the file cannot be read, and as [`Tokenizer::from_json`].
     pub fn from_file(path: impl AsRef<Path>, pad_id: u32, max_length: usize) -> Result<Self> {
         let path = path.as_ref();
         let json = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
@@ -72,10 +72,10 @@ impl Tokenizer {
         Ok(Self { inner: Arc::new(inner), vocab_size, pad_id, max_length })
     }
 
-    /// The same tokenizer with another limit; the vocabulary is copied once.
+    /// The same tokenizer with another length limit; copies the vocabulary.
     ///
     /// # Errors
-    /// When `max_length` leaves no room for text beside the special tokens.
+    /// If `max_length` leaves no room for text beside the special tokens.
     pub fn with_max_length(&self, max_length: usize) -> Result<Self> {
         if max_length == self.max_length {
             return Ok(self.clone());
@@ -85,19 +85,19 @@ impl Tokenizer {
         Ok(Self { inner: Arc::new(inner), max_length, ..*self })
     }
 
-    /// The same tokenizer with another id to fill batches with.
+    /// Sets the padding id.
     #[must_use]
     pub fn with_pad_id(self, pad_id: u32) -> Self {
         Self { pad_id, ..self }
     }
 
-    /// Token ids of each text, special tokens included, at most [`Tokenizer::max_length`] long.
+    /// Token ids of each text, special tokens included, at most [`Tokenizer::max_length`] of them.
     ///
-    /// A text without any token (an empty text under a tokenizer that adds none) becomes one padding
-    /// token, so that every text has a vector.
+    /// A text without tokens (an empty text, if the tokenizer adds none) becomes one padding token, so that every text
+    /// has a vector.
     ///
     /// # Errors
-    /// When the tokenizer refuses a text.
+    /// If the tokenizer rejects a text.
     pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
         let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
         let encodings = self
@@ -116,21 +116,21 @@ impl Tokenizer {
     /// The special token that ends every text, if the tokenizer adds one.
     pub fn terminal_token(&self) -> Option<u32> {
         let last = |text| self.inner.encode_fast(text, true).ok()?.get_ids().last().copied();
-        // A token that only begins texts would be the last of an empty one.
+        // In an empty text, a token that only starts texts would also be the last one.
         last("").filter(|&token| last("1") == Some(token))
     }
 
-    /// The id of a token, given as it stands in the vocabulary.
+    /// The id of a token, as spelled in the vocabulary.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
     }
 
-    /// The token of an id, as it stands in the vocabulary.
+    /// The token of an id, as spelled in the vocabulary.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// The special tokens, in the order of their ids: those that are matched as a whole wherever they stand.
+    /// The ids of the special tokens, ascending. Special tokens are matched as a whole wherever they occur in a text.
     pub fn special_tokens(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self
             .inner
@@ -143,17 +143,17 @@ impl Tokenizer {
         ids
     }
 
-    /// Number of ids the tokenizer can give, added tokens included: one more than the largest.
+    /// The largest id + 1, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// The id that fills batches.
+    /// The padding id.
     pub fn pad_id(&self) -> u32 {
         self.pad_id
     }
 
-    /// The most ids a text gets, special tokens included.
+    /// Largest number of tokens per text, special tokens included.
     pub fn max_length(&self) -> usize {
         self.max_length
     }
@@ -161,27 +161,27 @@ impl Tokenizer {
     /// The content of a `tokenizer.json`, without the length limit.
     ///
     /// # Errors
-    /// When the tokenizer has a part that cannot be written.
+    /// If the tokenizer cannot be serialised.
     pub fn to_json(&self) -> Result<String> {
         let mut inner = (*self.inner).clone();
         let write = |inner: &mut Inner| {
             inner.with_truncation(None)?;
             inner.to_string(true)
         };
-        write(&mut inner).map_err(|e| Error::new(ErrorKind::Tokenizer, format!("the tokenizer cannot be written: {e}")))
+        write(&mut inner).map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot serialise the tokenizer: {e}")))
     }
 
     /// Writes a `tokenizer.json`, without the length limit.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         std::fs::write(path, self.to_json()?).map_err(|e| Error::io("write", path, e))
     }
 }
 
-/// Makes a tokenizer cut texts between its special tokens.
+/// Makes a tokenizer truncate texts to `max_length` tokens, special tokens included.
 fn limit(tokenizer: &mut Inner, max_length: usize) -> Result<()> {
     let reserved = tokenizer.get_post_processor().map_or(0, |post| {
         use tokenizers::PostProcessor;

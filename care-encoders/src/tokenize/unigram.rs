@@ -1,8 +1,8 @@
-//! SentencePiece's unigram model, with a vocabulary that is soon read and takes little memory.
+//! SentencePiece's unigram model, with a vocabulary that loads fast and takes little memory.
 //!
-//! The model of `tokenizers` keeps a tree with a hash table in each of its nodes: for the 250,000 tokens of XLM-R
-//! that is a second and 300 MB. Here tokens stand in the order of their bytes, so that those which begin with the
-//! same bytes are a range, and every further byte narrows it. The tokens of a text are the same.
+//! The model of `tokenizers` keeps a trie with a hash table in each node, which costs a second and 300 MB for the
+//! 250,000 tokens of XLM-R. Here tokens are sorted by their bytes, so that those with a common prefix are a range,
+//! which every further byte narrows. Texts get the same tokens.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,17 +12,17 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokenizers::{Result, Token};
 
-/// How far below the least score a character is that is no token, as in SentencePiece.
+/// The score of an unknown character is this far below the lowest score of a token, as in SentencePiece.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
-/// Tokens with scores: a word becomes those tokens whose scores have the greatest sum (Kudo 2018, arXiv 1804.10959).
+/// Tokens with scores: a word is split into the tokens whose scores have the largest sum (Kudo 2018, arXiv 1804.10959).
 #[derive(Clone)]
 pub(crate) struct Unigram {
-    /// The tokens one after another.
+    /// The distinct tokens, sorted by their bytes and concatenated.
     text: String,
-    /// The tokens in the order of their bytes, each once.
+    /// The distinct tokens, sorted by their bytes.
     entries: Vec<Entry>,
-    /// Where the token of each id stands among them.
+    /// The index into `entries` for each id.
     places: Vec<u32>,
     /// The score of each id.
     scores: Vec<f64>,
@@ -31,7 +31,7 @@ pub(crate) struct Unigram {
     byte_fallback: bool,
 }
 
-/// A token: where it is in the text, and its id, the last one if several have the same token.
+/// A token: its range in `text`, and its id (the last one, if the token is duplicated).
 #[derive(Clone, Copy)]
 struct Entry {
     start: u32,
@@ -39,16 +39,16 @@ struct Entry {
     id: u32,
 }
 
-/// The last token of the best way to a place in a word.
+/// The last token on the best path to a position in a word.
 #[derive(Clone, Copy)]
 struct Step {
     start: usize,
     id: u32,
-    /// Of the whole way.
+    /// The score of the whole path.
     score: f64,
 }
 
-/// A token and its score, as a file has them.
+/// A token and its score, as in the file.
 #[derive(Deserialize)]
 struct Piece<'a>(#[serde(borrow)] Cow<'a, str>, f64);
 
@@ -81,7 +81,7 @@ impl Unigram {
         Ok(model)
     }
 
-    /// The number of ids.
+    /// Number of ids.
     pub(crate) fn len(&self) -> usize {
         self.places.len()
     }
@@ -100,15 +100,15 @@ impl Unigram {
         Some(self.entries[place].id)
     }
 
-    /// The tokens of a word and where they are in it.
+    /// The tokens of a word with their offsets.
     ///
     /// # Errors
-    /// When a character is no token, and there is no token for what is unknown.
+    /// If a character is not a token, and there is no token for unknown characters.
     pub(crate) fn tokenize(&self, word: &str) -> Result<Vec<Token>> {
         let mut tokens = Vec::new();
         for (span, id) in self.pieces(word)? {
             let (piece, offsets) = (&word[span.clone()], (span.start, span.end));
-            // Unknown characters side by side may together be a token.
+            // Consecutive unknown characters may together be a token.
             let known = if Some(id) == self.unknown { self.token_to_id(piece) } else { Some(id) };
             match known.map_or_else(|| self.bytes(piece), |_| None) {
                 Some(bytes) => tokens.extend(bytes.into_iter().map(|(id, byte)| Token::new(id, byte, offsets))),
@@ -118,7 +118,7 @@ impl Unigram {
         Ok(tokens)
     }
 
-    /// The tokens of a word's bytes, if that is how unknown characters are written and every byte has one.
+    /// The tokens of a piece's bytes, if byte fallback is on and every byte has a token.
     fn bytes(&self, piece: &str) -> Option<Vec<(u32, String)>> {
         let token = |byte| {
             let token = format!("<0x{byte:02X}>");
@@ -127,7 +127,7 @@ impl Unigram {
         self.byte_fallback.then(|| piece.bytes().map(token).collect()).flatten()
     }
 
-    /// The best way through a word: its pieces and their ids. Unknown characters side by side are one piece.
+    /// The best path through a word: its pieces and their ids. Consecutive unknown characters are one piece.
     fn pieces(&self, word: &str) -> Result<Vec<(Range<usize>, u32)>> {
         let mut steps: Vec<Option<Step>> = vec![None; word.len() + 1];
         for (start, character) in word.char_indices() {
@@ -148,7 +148,7 @@ impl Unigram {
             });
             let reached = !is_token && reach(next, self.unknown.unwrap_or_default(), self.unknown_score);
             if reached && self.unknown.is_none() {
-                return Err(format!("{character:?} is no token, and `unk_id` is missing").into());
+                return Err(format!("{character:?} is not a token, and `unk_id` is not set").into());
             }
         }
         let mut pieces: Vec<(Range<usize>, u32)> = Vec::new();
@@ -164,11 +164,11 @@ impl Unigram {
         Ok(pieces)
     }
 
-    /// Calls `found` with the length and the id of each token that `text` begins with, the shortest first.
+    /// Calls `found` with the length and the id of each token that is a prefix of `text`, shortest first.
     fn prefixes(&self, text: &[u8], mut found: impl FnMut(usize, u32)) {
         let mut entries = self.entries.as_slice();
         for (at, &byte) in text.iter().enumerate() {
-            // They all begin with the bytes before this one; the token that ends there comes first.
+            // All entries share the bytes before this one; a token that ends there comes first.
             let next = |entry: &Entry| self.token(entry).as_bytes().get(at).copied();
             entries = &entries[entries.partition_point(|entry| next(entry) < Some(byte))..];
             entries = &entries[..entries.partition_point(|entry| next(entry) == Some(byte))];
@@ -218,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// Few characters and few scores, so that tokens overlap, come twice and tie.
+    /// Few characters and few scores, so that tokens overlap, are duplicated and tie.
     fn vocabulary() -> impl Strategy<Value = Vec<(String, f64)>> {
         let byte = (0..=0xffu8).prop_map(|byte| format!("<0x{byte:02X}>"));
         let token = prop_oneof![6 => "[ab头痛🤒]{1,4}", 1 => Just("<unk>".to_owned()), 1 => byte];

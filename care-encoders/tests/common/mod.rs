@@ -1,4 +1,4 @@
-//! What several test files need: the fixtures and the distance between vectors.
+//! Helpers of the integration tests: fixtures and distances between vectors.
 
 #![allow(dead_code, clippy::unwrap_used, missing_docs)]
 
@@ -10,13 +10,13 @@ use care_core::Embeddings;
 use care_encoders::Device;
 use serde_json::Value;
 
-/// The folder of the fixtures: that of the sources, or `CARE_TEST_DATA` where the tests were built elsewhere.
+/// A fixture, below `tests/data` or, if the tests were built elsewhere, below `CARE_TEST_DATA`.
 pub(crate) fn fixture(name: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     std::env::var_os("CARE_TEST_DATA").map_or(here, PathBuf::from).join(name)
 }
 
-/// A copy of a fixture that may be changed.
+/// A copy of a fixture that tests may modify.
 pub(crate) fn copy(name: &str) -> (tempfile::TempDir, PathBuf) {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("model");
@@ -52,7 +52,7 @@ pub(crate) fn difference(left: &[Vec<f32>], right: &[Vec<f32>]) -> f32 {
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// The least cosine of corresponding vectors.
+/// The smallest cosine of corresponding vectors.
 pub(crate) fn cosine(left: &[Vec<f32>], right: &[Vec<f32>]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let one = |(a, b): (&Vec<f32>, &Vec<f32>)| (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32;

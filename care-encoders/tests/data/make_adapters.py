@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes tiny PEFT adapters of the checkpoints of this folder, and the vectors that peft computes with them.
+"""Makes tiny PEFT adapters for the checkpoints in this folder, and the vectors that peft computes with them.
 
     pip install torch transformers peft safetensors          (made with torch 2.15, transformers 5.24, peft 0.21)
     python3 make_adapters.py
 
 Writes adapters/NAME/ and adapters.json: {name: {base, ids, mean}}, where `mean` is the L2-normalised mean over
-the tokens of each text, f32, without padding. Both matrices of every adapter are random, so that each shows.
+the tokens of each text, f32, without padding. Both matrices of every adapter are random, so that each has an
+effect.
 """
 import json
 import os

@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Makes the tiny checkpoints of this folder and the vectors that transformers computes from them.
+"""Makes the tiny checkpoints in this folder, and the vectors that transformers computes with them.
 
     pip install torch transformers tokenizers safetensors        (made with torch 2.15, transformers 5.24)
     python3 make_reference.py
 
-Writes a folder a checkpoint (seeded random weights; norms and biases are random too, so that a missed one
-shows) and golden.json. The tokenizers (tokenizer.json, tokenizer_config.json) are inputs: those of bert/,
-qwen3/ and gte_new/ are copied to the checkpoints of the same vocabulary.
+Writes one folder per checkpoint (seeded random weights; norms and biases are random too, so that none can be
+missed) and golden.json. The tokenizers (tokenizer.json, tokenizer_config.json) are inputs: those of bert/,
+qwen3/ and gte_new/ are copied to the checkpoints with the same vocabulary.
 
-golden.json: {checkpoint: {"ids" | "text": {ids, texts?, unpadded, right, left?}}}; under each padding the
-pooled vectors `cls`, `mean`, `last`, L2-normalised, and `<pooling>_raw` without normalisation. Networks with
-absolute positions are not run with left padding. On another CPU the last digits differ, by less than 1e-5.
+golden.json: {checkpoint: {"ids" | "text": {ids, texts?, unpadded, right, left?}}}; each padding has the pooled
+vectors `cls`, `mean`, `last`, L2-normalised, and `<pooling>_raw` without normalisation. Networks with absolute
+positions are not run with left padding. On another CPU the last digits differ, by less than 1e-5.
 
-No version of transformers has the network `model_type: new` without code from elsewhere. `gte_new` holds the
-weights of `gte_hf` under the names of that code, so its vectors are those of GteModel; `gte_new_plain` lacks
-token types and rotary scaling, and its vectors are those of a GteModel built from the same weights.
+No version of transformers has the network `model_type: new` without remote code. `gte_new` has the weights of
+`gte_hf` under the names of that code, so its vectors are those of GteModel; `gte_new_plain` lacks token types
+and rotary scaling, and its vectors are those of a GteModel built from the same weights.
 
-`qwen2_bidirectional` says `is_causal: false`, which transformers 5 heeds in every decoder: its vectors are the
-same, bit for bit, when the model is given a 4-D mask that hides nothing.
+`qwen2_bidirectional` sets `is_causal: false`, which transformers 5 respects in every decoder: its vectors are
+bit-identical to those of the model with a 4-D mask that hides nothing.
 """
 import json
 import os
@@ -47,7 +47,7 @@ def path(*parts):
 
 
 def fill(model, seed):
-    """Random weights in the order of names."""
+    """Fills a model with random weights, in order of names."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
@@ -72,7 +72,7 @@ def edit_config(name, change):
 
 
 def older_spelling(config):
-    """The keys that published checkpoints carry; transformers 5 writes rope_parameters and dtype."""
+    """Renames keys to those of published checkpoints; transformers 5 writes rope_parameters and dtype."""
     if "rope_parameters" in config:
         rope = config.pop("rope_parameters")
         config["rope_theta"] = rope.pop("rope_theta")
@@ -107,7 +107,7 @@ def bert():
 
 
 def roberta():
-    """Positions start after the padding id; the longest text uses all of them. Heads to be ignored."""
+    """Positions start after the padding id; the longest text uses all of them. Has heads to be ignored."""
     sizes = dict(
         vocab_size=100, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96,
         max_position_embeddings=34, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1,
@@ -138,7 +138,7 @@ def qwen3():
 
 
 def qwen3_bias():
-    """Biases in attention, head_dim other than hidden / heads, linear rotary scaling."""
+    """Biases in attention, head_dim != hidden / heads, linear rotary scaling."""
     config = Qwen3Config(
         vocab_size=100, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1,
         head_dim=16, intermediate_size=96, max_position_embeddings=128, attention_bias=True, pad_token_id=0,
@@ -157,20 +157,20 @@ def qwen2():
     ends = {"bos_token_id": END, "eos_token_id": END, "pad_token_id": END}
     save(fill(Qwen2Model(Qwen2Config(**config)), 3), "qwen2", ends)
     copy_tokenizer("qwen3", "qwen2")
-    # As gte-Qwen2: every position sees every other.
+    # As in gte-Qwen2, every position attends to every other.
     small = {**config, "vocab_size": 100, "hidden_size": 48, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     save(fill(Qwen2Model(Qwen2Config(**small)), 9), "qwen2_bidirectional", {"is_causal": False})
 
 
 def llama():
-    """9 query heads to 3 key/value heads, a head of its own, the newer spelling of settings."""
+    """9 query heads for 3 key/value heads, an untied language-model head, the newer spelling of settings."""
     config = LlamaConfig(
         vocab_size=100, hidden_size=72, num_hidden_layers=2, num_attention_heads=9, num_key_value_heads=3,
         intermediate_size=96, max_position_embeddings=40, rms_norm_eps=1e-5, tie_word_embeddings=False, pad_token_id=0,
         rope_parameters=default_rope(1e5),
     )
     save(fill(LlamaForCausalLM(config), 10), "llama", older=False)
-    # Biases everywhere, head_dim other than hidden / heads, Llama 3's scaling with all its three bands.
+    # Biases everywhere, head_dim != hidden / heads, Llama 3's scaling with all three bands.
     config = LlamaConfig(
         vocab_size=100, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
         intermediate_size=96, max_position_embeddings=128, attention_bias=True, mlp_bias=True, pad_token_id=0,
@@ -183,7 +183,7 @@ def llama():
 
 
 def gte():
-    """Hugging Face's form, and the same weights in the authors' form, packed and prefixed or neither."""
+    """Hugging Face's form, and the same weights in the authors' form, with fused and prefixed tensors or neither."""
     head_dim, theta, factor = 16, 20000.0, 8.0
     config = GteConfig(
         vocab_size=200, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
@@ -266,12 +266,12 @@ def pooled(hidden, mask):
 
 
 def numbers(rows):
-    """Nine digits, which is all that a 32-bit float has."""
+    """Nine digits, enough for a 32-bit float."""
     return [[float(f"{value:.9g}") for value in row] for row in rows]
 
 
 def golden(name, start, end, pad, sides, model=None, lengths=(5, 1, 17, 30, 9)):
-    """Vectors of made-up ids, and of texts where there is a tokenizer."""
+    """Vectors of made-up ids, and of texts if there is a tokenizer."""
     model = model or AutoModel.from_pretrained(path(name), attn_implementation="eager", dtype=torch.float32).eval()
     vocab, positions = model.config.vocab_size, model.config.max_position_embeddings
     made_up = [
@@ -306,7 +306,7 @@ if __name__ == "__main__":
     llama()
     plain_gte = gte()
     right, both = ["right"], ["right", "left"]
-    # The longest text has as many tokens as the network has positions: 34 rows less 2, and 40.
+    # With start and end, the longest text has as many tokens as the network has positions: 34 - 2, and 40.
     all_of_roberta, all_of_llama = (5, 1, 17, 30, 9), (5, 1, 17, 39, 9)
     values = {
         "bert": golden("bert", [2], [3], 0, right),

@@ -1,4 +1,4 @@
-"""What the three checks share: running `care`, reading its vectors, comparing."""
+"""Helpers of the interop checks: running `care`, reading its vectors, comparing."""
 import json
 import os
 import subprocess
@@ -26,7 +26,7 @@ def care(*arguments):
 
 
 def embed(folder, model, role, *more):
-    """The vectors that `care embed` gives the texts."""
+    """The vectors that `care embed` computes for TEXTS."""
     source, target = os.path.join(folder, "texts.jsonl"), os.path.join(folder, "vectors.npy")
     with open(source, "w", encoding="utf-8") as file:
         file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in TEXTS)
@@ -38,7 +38,7 @@ FAILED = []
 
 
 def compare(what, ours, theirs, bound):
-    """Prints one row of a table and remembers a failure."""
+    """Prints one row of the table and records a failure."""
     theirs = np.asarray(theirs, dtype=np.float64)
     ours = np.asarray(ours, dtype=np.float64)
     off = np.abs(ours - theirs).max()

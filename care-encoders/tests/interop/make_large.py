@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""A random model of Qwen3-Embedding-0.6B's shape in bf16, in two shards: python3 make_large.py FOLDER TOKENIZER.
+"""Makes a random model with the shape of Qwen3-Embedding-0.6B, in bf16 and two shards.
+
+    python3 make_large.py FOLDER TOKENIZER
 
 Writes FOLDER/{config.json, model-0000N-of-00002.safetensors, model.safetensors.index.json} and copies the
 tokenizer, whose ids must be below 151,669. Needs numpy.

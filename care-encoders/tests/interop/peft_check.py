@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Adapters written by `care` in peft.
+"""Checks that peft loads adapters written by `care`.
 
     cargo build --release --example adapter
     pip install torch transformers peft numpy
     ADAPTER=target/release/examples/adapter python3 care-encoders/tests/interop/peft_check.py
 
-Every adapter of tests/data/adapters, which peft made, is loaded and written again by the example; peft loads
-what was written, and gives vectors that must equal those in tests/data/adapters.json.
+The example loads and rewrites every adapter in tests/data/adapters, which peft made; peft loads the result, and its
+vectors must equal those in tests/data/adapters.json.
 """
 import json
 import os

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Published weights: `care embed` beside transformers on 20 texts.
+"""Compares `care embed` with transformers on published weights and 20 texts.
 
     cargo build --release -p care-cli
     pip install torch transformers numpy
     CARE=target/release/care python3 care-encoders/tests/interop/real_weights_check.py NAME=FOLDER:POOLING ..
 
-for example `me5=models/multilingual-e5-small:mean smollm2=models/SmolLM2-135M:last-token`. f32, without padding.
+For example `me5=models/multilingual-e5-small:mean smollm2=models/SmolLM2-135M:last-token`. In f32, without padding.
 """
 import os
 import sys

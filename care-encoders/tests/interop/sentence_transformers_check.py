@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Pairs saved by `care` in sentence-transformers, and models saved by sentence-transformers in `care`.
+"""Checks that sentence-transformers loads pairs saved by `care`, and `care` models saved by sentence-transformers.
 
     cargo build --release -p care-cli
     pip install torch transformers 'sentence-transformers>=6,<7' numpy
     CARE=target/release/care python3 care-encoders/tests/interop/sentence_transformers_check.py
 
-Prints a table of the largest differences, and fails where one is over its bound.
+Prints a table of the largest differences, and fails if one exceeds its bound.
 """
 import json
 import os
@@ -44,7 +44,7 @@ def saved_by_us(folder):
         care("convert", "--model", tiny(query), "--document-model", tiny(document), "--max-length", 48,
              "--output", target, *more)
         both(name, folder, target, SentenceTransformer(target))
-    # As published Qwen3 models: the network's settings name no padding token.
+    # As in published Qwen3 models, the network's settings name no padding token.
     unpadded = os.path.join(folder, "unpadded")
     shutil.copytree(tiny("qwen3"), unpadded)
     os.remove(os.path.join(unpadded, "tokenizer_config.json"))

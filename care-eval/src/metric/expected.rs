@@ -1,7 +1,6 @@
-//! The metrics' means over every order that documents of equal scores can have.
+//! The exact mean of each metric over every order of tied documents.
 //!
-//! Each is exact. With `n` documents in a tie, `r` of them relevant, every place in it holds a
-//! relevant one with probability `r / n`.
+//! In a tie of `n` documents, `r` of them relevant, each place holds a relevant one with probability `r / n`.
 //!
 //! # Reference
 //! McSherry and Najork, ECIR 2008.
@@ -10,18 +9,18 @@ use std::num::NonZeroUsize;
 
 use super::ndcg::ideal_dcg;
 
-/// A ranking whose ties are in no order, cut off.
+/// A ranking up to its cut-off, with unordered ties.
 pub(crate) struct Expected<'a> {
     ties: Vec<Tie<'a>>,
     cutoff: Option<NonZeroUsize>,
 }
 
-/// Documents of one score.
+/// Documents with equal scores.
 struct Tie<'a> {
-    /// Documents before it.
+    /// Number of documents ranked before the tie.
     before: usize,
     grades: &'a [i32],
-    /// Of its places, those within the cut-off.
+    /// Number of its places within the cut-off.
     places: usize,
 }
 
@@ -34,12 +33,12 @@ impl Tie<'_> {
         self.grades.len() as f64
     }
 
-    /// Of each place within the cut-off, its rank.
+    /// The rank of each place within the cut-off.
     fn ranks(&self) -> impl Iterator<Item = f64> {
         (1..=self.places).map(|place| (self.before + place) as f64)
     }
 
-    /// Of each place within the cut-off, the probability that the tie's first relevant document is there.
+    /// The probability of each place within the cut-off to hold the tie's first relevant document.
     fn first_relevant(&self) -> impl Iterator<Item = f64> {
         let (size, relevant) = (self.size(), self.relevant());
         let mut none_yet = 1.0;
@@ -65,9 +64,9 @@ impl<'a> Expected<'a> {
         Self { ties: ties.take_while(|tie| tie.places > 0).collect(), cutoff }
     }
 
-    /// Relevant documents within the cut-off.
+    /// Expected number of relevant documents within the cut-off.
     pub(crate) fn hits(&self) -> f64 {
-        // Multiplied first: all of a tie's relevant documents are a whole number of them.
+        // Multiplied before dividing, so that a tie wholly within the cut-off contributes an exact integer.
         self.ties.iter().map(|tie| tie.relevant() * tie.places as f64 / tie.size()).fold(0.0, |sum, hits| sum + hits)
     }
 
@@ -86,7 +85,7 @@ impl<'a> Expected<'a> {
         for tie in &self.ties {
             let (size, here) = (tie.size(), tie.relevant());
             for (place, rank) in tie.ranks().enumerate() {
-                // If this place holds a relevant document, so many of the tie's places before it do.
+                // Expected relevant documents at earlier places of the tie, given a relevant one at this place.
                 let earlier = if size > 1.0 { place as f64 * (here - 1.0) / (size - 1.0) } else { 0.0 };
                 sum += here / size * (hits + earlier + 1.0) / rank;
             }
@@ -103,7 +102,7 @@ impl<'a> Expected<'a> {
         self.first(|tie| tie.first_relevant().fold(0.0, |sum, here| sum + here).min(1.0))
     }
 
-    /// Of the first tie with a relevant document; 0 if there is none.
+    /// The value of the first tie with a relevant document; 0 if there is none.
     fn first(&self, value: impl Fn(&Tie<'_>) -> f64) -> f64 {
         self.ties.iter().find(|tie| tie.relevant() > 0.0).map_or(0.0, value)
     }
@@ -112,9 +111,9 @@ impl<'a> Expected<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crate::Measure;
+    use crate::measure::Measure;
 
-    /// The rankings that arise from every order within the ties.
+    /// The rankings for every order within the ties.
     fn orders(ranked: &[i32], ties: &[usize]) -> Vec<Vec<i32>> {
         let Some((&size, rest)) = ties.split_first() else { return vec![Vec::new()] };
         let (tie, after) = ranked.split_at(size);

@@ -1,8 +1,16 @@
-//! The metrics: pure functions of a ranked list of grades, for one query.
+//! Each metric as a plain function of a ranked list of grades, for one query.
 //!
-//! To add one, write a file here, re-export it, and give it a variant of
-//! [`Measure`](crate::Measure) and its mean over ties in `expected.rs`.
+//! ```
+//! use std::num::NonZeroUsize;
+//! use care_eval::metric::{average_precision, ndcg};
+//!
+//! let ranked = [0, 2, 1]; // grades of the retrieved documents, best first
+//! let judged = [2, 1, 0]; // all grades of the query
+//! assert_eq!(average_precision(&ranked, 2, None), (1.0 / 2.0 + 2.0 / 3.0) / 2.0);
+//! assert!(ndcg(&ranked, &judged, NonZeroUsize::new(10)) < 1.0);
+//! ```
 
+// A new metric is a file here, a variant of `Measure`, and its mean over ties in `expected.rs`.
 mod average_precision;
 mod expected;
 mod ndcg;
@@ -23,13 +31,13 @@ pub use recall::recall;
 pub use reciprocal_rank::reciprocal_rank;
 pub use success::success;
 
-/// The first `cutoff` grades, or all.
+/// The first `cutoff` grades; all without one.
 fn top(grades: &[i32], cutoff: Option<NonZeroUsize>) -> &[i32] {
     let len = cutoff.map_or(grades.len(), |cutoff| grades.len().min(cutoff.get()));
     &grades[..len]
 }
 
-/// The number of relevant documents among the first `cutoff`.
+/// Number of relevant documents among the first `cutoff`.
 fn hits(ranked: &[i32], cutoff: NonZeroUsize) -> usize {
     top(ranked, Some(cutoff)).iter().filter(|grade| **grade > 0).count()
 }

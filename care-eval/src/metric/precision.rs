@@ -2,10 +2,10 @@ use std::num::NonZeroUsize;
 
 use super::hits;
 
-/// Precision: the share of the first `cutoff` documents that is relevant.
+/// Precision: the share of relevant documents among the first `cutoff`.
 ///
-/// `precision@k = hits@k / k`, also where fewer than k documents were retrieved. `ranked` are the
-/// grades of the retrieved documents, best first.
+/// `precision@k = hits@k / k`, even if fewer than k documents were retrieved. `ranked` are the grades of the retrieved
+/// documents, best first.
 ///
 /// # Reference
 /// trec_eval's `P`.

@@ -2,10 +2,10 @@ use std::num::NonZeroUsize;
 
 use super::hits;
 
-/// R-precision: the precision at as many documents as are relevant; 0 if nothing is.
+/// R-precision: the precision at the number of relevant documents; 0 if nothing is relevant.
 ///
-/// `ranked` are the grades of the retrieved documents, best first; `relevant` counts the relevant
-/// documents of the query, retrieved or not.
+/// `ranked` are the grades of the retrieved documents, best first; `relevant` is the number of relevant documents of the
+/// query, retrieved or not.
 ///
 /// # Reference
 /// trec_eval's `Rprec`.

@@ -2,11 +2,10 @@ use std::num::NonZeroUsize;
 
 use super::hits;
 
-/// Recall: the share of the relevant documents that is among the first `cutoff`.
+/// Recall: the share of all relevant documents that are among the first `cutoff`.
 ///
-/// `recall@k = hits@k / relevant`; 0 if nothing is relevant. `ranked` are the grades of the
-/// retrieved documents, best first; `relevant` counts the relevant documents of the query,
-/// retrieved or not.
+/// `recall@k = hits@k / relevant`, 0 if nothing is relevant. `ranked` are the grades of the retrieved documents, best
+/// first; `relevant` is the number of relevant documents of the query, retrieved or not.
 ///
 /// # Reference
 /// trec_eval's `recall`.

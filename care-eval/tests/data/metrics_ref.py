@@ -1,4 +1,4 @@
-"""Writes metrics_case.json beside this file; README.md says what is in it."""
+"""Writes metrics_case.json beside this file; README.md describes it."""
 
 import json
 import random
@@ -16,7 +16,7 @@ rng = random.Random(20260118)
 
 
 def rankings():
-    """Qrels and a run. Scores have one decimal, so ties abound; "d2" > "d10", since ids compare as strings."""
+    """Qrels and a run. Scores have one decimal, so ties are frequent; "d2" > "d10", since ids compare as strings."""
     docs = [f"d{i}" for i in range(60)]
     qrels, run = {}, {}
     for i in range(12):

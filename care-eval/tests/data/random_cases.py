@@ -18,9 +18,9 @@ rng = random.Random(20260719)
 
 
 def case():
-    """Up to 4 queries over up to 25 documents. Coarse scores tie; queries may lack on either side.
+    """Up to 4 queries over up to 25 documents. Coarse scores tie; queries may be missing on either side.
 
-    No query has negative grades alone, on which pytrec_eval crashes or never ends.
+    No query has only negative grades, on which pytrec_eval crashes or hangs.
     """
     docs = [f"d{i}" for i in range(rng.randint(1, 25))]
     decimals = rng.choice([0, 1, 1, 6])

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use care_core::{Document, Error, ErrorKind, Query, Result};
-use care_eval::{Qrels, read_qrels};
+use care_eval::Qrels;
+use care_eval::io::read_qrels;
 use serde::de::DeserializeOwned;
 
 use super::layout::{Layout, Part};
@@ -295,7 +296,7 @@ mod tests {
             (&[("corpus.jsonl", "\n"), QUERIES, qrels], "F: task set: there are no documents"),
             (
                 &[CORPUS, QUERIES, ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\tyes\n")],
-                "F/qrels.tsv:2: score \"yes\" is not a whole number",
+                "F/qrels.tsv:2: score \"yes\" is not an integer",
             ),
             (
                 &[CORPUS, QUERIES, ("qrels.tsv", "query-id\tcorpus-id\tscore\nq9\td1\t1\n")],

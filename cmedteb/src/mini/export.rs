@@ -91,7 +91,7 @@ mod tests {
         assert_eq!((documents_of(loaded), loaded.queries()), (documents_of(built_in), built_in.queries()));
         for split in Split::ALL {
             let path = folder.join("qrels").join(split.name()).with_extension("tsv");
-            assert_eq!(care_eval::read_qrels(path).expect("BEIR"), *qrels(split));
+            assert_eq!(care_eval::io::read_qrels(path).expect("BEIR"), *qrels(split));
         }
     }
 

@@ -1,7 +1,7 @@
 //! STS: the cosine of two sentences against the similarity that people gave them.
 
 use care_core::{Document, Error, ErrorKind, Query, Result};
-use care_eval::{pearson, spearman};
+use care_eval::stats::{pearson, spearman};
 
 use super::encode::Encoding;
 use super::outcome::{Evidence, Outcome};

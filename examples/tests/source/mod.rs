@@ -1,10 +1,35 @@
 //! Reads Rust sources for the tests of the workspace.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The sources of a crate by their path in `src`.
+pub type Sources = BTreeMap<String, String>;
 
 /// The folder of the workspace.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every source of a crate of the workspace.
+pub fn sources_of(name: &str) -> Sources {
+    let root = workspace().join(name).join("src");
+    let mut folders = vec![root.clone()];
+    let mut sources = Sources::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of sources") {
+            let path = entry.expect("an entry of the folder").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = fs::read_to_string(&path).expect("a source file");
+                let path = path.strip_prefix(&root).expect("a file below src");
+                sources.insert(path.display().to_string().replace('\\', "/"), source);
+            }
+        }
+    }
+    sources
 }
 
 /// A name, number, string, `::` or single character of a source, with its line.

@@ -1,4 +1,4 @@
-//! The first token's hidden state.
+//! CLS pooling: the first token's hidden state.
 
 use burn::tensor::Tensor;
 

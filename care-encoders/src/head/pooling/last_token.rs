@@ -1,4 +1,4 @@
-//! The last token's hidden state, wherever the padding is.
+//! Last-token pooling: the last token's hidden state, on whichever side the padding is.
 
 use burn::tensor::Tensor;
 

@@ -1,4 +1,4 @@
-//! The mean of the hidden states of all tokens of text.
+//! Mean pooling: the mean of a text's hidden states, without padding.
 
 use burn::tensor::{Tensor, TensorData};
 

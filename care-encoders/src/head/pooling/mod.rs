@@ -1,4 +1,4 @@
-//! From one vector a token to one vector a text: the table of poolings.
+//! Pooling, from one hidden state per token to one vector per text.
 
 mod cls;
 mod last_token;
@@ -13,30 +13,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenBatch;
 
-/// Which hidden states make a text's vector.
+/// How the hidden states of a text become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Pooling {
-    /// The first token's: CARE's query tower.
+    /// The first token's hidden state, as in CARE's query tower.
     Cls,
-    /// The mean over all tokens of text.
+    /// The mean over all tokens.
     Mean,
-    /// The last token's: CARE's document tower.
+    /// The last token's hidden state, as in CARE's document tower.
     LastToken,
 }
 
+/// A pooling under the names it has elsewhere.
+struct Row {
+    pooling: Pooling,
+    /// In our files and on the command line: the kebab-case form of the variant, which serde writes.
+    name: &'static str,
+    /// In the `Pooling` module of sentence-transformers: the mode, and the flag of the older form of its settings.
+    mode: &'static str,
+    flag: &'static str,
+}
+
+const fn row(pooling: Pooling, name: &'static str, mode: &'static str, flag: &'static str) -> Row {
+    Row { pooling, name, mode, flag }
+}
+
 impl Pooling {
-    /// Every pooling with its name in files and on the command line.
-    const TABLE: &'static [(&'static str, Pooling)] =
-        &[("cls", Pooling::Cls), ("mean", Pooling::Mean), ("last-token", Pooling::LastToken)];
+    const TABLE: &'static [Row] = &[
+        row(Pooling::Cls, "cls", "cls", "pooling_mode_cls_token"),
+        row(Pooling::Mean, "mean", "mean", "pooling_mode_mean_tokens"),
+        row(Pooling::LastToken, "last-token", "lasttoken", "pooling_mode_lasttoken"),
+    ];
 
     /// The names of all poolings, in files and on the command line.
     pub fn names() -> Vec<&'static str> {
-        Self::TABLE.iter().map(|(name, _)| *name).collect()
+        Self::TABLE.iter().map(|row| row.name).collect()
     }
 
-    /// Pools hidden states, in f32 whatever the network's number format.
+    /// Pools hidden states, in f32 whatever the network's dtype.
     ///
     /// # Shapes
     /// `[rows, seq, hidden]` to `[batch, hidden]`.
@@ -49,9 +65,9 @@ impl Pooling {
         }
     }
 
-    /// The name in files and on the command line.
+    /// Its name in files and on the command line.
     pub fn as_str(self) -> &'static str {
-        Self::TABLE.iter().find(|(_, pooling)| *pooling == self).map_or("", |(name, _)| name)
+        Self::TABLE.iter().find(|row| row.pooling == self).map_or("", |row| row.name)
     }
 }
 
@@ -61,8 +77,8 @@ impl FromStr for Pooling {
     fn from_str(name: &str) -> Result<Self> {
         Self::TABLE
             .iter()
-            .find(|(known, _)| *known == name)
-            .map(|&(_, pooling)| pooling)
+            .find(|row| row.name == name)
+            .map(|row| row.pooling)
             .ok_or_else(|| Error::setting("pooling", format!("{name:?}"), &Self::names().join(", ")))
     }
 }
@@ -75,7 +91,7 @@ mod tests {
     use crate::batch::PaddingSide;
     use crate::device::Device;
 
-    /// Two texts of 3 and 1 tokens; padded positions hold a value that would show.
+    /// Two texts of 3 and 1 tokens; padding has values that would show in a result.
     fn case(side: PaddingSide) -> (Tensor<3>, TokenBatch) {
         let device = Device::Cpu.open().expect("cpu");
         let batch = TokenBatch::pad(&[vec![1, 2, 3], vec![4]], 0, side);
@@ -116,7 +132,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_table() {
-        for &(name, pooling) in Pooling::TABLE {
+        for &Row { name, pooling, .. } in Pooling::TABLE {
             assert_eq!(name.parse::<Pooling>().expect("known"), pooling);
             assert_eq!(pooling.as_str(), name);
             assert_eq!(serde_json::to_value(pooling).expect("a name"), name, "every variant is in the table");

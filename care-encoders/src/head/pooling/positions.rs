@@ -1,4 +1,4 @@
-//! Hidden states at given positions.
+//! Selects the hidden states at given positions, for CLS and last-token pooling.
 
 use burn::tensor::{Int, Tensor, TensorData};
 

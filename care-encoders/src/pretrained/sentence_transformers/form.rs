@@ -1,4 +1,4 @@
-//! The files of a sentence-transformers folder and their names.
+//! File names, module names and JSON formats of sentence-transformers folders.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 pub(crate) const MODULES: &str = "modules.json";
 pub(crate) const ROUTER: &str = "router_config.json";
 pub(crate) const SETTINGS: &str = "config_sentence_transformers.json";
-/// The files that a `Router` model has beside the folders of its modules.
+/// The files of a `Router` model, beside the folders of its modules.
 pub(crate) const ROUTER_FILES: [&str; 3] = [MODULES, ROUTER, SETTINGS];
 
-/// Where a `Transformer` module keeps its settings, by the family of its network.
+/// Possible names of the settings of a `Transformer` module, which depend on the family of its network.
 pub(crate) const TRANSFORMER_SETTINGS: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -48,7 +48,7 @@ pub(crate) fn module_folder(role: Role, idx: usize, class: &str) -> String {
     format!("{}_{idx}_{class}", role.as_str())
 }
 
-/// Whether this is the name of a folder that [`module_folder`] gives.
+/// Whether a folder has a name as [`module_folder`] returns it.
 pub(crate) fn is_module_folder(name: &str) -> bool {
     let parts: Vec<&str> = name.split('_').collect();
     let [role, idx, class] = parts.as_slice() else { return false };
@@ -57,12 +57,12 @@ pub(crate) fn is_module_folder(name: &str) -> bool {
         && ["Transformer", "Pooling", "Dense", "Normalize"].contains(class)
 }
 
-/// The folder of the learned projection of a role in a pair of ours.
+/// The folder of a role's projection in a saved pair.
 pub(crate) fn projection_folder(role: Role) -> String {
     module_folder(role, 2, "Dense")
 }
 
-/// The folder of the network of a role in a pair of ours.
+/// The folder of a role's network in a saved pair.
 pub(crate) fn transformer_folder(role: Role) -> String {
     module_folder(role, 0, "Transformer")
 }

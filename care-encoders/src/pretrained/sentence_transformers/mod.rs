@@ -1,4 +1,4 @@
-//! The folders of sentence-transformers: a chain of modules, or a `Router` with a chain for each role.
+//! Model folders of sentence-transformers: a chain of modules, or a `Router` with one chain per role.
 
 mod form;
 mod read;

@@ -1,4 +1,4 @@
-//! Reading them.
+//! Reads the towers of a sentence-transformers folder.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::head::{HeadConfig, Pooling, ProjectionActivation, ProjectionConfig, T
 use crate::pretrained::folder::{CONFIG, TOKENIZER_CONFIG, read_json, require_folder};
 use crate::pretrained::recipe::{PairRecipe, Recipe, hugging_face};
 
-/// A text longer than this is no limit but the absence of one.
+/// A `model_max_length` from here on means no limit.
 const NO_LIMIT: f64 = 1e9;
 
-/// Settings of the whole model. Only what is read.
+/// The settings of the whole model that are used.
 #[derive(Deserialize, Default)]
 struct Settings {
     #[serde(default)]
@@ -28,10 +28,9 @@ impl Settings {
     /// The prompt of a role.
     ///
     /// # Reference
-    /// `encode_query` takes the prompt `query`, `encode_document` the first that is there of `document`,
-    /// `passage` and `corpus`. Neither takes the default prompt. DIFFERENCE: version 6 adds an empty `document`
-    /// to settings that lack it, and so never comes to `passage`; the prompt that the authors saved is taken
-    /// here, as by version 5.
+    /// `encode_query` uses the prompt `query`, `encode_document` the first existing one of `document`, `passage` and
+    /// `corpus`. Neither uses the default prompt. DIFFERENCE: version 6 adds an empty `document` to settings without
+    /// one, and so never gets to `passage`; here the saved prompt is used, as in version 5.
     fn prompt(&self, role: Role) -> String {
         let names: &[&str] = match role {
             Role::Query => &["query"],
@@ -41,16 +40,16 @@ impl Settings {
     }
 }
 
-/// One module of a chain: its class without the path of its package, and its folder.
+/// One module of a chain: its class without the package path, and its folder.
 struct Link {
     class: String,
     folder: PathBuf,
 }
 
-/// Reads a folder that has a `modules.json`.
+/// Reads a folder with a `modules.json`.
 ///
 /// # Errors
-/// When a file is missing or broken, or a module does what our towers do not.
+/// If a file is missing or broken, or a module is not supported.
 pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
     let rows: Vec<ModuleRow> = read_json(&folder.join(MODULES))?;
     let settings_path = folder.join(SETTINGS);
@@ -78,7 +77,7 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
             let class = config.types.get(name).ok_or_else(|| missing(format!("`types` has no module `{name}`")))?;
             route.push(link(class, router.join(name)));
         }
-        // What follows the router follows each of its routes.
+        // Modules after the router apply to each of its routes.
         route.extend(rows.iter().skip(1).map(|row| link(&row.class, folder.join(&row.path))));
         self::recipe(folder, &route, &settings, role)
     };
@@ -89,14 +88,14 @@ fn link(class: &str, folder: PathBuf) -> Link {
     Link { class: class.rsplit('.').next().unwrap_or_default().to_owned(), folder }
 }
 
-/// The tower that a chain of modules makes.
+/// The tower that a chain of modules describes.
 fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Result<Recipe> {
     let refuse = |problem: String| Err(Error::new(ErrorKind::Config, format!("{}: {problem}", folder.display())));
     let mut links = chain.iter();
     let mut recipe = match links.next() {
         Some(first) if first.class == "Transformer" => transformer(&first.folder)?,
         Some(first) => return refuse(format!("the first module is a {}, not a Transformer", first.class)),
-        None => return refuse(format!("{MODULES} names no module")),
+        None => return refuse(format!("{MODULES} lists no modules")),
     };
     let mut head: Option<HeadConfig> = None;
     for link in links {
@@ -109,14 +108,14 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
                 recipe.dense = Some(link.folder.clone());
             }
             ("Normalize", Some(head)) => head.normalize = true,
-            // Drops nothing in inference, which is all that a saved module says.
+            // Has no effect in inference.
             ("Dropout", _) => {}
-            (class, _) => return refuse(format!("a module {class} at this place of the chain is not supported")),
+            (class, _) => return refuse(format!("module {class} is not supported at this position of the chain")),
         }
     }
     let Some(mut head) = head else { return refuse("the chain of modules has no Pooling".into()) };
     if let Some(dim) = settings.truncate_dim {
-        // The cut comes after all modules, and nothing is normalised after it.
+        // Truncation comes after all modules, and nothing is normalised after it.
         head.dim = Some(dim);
         head.truncation = TruncationOrder::NormalizeThenTruncate;
     }
@@ -125,7 +124,7 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
     Ok(recipe)
 }
 
-/// A `Transformer` module: a Hugging Face folder with a limit of length.
+/// A `Transformer` module: a Hugging Face folder with a length limit.
 fn transformer(folder: &Path) -> Result<Recipe> {
     #[derive(Deserialize, Default)]
     struct Settings {
@@ -157,13 +156,13 @@ fn transformer(folder: &Path) -> Result<Recipe> {
         true => read_json::<TokenizerSettings>(&tokenizer)?.model_max_length.filter(|length| *length < NO_LIMIT),
         false => None,
     };
-    // Without any limit, the network's positions are one.
+    // Without a limit, the network's positions apply.
     let announced = announced.map_or(usize::MAX, |length| length as usize);
     recipe.max_length = Some(settings.max_seq_length.unwrap_or(announced));
     Ok(recipe)
 }
 
-/// The pooling of a `Pooling` module, in the newer or the older form of its settings.
+/// The pooling of a `Pooling` module, whose settings have a newer and an older form.
 fn pooling(folder: &Path) -> Result<Pooling> {
     #[derive(Deserialize)]
     struct Settings {
@@ -204,12 +203,14 @@ fn pooling(folder: &Path) -> Result<Pooling> {
         Some(Value::Array(modes)) => modes.iter().map(|mode| mode.as_str().unwrap_or_default().to_owned()).collect(),
         _ => older.iter().filter(|(_, set)| *set).map(|(mode, _)| (*mode).to_owned()).collect(),
     };
-    match modes.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["cls"] => Ok(Pooling::Cls),
-        ["mean"] => Ok(Pooling::Mean),
-        ["lasttoken"] => Ok(Pooling::LastToken),
-        other => Err(Error::format(&path, format!("pooling {other:?} is not supported, only cls, mean or lasttoken"))),
-    }
+    let pooling = match modes.as_slice() {
+        [mode] => Pooling::from_mode(mode),
+        _ => None,
+    };
+    pooling.ok_or_else(|| {
+        let supported = Pooling::modes().join(", ");
+        Error::format(&path, format!("pooling {modes:?} is not supported, only one of {supported}"))
+    })
 }
 
 /// The settings of a `Dense` module.
@@ -230,7 +231,8 @@ fn projection(folder: &Path) -> Result<ProjectionConfig> {
     let path = folder.join(CONFIG);
     let settings: Settings = read_json(&path)?;
     if settings.use_residual || settings.module_input_name.is_some_and(|name| name != "sentence_embedding") {
-        return Err(Error::format(&path, "a Dense with a residual or another input than the pooled is not supported"));
+        let problem = "a Dense with a residual or an input other than the pooled vector is not supported";
+        return Err(Error::format(&path, problem));
     }
     let activation = match settings.activation_function.as_deref() {
         Some(IDENTITY) => ProjectionActivation::Identity,

@@ -1,4 +1,4 @@
-//! Writing them.
+//! Writes towers as sentence-transformers folders.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,13 +19,13 @@ use crate::pretrained::weights::{HostTensor, write_tensors, write_weights};
 use crate::registry::AnyEncoder;
 use crate::tower::Tower;
 
-/// Saves one tower as a folder that sentence-transformers loads, and [`load_tower`](crate::load_tower).
+/// Saves one tower as a folder that sentence-transformers and [`load_tower`](crate::load_tower) load.
 ///
-/// The prompt of the tower's role is its instruction; one with text after `{text}` has no form there and is
-/// refused.
+/// The instruction becomes the prompt of the tower's role, so it must be a prefix, without text after `{text}`.
 ///
 /// # Errors
-/// When the folder is not empty, the instruction is no prefix, or a file cannot be written.
+/// If the folder is not empty, the instruction is not a prefix, the tower is int8-quantized, or a file cannot be
+/// written.
 pub fn save_tower<T: Text>(folder: impl AsRef<Path>, tower: &Tower<T, AnyEncoder>) -> Result<()> {
     let folder = folder.as_ref();
     let taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
@@ -34,14 +34,15 @@ pub fn save_tower<T: Text>(folder: impl AsRef<Path>, tower: &Tower<T, AnyEncoder
     }
     let Some(prompt) = tower.instruction().prefix() else {
         let template = tower.instruction().template();
-        let message = format!("the instruction {template:?} is no prefix, and sentence-transformers has no templates");
+        let message =
+            format!("the instruction {template:?} is not a prefix, and sentence-transformers has no templates");
         return Err(Error::new(ErrorKind::Config, message));
     };
     let head = tower.network().head();
     let cut_last = head.truncation == TruncationOrder::NormalizeThenTruncate && head.normalize;
     let mut rows = Vec::new();
     let modules = match (&head.projection, head.dim) {
-        // A chain has one Dense, so the cut of a learned projection is made in its matrix.
+        // A chain has one Dense, so a projection is truncated in its matrix.
         (Some(projection), Some(dim)) if !cut_last => {
             let normalize = head.normalize.then_some(Module::Normalize);
             let projection = Module::Projection(ProjectionConfig { outputs: dim, ..projection.clone() });
@@ -62,7 +63,7 @@ pub fn save_tower<T: Text>(folder: impl AsRef<Path>, tower: &Tower<T, AnyEncoder
 /// Writes a tower's modules as a route of a `Router`.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// If the tower is int8-quantized, or a file cannot be written.
 pub(crate) fn write_route<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) -> Result<Route> {
     let role = T::ROLE;
     let mut modules = Vec::new();
@@ -74,17 +75,17 @@ pub(crate) fn write_route<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) 
     Ok(Route { role, modules, prompt: tower.instruction().prefix().unwrap_or_default().to_owned() })
 }
 
-/// A route that was written: its modules' folders and classes, and the prompt of its role.
+/// A written route: the folders and classes of its modules, and the prompt of its role.
 pub(crate) struct Route {
     role: Role,
     modules: Vec<(String, String)>,
     prompt: String,
 }
 
-/// Writes the files that make two routes one model; `modules.json`, without which there is none, last.
+/// Writes the files that join routes into one model, `modules.json` last, since it marks the folder as a model.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// If a file cannot be written.
 pub(crate) fn write_router(folder: &Path, routes: &[Route]) -> Result<()> {
     let names = |route: &Route| route.modules.iter().map(|(name, _)| name.clone()).collect();
     let config = RouterConfig {
@@ -114,18 +115,18 @@ fn write_settings(folder: &Path, prompts: &[(Role, &str)], truncate_dim: Option<
     write_json(&folder.join(SETTINGS), &settings)
 }
 
-/// The package path that every version from 2 on knows.
+/// The class with the package path that every version from 2 on accepts.
 fn full_class(class: &str) -> String {
     format!("sentence_transformers.models.{class}")
 }
 
-/// A module of a tower of ours.
+/// A module that represents a part of a tower.
 enum Module {
     Transformer,
     Pooling(Pooling),
-    /// The learned projection, or its first outputs.
+    /// The projection, or its first outputs.
     Projection(ProjectionConfig),
-    /// Keeps the first `dim` components: a `Dense` whose matrix is the identity's first rows.
+    /// Keeps the first `dim` dimensions: a `Dense` whose matrix is the first rows of the identity.
     Cut {
         width: usize,
         dim: usize,
@@ -133,7 +134,7 @@ enum Module {
     Normalize,
 }
 
-/// The chain that computes what a tower computes. A cut that comes last of all is left out without `cut_last`.
+/// The chain of modules that is equivalent to a tower. Without `cut_last`, a truncation at the very end is left out.
 fn modules<T: Text>(tower: &Tower<T, AnyEncoder>, cut_last: bool) -> Vec<Module> {
     let head = tower.network().head();
     let mut modules = vec![Module::Transformer, Module::Pooling(head.pooling)];
@@ -177,20 +178,21 @@ impl Module {
                 let settings = json!({"max_seq_length": tower.tokenizer().max_length(), "do_lower_case": false});
                 write_json(&folder.join(TRANSFORMER_SETTINGS[0]), &settings)
             }
+            // The older form of the settings, which every version reads.
             // The older form of these settings, which every version reads.
-            Module::Pooling(pooling) => write_json(
-                &config,
-                &json!({
+            Module::Pooling(pooling) => {
+                let mut settings = json!({
                     "word_embedding_dimension": network.hidden_size(),
-                    "pooling_mode_cls_token": *pooling == Pooling::Cls,
-                    "pooling_mode_mean_tokens": *pooling == Pooling::Mean,
                     "pooling_mode_max_tokens": false,
                     "pooling_mode_mean_sqrt_len_tokens": false,
                     "pooling_mode_weightedmean_tokens": false,
-                    "pooling_mode_lasttoken": *pooling == Pooling::LastToken,
                     "include_prompt": true,
-                }),
-            ),
+                });
+                for (flag, set) in pooling.flags() {
+                    settings[flag] = set.into();
+                }
+                write_json(&config, &settings)
+            }
             Module::Projection(projection) => {
                 let activation = match projection.activation {
                     ProjectionActivation::Identity => IDENTITY,

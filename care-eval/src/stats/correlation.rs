@@ -1,15 +1,14 @@
-//! Correlations between two lists of numbers, for semantic textual similarity.
+//! Correlations, for semantic textual similarity.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Pearson's correlation: how nearly the two lists lie on a line, from -1 to 1.
+/// Pearson's correlation coefficient: how linear the relation of two lists is, in `-1..=1`.
 ///
 /// `sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 * sum (y - mean y)^2)`
 ///
 /// # Errors
-/// [`ErrorKind::Correlation`] if the lists have different lengths or fewer than two values, if a
-/// value is not finite, or if a list is constant. scipy answers the last with NaN; an undefined
-/// number is better not printed.
+/// [`ErrorKind::Correlation`] if the lists differ in length or have fewer than two values, if a value is not finite, or
+/// if a list is constant, for which scipy returns NaN.
 ///
 /// # Reference
 /// `scipy.stats.pearsonr`
@@ -19,8 +18,7 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<f64> {
     Ok(dot(&x, &y).clamp(-1.0, 1.0))
 }
 
-/// Spearman's correlation: [`pearson`] of the ranks, where equal values share the average of their
-/// ranks.
+/// Spearman's rank correlation: [`pearson`] of the ranks, where equal values share their average rank.
 ///
 /// # Errors
 /// As [`pearson`].
@@ -54,10 +52,10 @@ fn check(x: &[f64], y: &[f64]) -> Result<()> {
 fn standardise(name: &str, values: &[f64]) -> Result<Vec<f64>> {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let mut deviations: Vec<_> = values.iter().map(|value| value - mean).collect();
-    // Scaled by the largest first, as scipy does, so that no square overflows or vanishes.
+    // Scaled by the largest first, as in scipy, so that no square overflows or underflows.
     let largest = deviations.iter().fold(0.0_f64, |largest, deviation| largest.max(deviation.abs()));
     if !largest.is_normal() {
-        return Err(undefined(format!("the spread of {name} is too large or too small for a 64-bit number")));
+        return Err(undefined(format!("the spread of {name} is too large or too small for f64")));
     }
     deviations.iter_mut().for_each(|deviation| *deviation /= largest);
     let length = dot(&deviations, &deviations).sqrt();
@@ -65,7 +63,7 @@ fn standardise(name: &str, values: &[f64]) -> Result<Vec<f64>> {
     Ok(deviations)
 }
 
-/// Ranks from 1, ascending; equal values get the average of the ranks they take up.
+/// Ranks from 1, ascending; equal values share their average rank.
 fn average_ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<_> = (0..values.len()).collect();
     order.sort_unstable_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -128,6 +126,6 @@ mod tests {
             }
         }
         let error = pearson(&[f64::MAX, f64::MAX, 0.0], &[1.0, 2.0, 3.0]).unwrap_err();
-        assert_eq!(error.to_string(), "the spread of x is too large or too small for a 64-bit number");
+        assert_eq!(error.to_string(), "the spread of x is too large or too small for f64");
     }
 }

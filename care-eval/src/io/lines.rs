@@ -1,5 +1,4 @@
-//! Text files of one record a line: reading, splitting, parsing and writing, with errors that say
-//! where.
+//! Text files with one record per line: reading, splitting, parsing and writing, with errors that name the line.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -11,9 +10,8 @@ use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Calls `visit` with each line that is not blank, without its line ending; errors carry the path
-/// and the line.
-pub(crate) fn read_lines(path: &Path, mut visit: impl FnMut(&str) -> Result<()>) -> Result<()> {
+/// Calls `visit` with each line that is not blank, without its line ending. Errors get the path and the line.
+pub(super) fn read_lines(path: &Path, mut visit: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io("open", path, e))?);
     let mut line = String::new();
     for number in 1.. {
@@ -30,21 +28,21 @@ pub(crate) fn read_lines(path: &Path, mut visit: impl FnMut(&str) -> Result<()>)
     Ok(())
 }
 
-/// The first line of some files begins with a byte-order mark, which is no part of its text.
+/// A byte-order mark at the start of a file is not part of the first line.
 fn without_mark(line: &str, number: usize) -> &str {
     if number == 1 { line.trim_start_matches('\u{feff}') } else { line }
 }
 
-/// Bytes that are read before their lines are parsed.
+/// Bytes to read before parsing.
 const BLOCK: usize = 16 << 20;
-/// Bytes that one task parses at least.
+/// Minimum bytes per parallel task.
 const PIECE: usize = 64 << 10;
 
-/// Calls `parse` with the number and the text of each line that is not blank, in parallel: each
-/// piece of the file gathers what its lines say in a `T`, and `take` gets them in the file's order.
+/// Calls `parse` with the number and the text of each line that is not blank, in parallel. Each piece of the file
+/// collects its lines in a `T`, which `take` receives in file order.
 ///
-/// Errors of `parse` and `take` name the path and the line themselves, by [`Error::at`].
-pub(crate) fn read_lines_in_parallel<T: Default + Send>(
+/// `parse` and `take` add path and line to their own errors, with [`Error::at`].
+pub(super) fn read_lines_in_parallel<T: Default + Send>(
     path: &Path,
     parse: impl Fn(&mut T, usize, &str) -> Result<()> + Sync,
     mut take: impl FnMut(T) -> Result<()>,
@@ -53,7 +51,7 @@ pub(crate) fn read_lines_in_parallel<T: Default + Send>(
     let (mut block, mut number) = (Vec::new(), 1);
     loop {
         let read = (&file).take(BLOCK as u64).read_to_end(&mut block).map_err(|e| Error::io("read", path, e))?;
-        // A line that is not complete yet waits for the next block.
+        // An incomplete last line waits for the next block.
         let whole = if read == 0 { block.len() } else { memrchr(b'\n', &block).map_or(0, |end| end + 1) };
         let pieces = pieces(&block[..whole], &mut number);
         let parsed: Vec<Result<T>> = pieces
@@ -79,7 +77,7 @@ pub(crate) fn read_lines_in_parallel<T: Default + Send>(
     }
 }
 
-/// Cuts lines into pieces, each with the number of its first line; `number` is that of the next.
+/// Cuts lines into pieces, each with the number of its first line. Advances `number` to the next line after them.
 fn pieces<'a>(mut lines: &'a [u8], number: &mut usize) -> Vec<(usize, &'a [u8])> {
     let mut pieces = Vec::new();
     let size = PIECE.max(lines.len() / (8 * rayon::current_num_threads()));
@@ -93,8 +91,8 @@ fn pieces<'a>(mut lines: &'a [u8], number: &mut usize) -> Vec<(usize, &'a [u8])>
     pieces
 }
 
-/// Writes each line; errors carry the path and the line. On an error the file is left incomplete.
-pub(crate) fn write_lines(path: &Path, lines: impl Iterator<Item = Result<String>>) -> Result<()> {
+/// Writes each line. Errors get the path and the line; the file is then incomplete.
+pub(super) fn write_lines(path: &Path, lines: impl Iterator<Item = Result<String>>) -> Result<()> {
     let failed = |e| Error::io("write", path, e);
     let mut out = BufWriter::new(File::create(path).map_err(failed)?);
     for (line, number) in lines.zip(1..) {
@@ -103,37 +101,32 @@ pub(crate) fn write_lines(path: &Path, lines: impl Iterator<Item = Result<String
     out.flush().map_err(failed)
 }
 
-/// The fields of a line, which must be exactly the named columns, none of them empty.
-pub(crate) fn columns<'a, const N: usize>(
+/// The fields of a line: exactly the named columns, none of them empty.
+pub(super) fn columns<'a, const N: usize>(
     mut fields: impl Iterator<Item = &'a str>,
     names: [&str; N],
 ) -> Result<[&'a str; N]> {
     let mut row = [""; N];
     for (field, name) in row.iter_mut().zip(names) {
-        *field = fields
-            .next()
-            .filter(|field| !field.is_empty())
-            .ok_or_else(|| malformed(format!("column {name:?} is missing; a line is {:?}", names.join(" "))))?;
+        *field = fields.next().filter(|field| !field.is_empty()).ok_or_else(|| {
+            Error::format(format!("column {name:?} is missing; a line is {:?}", names.join(" "))).of(name)
+        })?;
     }
     match fields.next() {
         None => Ok(row),
-        Some(extra) => Err(malformed(format!("unexpected column {extra:?}; a line is {:?}", names.join(" ")))),
+        Some(extra) => Err(Error::format(format!("unexpected column {extra:?}; a line is {:?}", names.join(" ")))),
     }
 }
 
-/// The value of a field; `expected` says what it should be, such as "a number".
-pub(crate) fn parse<T: FromStr>(name: &str, field: &str, expected: &str) -> Result<T> {
-    field.parse().map_err(|_| malformed(format!("{name} {field:?} is not {expected}")))
+/// The value of a field; `expected` describes it in the message, e.g. "an integer".
+pub(super) fn parse<T: FromStr>(name: &str, field: &str, expected: &str) -> Result<T> {
+    field.parse().map_err(|_| Error::format(format!("{name} {field:?} is not {expected}")).of(name))
 }
 
-/// The id, if it can be a field of a file whose fields may not hold `separator`.
-pub(crate) fn writable<'a>(id: &'a str, format: &str, separator: fn(char) -> bool) -> Result<&'a str> {
+/// The id, if it is not empty and contains no separator of the format.
+pub(super) fn writable<'a>(id: &'a str, format: &str, separator: fn(char) -> bool) -> Result<&'a str> {
     if id.is_empty() || id.contains(separator) {
-        return Err(malformed(format!("the id {id:?} has no form in {format}")));
+        return Err(Error::format(format!("the id {id:?} cannot be represented in {format}")));
     }
     Ok(id)
-}
-
-pub(crate) fn malformed(message: String) -> Error {
-    Error::new(ErrorKind::Format, message)
 }

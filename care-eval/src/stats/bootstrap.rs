@@ -1,30 +1,31 @@
-//! How far a mean over queries may be from the mean over all queries that could have been asked.
+//! Bootstrap confidence intervals.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-/// A confidence interval of a mean.
+/// A confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Interval {
-    /// Its lower end.
+    /// Lower end.
     pub low: f64,
-    /// Its upper end.
+    /// Upper end.
     pub high: f64,
 }
 
-/// The percentile bootstrap of a mean: values are drawn with replacement, as many as there are, `resamples`
-/// times; the interval holds the middle `level` of the means. `None` without a value or without a resample.
+/// The percentile bootstrap interval of a mean.
 ///
-/// Values of the differences of two systems on the same queries give the interval of their mean difference.
+/// `values` are resampled with replacement `resamples` times; the interval contains the middle `level` (in `0..=1`) of
+/// the means. `None` if `values` is empty or `resamples` is 0. For the mean difference of two systems, pass the
+/// differences of their values on the same queries.
 ///
 /// ```
-/// let interval = care_eval::bootstrap_interval(&[0.0, 1.0, 1.0, 0.5], 0.95, 1000, 42).unwrap();
+/// let interval = care_eval::stats::bootstrap_interval(&[0.0, 1.0, 1.0, 0.5], 0.95, 1000, 42).unwrap();
 /// assert!(interval.low < 0.625 && 0.625 < interval.high);
 /// ```
 ///
 /// # Reference
-/// Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+/// Efron and Tibshirani, *An introduction to the bootstrap*, 1993, chapter 13.
 pub fn bootstrap_interval(values: &[f64], level: f64, resamples: usize, seed: u64) -> Option<Interval> {
     if values.is_empty() || resamples == 0 {
         return None;
@@ -35,8 +36,8 @@ pub fn bootstrap_interval(values: &[f64], level: f64, resamples: usize, seed: u6
     percentile_interval((0..resamples).map(mean).collect(), level)
 }
 
-/// The interval that holds the middle `level` of values that a statistic took on resampled data; `None`
-/// without a value. For statistics that are no means: see [`bootstrap_interval`] for those.
+/// The interval that contains the middle `level` (in `0..=1`) of a statistic's values on resampled data; `None` if
+/// `values` is empty. For a mean, use [`bootstrap_interval`].
 pub fn percentile_interval(mut values: Vec<f64>, level: f64) -> Option<Interval> {
     let last = values.len().checked_sub(1)?;
     values.sort_by(f64::total_cmp);

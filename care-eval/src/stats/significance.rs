@@ -1,4 +1,4 @@
-//! Whether two systems differ by more than chance on the same queries.
+//! Whether two systems differ significantly on the same queries.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -7,24 +7,24 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The outcome of a paired test.
+/// The result of a paired test.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PairedTest {
-    /// The mean of the differences, second minus first.
+    /// The mean difference, second minus first.
     pub difference: f64,
-    /// How probable so large a difference, in either direction, is if the systems do not differ.
+    /// The probability of a difference at least this large, in either direction, if the systems do not differ.
     pub p_value: f64,
 }
 
-/// Student's t-test on the differences of paired values, two-sided. Equal lists have a p-value of 1.
+/// Student's paired t-test, two-sided. Equal lists have a p-value of 1.
 ///
 /// # Errors
-/// [`ErrorKind::Pairs`] if the lists have different lengths or fewer than two values, or a value is
-/// not finite.
+/// [`ErrorKind::Pairs`] if the lists differ in length or have fewer than two values, or if a value is not finite.
 ///
 /// # Reference
-/// `scipy.stats.ttest_rel`. DIFFERENCE: equal lists give 1, for which scipy has NaN; differences that
-/// are all the same and not 0 give 0, as there.
+/// `scipy.stats.ttest_rel`. DIFFERENCE: equal lists have p-value 1, where scipy returns NaN. Constant differences other
+/// than 0 have p-value 0, as in scipy.
 pub fn paired_t_test(first: &[f64], second: &[f64]) -> Result<PairedTest> {
     let differences = differences(first, second)?;
     let n = differences.len() as f64;
@@ -36,27 +36,28 @@ pub fn paired_t_test(first: &[f64], second: &[f64]) -> Result<PairedTest> {
         0.0
     } else {
         let t = difference / (variance / n).sqrt();
-        let undefined = |e| Error::new(ErrorKind::Pairs, "the t-test is not defined").caused_by(e);
+        let undefined = |e| Error::new(ErrorKind::Pairs, "the t-test is undefined").caused_by(e);
         let distribution = StudentsT::new(0.0, 1.0, n - 1.0).map_err(undefined)?;
         2.0 * distribution.sf(t.abs())
     };
     Ok(PairedTest { difference, p_value })
 }
 
-/// Fisher's randomisation test on the differences of paired values, two-sided: the share of `samples`
-/// random exchanges of the two systems' values whose mean difference is at least as large. The
-/// observed one counts among them, so that no p-value is 0.
+/// Fisher's paired randomisation test, two-sided.
+///
+/// The p-value is the share of `samples` random exchanges of the two systems' values whose mean difference is at least
+/// as large as the observed one. The observed assignment counts as one more sample, so no p-value is 0.
 ///
 /// # Errors
 /// As [`paired_t_test`].
 ///
 /// # Reference
-/// Smucker, Allan and Carterette, *A comparison of statistical significance tests for information
-/// retrieval evaluation*, CIKM 2007; Phipson and Smyth 2010 for counting the observed one.
+/// Smucker, Allan and Carterette, *A comparison of statistical significance tests for information retrieval
+/// evaluation*, CIKM 2007; Phipson and Smyth 2010 for counting the observed assignment.
 pub fn paired_randomisation_test(first: &[f64], second: &[f64], samples: usize, seed: u64) -> Result<PairedTest> {
     let differences = differences(first, second)?;
     let observed = differences.iter().sum::<f64>();
-    // Sums of the same numbers in another order may differ in their last bits.
+    // Summed in another order, the same numbers may differ in the last bits.
     let at_least = observed.abs() - 1e-12 * differences.iter().map(|value| value.abs()).sum::<f64>();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut as_large = 1;
@@ -102,7 +103,7 @@ mod tests {
     const FIRST: [f64; 8] = [0.1, 0.5, 0.3, 0.9, 0.0, 0.4, 0.7, 0.2];
     const SECOND: [f64; 8] = [0.3, 0.4, 0.5, 1.0, 0.2, 0.4, 0.9, 0.1];
 
-    /// Every exchange of signs, counted.
+    /// The p-value over all exchanges of signs.
     fn exact(first: &[f64], second: &[f64]) -> f64 {
         let differences = differences(first, second).unwrap();
         let sum = |signs: u32| -> f64 {

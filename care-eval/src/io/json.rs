@@ -1,7 +1,6 @@
-//! Runs and judgements from `{query_id: {doc_id: value}}`, in any serde format, and back.
+//! Runs and qrels as `{query_id: {doc_id: value}}`, in any serde format.
 //!
-//! Read by hand rather than through a map, which would lose the order of the documents and hide
-//! duplicates.
+//! Deserialised by hand: a map would lose the order of the documents and hide duplicates.
 
 use std::fmt;
 use std::fs::File;
@@ -16,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::qrels::Qrels;
 use crate::run::Run;
 
-/// What is filled query by query, document by document.
+/// A collection of documents by query.
 trait Table: Default {
     type Value: for<'de> Deserialize<'de>;
     fn add(&mut self, query_id: &str, doc_id: &str, value: Self::Value) -> Result<()>;
@@ -48,26 +47,26 @@ impl<'de> Deserialize<'de> for Qrels {
     }
 }
 
-/// The documents of each query stand in the order in which they were added.
+/// The documents of each query keep the order in which they were added.
 impl Serialize for Run {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_map(self.query_ids().map(|query_id| (query_id, self.retrieved(query_id))))
     }
 }
 
-/// Writes a run as `{query_id: {doc_id: score}}`, which pytrec_eval, ranx and BEIR's tools take.
+/// Writes a run as `{query_id: {doc_id: score}}`, the form that pytrec_eval, ranx and BEIR's tools read.
 ///
 /// # Errors
-/// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be written,
-/// [`ErrorKind::Format`](crate::ErrorKind::Format) if a score is infinite, for which JSON has no form.
-/// The file is then incomplete.
+/// [`ErrorKind::Format`](crate::ErrorKind::Format) if a score is infinite, which JSON cannot represent; nothing is
+/// written then. [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be written, which may leave it incomplete.
 pub fn write_json_run(path: impl AsRef<Path>, run: &Run) -> Result<()> {
     let path = path.as_ref();
     for query_id in run.query_ids() {
         if let Some((doc_id, score)) = run.get(query_id).into_iter().flatten().find(|(_, score)| score.is_infinite()) {
-            let message =
-                format!("the score {score} of document {doc_id:?} for query {query_id:?} has no form in JSON");
-            return Err(crate::lines::malformed(message));
+            let message = format!(
+                "the score {score} of document {doc_id:?} for query {query_id:?} cannot be represented in JSON"
+            );
+            return Err(Error::format(message));
         }
     }
     let failed = |e| Error::io("write", path, e);
@@ -94,7 +93,7 @@ impl<'de, T: Table> Visitor<'de> for Queries<T> {
     }
 }
 
-/// Adds the documents of one query to a table.
+/// Adds the documents of a query to a table.
 struct Documents<'a, T> {
     table: &'a mut T,
     query_id: &'a str,

@@ -1,4 +1,4 @@
-//! Reading qrels and runs in whichever format they are.
+//! Reading qrels and runs in any format.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -6,25 +6,26 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use super::lines::{read_lines, read_lines_in_parallel};
+use super::{beir, trec};
 use crate::error::{Error, Result};
-use crate::lines::{malformed, read_lines, read_lines_in_parallel};
 use crate::qrels::Qrels;
 use crate::run::{Retrieved, Run, retrieve};
-use crate::{beir, trec};
 
-/// Reads query, document and grade from a line.
+/// Parses query, document and grade of a line.
 type ParseJudgement = fn(&str) -> Result<(&str, &str, i32)>;
 
-/// Reads judgements from a BEIR file, if it begins with the header `query-id corpus-id score`, from
-/// a JSON file `{query_id: {doc_id: grade}}`, if its name ends in `.json`, or else a TREC file.
+/// Reads judgements from a BEIR, TREC or JSON file.
 ///
-/// A file of lines is read line by line; blank lines are skipped and Windows line endings accepted.
+/// A name that ends in `.json` is JSON of the form `{query_id: {doc_id: grade}}`; a file that begins with the header
+/// `query-id corpus-id score` is BEIR; any other is TREC. In the latter two, blank lines are skipped and Windows line
+/// endings accepted.
 ///
 /// # Errors
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be read,
 /// [`ErrorKind::Format`](crate::ErrorKind::Format) if a line is malformed,
-/// [`ErrorKind::Duplicate`](crate::ErrorKind::Duplicate) if a document is judged twice for one
-/// query. The last two name the line; in a JSON file both are `Format`.
+/// [`ErrorKind::Duplicate`](crate::ErrorKind::Duplicate) if a document is judged twice for a query. The last two name
+/// the line; in a JSON file both are `Format`.
 pub fn read_qrels(path: impl AsRef<Path>) -> Result<Qrels> {
     let path = path.as_ref();
     if is_json(path) {
@@ -43,20 +44,18 @@ pub fn read_qrels(path: impl AsRef<Path>) -> Result<Qrels> {
     Ok(qrels)
 }
 
-/// Reads a run from a TREC file or, if the name ends in `.json`, from a JSON one.
+/// Reads a run from a TREC or JSON file.
 ///
-/// The JSON form is `{query_id: {doc_id: score}}`.
-///
-/// A TREC file is read in blocks whose lines are parsed in parallel, so that memory is that of the
-/// run; blank lines are skipped and Windows line endings accepted. Its ranks are ignored: the scores
-/// decide, as in trec_eval.
+/// A name that ends in `.json` is JSON of the form `{query_id: {doc_id: score}}`; any other is TREC. Lines of a TREC
+/// file are parsed in parallel, block by block, so the file is never wholly in memory. Blank lines are skipped and
+/// Windows line endings accepted. Ranks are ignored, as in trec_eval: only scores count.
 ///
 /// # Errors
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be read,
 /// [`ErrorKind::Format`](crate::ErrorKind::Format) if a line is malformed,
 /// [`ErrorKind::Score`](crate::ErrorKind::Score) if a score is NaN,
-/// [`ErrorKind::Duplicate`](crate::ErrorKind::Duplicate) if a document is retrieved twice for one
-/// query. All but the first name the line; in a JSON file all but the first are `Format`.
+/// [`ErrorKind::Duplicate`](crate::ErrorKind::Duplicate) if a document is retrieved twice for a query. All but the first
+/// name the line; in a JSON file all but the first are `Format`.
 pub fn read_run(path: impl AsRef<Path>) -> Result<Run> {
     let path = path.as_ref();
     if is_json(path) {
@@ -65,7 +64,7 @@ pub fn read_run(path: impl AsRef<Path>) -> Result<Run> {
     let mut run = Run::new();
     let take = |group: Group| {
         let lines = group.lines;
-        run.extend(group.query_id, group.documents).map_err(|(place, error)| error.at(path, lines[place]))
+        run.extend(group.query_id, group.documents).map_err(|(position, error)| error.at(path, lines[position]))
     };
     read_lines_in_parallel(
         path,
@@ -78,22 +77,22 @@ pub fn read_run(path: impl AsRef<Path>) -> Result<Run> {
     Ok(run)
 }
 
-/// Neighbouring lines of a TREC run that are of one query.
+/// Consecutive lines of a TREC run with the same query.
 struct Group {
     query_id: String,
     documents: Retrieved,
-    /// The line of each document.
+    /// The line number of each document.
     lines: Vec<usize>,
 }
 
-/// Adds a line to the group that it continues, or begins one with it.
+/// Adds a line to the current group, or starts a new one.
 fn gather(groups: &mut Vec<Group>, number: usize, line: &str) -> Result<()> {
     let (query_id, doc_id, score) = trec::parse_scored(line)?;
     if groups.last().is_none_or(|group| group.query_id != query_id) {
         let (query_id, documents) = (query_id.to_owned(), Retrieved::default());
         groups.push(Group { query_id, documents, lines: Vec::new() });
     }
-    let group = groups.last_mut().expect("a group was there or was just added");
+    let group = groups.last_mut().expect("a group exists or was just added");
     retrieve(&mut group.documents, query_id, doc_id, score)?;
     group.lines.push(number);
     Ok(())
@@ -107,6 +106,6 @@ fn read_json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     serde_json::from_reader(BufReader::new(file)).map_err(|e| match e.io_error_kind() {
         Some(_) => Error::io("read", path, e.into()),
-        None => malformed(format!("not {expected}")).at(path, e.line()).caused_by(e),
+        None => Error::format(format!("not {expected}")).at(path, e.line()).caused_by(e),
     })
 }

@@ -1,0 +1,9 @@
+//! Confidence intervals, significance tests and correlations.
+
+mod bootstrap;
+mod correlation;
+mod significance;
+
+pub use bootstrap::{Interval, bootstrap_interval, percentile_interval};
+pub use correlation::{pearson, spearman};
+pub use significance::{PairedTest, paired_randomisation_test, paired_t_test};

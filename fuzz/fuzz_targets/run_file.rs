@@ -1,0 +1,16 @@
+//! Runs: TREC and JSON.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use care_eval::io::read_run;
+use care_fuzz::Folder;
+use libfuzzer_sys::fuzz_target;
+
+static FOLDER: LazyLock<Folder> = LazyLock::new(Folder::new);
+
+fuzz_target!(|input: &[u8]| {
+    let _ = read_run(FOLDER.write("run.trec", input));
+    let _ = read_run(FOLDER.write("run.json", input));
+});
