@@ -53,12 +53,11 @@ fn main() -> Result<()> {
         pair,
         "document tower",
         vec![Source::new("questions", rows(mini::training_examples()))?],
-        StageConfig {
-            epochs: 12,
-            learning_rate: 2e-3,
-            loss: Some(vec![LossConfig::info_nce(0.05)]),
-            ..StageConfig::new(StageKind::SymmetricDocument)
-        },
+        StageConfig::new(StageKind::SymmetricDocument).with(|stage| {
+            stage.epochs = 12;
+            stage.learning_rate = 2e-3;
+            stage.loss = Some(vec![LossConfig::info_nce(0.05)]);
+        }),
     )?;
     table.push(("document tower in both roles", evaluate(&task, &symmetric(&pair)?)?));
 
@@ -67,7 +66,11 @@ fn main() -> Result<()> {
         pair,
         "stage 1: query alignment",
         vec![Source::new("texts", texts())?],
-        StageConfig { epochs: 4, batch_size: 64, learning_rate: 2e-3, ..StageConfig::new(StageKind::QueryAlignment) },
+        StageConfig::new(StageKind::QueryAlignment).with(|stage| {
+            stage.epochs = 4;
+            stage.batch_size = 64;
+            stage.learning_rate = 2e-3;
+        }),
     )?;
     table.push(("after stage 1", evaluate(&task, &pair)?));
 
@@ -80,14 +83,13 @@ fn main() -> Result<()> {
             Source::new("questions", rows(mini::training_examples()))?,
             Source::new("titles", rows(mini::title_examples()))?,
         ],
-        StageConfig {
-            epochs: 4,
-            batch_size: 64,
-            group_size: 2,
-            learning_rate: 1e-3,
-            loss: Some(vec![LossConfig::info_nce(0.1)]),
-            ..StageConfig::new(StageKind::JointFinetuning)
-        },
+        StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+            stage.epochs = 4;
+            stage.batch_size = 64;
+            stage.group_size = 2;
+            stage.learning_rate = 1e-3;
+            stage.loss = Some(vec![LossConfig::info_nce(0.1)]);
+        }),
     )?;
     table.push(("after both stages", evaluate(&task, &pair)?));
 

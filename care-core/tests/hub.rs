@@ -48,8 +48,7 @@ struct Cache {
 impl Cache {
     fn new(server: &HubServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config =
-            HubConfig { cache: folder.path().to_path_buf(), endpoint: server.endpoint(), token: None, offline: false };
+        let config = HubConfig::new(folder.path()).with_endpoint(server.endpoint());
         Self { folder, config }
     }
 
@@ -58,11 +57,11 @@ impl Cache {
     }
 
     fn offline(&self) -> Hub {
-        Hub::new(HubConfig { offline: true, ..self.config.clone() }).unwrap()
+        Hub::new(self.config.clone().with_offline(true)).unwrap()
     }
 
     fn with_token(&self, token: &str) -> Hub {
-        Hub::new(HubConfig { token: Some(token.into()), ..self.config.clone() }).unwrap()
+        Hub::new(self.config.clone().with_token(token)).unwrap()
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -127,7 +126,7 @@ fn a_model_is_downloaded_into_the_layout_of_the_python_library() {
     let server = server();
     let cache = Cache::new(&server);
     let snapshot = model(&cache.hub(), "org/tower").unwrap();
-    assert_eq!(snapshot, Snapshot { folder: cache.snapshot(), commit: COMMIT_A.into() });
+    assert_eq!((snapshot.folder.clone(), snapshot.commit.as_str()), (cache.snapshot(), COMMIT_A));
 
     let mut blobs = [CONFIG, TOKENIZER, POOLING].map(|content| format!("blobs/{}", git_blob(content))).to_vec();
     blobs.push(format!("blobs/{}", sha256(&weights())));

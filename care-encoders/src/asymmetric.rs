@@ -56,6 +56,24 @@ impl AsymmetricEncoder {
     ///
     /// On the CPU, f32 weights are prepacked for inference: see [`Network::prepacked`](crate::Network::prepacked).
     ///
+    /// ```no_run
+    /// use care_core::{Embedder, Query};
+    /// use care_encoders::head::Pooling;
+    /// use care_encoders::{AsymmetricEncoder, Device, EncoderOptions, Precision};
+    ///
+    /// let device = Device::Cpu.open()?;
+    ///
+    /// // A saved pair, as it was saved, but with int8 queries.
+    /// let query = EncoderOptions::default().with_precision(Precision::Int8);
+    /// let pair = AsymmetricEncoder::open("runs/first/model", &query, &EncoderOptions::default(), &device)?;
+    ///
+    /// // One encoder in both roles. Its folder specifies neither pooling nor prefixes, so the options do.
+    /// let e5 = |prefix| EncoderOptions::default().with_pooling(Pooling::Mean).with_instruction(prefix);
+    /// let model = AsymmetricEncoder::open("multilingual-e5-small", &e5("query: "), &e5("passage: "), &device)?;
+    /// assert_eq!(model.embed_queries(&[Query::new("头痛怎么办")])?.dim(), 384);
+    /// # Ok::<(), care_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`load_tower`](crate::load_tower), and if the embeddings differ in dimensions.
     pub fn open(

@@ -82,9 +82,18 @@ fn an_adapter_is_not_written_under_settings_that_are_not_its_own() {
     };
     let first = "the layer `layers.0.self_attn.q_proj` has";
     let other = format!("{first} a LoRA adapter of another rank or scale");
-    assert_eq!(refusal(&adapted, &LoraConfig { alpha: 9.0, ..config.clone() }), other);
-    assert_eq!(refusal(&adapted, &LoraConfig { rank: 8, alpha: 16.0, ..config.clone() }), other);
-    let fewer = LoraConfig { target_modules: vec!["k_proj".into()], ..config.clone() };
+    assert_eq!(refusal(&adapted, &config.clone().with(|lora| lora.alpha = 9.0)), other);
+    assert_eq!(
+        refusal(
+            &adapted,
+            &config.clone().with(|lora| {
+                lora.rank = 8;
+                lora.alpha = 16.0;
+            })
+        ),
+        other
+    );
+    let fewer = config.clone().with(|lora| lora.target_modules = vec!["k_proj".into()]);
     assert_eq!(refusal(&adapted, &fewer), format!("{first} a LoRA adapter but is not a target"));
     assert_eq!(refusal(&base, &config), format!("{first} no LoRA adapter to save"));
     assert!(!place.path().join("adapter").exists());
@@ -118,7 +127,7 @@ fn a_folder_with_its_base_model_in_it_is_adapted_too() {
 #[test]
 fn a_fresh_adapter_adds_nothing_and_alone_learns() {
     let Case { base, ids, .. } = case("qwen3");
-    let config = LoraConfig { dropout: 0.0, ..LoraConfig::reference() };
+    let config = LoraConfig::reference().with(|lora| lora.dropout = 0.0);
     let fresh = base.clone().with_lora(&config, 1).unwrap();
     assert!(difference(&means(fresh.clone(), &ids), &means(base.clone(), &ids)) <= 1e-6);
     assert_eq!(

@@ -87,14 +87,13 @@ fn main() {
         };
         let sources = [Source::new("bench", (0..queries).map(example).collect()).unwrap()];
         let towers = TowerTraining { freeze_token_table: true, ..TowerTraining::default() };
-        let config = StageConfig {
-            epochs: STEPS + WARMUP,
-            batch_size: queries,
-            group_size,
-            query: towers.clone(),
-            document: towers,
-            ..StageConfig::new(StageKind::JointFinetuning)
-        };
+        let config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+            stage.epochs = STEPS + WARMUP;
+            stage.batch_size = queries;
+            stage.group_size = group_size;
+            stage.query = towers.clone();
+            stage.document = towers;
+        });
         let stage = config.check().unwrap();
         let mut trainer = Trainer::new(pair.unwrap(), &stage, &sources, 1).unwrap();
         let (mut seconds, mut tokens) = (Vec::new(), 0);

@@ -224,12 +224,12 @@ impl Checkpoint {
     fn open(folder: PathBuf) -> Result<Self> {
         let path = folder.join(STATE);
         let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(&path, e))?;
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(&path, &e).with_source(e))?;
         if json["format"] != FORMAT {
             let problem = format!("unsupported format {}, this version reads {FORMAT}", json["format"]);
             return Err(Error::format(&path, problem));
         }
-        let state = serde_json::from_value(json).map_err(|e| Error::format(&path, e))?;
+        let state = serde_json::from_value(json).map_err(|e| Error::format(&path, &e).with_source(e))?;
         Ok(Self { folder, state })
     }
 
@@ -347,7 +347,7 @@ fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> 
 
 fn read_tensors(path: &Path) -> Result<BTreeMap<String, TensorData>> {
     let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::format(path, e))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::format(path, &e).with_source(e))?;
     let read = |(name, view): (String, TensorView<'_>)| match DTYPES.iter().find(|(_, dtype)| *dtype == view.dtype()) {
         Some((dtype, _)) => Ok((name, TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), *dtype))),
         None => Err(Error::format(path, format!("tensor `{name}` has the unsupported dtype {:?}", view.dtype()))),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Which towers a stage trains, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum StageKind {
     /// Stage 1 of CARE: the query tower is trained to match the frozen document tower on unlabelled text. Both towers
     /// encode the same texts.

@@ -317,11 +317,11 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// Returns an error if a file cannot be written.
-    pub fn save_adapters(&self, folder: &Path, bases: [Option<&str>; 2]) -> Result<()> {
+    pub fn save_adapters(&self, folder: impl AsRef<Path>, bases: [Option<&str>; 2]) -> Result<()> {
         for (role, base) in [Role::Query, Role::Document].into_iter().zip(bases) {
             if let Some(base) = base.filter(|_| self.stage.mode(role) == TrainMode::Lora) {
                 let lora = lora_config(self.stage, role);
-                self.network(role).encoder().save_adapter(&folder.join(role.as_str()), &lora, base)?;
+                self.network(role).encoder().save_adapter(folder.as_ref().join(role.as_str()), &lora, base)?;
             }
         }
         Ok(())

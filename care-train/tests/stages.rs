@@ -24,7 +24,11 @@ fn train(
     kind: StageKind,
     change: impl FnOnce(&mut StageConfig),
 ) -> (AsymmetricEncoder, AsymmetricEncoder, Vec<StepReport>) {
-    let mut stage = StageConfig { epochs: 15, batch_size: 6, learning_rate: 5e-3, ..StageConfig::new(kind) };
+    let mut stage = StageConfig::new(kind).with(|stage| {
+        stage.epochs = 15;
+        stage.batch_size = 6;
+        stage.learning_rate = 5e-3;
+    });
     change(&mut stage);
     let before = common::pair(0.0);
     let sources = [Source::new("built in", common::examples()).unwrap()];
@@ -65,7 +69,7 @@ fn alignment_moves_the_query_tower_to_a_document_tower_that_stays() {
 fn alignment_reports_the_losses_it_has_before_their_weights() {
     for loss in [LossConfig::new(LossKind::EmbeddingMse), LossConfig::new(LossKind::Cosine), LossConfig::info_nce(0.1)]
     {
-        let loss = LossConfig { weight: 0.5, ..loss };
+        let loss = loss.with(|loss| loss.weight = 0.5);
         let (_, _, reports) = train(StageKind::QueryAlignment, |stage| {
             stage.loss = Some(vec![loss]);
             stage.epochs = 40;
@@ -133,7 +137,7 @@ fn a_source_without_hard_negatives_is_refused_by_row() {
     let mut examples = common::examples();
     examples[4].negatives.clear();
     let sources = [Source::new("built in", examples).unwrap()];
-    let stage = StageConfig { group_size: 2, ..StageConfig::new(StageKind::JointFinetuning) }.check().unwrap();
+    let stage = StageConfig::new(StageKind::JointFinetuning).with(|stage| stage.group_size = 2).check().unwrap();
     let error = train_stage(common::pair(0.0), &stage, &sources, 7, &mut |_| ControlFlow::Continue(())).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -151,7 +155,7 @@ fn a_frozen_tower_may_have_16_bits_and_one_that_learns_may_not() {
     };
     let sources = [Source::new("built in", common::examples()).unwrap()];
     let run = |kind| {
-        let stage = StageConfig { batch_size: 6, ..StageConfig::new(kind) }.check().unwrap();
+        let stage = StageConfig::new(kind).with(|stage| stage.batch_size = 6).check().unwrap();
         train_stage(half(common::pair(0.0)), &stage, &sources, 7, &mut |event| {
             assert!(step(event).unwrap().loss.is_finite());
             ControlFlow::Break(())
@@ -168,21 +172,24 @@ fn a_frozen_tower_may_have_16_bits_and_one_that_learns_may_not() {
 /// LoRA on the attention of the document tower.
 fn lora() -> TowerTraining {
     let target_modules = ["q_proj", "v_proj", "o_proj"].map(String::from).to_vec();
-    let lora = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, target_modules, rs_lora: false };
+    let lora = LoraConfig::reference().with(|lora| {
+        lora.rank = 4;
+        lora.alpha = 8.0;
+        lora.target_modules = target_modules;
+    });
     TowerTraining { train: Some(TrainMode::Lora), lora: Some(lora), ..TowerTraining::default() }
 }
 
 #[test]
 fn low_rank_additions_learn_over_weights_of_16_bits_and_are_saved_as_an_adapter() {
     let sources = [Source::new("built in", common::examples()).unwrap()];
-    let config = StageConfig {
-        epochs: 30,
-        batch_size: 6,
-        group_size: 3,
-        learning_rate: 1e-2,
-        document: lora(),
-        ..StageConfig::new(StageKind::JointFinetuning)
-    };
+    let config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+        stage.epochs = 30;
+        stage.batch_size = 6;
+        stage.group_size = 3;
+        stage.learning_rate = 1e-2;
+        stage.document = lora();
+    });
     let stage = config.check().unwrap();
     for precision in [Precision::F32, Precision::Bf16] {
         let (query, document) = common::pair(0.0).into_towers();
@@ -241,8 +248,11 @@ fn symmetric_training_makes_both_towers_one_network() {
     );
     let before = AsymmetricEncoder::new(query.unwrap(), document).unwrap();
     let sources = [Source::new("built in", common::examples()).unwrap()];
-    let config =
-        StageConfig { epochs: 15, batch_size: 6, learning_rate: 5e-3, ..StageConfig::new(StageKind::Symmetric) };
+    let config = StageConfig::new(StageKind::Symmetric).with(|stage| {
+        stage.epochs = 15;
+        stage.batch_size = 6;
+        stage.learning_rate = 5e-3;
+    });
     let mut reports = Vec::new();
     let after = train_stage(before.clone(), &config.clone().check().unwrap(), &sources, 7, &mut |event| {
         reports.extend(step(event));
@@ -277,7 +287,10 @@ impl Loss for FirstComponent {
 #[test]
 fn a_custom_loss_is_added_and_reported() {
     let sources = [Source::new("built in", common::examples()).unwrap()];
-    let config = StageConfig { epochs: 10, batch_size: 6, ..StageConfig::new(StageKind::JointFinetuning) };
+    let config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+        stage.epochs = 10;
+        stage.batch_size = 6;
+    });
     let stage = config.check().unwrap();
     let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 7)
         .and_then(|trainer| trainer.with_loss(100.0, Box::new(FirstComponent)))
@@ -308,7 +321,10 @@ fn accumulated_batches_make_fewer_steps() {
 #[test]
 fn a_stage_may_have_its_own_loss_alone() {
     let sources = [Source::new("built in", common::examples()).unwrap()];
-    let config = StageConfig { batch_size: 6, loss: Some(vec![]), ..StageConfig::new(StageKind::JointFinetuning) };
+    let config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+        stage.batch_size = 6;
+        stage.loss = Some(vec![]);
+    });
     let stage = config.check().unwrap();
     let bare = || Trainer::new(common::pair(0.0), &stage, &sources, 7).unwrap();
     let report = bare().with_loss(1.0, Box::new(FirstComponent)).unwrap().step().unwrap().unwrap();
@@ -320,20 +336,20 @@ fn a_stage_may_have_its_own_loss_alone() {
 #[test]
 fn prompts_and_row_types_reach_the_towers() {
     let rows = |row_type, prompt: Option<&str>| {
-        let rows = common::examples().into_iter().map(|example| TrainingExample {
-            row_type,
-            prompt: prompt.map(str::to_owned),
-            ..example
+        let rows = common::examples().into_iter().map(|example| {
+            example.with(|row| {
+                row.row_type = row_type;
+                row.prompt = prompt.map(str::to_owned);
+            })
         });
         [Source::new("rows", rows.collect()).unwrap()]
     };
     let loss = |sources: &[Source], template: Option<&str>| {
-        let config = StageConfig {
-            batch_size: 6,
-            group_size: 2,
-            prompt_template: template.map(str::to_owned),
-            ..StageConfig::new(StageKind::JointFinetuning)
-        };
+        let config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+            stage.batch_size = 6;
+            stage.group_size = 2;
+            stage.prompt_template = template.map(str::to_owned);
+        });
         let stage = config.check().unwrap();
         let mut trainer = Trainer::new(common::pair(0.0), &stage, sources, 7).unwrap();
         trainer.step().unwrap().unwrap().loss
@@ -353,16 +369,20 @@ fn prompts_and_row_types_reach_the_towers() {
 fn distillation_wants_scores_and_learns_them() {
     let scored: Vec<TrainingExample> = common::examples()
         .into_iter()
-        .map(|example| TrainingExample { positive_scores: vec![1.0], negative_scores: vec![3.0, 0.0], ..example })
+        .map(|example| {
+            example.with(|row| {
+                row.positive_scores = vec![1.0];
+                row.negative_scores = vec![3.0, 0.0];
+            })
+        })
         .collect();
-    let config = StageConfig {
-        epochs: 30,
-        batch_size: 6,
-        group_size: 3,
-        learning_rate: 5e-3,
-        loss: Some(vec![LossConfig { temperature: Some(0.2), ..LossConfig::new(LossKind::Distillation) }]),
-        ..StageConfig::new(StageKind::JointFinetuning)
-    };
+    let config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+        stage.epochs = 30;
+        stage.batch_size = 6;
+        stage.group_size = 3;
+        stage.learning_rate = 5e-3;
+        stage.loss = Some(vec![LossConfig::new(LossKind::Distillation).with(|loss| loss.temperature = Some(0.2))]);
+    });
     let stage = config.check().unwrap();
     let sources = [Source::new("scored", scored).unwrap()];
     let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 7).unwrap();
@@ -384,7 +404,7 @@ fn settings_that_do_not_fit_the_towers_are_refused() {
         change(&mut config);
         Trainer::new(common::pair(0.0), &config.check().unwrap(), &sources, 7).err().unwrap().to_string()
     };
-    let wide = LossConfig { dims: vec![8, 17], ..LossConfig::new(LossKind::InfoNce) };
+    let wide = LossConfig::new(LossKind::InfoNce).with(|loss| loss.dims = vec![8, 17]);
     assert_eq!(
         refusal(&|stage| stage.loss = Some(vec![wide.clone()])),
         "`dims` is 17, allowed: at most 16, the dimension of the towers' vectors"
@@ -393,7 +413,7 @@ fn settings_that_do_not_fit_the_towers_are_refused() {
         refusal(&|stage| stage.document.dropout = Some(0.1)),
         "`dropout` is 0.1, allowed: unset, qwen3 networks have no dropout"
     );
-    let none = LoraConfig { target_modules: vec!["c_attn".into()], ..LoraConfig::reference() };
+    let none = LoraConfig::reference().with(|lora| lora.target_modules = vec!["c_attn".into()]);
     assert_eq!(
         refusal(&|stage| stage.document = TowerTraining { lora: Some(none.clone()), ..lora() }),
         "`target_modules` [\"c_attn\"] match no linear layer"

@@ -9,6 +9,7 @@ use crate::task::{RetrievalTask, Task};
 
 /// Something in a task's data that a person should look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// What it is.
     pub kind: FindingKind,
@@ -22,6 +23,7 @@ pub struct Finding {
 
 /// A kind of [`Finding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum FindingKind {
     /// A document of the same text as an earlier one.
     DuplicateDocument,

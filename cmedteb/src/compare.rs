@@ -13,6 +13,7 @@ const LEVEL: f64 = 0.95;
 
 /// How a second model differs from a first on a task.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Comparison {
     /// The task's name.
     pub task: String,

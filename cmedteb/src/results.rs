@@ -13,6 +13,7 @@ use crate::task::SPLITS;
 
 /// A task's result, as a file holds it.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct TaskResult {
     /// The task's name.
     pub task: String,
@@ -30,6 +31,7 @@ pub struct TaskResult {
 
 /// A model's results: a folder of result files, one a task.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Results {
     /// What tables call the model: the folder's name.
     pub name: String,

@@ -115,7 +115,7 @@ impl<E: Embedder + 'static> QueryQueue<E> {
         let worker = std::thread::Builder::new()
             .name("care-queries".to_owned())
             .spawn(move || serve(&*model, &receiver, options))
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")))?;
+            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")).with_source(e))?;
         Ok(Self { embedder, sender: Some(sender), worker: Mutex::new(Some(worker)) })
     }
 }

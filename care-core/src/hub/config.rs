@@ -10,6 +10,7 @@ const HUGGING_FACE: &str = "https://huggingface.co";
 
 /// The settings of a [`Hub`](super::Hub). `Debug` does not show the token.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HubConfig {
     /// The cache folder, shared with other Hugging Face programs. Default `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
@@ -22,6 +23,29 @@ pub struct HubConfig {
 }
 
 impl HubConfig {
+    /// The defaults over this cache folder: Hugging Face's own server, no token, online.
+    pub fn new(cache: impl Into<PathBuf>) -> Self {
+        Self { cache: cache.into(), endpoint: HUGGING_FACE.to_owned(), token: None, offline: false }
+    }
+
+    /// The same settings with another [`HubConfig::endpoint`].
+    #[must_use]
+    pub fn with_endpoint(self, endpoint: impl Into<String>) -> Self {
+        Self { endpoint: endpoint.into(), ..self }
+    }
+
+    /// The same settings with this [`HubConfig::token`].
+    #[must_use]
+    pub fn with_token(self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self }
+    }
+
+    /// The same settings with another [`HubConfig::offline`].
+    #[must_use]
+    pub fn with_offline(self, offline: bool) -> Self {
+        Self { offline, ..self }
+    }
+
     /// The settings from environment variables, by the rules of the Python library `huggingface_hub`:
     ///
     /// - cache: `HF_HUB_CACHE`, else `HF_HOME/hub`, where `HF_HOME` defaults to `XDG_CACHE_HOME/huggingface` or

@@ -46,6 +46,7 @@ pub struct Hub {
 
 /// The progress of a download. Reported for each chunk that arrives, so a slow display should skip some reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Download<'a> {
     /// The file's path in the repository.
     pub file: &'a str,

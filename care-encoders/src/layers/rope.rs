@@ -22,6 +22,7 @@ pub struct RopeParameters {
 /// How rotary frequencies are scaled, by `rope_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum RopeScaling {
     /// No scaling.
     Default,

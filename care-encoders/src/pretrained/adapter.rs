@@ -29,6 +29,7 @@ const ALL_LINEAR: &str = "all-linear";
 /// Settings of a LoRA adapter: its size and the linear layers it applies to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LoraConfig {
     /// Rank, >= 1. Default 32.
     pub rank: usize,
@@ -50,6 +51,20 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
+    /// These settings after a change.
+    ///
+    /// ```
+    /// use care_encoders::lora::LoraConfig;
+    ///
+    /// let lora = LoraConfig::reference().with(|lora| lora.rank = 8);
+    /// assert_eq!(lora.rank, 8);
+    /// ```
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The paper's document tower: rank 32, alpha 64, dropout 0.1 on every linear layer.
     pub fn reference() -> Self {
         Self { rank: 32, alpha: 64.0, dropout: 0.1, target_modules: vec![ALL_LINEAR.into()], rs_lora: false }

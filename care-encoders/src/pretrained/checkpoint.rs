@@ -269,7 +269,7 @@ fn transpose<T: Copy + Default>(values: &[T], rows: usize, columns: usize) -> Ve
 /// The tensors of all shards. Each must be in the shard that the index names.
 fn read_shards(folder: &Path, index: &Path) -> Result<BTreeMap<String, Location>> {
     let text = std::fs::read(index).map_err(|e| Error::io("read", index, e))?;
-    let parsed: Index = serde_json::from_slice(&text).map_err(|e| Error::format(index, e))?;
+    let parsed: Index = serde_json::from_slice(&text).map_err(|e| Error::format(index, &e).with_source(e))?;
     let mut files: Vec<&String> = parsed.weight_map.values().collect();
     files.sort_unstable();
     files.dedup();

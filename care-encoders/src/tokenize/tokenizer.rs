@@ -48,7 +48,7 @@ impl Tokenizer {
     /// If it is not a tokenizer, or `max_length` leaves no room for text beside the special tokens.
     pub fn from_json(json: &str, pad_id: u32, max_length: usize) -> Result<Self> {
         let inner = serde_json::from_str(json)
-            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("not a tokenizer: {e}")))?;
+            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("not a tokenizer: {e}")).with_source(e))?;
         Self::new(inner, pad_id, max_length)
     }
 
@@ -59,8 +59,9 @@ impl Tokenizer {
     pub fn from_file(path: impl AsRef<Path>, pad_id: u32, max_length: usize) -> Result<Self> {
         let path = path.as_ref();
         let json = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let inner = serde_json::from_str(&json)
-            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("{}: not a tokenizer: {e}", path.display())))?;
+        let inner = serde_json::from_str(&json).map_err(|e| {
+            Error::format(path, format!("not a tokenizer: {e}")).with_kind(ErrorKind::Tokenizer).with_source(e)
+        })?;
         Self::new(inner, pad_id, max_length)
     }
 
@@ -103,7 +104,7 @@ impl Tokenizer {
         let encodings = self
             .inner
             .encode_batch_fast(texts, true)
-            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot tokenize: {e}")))?;
+            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot tokenize: {e}")).with_source(e))?;
         Ok(encodings
             .iter()
             .map(|encoding| match encoding.get_ids() {
@@ -168,7 +169,9 @@ impl Tokenizer {
             inner.with_truncation(None)?;
             inner.to_string(true)
         };
-        write(&mut inner).map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot serialise the tokenizer: {e}")))
+        write(&mut inner).map_err(|e| {
+            Error::new(ErrorKind::Tokenizer, format!("cannot serialise the tokenizer: {e}")).with_source(e)
+        })
     }
 
     /// Writes a `tokenizer.json`, without the length limit.

@@ -9,6 +9,7 @@ use crate::loss::{CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, Mat
 /// The built-in losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum LossKind {
     /// [`InfoNce`], with `temperature` and `false_negative_margin`.
     InfoNce,
@@ -23,6 +24,7 @@ pub enum LossKind {
 /// One loss of a stage. Omitted fields take the defaults given here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LossConfig {
     /// Which loss.
     pub kind: LossKind,
@@ -57,6 +59,20 @@ fn one() -> f64 {
 const DEFAULT_TEMPERATURE: f64 = 0.02;
 
 impl LossConfig {
+    /// These settings after a change.
+    ///
+    /// ```
+    /// use care_train::{LossConfig, LossKind};
+    ///
+    /// let loss = LossConfig::new(LossKind::InfoNce).with(|loss| loss.temperature = Some(0.02));
+    /// assert_eq!(loss.temperature, Some(0.02));
+    /// ```
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// A loss of this kind with default settings.
     pub fn new(kind: LossKind) -> Self {
         Self {

@@ -37,6 +37,7 @@ use suggest::with_suggestion;
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TrainConfig {
     /// Folder for checkpoints, the log, the curves and the trained pair (`<output>/model`).
     pub output: PathBuf,
@@ -71,6 +72,7 @@ pub struct TrainConfig {
 /// The towers to start from: a saved pair, or one encoder folder per tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ModelConfig {
     /// A saved pair; excludes `query` and `document`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +88,7 @@ pub struct ModelConfig {
 /// An encoder folder, and the options that make it a tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TowerConfig {
     /// A folder in any supported layout, e.g. Hugging Face, sentence-transformers or a saved pair.
     pub encoder: PathBuf,
@@ -97,6 +100,7 @@ pub struct TowerConfig {
 /// A dev set, and how its scores are used. Each stage ends with the weights that scored best.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct EvaluationConfig {
     /// A task folder as read by `care eval`, e.g. in BEIR layout. If it holds several tasks, the score is the mean of
     /// their main scores (nDCG@10, MAP@10, Spearman).
@@ -172,9 +176,10 @@ impl TrainConfig {
     /// # Errors
     /// Returns an error if the file cannot be read, a field is unknown or a value has the wrong type; the message
     /// names line and column.
-    pub fn from_file(path: &Path) -> Result<Self> {
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let mut config: Self = text.parse().map_err(|e| Error::format(path, e))?;
+        let mut config: Self = text.parse().map_err(|e: Error| e.in_file(path))?;
         let base = path.parent().unwrap_or(Path::new(""));
         let resolve = |file: &mut PathBuf| *file = base.join(&*file);
         resolve(&mut config.output);

@@ -14,6 +14,7 @@ use crate::stage::StageKind;
 /// Named settings, taken from the paper's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Preset {
     /// Stage 1 of the published training: 2 epochs, batch size 320, InfoNCE at temperature 0.1 and MSE.
     #[serde(rename = "reference-stage1")]
@@ -78,6 +79,7 @@ impl TowerTraining {
 /// One stage. Omitted fields take the value from `preset`, or else the default given here.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct StageConfig {
     /// Settings to start from: `reference-stage1` or `reference-stage2`. Default: none; the
     /// defaults given here suit a small machine.
@@ -159,6 +161,20 @@ fn default_weight_decay() -> f64 {
 }
 
 impl StageConfig {
+    /// These settings after a change.
+    ///
+    /// ```
+    /// use care_train::{StageConfig, StageKind};
+    ///
+    /// let stage = StageConfig::new(StageKind::QueryAlignment).with(|stage| stage.epochs = 2);
+    /// assert_eq!(stage.epochs, 2);
+    /// ```
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// A stage of this kind with default settings.
     pub fn new(kind: StageKind) -> Self {
         Self {

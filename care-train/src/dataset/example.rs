@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A query with its positives and hard negatives.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct TrainingExample {
     /// The query; in stage 1 any text.
     pub query: String,
@@ -23,6 +24,20 @@ pub struct TrainingExample {
 }
 
 impl TrainingExample {
+    /// These settings after a change.
+    ///
+    /// ```
+    /// use care_train::TrainingExample;
+    ///
+    /// let row = TrainingExample::new("q", vec!["p".into()], vec![]).with(|row| row.prompt = Some("find".into()));
+    /// assert_eq!(row.prompt.as_deref(), Some("find"));
+    /// ```
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// A [`RowType::Normal`] row without scores.
     pub fn new(query: impl Into<String>, positives: Vec<String>, negatives: Vec<String>) -> Self {
         Self { query: query.into(), positives, negatives, ..Self::default() }
@@ -32,6 +47,7 @@ impl TrainingExample {
 /// How the texts of a row are related: `type` in FlagEmbedding's rows. A batch holds rows of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RowType {
     /// A question and its answers. Any other `type` is read as this one.
     #[default]

@@ -34,7 +34,8 @@ struct Row {
 ///
 /// # Reference
 /// FlagEmbedding's fine-tuning data.
-pub fn read_source(path: &Path) -> Result<Source> {
+pub fn read_source(path: impl AsRef<Path>) -> Result<Source> {
+    let path = path.as_ref();
     let example = |row: Row| TrainingExample {
         query: row.query,
         positives: row.pos,
@@ -53,7 +54,7 @@ pub fn read_source(path: &Path) -> Result<Source> {
 ///
 /// # Errors
 /// As [`read_source`]; also if a folder contains no such file, or a file is listed twice.
-pub fn read_sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
+pub fn read_sources(paths: &[impl AsRef<Path>]) -> Result<Vec<Source>> {
     let files: Vec<Vec<PathBuf>> = paths.iter().map(jsonl_files).collect::<Result<_>>()?;
     let mut files = files.concat();
     files.sort();
@@ -61,7 +62,7 @@ pub fn read_sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
         let message = format!("{}: the file is listed twice as training data", pair[0].display());
         return Err(Error::new(ErrorKind::Config, message));
     }
-    files.iter().map(|path| read_source(path)).collect()
+    files.iter().map(read_source).collect()
 }
 
 #[cfg(test)]

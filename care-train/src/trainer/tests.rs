@@ -10,7 +10,10 @@ use crate::testing::{alone, common};
 
 /// The gradients of a stage's first batch.
 fn gradients(dropout: f64, kind: StageKind, change: impl FnOnce(&mut StageConfig)) -> BTreeMap<String, Vec<f32>> {
-    let mut config = StageConfig { batch_size: 7, group_size: 3, ..StageConfig::new(kind) };
+    let mut config = StageConfig::new(kind).with(|stage| {
+        stage.batch_size = 7;
+        stage.group_size = 3;
+    });
     change(&mut config);
     let stage = config.check().expect("good");
     let sources = [Source::new("built in", common::examples()).expect("rows")];
@@ -64,7 +67,11 @@ fn cached_gradients_of_one_network_in_both_roles() {
         let (tokenizer, network) = (document.tokenizer().clone(), document.network().clone());
         let query = care_encoders::Tower::new(tokenizer, network, Default::default()).expect("a tower");
         let pair = AsymmetricEncoder::new(query, document).expect("a pair");
-        let config = StageConfig { batch_size: 7, group_size: 2, grad_cache, ..StageConfig::new(StageKind::Symmetric) };
+        let config = StageConfig::new(StageKind::Symmetric).with(|stage| {
+            stage.batch_size = 7;
+            stage.group_size = 2;
+            stage.grad_cache = grad_cache;
+        });
         let stage = config.check().expect("good");
         let sources = [Source::new("built in", common::examples()).expect("rows")];
         let mut trainer = Trainer::new(pair, &stage, &sources, 5).expect("a trainer");
@@ -80,7 +87,10 @@ fn cached_gradients_of_one_network_in_both_roles() {
 #[test]
 fn accumulated_gradients_are_the_mean_of_the_batches() {
     let _alone = alone();
-    let config = StageConfig { batch_size: 4, group_size: 2, ..StageConfig::new(StageKind::JointFinetuning) };
+    let config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+        stage.batch_size = 4;
+        stage.group_size = 2;
+    });
     let stage = config.check().expect("good");
     let sources = [Source::new("built in", common::examples()).expect("rows")];
     let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
@@ -111,12 +121,11 @@ fn dropout_is_the_same_on_the_way_back() {
 fn every_chunk_goes_the_same_way(dropout: f64, change: impl FnOnce(&mut StageConfig)) -> BTreeMap<String, Vec<f32>> {
     let _alone = alone();
     let sources = [Source::new("built in", common::examples()).expect("rows")];
-    let mut config = StageConfig {
-        batch_size: 7,
-        group_size: 3,
-        grad_cache: Some(4),
-        ..StageConfig::new(StageKind::JointFinetuning)
-    };
+    let mut config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+        stage.batch_size = 7;
+        stage.group_size = 3;
+        stage.grad_cache = Some(4);
+    });
     change(&mut config);
     let stage = config.check().expect("good");
     let mut trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
@@ -151,7 +160,10 @@ fn dropout_is_the_same_on_the_way_back_of_every_chunk() {
     let adapter = |dropout: f64| {
         every_chunk_goes_the_same_way(0.0, |stage| {
             stage.document.train = Some(TrainMode::Lora);
-            stage.document.lora = Some(LoraConfig { rank: 4, dropout, ..LoraConfig::reference() });
+            stage.document.lora = Some(LoraConfig::reference().with(|lora| {
+                lora.rank = 4;
+                lora.dropout = dropout;
+            }));
         })
     };
     let dropped = adapter(0.3);
@@ -163,7 +175,7 @@ fn dropout_is_the_same_on_the_way_back_of_every_chunk() {
 fn the_towers_embed_in_the_middle_of_a_stage_without_dropout() {
     let _alone = alone();
     let sources = [Source::new("built in", common::examples()).expect("rows")];
-    let stage = StageConfig { batch_size: 4, ..StageConfig::new(StageKind::JointFinetuning) }.check().expect("good");
+    let stage = StageConfig::new(StageKind::JointFinetuning).with(|stage| stage.batch_size = 4).check().expect("good");
     let mut trainer = Trainer::new(common::pair(0.5), &stage, &sources, 5).expect("a trainer");
     trainer.step().expect("a step");
     let queries = ["头痛".into()];

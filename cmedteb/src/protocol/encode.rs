@@ -7,6 +7,7 @@ pub(super) const GROUP: usize = 1024;
 
 /// How far an evaluation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Texts encoded so far.
     pub encoded: usize,

@@ -65,6 +65,21 @@ impl Pooling {
         }
     }
 
+    /// The pooling of a mode of sentence-transformers, e.g. `lasttoken`.
+    pub(crate) fn from_mode(mode: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|row| row.mode == mode).map(|row| row.pooling)
+    }
+
+    /// The modes of sentence-transformers that are read.
+    pub(crate) fn modes() -> Vec<&'static str> {
+        Self::TABLE.iter().map(|row| row.mode).collect()
+    }
+
+    /// The flags of the older form of sentence-transformers' settings, each with whether it is this pooling's.
+    pub(crate) fn flags(self) -> impl Iterator<Item = (&'static str, bool)> {
+        Self::TABLE.iter().map(move |row| (row.flag, row.pooling == self))
+    }
+
     /// Its name in files and on the command line.
     pub fn as_str(self) -> &'static str {
         Self::TABLE.iter().find(|row| row.pooling == self).map_or("", |row| row.name)
