@@ -1,8 +1,8 @@
-//! care-eval's errors as the error type of the tower crates.
+//! Conversion of care-eval's errors into care-core's.
 
 use care_core::{Error, ErrorKind};
 
-/// The same message under the nearest kind, with the original kept as the source.
+/// The same message under the closest kind, with the original as the source.
 pub(crate) fn from_eval(error: care_eval::Error) -> Error {
     use care_eval::ErrorKind as Eval;
     let kind = match error.kind() {
@@ -11,10 +11,18 @@ pub(crate) fn from_eval(error: care_eval::Error) -> Error {
         Eval::Score | Eval::Correlation => ErrorKind::NonFinite,
         _ => ErrorKind::Format,
     };
-    Error::new(kind, error.to_string()).with_source(error)
+    let message = error.to_string();
+    match (kind, error.path(), error.line()) {
+        (ErrorKind::Format, Some(path), Some(line)) => {
+            let problem = message.strip_prefix(&format!("{}:{line}: ", path.display())).unwrap_or(&message);
+            Error::line(path, line, problem)
+        }
+        _ => Error::new(kind, message),
+    }
+    .with_source(error)
 }
 
-/// A task whose data contradict themselves.
+/// A task with inconsistent data.
 pub(crate) fn invalid(task: &str, problem: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Format, format!("task {task}: {problem}"))
 }
@@ -26,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kind_message_and_source_survive() {
+    fn kind_message_place_and_source_survive() {
         let cases = [
             (care_eval::io::read_qrels("/no/such/file").err(), ErrorKind::Io, "cannot open /no/such/file"),
             (
@@ -45,5 +53,11 @@ mod tests {
             assert_eq!((error.kind(), error.to_string().as_str()), (kind, message));
             assert!(error.source().is_some_and(|source| source.is::<care_eval::Error>()));
         }
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("qrels.tsv");
+        std::fs::write(&path, "q 0 d 1\nq 0 e x\n").expect("written");
+        let error = from_eval(care_eval::io::read_qrels(&path).expect_err("no grade"));
+        assert_eq!((error.path(), error.line_number()), (Some(path.as_path()), Some(2)));
+        assert_eq!(error.to_string(), format!("{}:2: rel \"x\" is not an integer", path.display()));
     }
 }

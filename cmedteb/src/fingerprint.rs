@@ -1,6 +1,6 @@
-//! A short name for a data set's content, so that two reports can be seen to be on the same data.
+//! A fingerprint of a data set's content, which shows whether two reports are on the same data.
 
-/// FNV-1a over fields, 64 bits: stable across platforms and releases, as std's hashers are not.
+/// 64-bit FNV-1a over fields. Unlike std's hashers, it is stable across platforms and releases.
 ///
 /// # Reference
 /// <http://www.isthe.com/chongo/tech/comp/fnv/>
@@ -12,9 +12,9 @@ impl Fingerprint {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    /// Adds one field; where a field ends is part of the fingerprint.
+    /// Adds a field; its end is part of the fingerprint.
     pub(crate) fn add(&mut self, field: &str) {
-        // No byte of UTF-8 is 0xff.
+        // 0xff does not occur in UTF-8.
         for byte in field.bytes().chain([0xff]) {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }

@@ -1,4 +1,4 @@
-//! Rows of a file, whichever format it has: JSON Lines or Parquet.
+//! Rows of a JSON Lines or Parquet file.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub(crate) struct QueryRow {
     text: String,
 }
 
-/// A row of judgements: mteb's and BEIR's names, or C-MTEB's.
+/// A row of judgements, with mteb's and BEIR's column names or C-MTEB's.
 #[derive(Debug, Deserialize)]
 pub(crate) struct QrelsRow {
     #[serde(rename = "query-id", alias = "qid", deserialize_with = "id")]
@@ -57,11 +57,10 @@ impl From<QueryRow> for (String, Query) {
     }
 }
 
-/// Calls `each` with the number of every row, from 1, and its content. A line of a JSONL file is its row.
+/// Calls `each` with the number of every row, from 1, and its content. Rows of a JSONL file are its lines.
 ///
 /// # Errors
-/// When the file cannot be read or a row is not an `R` (the message names file and row), and what `each`
-/// returns.
+/// If the file cannot be read or a row is not an `R` (the message names file and row), or if `each` returns an error.
 pub(crate) fn for_each_row<R: DeserializeOwned>(
     path: &Path,
     each: &mut dyn FnMut(usize, R) -> Result<()>,
@@ -92,24 +91,24 @@ fn for_each_parquet<R>(path: &Path, _each: &mut dyn FnMut(usize, R) -> Result<()
     Err(Error::format(path, "Parquet is not compiled in: build with the Cargo feature `parquet` of cmedteb"))
 }
 
-/// An id that occurs in two rows.
+/// The error for an id that occurs in two rows.
 pub(crate) fn duplicate_id(path: &Path, number: usize, id: &str, first: &Path, line: usize) -> Error {
-    let place = if first == path { format!("on line {line}") } else { format!("in {}:{line}", first.display()) };
-    Error::line(path, number, format!("the `_id` {id:?} is already {place}"))
+    let place = if first == path { format!("line {line}") } else { format!("{}:{line}", first.display()) };
+    Error::line(path, number, format!("duplicate `_id` {id:?}, first on {place}"))
 }
 
-/// The names of a file's columns: those of its first row.
+/// The column names of a file, taken from its first row.
 pub(crate) fn columns(path: &Path) -> Result<Vec<String>> {
     let mut names = None;
     let read = for_each_row(path, &mut |_, row: Value| {
         names = Some(row.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect());
-        // One row is enough.
+        // Stops the iteration.
         Err(Error::format(path, "the rest is not read"))
     });
     names.map_or_else(|| read.map(|()| Vec::new()), Ok)
 }
 
-/// An id that some writers leave as a number.
+/// An id, which some writers store as a number.
 fn id<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<String, D::Error> {
     id_of(Value::deserialize(deserializer)?)
 }
@@ -123,11 +122,11 @@ fn id_of<E: serde::de::Error>(value: Value) -> std::result::Result<String, E> {
         Value::String(id) if id.is_empty() => Err(E::custom("the id is empty")),
         Value::String(id) => Ok(id),
         Value::Number(id) if id.is_i64() || id.is_u64() => Ok(id.to_string()),
-        other => Err(unexpected(&other, "a string or a whole number")),
+        other => Err(unexpected(&other, "a string or an integer")),
     }
 }
 
-/// A grade that some writers leave as a fraction or as text.
+/// A grade, which some writers store as a float or as text.
 fn grade<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<i32, D::Error> {
     let value = Value::deserialize(deserializer)?;
     let number = match &value {
@@ -135,8 +134,8 @@ fn grade<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<i32,
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     };
-    let whole = number.filter(|number| number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX));
-    whole.map(|number| number as i32).ok_or_else(|| unexpected(&value, "a whole number"))
+    let integer = number.filter(|number| number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX));
+    integer.map(|number| number as i32).ok_or_else(|| unexpected(&value, "an integer"))
 }
 
 fn unexpected<E: serde::de::Error>(value: &Value, expected: &str) -> E {

@@ -1,4 +1,4 @@
-//! Tasks from a folder of files.
+//! Loading the tasks of a folder.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,26 +13,26 @@ use crate::error::from_eval;
 use crate::rows::{CandidatesRow, CorpusRow, QrelsRow, QueryRow, duplicate_id, for_each_row};
 use crate::task::{Corpus, RerankingTask, RetrievalTask, SPLITS, StsTask, Task};
 
-/// The tasks of a folder, by the files in it, which are JSON Lines or Parquet.
+/// Loads the tasks of a folder of JSON Lines or Parquet files (the latter with the Cargo feature `parquet`).
 ///
 /// | files | task | name |
 /// |---|---|---|
-/// | `corpus`, `queries`, judgements (`qrels` or a file with `query-id` and `corpus-id`, or `qid` and `pid`) | retrieval | the folder's |
-/// | the same with `top_ranked` | reranking | the folder's |
-/// | `reranking`, or a file with `positive` and `negative` | reranking | the folder's and `-reranking`; the folder's if this is its only task |
-/// | `sts`, or a file with `sentence1` and `sentence2` | STS | the folder's and `-sts`; the folder's if this is its only task |
+/// | `corpus`, `queries` and judgements (`qrels`, or columns `query-id` and `corpus-id`, or `qid` and `pid`) | retrieval | `FOLDER` |
+/// | the same with `top_ranked` | reranking | `FOLDER` |
+/// | `reranking`, or columns `positive` and `negative` | reranking | `FOLDER-reranking`, or `FOLDER` if it is the only task |
+/// | `sts`, or columns `sentence1` and `sentence2` | STS | `FOLDER-sts`, or `FOLDER` if it is the only task |
 ///
-/// The forms of BEIR (`corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv`), of mteb's data sets (a folder for
-/// `corpus`, `queries` and `qrels` or `default`, Parquet in each) and of C-MTEB's older ones (`data/corpus-..`,
-/// `data/queries-..`, judgements in a folder of their own beside it, `NAME-qrels`) are all among them. Without
-/// `split` it is the first of `test`, `dev` and `validation` for which there are judgements or rows.
+/// This covers the layouts of BEIR (`corpus.jsonl`, `queries.jsonl`, `qrels/test.tsv`), of mteb (one folder each for
+/// `corpus`, `queries` and `qrels` or `default`, with Parquet files) and of the older C-MTEB (`data/corpus-*`,
+/// `data/queries-*`, and judgements in the folder `NAME-qrels` next to `NAME`). Without `split`, the first of `test`,
+/// `dev` and `validation` that has judgements or rows is loaded.
 ///
 /// # Errors
-/// When the folder holds none of these tasks or only part of one (the message says what was looked for), when
-/// a row cannot be read (the message names file and row), or when a task's data contradict themselves.
+/// If the folder contains no task or an incomplete one (the message lists what was expected), if a row cannot be read
+/// (the message names file and row), or if a task's data are inconsistent.
 ///
 /// # Reference
-/// BEIR's folder; the data sets of mteb 2 and of C-MTEB on the Hugging Face hub.
+/// BEIR's folders, and the data sets of mteb 2 and C-MTEB on the Hugging Face hub.
 pub fn load(folder: impl AsRef<Path>, split: Option<&str>) -> Result<Vec<Task>> {
     let folder = folder.as_ref();
     // The real path has a name even if `folder` is "." or ends in "..".
@@ -41,12 +41,12 @@ pub fn load(folder: impl AsRef<Path>, split: Option<&str>) -> Result<Vec<Task>> 
     load_as(folder, &name, split, None)
 }
 
-/// [`load`] under a name of the caller's; judgements are those of another folder if one is given.
+/// [`load`] with a custom name, and with judgements from the folder `qrels` if given.
 pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Option<&Path>) -> Result<Vec<Task>> {
     let layout = Layout::of(folder)?;
     let judged = match qrels {
         Some(folder) => vec![Layout::of(folder)?],
-        // C-MTEB's judgements lie in a folder beside.
+        // C-MTEB keeps judgements in a separate folder.
         None => beside(folder)?.map(|folder| Layout::of(&folder)).transpose()?.into_iter().collect(),
     };
     let own = qrels.is_none().then_some(&layout);
@@ -60,10 +60,9 @@ pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Opt
             let wanted = split.map_or_else(|| SPLITS.join(", "), str::to_owned);
             let place = match qrels {
                 Some(qrels) => format!("in {}", qrels.display()),
-                None => format!("here and in {}-qrels", folder.display()),
+                None => format!("here or in {}-qrels", folder.display()),
             };
-            let problem =
-                format!("there is a corpus without judgements: looked for qrels of the split {wanted} {place}");
+            let problem = format!("the corpus has no judgements: found no qrels for the split {wanted} {place}");
             return Err(Error::format(folder, problem));
         };
         let files = places.iter().map(|place| place.files(Part::Qrels, &split)).find(|files| !files.is_empty());
@@ -98,13 +97,13 @@ pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Opt
     Ok(tasks)
 }
 
-/// Whether a folder has a corpus and no judgements of it.
+/// Whether a folder has a corpus without judgements.
 pub(crate) fn lacks_judgements(folder: &Path, split: Option<&str>) -> Result<bool> {
     let layout = Layout::of(folder)?;
     Ok(layout.splits(Part::Corpus).next().is_some() && choose(&[&layout], Part::Qrels, split).is_none())
 }
 
-/// The folder `NAME-qrels` beside a folder `NAME`, if it is there.
+/// The folder `NAME-qrels` next to the folder `NAME`, if it exists.
 fn beside(folder: &Path) -> Result<Option<PathBuf>> {
     // The real path has a name even if `folder` is "." or ends in a slash.
     let real = folder.canonicalize().map_err(|e| Error::io("open the folder", folder, e))?;
@@ -113,7 +112,7 @@ fn beside(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(PathBuf::from(path)).filter(|path| path.is_dir()))
 }
 
-/// The split that is wanted, or the first that is there in any of the places.
+/// The requested split if any layout has it; by default the first that any layout has.
 fn choose(layouts: &[&Layout], part: Part, wanted: Option<&str>) -> Option<String> {
     let there = |split: &&str| layouts.iter().any(|layout| layout.splits(part).any(|found| found == *split));
     match wanted {
@@ -122,11 +121,11 @@ fn choose(layouts: &[&Layout], part: Part, wanted: Option<&str>) -> Option<Strin
     }
 }
 
-/// Retrieval, or reranking where there are candidates.
+/// The task of a corpus: retrieval, or reranking if there are candidates.
 fn of_corpus(folder: &Path, name: &str, layout: &Layout, split: &str, qrels: &Qrels) -> Result<Task> {
     let queries = layout.files_for(Part::Queries, split);
     if queries.is_empty() {
-        return Err(Error::format(folder, "there is a corpus without queries"));
+        return Err(Error::format(folder, "the corpus has no queries"));
     }
     let queries = read_rows::<QueryRow, Query>(&queries)?;
     let corpus = layout.files_for(Part::Corpus, split);
@@ -156,7 +155,7 @@ fn read_all<R: DeserializeOwned>(paths: &[PathBuf]) -> Result<Vec<R>> {
     Ok(rows)
 }
 
-/// Ids and texts of files in which no id comes twice.
+/// Ids and texts of files; ids must be unique.
 fn read_rows<R, T>(paths: &[PathBuf]) -> Result<Vec<(String, T)>>
 where
     R: DeserializeOwned + Into<(String, T)>,
@@ -201,7 +200,7 @@ mod tests {
     use super::*;
     use crate::testing::documents_of;
 
-    /// A folder named `set` with these files; `load` of it, with `F` for the folder in messages.
+    /// Loads a folder named `set` with these files; in messages the folder is `F`.
     fn load_files(files: &[(&str, &str)]) -> std::result::Result<Vec<Task>, String> {
         load_in(tempfile::tempdir().expect("a folder").path(), files)
     }
@@ -224,7 +223,7 @@ mod tests {
     fn ids_may_be_numbers_titles_may_lack_and_test_comes_before_dev() {
         let test = ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n7\t2\t1\n");
         let dev = ("qrels/dev.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
-        // Documents are read when they are wanted, so the folder has to stay.
+        // Documents are read on demand, so the folder has to stay.
         let outer = tempfile::tempdir().expect("a folder");
         let tasks = load_in(outer.path(), &[CORPUS, QUERIES, test, dev]).expect("a task");
         let task = tasks[0].as_retrieval().expect("retrieval");
@@ -259,7 +258,7 @@ mod tests {
         );
         assert_eq!(
             load_files(&[CORPUS, QUERIES]).expect_err("no qrels"),
-            "F: there is a corpus without judgements: looked for qrels of the split test, dev, validation here and in F-qrels"
+            "F: the corpus has no judgements: found no qrels for the split test, dev, validation here or in F-qrels"
         );
         let qrels = ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
         assert_eq!(load_files(&[CORPUS, qrels]).expect_err("no queries"), "F: there is a corpus without queries");
@@ -279,15 +278,15 @@ mod tests {
                     QUERIES,
                     qrels,
                 ],
-                "F/corpus.jsonl:3: the `_id` \"d1\" is already on line 1",
+                "F/corpus.jsonl:3: duplicate `_id` \"d1\", first on line 1",
             ),
             (
                 &[CORPUS, ("queries.jsonl", "{\"_id\":\"7\",\"text\":\"a\"}\n{\"_id\":7,\"text\":\"b\"}"), qrels],
-                "F/queries.jsonl:2: the `_id` \"7\" is already on line 1",
+                "F/queries.jsonl:2: duplicate `_id` \"7\", first on line 1",
             ),
             (
                 &[("corpus.jsonl", "{\"_id\":null,\"text\":\"a\"}"), QUERIES, qrels],
-                "F/corpus.jsonl:1: invalid type: null, expected a string or a whole number (column 11)",
+                "F/corpus.jsonl:1: invalid type: null, expected a string or an integer (column 11)",
             ),
             (
                 &[("corpus.jsonl", "{\"_id\":\"d1\"}"), QUERIES, qrels],
@@ -308,7 +307,7 @@ mod tests {
             ),
             (
                 &[("sts.jsonl", "{\"sentence1\":\"a\",\"sentence2\":\"b\",\"score\":1}")],
-                "F/sts.jsonl: task set-sts: a correlation needs at least 2 pairs, there are 1",
+                "F/sts.jsonl: task set-sts: a correlation needs at least 2 pairs, found 1",
             ),
         ];
         for (files, message) in cases {

@@ -10,13 +10,12 @@ use crate::rows::{CorpusRow, duplicate_id, for_each_row};
 
 /// Documents and their ids.
 ///
-/// A corpus that was opened from files keeps ids alone: texts are read again whenever they are visited, so
-/// that memory does not grow with their length.
+/// A corpus opened from files keeps only ids in memory. Texts are read again on every visit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Corpus {
     ids: Vec<String>,
     texts: Texts,
-    /// Of the ids and texts, in order.
+    /// Covers the ids and texts, in order.
     fingerprint: Fingerprint,
 }
 
@@ -27,11 +26,12 @@ enum Texts {
 }
 
 impl Corpus {
-    /// Reads the ids of JSONL or Parquet files (`_id` or `id`, `title`, `text`), one after the other.
+    /// Opens JSONL or Parquet files with the columns `_id` (or `id`), `title` (optional) and `text`, in this order.
     ///
     /// # Errors
-    /// When a file cannot be read, a row lacks a field, or an id comes twice; the message names file and row.
-    pub fn open(paths: Vec<PathBuf>) -> Result<Self> {
+    /// If a file cannot be read, a row lacks a field, or an id is duplicated; the message names file and row.
+    pub fn open(paths: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Self> {
+        let paths: Vec<PathBuf> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
         let mut first: HashMap<String, (usize, usize)> = HashMap::new();
         let (mut ids, mut fingerprint) = (Vec::new(), Fingerprint::new());
         for (file, path) in paths.iter().enumerate() {
@@ -59,16 +59,20 @@ impl Corpus {
         self.ids.len()
     }
 
-    /// Whether there is no document.
+    /// Whether the corpus has no documents.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// Calls `each` with the documents in order, in groups of `size`, the last perhaps smaller.
+    /// Calls `each` with the documents in order, in groups of `size`, >= 1. The last group may be smaller.
     ///
     /// # Errors
-    /// What `each` returns, or when a file cannot be read or has changed since it was opened.
+    /// If `each` returns an error, or if a file cannot be read or has changed since it was opened.
+    ///
+    /// # Panics
+    /// Panics if `size` is 0.
     pub fn visit(&self, size: usize, each: &mut dyn FnMut(&[Document]) -> Result<()>) -> Result<()> {
+        assert!(size > 0, "the size of a group is at least 1");
         let paths = match &self.texts {
             Texts::Memory(documents) => return documents.chunks(size).try_for_each(each),
             Texts::Files(paths) => paths,
@@ -102,7 +106,7 @@ impl Corpus {
     }
 }
 
-/// Documents that are in memory.
+/// A corpus in memory.
 impl From<Vec<(String, Document)>> for Corpus {
     fn from(documents: Vec<(String, Document)>) -> Self {
         let mut fingerprint = Fingerprint::new();
@@ -130,7 +134,7 @@ mod tests {
             }
         };
         write(&[&[0, 1, 2], &[3, 4]]);
-        let files = Corpus::open(paths.clone()).expect("opened");
+        let files = Corpus::open(&paths).expect("opened");
         let memory: Corpus = (0..5usize)
             .map(|id| (id.to_string(), Document::with_title("t", format!("text {id}"))))
             .collect::<Vec<_>>()

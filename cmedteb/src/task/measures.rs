@@ -1,16 +1,16 @@
-//! The measures that are reported for a kind of task; the first is its main score.
+//! The reported measures of each kind of task; the first is the default main score.
 
 use std::num::NonZeroUsize;
 
 use care_core::{Error, Result};
 use care_eval::Measure;
 
-/// A cut-off, which is never 0.
+/// A cut-off, >= 1.
 const fn at(k: usize) -> NonZeroUsize {
     NonZeroUsize::MIN.saturating_add(k - 1)
 }
 
-/// Of a retrieval task.
+/// Measures of a retrieval task.
 pub(crate) const RETRIEVAL_MEASURES: [Measure; 13] = [
     Measure::Ndcg(Some(at(10))),
     Measure::Ndcg(Some(at(1))),
@@ -27,14 +27,14 @@ pub(crate) const RETRIEVAL_MEASURES: [Measure; 13] = [
     Measure::Precision(at(1)),
 ];
 
-/// Of a reranking task. `map@1000`, the whole list, is the main score of mteb's own reranking tasks.
+/// Measures of a reranking task. `map@1000`, over the whole list, is the main score of mteb's own reranking tasks.
 pub(crate) const RERANKING_MEASURES: [Measure; 4] =
     [Measure::Map(Some(at(10))), Measure::Map(Some(at(1000))), Measure::Mrr(Some(at(10))), Measure::Ndcg(Some(at(10)))];
 
-/// The measure of a name such as `ndcg@10`, if it is one of those that are reported.
+/// The reported measure with this name, e.g. `ndcg@10`.
 ///
 /// # Errors
-/// If it is not; the message lists them.
+/// If it is not among `measures`; the message lists them.
 pub(super) fn one_of(measures: &[Measure], name: &str) -> Result<Measure> {
     let found = measures.iter().find(|measure| measure.to_string() == name);
     found.copied().ok_or_else(|| {

@@ -1,11 +1,10 @@
-//! What a model is tested on: data that have been checked, each kind with its own type.
+//! Data sets to evaluate a model on, checked, with one type per kind of task.
 
 mod corpus;
+mod measures;
 mod reranking;
 mod retrieval;
 mod sts;
-
-mod measures;
 
 pub use corpus::Corpus;
 pub use reranking::{RerankingList, RerankingRow, RerankingTask};
@@ -16,19 +15,19 @@ pub(crate) use measures::{RERANKING_MEASURES, RETRIEVAL_MEASURES};
 
 use care_core::{Error, ErrorKind, Result};
 
-/// A data set with the protocol that it is for.
+/// A data set and its kind, which determines the protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Task {
     /// Rank a corpus for each query.
     Retrieval(RetrievalTask),
     /// Rank each query's own candidates.
     Reranking(RerankingTask),
-    /// Tell how similar two sentences are.
+    /// Predict how similar two sentences are.
     Sts(StsTask),
 }
 
 impl Task {
-    /// The name in tables and of the report's file.
+    /// The task's name, in tables and as the name of the report file.
     pub fn name(&self) -> &str {
         match self {
             Task::Retrieval(task) => task.name(),
@@ -37,7 +36,7 @@ impl Task {
         }
     }
 
-    /// The split that the data are, such as `test`.
+    /// The split of the data, e.g. `test`.
     pub fn split(&self) -> &str {
         match self {
             Task::Retrieval(task) => task.split(),
@@ -46,20 +45,20 @@ impl Task {
         }
     }
 
-    /// The same task known by another of the measures that are reported, such as `recall@100`.
+    /// The same task with another of the reported measures as its main score, e.g. `recall@100`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when it is none of them; the message lists them. Of an STS task it is the
-    /// protocol that says which way of reading counts.
+    /// [`ErrorKind::Config`] if the measure is not reported (the message lists those that are), or for an STS task, whose
+    /// main score is chosen by [`Protocol::sts`](crate::Protocol::sts).
     pub fn with_main_score(self, measure: &str) -> Result<Self> {
         match self {
             Task::Retrieval(task) => task.with_main_score(measure).map(Task::Retrieval),
             Task::Reranking(task) => task.with_main_score(measure).map(Task::Reranking),
-            Task::Sts(_) => Err(Error::new(ErrorKind::Config, "`main_score` is for retrieval and reranking")),
+            Task::Sts(_) => Err(Error::new(ErrorKind::Config, "`main_score` applies only to retrieval and reranking")),
         }
     }
 
-    /// The retrieval data, if this is such a task.
+    /// The retrieval task, if it is one.
     pub fn as_retrieval(&self) -> Option<&RetrievalTask> {
         match self {
             Task::Retrieval(task) => Some(task),
@@ -67,8 +66,8 @@ impl Task {
         }
     }
 
-    /// A short name for the content (ids, texts and judgements, not the task's name): equal data have
-    /// equal fingerprints on every platform.
+    /// A fingerprint of the content: ids, texts and judgements, but not the task's name. Equal data have equal
+    /// fingerprints on every platform.
     pub fn fingerprint(&self) -> String {
         match self {
             Task::Retrieval(task) => task.fingerprint(),
@@ -79,7 +78,7 @@ impl Task {
     }
 }
 
-/// The splits that are evaluated, in order of preference.
+/// The splits to evaluate, in order of preference.
 pub(crate) const SPLITS: [&str; 3] = [DEFAULT_SPLIT, "dev", "validation"];
-/// The split of a file that names none.
+/// The split of a file whose name specifies none.
 pub(crate) const DEFAULT_SPLIT: &str = "test";

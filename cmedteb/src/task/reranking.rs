@@ -1,4 +1,4 @@
-//! Queries, each with candidates of its own.
+//! Reranking: queries, each with its own candidates.
 
 use std::collections::HashMap;
 
@@ -10,18 +10,18 @@ use super::measures::{RERANKING_MEASURES, one_of};
 use crate::error::{from_eval, invalid};
 use crate::fingerprint::Fingerprint;
 
-/// A query with the texts that answer it and texts that do not, as in a file's line.
+/// A query with texts that answer it and texts that do not: a row of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RerankingRow {
     /// The query.
     pub query: String,
     /// Texts that answer it.
     pub positive: Vec<String>,
-    /// Texts that do not.
+    /// Texts that do not answer it.
     pub negative: Vec<String>,
 }
 
-/// Queries to be answered from their own short lists.
+/// Queries, each with a short list of candidates to rank.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RerankingTask {
     name: String,
@@ -34,25 +34,26 @@ pub struct RerankingTask {
     main_score: Measure,
 }
 
-/// The candidates of one query.
+/// The candidates of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RerankingList {
     /// The id of the query.
     pub query_id: String,
-    /// Each candidate's id and its place in [`RerankingTask::documents`].
+    /// Each candidate's id and its index in [`RerankingTask::documents`].
     pub candidates: Vec<(String, usize)>,
 }
 
 impl RerankingTask {
-    /// Checks and keeps the rows; one without a positive or without a negative is dropped and counted.
+    /// A task from rows. A row without a positive or without a negative is dropped and counted.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`](care_core::ErrorKind::Format) when no row is left.
+    /// [`ErrorKind::Format`](care_core::ErrorKind::Format) if no row is left.
     ///
     /// # Reference
-    /// mteb's `AbsTaskReranking`: the rule for dropping rows, and the ids
-    /// (`apositive_test_query0_00000`, `negative_test_query0_00000`, ..). By trec_eval's tie rule
-    /// negatives come first, so a model gains nothing from equal scores.
+    /// mteb's `AbsTaskReranking`, for dropping rows and for the ids (`apositive_test_query0_00000`,
+    /// `negative_test_query0_00000`). Under trec_eval's tie rule these ids rank negatives first, so a model gains nothing
+    /// from equal scores.
     pub fn new(name: impl Into<String>, split: impl Into<String>, rows: Vec<RerankingRow>) -> Result<Self> {
         let mut task = Self::empty(name.into(), split.into());
         let mut places = HashMap::new();
@@ -80,16 +81,17 @@ impl RerankingTask {
         task.checked()
     }
 
-    /// The same task from a corpus, queries, judgements and each query's candidates, all with ids of their
-    /// own. A query whose candidates lack a relevant or another document is dropped and counted. A relevant
-    /// document that is no candidate counts as not found.
+    /// A task from a corpus, queries, judgements and the candidates of each query, all by id.
+    ///
+    /// A query is dropped and counted if none or all of its candidates are relevant. A relevant document that is not a
+    /// candidate counts as not retrieved.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`](care_core::ErrorKind::Format) when no query is left, when a candidate or a query
-    /// is unknown or given twice.
+    /// [`ErrorKind::Format`](care_core::ErrorKind::Format) if no query is left, or if a candidate or a query is unknown
+    /// or duplicated.
     ///
     /// # Reference
-    /// mteb's present form of reranking: retrieval with `top_ranked`.
+    /// The reranking tasks of mteb 2: retrieval with `top_ranked`.
     pub fn from_candidates(
         name: impl Into<String>,
         split: impl Into<String>,
@@ -104,7 +106,7 @@ impl RerankingTask {
         let mut places = HashMap::new();
         for (query_id, doc_ids) in candidates {
             let problem =
-                |what: &str, id: &str| invalid(&task.name, format!("{what} {id:?} is unknown or comes twice"));
+                |what: &str, id: &str| invalid(&task.name, format!("{what} {id:?} is unknown or duplicated"));
             let query = queries.remove(&query_id).ok_or_else(|| problem("the query of candidates", &query_id))?;
             let grade =
                 |doc_id: &String| qrels.get(&query_id).and_then(|judged| judged.get(doc_id)).copied().unwrap_or(0);
@@ -142,24 +144,22 @@ impl RerankingTask {
 
     fn checked(self) -> Result<Self> {
         if self.queries.is_empty() {
-            let problem = format!(
-                "there is no row with both a positive and a negative; rows dropped for lacking one: {}",
-                self.dropped
-            );
+            let problem = format!("no row has both a positive and a negative; rows dropped: {}", self.dropped);
             return Err(invalid(&self.name, problem));
         }
         Ok(self)
     }
 
-    /// The measure that the task is known by, such as `map@10`.
+    /// The measure of the main score. Default MAP@10.
     pub fn main_score(&self) -> Measure {
         self.main_score
     }
 
-    /// The same task known by another of the measures that are reported.
+    /// The same task with another of the reported measures as its main score.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](care_core::ErrorKind::Config) when it is none of them; the message lists them.
+    /// [`ErrorKind::Config`](care_core::ErrorKind::Config) if the measure is not reported; the message lists those that
+    /// are.
     pub fn with_main_score(self, measure: &str) -> Result<Self> {
         Ok(Self { main_score: one_of(&RERANKING_MEASURES, measure)?, ..self })
     }
@@ -179,7 +179,7 @@ impl RerankingTask {
         &self.queries
     }
 
-    /// The candidates of all queries, each text once.
+    /// The candidates of all queries, without duplicates.
     pub fn documents(&self) -> &[Document] {
         &self.documents
     }
@@ -189,12 +189,12 @@ impl RerankingTask {
         &self.lists
     }
 
-    /// 1 for a positive, 0 for a negative.
+    /// The judgements: grade 1 for a positive, 0 for a negative.
     pub fn qrels(&self) -> &Qrels {
         &self.qrels
     }
 
-    /// How many rows were dropped.
+    /// Number of dropped rows.
     pub fn dropped(&self) -> usize {
         self.dropped
     }
@@ -254,7 +254,7 @@ mod tests {
         let error = RerankingTask::new("t", "test", vec![row("empty", &["a"], &[])]).expect_err("no row");
         assert_eq!(
             error.to_string(),
-            "task t: there is no row with both a positive and a negative; rows dropped for lacking one: 1"
+            "task t: no row has both a positive and a negative; rows dropped: 1"
         );
     }
 }

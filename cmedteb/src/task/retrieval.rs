@@ -1,4 +1,4 @@
-//! A corpus, queries, and which documents answer which query.
+//! Retrieval: a corpus, queries, and judgements of which documents answer which query.
 
 use std::collections::HashSet;
 
@@ -24,12 +24,11 @@ pub struct RetrievalTask {
 }
 
 impl RetrievalTask {
-    /// Checks and keeps the data. Queries without judgements cannot be scored and are left out.
+    /// A task from its data. Queries without judgements cannot be scored and are left out.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`](care_core::ErrorKind::Format) when there is no document, no query or no
-    /// judgement, when an id is given twice, or when a query is judged that does not exist; the
-    /// message names the id.
+    /// [`ErrorKind::Format`](care_core::ErrorKind::Format) if there are no documents, queries or judgements, if an id is
+    /// duplicated, or if a judged query does not exist; the message names the id.
     pub fn new(
         name: impl Into<String>,
         split: impl Into<String>,
@@ -56,15 +55,16 @@ impl RetrievalTask {
         Ok(Self { name, split, corpus, query_ids, queries, qrels, absent_judged, main_score: RETRIEVAL_MEASURES[0] })
     }
 
-    /// The measure that the task is known by, such as `ndcg@10`.
+    /// The measure of the main score. Default nDCG@10.
     pub fn main_score(&self) -> Measure {
         self.main_score
     }
 
-    /// The same task known by another of the measures that are reported.
+    /// The same task with another of the reported measures as its main score.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](care_core::ErrorKind::Config) when it is none of them; the message lists them.
+    /// [`ErrorKind::Config`](care_core::ErrorKind::Config) if the measure is not reported; the message lists those that
+    /// are.
     pub fn with_main_score(self, measure: &str) -> Result<Self> {
         Ok(Self { main_score: one_of(&RETRIEVAL_MEASURES, measure)?, ..self })
     }
@@ -79,7 +79,7 @@ impl RetrievalTask {
         &self.split
     }
 
-    /// The documents that are searched.
+    /// The documents to search.
     pub fn corpus(&self) -> &Corpus {
         &self.corpus
     }
@@ -99,8 +99,8 @@ impl RetrievalTask {
         &self.qrels
     }
 
-    /// How many judgements are of documents that the corpus lacks. Relevant ones among them still
-    /// count as not found, as in trec_eval.
+    /// Number of judgements of documents that the corpus lacks. Relevant ones among them still count as not retrieved, as
+    /// in trec_eval.
     pub fn absent_judged(&self) -> usize {
         self.absent_judged
     }
@@ -124,7 +124,7 @@ fn distinct<'a>(task: &str, what: &str, ids: impl IntoIterator<Item = &'a String
     let mut distinct = HashSet::new();
     match ids.into_iter().find(|id| !distinct.insert(id.as_str())) {
         None => Ok(distinct),
-        Some(id) => Err(invalid(task, format!("there are two {what} entries of the id {id:?}"))),
+        Some(id) => Err(invalid(task, format!("duplicate {what} id {id:?}"))),
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
 
     /// Query, document, grade.
     type Judgement = (&'static str, &'static str, i32);
-    /// Ids of documents, ids of queries, judgements, and what is wrong with them.
+    /// Document ids, query ids, judgements, and the error.
     type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [Judgement], &'a str);
 
     fn build(doc_ids: &[&str], query_ids: &[&str], judged: &[Judgement]) -> std::result::Result<RetrievalTask, String> {
@@ -150,8 +150,8 @@ mod tests {
             (&[], &["q"], &judged, "task t: there are no documents"),
             (&["d"], &[], &judged, "task t: there are no queries"),
             (&["d"], &["q"], &[], "task t: there are no judgements"),
-            (&["d", "e", "d"], &["q"], &judged, "task t: there are two document entries of the id \"d\""),
-            (&["d"], &["q", "q"], &judged, "task t: there are two query entries of the id \"q\""),
+            (&["d", "e", "d"], &["q"], &judged, "task t: duplicate document id \"d\""),
+            (&["d"], &["q", "q"], &judged, "task t: duplicate query id \"q\""),
             (&["d"], &["p"], &judged, "task t: query \"q\" is judged but is not among the queries"),
         ];
         for (doc_ids, query_ids, judged, message) in cases {

@@ -1,4 +1,4 @@
-//! Pairs of sentences with how similar people find them.
+//! Semantic textual similarity (STS): pairs of sentences with human similarity scores.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 use crate::error::invalid;
 use crate::fingerprint::Fingerprint;
 
-/// Two sentences and their similarity, as in a file's line.
+/// Two sentences and their similarity: a row of a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StsPair {
-    /// One sentence.
+    /// The first sentence.
     pub sentence1: String,
-    /// The other.
+    /// The second sentence.
     pub sentence2: String,
-    /// How similar they are, on any scale: higher is more similar.
+    /// Human similarity score on any scale; higher means more similar.
     pub score: f64,
 }
 
-/// Pairs whose similarity a model is to predict.
+/// Pairs of sentences whose similarity a model predicts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StsTask {
     name: String,
@@ -29,15 +29,15 @@ pub struct StsTask {
 }
 
 impl StsTask {
-    /// Checks and keeps the pairs.
+    /// A task from pairs.
     ///
     /// # Errors
-    /// [`ErrorKind::Format`](care_core::ErrorKind::Format) when there are fewer than two pairs, or
-    /// when a score is not finite or all are equal: no correlation with them is defined.
+    /// [`ErrorKind::Format`](care_core::ErrorKind::Format) if no correlation is defined: for fewer than two pairs, a score
+    /// that is not finite, or equal scores.
     pub fn new(name: impl Into<String>, split: impl Into<String>, pairs: Vec<StsPair>) -> Result<Self> {
         let name = name.into();
         if pairs.len() < 2 {
-            return Err(invalid(&name, format!("a correlation needs at least 2 pairs, there are {}", pairs.len())));
+            return Err(invalid(&name, format!("a correlation needs at least 2 pairs, found {}", pairs.len())));
         }
         if let Some((number, pair)) = (1..).zip(&pairs).find(|(_, pair)| !pair.score.is_finite()) {
             return Err(invalid(&name, format!("the score of pair {number} is {}, not a finite number", pair.score)));
@@ -74,16 +74,16 @@ impl StsTask {
     }
 }
 
-/// Which tower reads which sentence of a pair. For a model of one tower all three are the same.
+/// Which tower encodes which sentence of a pair. For a symmetric model all modes are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StsMode {
-    /// The query tower reads both.
+    /// The query tower encodes both.
     #[default]
     QueryQuery,
-    /// The query tower reads the first, the document tower the second.
+    /// The query tower encodes the first, the document tower the second.
     QueryDocument,
-    /// The document tower reads both.
+    /// The document tower encodes both.
     DocumentDocument,
 }
 
@@ -91,7 +91,7 @@ impl StsMode {
     /// Every mode.
     pub const ALL: [Self; 3] = [Self::QueryQuery, Self::QueryDocument, Self::DocumentDocument];
 
-    /// The mode's name in files and on the command line, such as `query-document`.
+    /// The mode's name in files and on the command line, e.g. `query-document`.
     pub fn name(self) -> &'static str {
         match self {
             Self::QueryQuery => "query-query",
@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn scores_without_a_correlation_are_refused() {
         let cases: [(&[f64], &str); 4] = [
-            (&[], "task t: a correlation needs at least 2 pairs, there are 0"),
-            (&[1.0], "task t: a correlation needs at least 2 pairs, there are 1"),
+            (&[], "task t: a correlation needs at least 2 pairs, found 0"),
+            (&[1.0], "task t: a correlation needs at least 2 pairs, found 1"),
             (&[1.0, f64::NAN], "task t: the score of pair 2 is NaN, not a finite number"),
             (&[4.5; 3], "task t: all 3 scores are 4.5"),
         ];
