@@ -49,7 +49,7 @@ fn main() -> Result<()> {
         if !folder.join("data").exists() {
             cmedteb::mini::write_to(folder.join("data"))?;
         }
-        untrained()?.save(&folder.join("untrained"))?;
+        untrained()?.save(folder.join("untrained"))?;
         // Pretrained towers would come from a checkpoint. Here the document tower is first trained alone.
         let teach = FINETUNE.replace("joint-finetuning", "symmetric-document").replace("epochs = 6", "epochs = 12");
         let teach = teach.replace("5e-4", "2e-3");
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
         // One network in both roles needs two identical towers to start from.
         let start = if *name == "symmetric" { "symmetric-start" } else { "start" };
         if start == "symmetric-start" && !folder.join(start).exists() {
-            symmetric(&AsymmetricEncoder::load(&folder.join("start"), &device)?)?.save(&folder.join(start))?;
+            symmetric(&AsymmetricEncoder::load(folder.join("start"), &device)?)?.save(folder.join(start))?;
         }
         let pair = AsymmetricEncoder::load(&run(&folder, &name.replace(' ', "-"), start, stages)?, &device)?;
         let outcome = cmedteb::evaluate(&task, &pair, &Protocol::default(), &mut |_| {})?;

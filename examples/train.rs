@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     if !resume {
         // Data files in FlagEmbedding's format, and the towers to start from.
         cmedteb::mini::write_to(output.join("data"))?;
-        towers()?.save(&output.join("start"))?;
+        towers()?.save(output.join("start"))?;
     }
 
     // `care train --config FILE` reads the same text from a file.

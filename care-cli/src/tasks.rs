@@ -32,7 +32,9 @@ impl TaskArgs {
             let id: RepoId = id.parse()?;
             Ok(Hub::from_env()?.data_set(&id, &mut |download| download_bar(&mut bar, &download))?.folder)
         };
-        let mut sources = Sources { data: self.data.as_deref(), hub: Some(&mut fetch), split: self.split.as_deref() };
+        let mut sources = Sources::default().with_hub(&mut fetch);
+        sources.data = self.data.as_deref();
+        sources.split = self.split.as_deref();
         let mut tasks = Vec::new();
         for word in &self.tasks {
             tasks.extend(cmedteb::open(word, &mut sources)?);

@@ -29,7 +29,8 @@ impl Embeddings {
             values.extend_from_slice(row);
             n += 1;
         }
-        Ok(Self(Array2::from_shape_vec((n, dim), values).expect("all rows have the same size")))
+        let shaped = Array2::from_shape_vec((n, dim), values);
+        shaped.map(Self).map_err(|e| Error::new(ErrorKind::Dimension, e.to_string()).with_source(e))
     }
 
     /// Number of rows.

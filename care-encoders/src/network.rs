@@ -184,17 +184,22 @@ impl<E: Encoder> Network<E> {
         };
         let mut done = EmbedProgress::default();
         let mut embeddings = Embeddings::zeros(texts.len(), self.dim);
+        // The first of them, whatever pass comes first.
+        let mut not_finite: Option<usize> = None;
         schedule.run(&forward, &mut |pass, (batch, vectors)| {
             for (vector, &index) in vectors.chunks_exact(self.dim).zip(&schedule.passes()[pass]) {
                 if vector.iter().any(|value| !value.is_finite()) {
-                    return Err(Error::new(ErrorKind::NonFinite, format!("the vector of text {index} is not finite")));
+                    not_finite = Some(not_finite.map_or(index, |first| first.min(index)));
                 }
                 embeddings.set(index, vector);
             }
             done.add(&batch);
             progress(&done);
-            Ok(())
+            Ok::<_, Error>(())
         })?;
+        if let Some(index) = not_finite {
+            return Err(Error::new(ErrorKind::NonFinite, format!("the vector of text {index} is not finite")));
+        }
         Ok(embeddings)
     }
 }

@@ -78,7 +78,7 @@ fn an_adapter_is_not_written_under_settings_that_are_not_its_own() {
     let adapted = base.clone().with_adapter(&adapter).unwrap();
     let place = tempfile::tempdir().unwrap();
     let refusal = |encoder: &AnyEncoder, config: &LoraConfig| {
-        encoder.save_adapter(&place.path().join("adapter"), config, "base").unwrap_err().to_string()
+        encoder.save_adapter(place.path().join("adapter"), config, "base").unwrap_err().to_string()
     };
     let first = "the layer `layers.0.self_attn.q_proj` has";
     let other = format!("{first} a LoRA adapter of another rank or scale");
@@ -195,7 +195,7 @@ fn refusal(change: impl FnOnce(&Path), base: &str) -> String {
         fs::copy(entry.path(), place.path().join(entry.file_name())).unwrap();
     }
     change(place.path());
-    let base = load_encoder(&fixture(base), &EncoderOptions::default(), &cpu()).unwrap();
+    let base = load_encoder(fixture(base), &EncoderOptions::default(), &cpu()).unwrap();
     let error = base.with_adapter(place.path()).unwrap_err().to_string();
     error.replace(&place.path().display().to_string(), "A")
 }

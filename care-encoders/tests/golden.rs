@@ -83,7 +83,7 @@ fn check(name: &str, pad: u32) {
     let golden = golden(name);
     for device in Device::compiled() {
         let opened = device.open().unwrap();
-        let encoder = load_encoder(&fixture(name), &EncoderOptions::default(), &opened).unwrap();
+        let encoder = load_encoder(fixture(name), &EncoderOptions::default(), &opened).unwrap();
         let (mut unpadded, mut padded) = (0f32, 0f32);
         for (key, pooling) in POOLINGS {
             for (suffix, normalize) in [("", true), ("_raw", false)] {
@@ -140,7 +140,7 @@ fn half_cosine(name: &str, pad: u32, device: Device, golden: &Value) -> String {
         return "no bf16".into();
     }
     let options = EncoderOptions::default().with_precision(Precision::Bf16);
-    let encoder = load_encoder(&fixture(name), &options, &opened).unwrap();
+    let encoder = load_encoder(fixture(name), &options, &opened).unwrap();
     assert_eq!(Precision::of(&encoder), Precision::Bf16);
     let network = Network::new(encoder, HeadConfig::new(Pooling::Mean), &opened).unwrap();
     let together = forward(&network, &ids(&golden["ids"]), pad, PaddingSide::Right);

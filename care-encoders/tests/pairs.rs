@@ -34,10 +34,10 @@ fn options(pooling: Pooling) -> EncoderOptions {
 
 /// A tower of a fixture with the given head; a projection gets random weights.
 fn tower<T: Text>(name: &str, head: HeadConfig, instruction: &str) -> Tower<T, AnyEncoder> {
-    let encoder = load_encoder(&fixture(name), &EncoderOptions::default(), &cpu()).unwrap();
+    let encoder = load_encoder(fixture(name), &EncoderOptions::default(), &cpu()).unwrap();
     let pad = if name == "bert" { 0 } else { 317 };
     let network = network_with_head(encoder, head, 7, &cpu()).unwrap().prepacked(Prepack::F32);
-    let tokenizer = Tokenizer::from_file(&fixture(name).join("tokenizer.json"), pad, 32).unwrap();
+    let tokenizer = Tokenizer::from_file(fixture(name).join("tokenizer.json"), pad, 32).unwrap();
     Tower::new(tokenizer, network, Instruction::new(instruction).unwrap()).unwrap()
 }
 
@@ -55,8 +55,8 @@ fn a_saved_pair_loads_with_equal_vectors() {
     for (query, document) in [("bert", "qwen3"), ("gte_new", "qwen2"), ("gte_new_plain", "qwen3_causal_lm")] {
         let asked = options(Pooling::Mean).with_instruction("问：");
         let pair = AsymmetricEncoder::new(
-            load_tower(&fixture(query), &asked, &cpu()).unwrap(),
-            load_tower(&fixture(document), &options(Pooling::LastToken), &cpu()).unwrap(),
+            load_tower(fixture(query), &asked, &cpu()).unwrap(),
+            load_tower(fixture(document), &options(Pooling::LastToken), &cpu()).unwrap(),
         )
         .unwrap()
         .with_provenance(json!({"query": query}));
@@ -70,7 +70,7 @@ fn a_saved_pair_loads_with_equal_vectors() {
         assert_same(&pair, &again);
         assert_eq!(again.provenance(), &json!({"query": query}));
         assert!(AsymmetricEncoder::is_pair(&target).unwrap());
-        assert!(!AsymmetricEncoder::is_pair(&fixture(query)).unwrap());
+        assert!(!AsymmetricEncoder::is_pair(fixture(query)).unwrap());
     }
 }
 
@@ -79,7 +79,7 @@ fn gte_is_saved_in_hugging_faces_form() {
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("pair");
     let options = EncoderOptions::default();
-    AsymmetricEncoder::open(&fixture("gte_new"), &options, &options, &cpu()).unwrap().save(&target).unwrap();
+    AsymmetricEncoder::open(fixture("gte_new"), &options, &options, &cpu()).unwrap().save(&target).unwrap();
     let config = json(&target.join("query_0_Transformer/config.json"));
     assert_eq!([&config["model_type"], &config["architectures"][0]], ["gte", "GteModel"]);
     assert_eq!(config["rope_theta"], 160_000.0);
@@ -138,7 +138,7 @@ fn every_head_survives_saving_and_its_modules_alone_compute_the_same() {
 fn what_sentence_transformers_cannot_hold_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let suffix = tower::<Query>("bert", HeadConfig::new(Pooling::Cls), "问：{text}。");
-    let error = save_tower(&place.path().join("a"), &suffix).unwrap_err().to_string();
+    let error = save_tower(place.path().join("a"), &suffix).unwrap_err().to_string();
     assert_eq!(error, "the instruction \"问：{text}。\" is not a prefix, and sentence-transformers has no templates");
     let error = save_tower(place.path().parent().unwrap(), &suffix).unwrap_err().to_string();
     assert!(error.ends_with("the folder is not empty"), "{error}");
@@ -156,9 +156,9 @@ fn the_published_layout_normalises_and_then_cuts_to_the_query_towers_width() {
     // A query tower with half as many dimensions.
     let config = EncoderConfig::Bert(BertConfig::new(200, 32, 1));
     let network = Network::new(random_encoder(&config, 3, &cpu()).unwrap(), HeadConfig::new(Pooling::Cls), &cpu());
-    let tokenizer = Tokenizer::from_file(&fixture("bert/tokenizer.json"), 0, 32).unwrap();
+    let tokenizer = Tokenizer::from_file(fixture("bert/tokenizer.json"), 0, 32).unwrap();
     let query = Tower::<Query, _>::new(tokenizer, network.unwrap(), Instruction::default()).unwrap();
-    save_tower(&place.path().join("query_encoder"), &query).unwrap();
+    save_tower(place.path().join("query_encoder"), &query).unwrap();
     let pair = AsymmetricEncoder::load(place.path(), &cpu()).unwrap();
     let [query, document] = [pair.query().network().head(), pair.document().network().head()];
     assert_eq!([query.pooling, document.pooling], [Pooling::Cls, Pooling::LastToken]);
@@ -174,11 +174,11 @@ fn the_published_layout_normalises_and_then_cuts_to_the_query_towers_width() {
 fn half_precision_stays_close_to_full() {
     for name in ["bert", "gte_new", "qwen3"] {
         let full = options(Pooling::Mean);
-        let pair = AsymmetricEncoder::open(&fixture(name), &full, &full, &cpu()).unwrap();
+        let pair = AsymmetricEncoder::open(fixture(name), &full, &full, &cpu()).unwrap();
         let reference = pair.embed_queries(&texts()).unwrap();
         for precision in [Precision::Bf16, Precision::F16] {
             let half = full.clone().with_precision(precision);
-            let loaded = AsymmetricEncoder::open(&fixture(name), &half, &half, &cpu()).unwrap();
+            let loaded = AsymmetricEncoder::open(fixture(name), &half, &half, &cpu()).unwrap();
             let (query, document) = pair.clone().into_towers();
             let query = query.map_network(|network| network.with_precision(precision));
             let cast = AsymmetricEncoder::new(query, document).unwrap();
@@ -216,7 +216,7 @@ fn the_padding_token_of_a_saved_tokenizer_is_a_special_one() {
 #[test]
 fn saving_replaces_nothing_but_a_saved_pair() {
     let options = EncoderOptions::default();
-    let pair = AsymmetricEncoder::open(&fixture("bert"), &options, &options, &cpu()).unwrap();
+    let pair = AsymmetricEncoder::open(fixture("bert"), &options, &options, &cpu()).unwrap();
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("out");
     for name in ["query_log.jsonl", "document_vectors.npy", "query_0_Transformer"] {
@@ -240,9 +240,9 @@ fn int8_is_for_inference_and_has_vectors_of_its_own() {
     let options = |precision| options(Pooling::Mean).with_precision(precision);
     let (plain, rounded) = (options(Precision::F32), options(Precision::Int8));
     for name in ["bert", "gte_new", "qwen3"] {
-        let exact = AsymmetricEncoder::open(&fixture(name), &plain, &plain, &cpu()).unwrap();
+        let exact = AsymmetricEncoder::open(fixture(name), &plain, &plain, &cpu()).unwrap();
         // Queries in int8 against documents in f32: two copies of one network.
-        let pair = AsymmetricEncoder::open(&fixture(name), &rounded, &plain, &cpu()).unwrap();
+        let pair = AsymmetricEncoder::open(fixture(name), &rounded, &plain, &cpu()).unwrap();
         assert_eq!(pair.embed_documents(&texts()).unwrap(), exact.embed_documents(&texts()).unwrap(), "{name}");
         let (queries, expected) = (pair.embed_queries(&texts()).unwrap(), exact.embed_queries(&texts()).unwrap());
         for row in 0..queries.len() {
@@ -283,8 +283,8 @@ fn a_change_of_a_loaded_tower_is_in_its_fingerprint_and_in_what_is_saved() {
     let half = loaded.map_network(|network| network.with_precision(Precision::Bf16));
     assert_ne!(tower_fingerprint(&half).unwrap(), before);
     let place = tempfile::tempdir().unwrap();
-    save_tower(&place.path().join("half"), &half).unwrap();
-    let again = load_encoder(&place.path().join("half"), &EncoderOptions::default(), &cpu()).unwrap();
+    save_tower(place.path().join("half"), &half).unwrap();
+    let again = load_encoder(place.path().join("half"), &EncoderOptions::default(), &cpu()).unwrap();
     let again = half.clone().map_network(|network| network.map_encoder(|_| again).with_precision(Precision::Bf16));
     assert_eq!(tower_fingerprint(&again).unwrap(), tower_fingerprint(&half).unwrap(), "bf16 must be saved as bf16");
 }

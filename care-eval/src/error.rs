@@ -17,7 +17,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// ```
 /// let error = care_eval::io::read_run("no/such/run.trec").unwrap_err();
 /// assert_eq!(error.to_string(), "cannot open no/such/run.trec");
-/// assert_eq!((error.kind(), error.line()), (care_eval::ErrorKind::Io, None));
+/// assert_eq!((error.kind(), error.line_number()), (care_eval::ErrorKind::Io, None));
 /// assert_eq!(error.path(), Some("no/such/run.trec".as_ref()));
 /// ```
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Error {
     }
 
     /// The line of [`path`](Error::path), from 1.
-    pub fn line(&self) -> Option<usize> {
+    pub fn line_number(&self) -> Option<usize> {
         self.0.line
     }
 

@@ -197,7 +197,7 @@ fn malformed_runs_are_located() {
 fn errors_have_their_place_as_data() {
     let place = |error: &Error| {
         let name = error.path().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
-        (name, error.line(), error.field().map(str::to_owned))
+        (name, error.line_number(), error.field().map(str::to_owned))
     };
     let expect = |name: &str, line, field: Option<&str>| (Some(name.to_owned()), line, field.map(str::to_owned));
     for (name, text, line, field) in [

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use care_core::files::write_atomic;
 use care_core::{Error, Result};
 use plotters::prelude::*;
 
@@ -28,7 +29,7 @@ pub(crate) fn draw_curves(lines: &[Line], path: &Path) -> Result<()> {
     let scores: Vec<&EvaluationReport> = lines.iter().filter_map(evaluation).collect();
     draw(&panels(&steps, &scores), &mut svg)
         .map_err(|e| Error::format(path, format!("cannot draw the curves: {e}")))?;
-    std::fs::write(path, svg).map_err(|e| Error::io("write", path, e))
+    write_atomic(path, svg)
 }
 
 fn step(line: &Line) -> Option<&StepReport> {

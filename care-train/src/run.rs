@@ -94,7 +94,7 @@ impl<'a> Run<'a> {
         let stages = config.stages();
         let sources: Vec<Vec<Source>> = stages.iter().map(|stage| read_sources(&stage.data)).collect::<Result<_>>()?;
         let dev = config.evaluation.as_ref().map(|evaluation| DevSet::load(&evaluation.data)).transpose()?;
-        AsymmetricEncoder::check_target(&config.output.join("model"))?;
+        AsymmetricEncoder::check_target(config.output.join("model"))?;
         let mut pair = load_pair(config)?;
         let started_from = pair.provenance().clone();
         // Everything that can fail a check does so before anything is written.

@@ -85,7 +85,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn resume_equals_no_interruption() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
-    common::pair(0.1).save(&folder.join("pair")).unwrap();
+    common::pair(0.1).save(folder.join("pair")).unwrap();
     let (mut align, mut train) = (String::new(), String::new());
     for example in common::examples() {
         align += &format!("{}\n", serde_json::json!({"query": example.query, "pos": [example.query], "neg": []}));
@@ -160,10 +160,10 @@ fn resume_equals_no_interruption() {
     fs::rename(folder.join("straight"), &moved).unwrap();
     let text = fs::read_to_string(folder.join("straight.toml")).unwrap().replace("\"straight\"", "\"moved\"");
     fs::write(folder.join("moved.toml"), text).unwrap();
-    let straight = TrainConfig::from_file(&folder.join("moved.toml")).unwrap().check().unwrap();
+    let straight = TrainConfig::from_file(folder.join("moved.toml")).unwrap().check().unwrap();
     run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap();
     fs::rename(folder.join("pair"), folder.join("before")).unwrap();
-    common::pair(0.2).save(&folder.join("pair")).unwrap();
+    common::pair(0.2).save(folder.join("pair")).unwrap();
     let error = run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
     assert!(error.ends_with("settings or data changed since this checkpoint"), "{error}");
     fs::remove_dir_all(folder.join("pair")).unwrap();

@@ -16,7 +16,7 @@ use care_train::{CheckedTrainConfig, EvaluationReport, Event, Loss, LossInput, O
 
 /// A pair, alignment and training rows, a dev set.
 fn prepare(folder: &Path) {
-    common::pair(0.0).save(&folder.join("pair")).unwrap();
+    common::pair(0.0).save(folder.join("pair")).unwrap();
     let (mut align, mut train) = (String::new(), String::new());
     for example in common::examples() {
         align += &format!("{}\n", serde_json::json!({"query": example.query, "pos": [example.query]}));
@@ -105,7 +105,7 @@ fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {
         |change: &dyn Fn(care_encoders::DocumentTower<AnyEncoder>) -> care_encoders::DocumentTower<AnyEncoder>| {
             let (query, document) = common::pair(0.0).into_towers();
             fs::remove_dir_all(folder.join("pair")).unwrap();
-            AsymmetricEncoder::new(query, change(document)).unwrap().save(&folder.join("pair")).unwrap();
+            AsymmetricEncoder::new(query, change(document)).unwrap().save(folder.join("pair")).unwrap();
         };
     replace(&|document| document.with_instruction(care_core::Instruction::new("答：").unwrap()));
     let (_, _, taught) = run(&config(folder, "instructed", "cache = \"cache\"", ALIGN));
@@ -136,7 +136,7 @@ fn the_best_weights_go_on_and_patience_ends_a_stage() {
     assert!(steps.len() < 80 && last.step == steps.len(), "the stage ended early");
     // The saved weights are those of the best score, not of the last step.
     let device = care_encoders::Device::Cpu.open().unwrap();
-    let saved = AsymmetricEncoder::load(&folder.join("wild/model"), &device).unwrap();
+    let saved = AsymmetricEncoder::load(folder.join("wild/model"), &device).unwrap();
     let task = &cmedteb::load(folder.join("dev"), None).unwrap()[0];
     let outcome = cmedteb::evaluate(task, &saved, &cmedteb::Protocol::default(), &mut |_| {}).unwrap();
     assert!((outcome.main_score() - best.score).abs() < 1e-9, "{} {}", outcome.main_score(), best.score);

@@ -208,7 +208,7 @@ fn low_rank_additions_learn_over_weights_of_16_bits_and_are_saved_as_an_adapter(
         assert_eq!(Precision::of(after.document().network().encoder()), precision);
         // The base with the adapter is the trained tower.
         let again = before.document().clone().try_map_network(|network| {
-            network.try_map_encoder(|encoder| Ok(encoder.with_adapter(&folder.path().join("document"))?.merge_lora()))
+            network.try_map_encoder(|encoder| Ok(encoder.with_adapter(folder.path().join("document"))?.merge_lora()))
         });
         let texts = ["头痛怎么办".into(), "牙疼".into()];
         assert_eq!(again.unwrap().embed(&texts, 100).unwrap(), after.document().embed(&texts, 100).unwrap());
@@ -228,7 +228,7 @@ fn a_frozen_document_tower_and_a_frozen_token_table_stay() {
     assert_ne!(vectors(&before).0, vectors(&after).0);
     let folder = tempfile::tempdir().unwrap();
     let table = |pair: &AsymmetricEncoder, name: &str| {
-        pair.save(&folder.path().join(name)).unwrap();
+        pair.save(folder.path().join(name)).unwrap();
         let bytes = std::fs::read(folder.path().join(name).join("query_0_Transformer/model.safetensors")).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         ["embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"]

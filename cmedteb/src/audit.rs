@@ -1,4 +1,4 @@
-//! What may be wrong with a task's data, for a person to look at.
+//! Likely problems in a task's data, for manual review.
 
 use std::collections::HashMap;
 
@@ -7,17 +7,17 @@ use care_eval::Run;
 
 use crate::task::{RetrievalTask, Task};
 
-/// Something in a task's data that a person should look at.
+/// A likely problem in a task's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// What it is.
+    /// The kind of problem.
     pub kind: FindingKind,
-    /// The query that it is about; empty if none.
+    /// Id of the query concerned; empty if none.
     pub query: String,
-    /// The document that it is about; empty if none.
+    /// Id of the document concerned; empty if none.
     pub document: String,
-    /// What was found, with the texts.
+    /// A description with the texts.
     pub detail: String,
 }
 
@@ -25,20 +25,20 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FindingKind {
-    /// A document of the same text as an earlier one.
+    /// A document with the same text as an earlier one.
     DuplicateDocument,
-    /// A query of the same text as an earlier one.
+    /// A query or a pair with the same text as an earlier one.
     DuplicateQuery,
-    /// A query that is among the training texts.
+    /// A query or a sentence that occurs in the training texts.
     LeakedQuery,
     /// A judgement of a document that the corpus lacks.
     AbsentJudged,
-    /// An unjudged document that ranks above every relevant one.
+    /// An unjudged document that ranks above all relevant ones.
     LikelyFalseNegative,
 }
 
 impl FindingKind {
-    /// Its name in tables, such as `duplicate-document`.
+    /// The name in tables, e.g. `duplicate-document`.
     pub fn name(self) -> &'static str {
         match self {
             Self::DuplicateDocument => "duplicate-document",
@@ -50,18 +50,18 @@ impl FindingKind {
     }
 }
 
-/// Training texts that a query must not be among, by their form for comparison, with where they stand.
+/// Training texts, in which queries of a task should not occur, with their origins.
 #[derive(Debug, Clone, Default)]
 pub struct TrainingTexts(HashMap<String, String>);
 
 impl TrainingTexts {
-    /// Adds a text and where it stands, such as `train.jsonl:17`.
+    /// Adds a text and its origin, e.g. `train.jsonl:17`.
     pub fn add(&mut self, text: &str, place: impl Into<String>) {
         self.0.entry(comparable(text)).or_insert_with(|| place.into());
     }
 }
 
-/// A text without what does not make it another: width, case, white space and punctuation.
+/// The form in which texts are compared: without differences in width, case, white space and punctuation.
 fn comparable(text: &str) -> String {
     let narrow = text.chars().map(|character| match character {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(character as u32 - 0xfee0).unwrap_or(character),
@@ -70,20 +70,22 @@ fn comparable(text: &str) -> String {
     narrow.filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// Looks a task through. Texts are the same if they differ in width, case, white space and punctuation alone.
+/// Lists likely problems in a task's data.
 ///
-/// With a run of a retrieval task, unjudged documents that rank above a query's first relevant document are
-/// listed, `most` for a query at most: the better the system, the more of them answer the query.
+/// Texts count as the same if they differ only in width, case, white space and punctuation. With a `run` of a retrieval
+/// task, up to `most` unjudged documents per query that rank above its first relevant document are listed: the better
+/// the system, the more likely they answer the query.
 ///
 /// # Errors
-/// When the corpus cannot be read.
+/// If the corpus cannot be read.
 pub fn audit(task: &Task, training: &TrainingTexts, run: Option<&Run>, most: usize) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     match task {
         Task::Retrieval(task) => {
             duplicate_documents(task, &mut findings)?;
             let queries = task.query_ids().iter().zip(task.queries());
-            queries_of(queries.map(|(id, query)| (id.as_str(), query.content().into_owned())), training, &mut findings);
+            let queries = queries.map(|(id, query)| (id.as_str(), query.content().into_owned()));
+            duplicate_and_leaked_queries(queries, training, &mut findings);
             absent(task, &mut findings);
             if let Some(run) = run {
                 false_negatives(task, run, most, &mut findings)?;
@@ -91,7 +93,8 @@ pub fn audit(task: &Task, training: &TrainingTexts, run: Option<&Run>, most: usi
         }
         Task::Reranking(task) => {
             let queries = task.lists().iter().map(|list| list.query_id.as_str()).zip(task.queries());
-            queries_of(queries.map(|(id, query)| (id, query.content().into_owned())), training, &mut findings);
+            let queries = queries.map(|(id, query)| (id, query.content().into_owned()));
+            duplicate_and_leaked_queries(queries, training, &mut findings);
         }
         Task::Sts(task) => {
             let mut first: HashMap<(String, String), usize> = HashMap::new();
@@ -137,7 +140,7 @@ fn duplicate_documents(task: &RetrievalTask, findings: &mut Vec<Finding>) -> Res
     })
 }
 
-fn queries_of<'a>(
+fn duplicate_and_leaked_queries<'a>(
     queries: impl Iterator<Item = (&'a str, String)>,
     training: &TrainingTexts,
     findings: &mut Vec<Finding>,

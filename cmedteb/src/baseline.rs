@@ -1,4 +1,4 @@
-//! BM25 over character bigrams: what a model has to beat.
+//! BM25 over character bigrams, the baseline.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,17 @@ use crate::error::from_eval;
 use crate::protocol::DEPTH;
 use crate::task::RetrievalTask;
 
-/// Ranks a task's corpus by BM25 (k1 1.2, b 0.75) over character bigrams; the 100 best of each query.
+/// The best 100 documents of each query by BM25 (`k1` 1.2, `b` 0.75) over character bigrams.
 ///
-/// Chinese has no spaces, so runs of non-ASCII letters become overlapping bigrams; words of ASCII
-/// letters and digits are lower-cased. Documents that share nothing with a query are not ranked, and
-/// equal scores are in the order of the corpus: the result is the same on every machine.
+/// Chinese has no spaces, so runs of non-ASCII letters are split into overlapping bigrams; words of ASCII letters and
+/// digits are lower-cased. Documents that share no token with a query are not ranked. Equal scores are in the order of
+/// the corpus, so the result is the same on every machine.
 ///
 /// # Errors
-/// When the corpus cannot be read.
+/// If the corpus cannot be read.
 ///
 /// # Reference
-/// Lucene's form of BM25, `idf = ln(1 + (n - df + 0.5) / (df + 0.5))`.
+/// Lucene's variant of BM25, `idf = ln(1 + (n - df + 0.5) / (df + 0.5))`.
 pub fn bm25(task: &RetrievalTask) -> Result<Run> {
     let mut texts = Vec::with_capacity(task.corpus().len());
     task.corpus().visit(1024, &mut |documents| {
@@ -39,10 +39,10 @@ pub fn bm25(task: &RetrievalTask) -> Result<Run> {
     Ok(run)
 }
 
-/// The documents and term weights of each token.
+/// An inverted index: the documents and weights of each token.
 ///
-/// The weights are the bm25 crate's. Its scorer is not used: it walks through every token of every
-/// document, and a hash map decides its order among equal scores.
+/// The weights are those of the `bm25` crate. Its scorer is not used, because it visits every token of every document and
+/// orders equal scores by a hash map.
 struct Index {
     documents: usize,
     postings: HashMap<u64, Vec<(usize, f32)>>,
@@ -56,7 +56,7 @@ impl Index {
         let weights: Vec<_> = texts.par_iter().map(|text| embedder.embed(text).0).collect();
         let mut postings: HashMap<u64, Vec<(usize, f32)>> = HashMap::new();
         for (document, mut weights) in weights.into_iter().enumerate() {
-            // A token has its weight at each of its occurrences.
+            // A token is listed once per occurrence, with the same weight.
             weights.sort_unstable_by_key(|token| token.index);
             weights.dedup_by_key(|token| token.index);
             for token in weights {
@@ -81,7 +81,7 @@ impl Index {
     }
 }
 
-/// Overlapping bigrams of other letters, whole words of ASCII ones.
+/// Whole words of ASCII letters and digits, overlapping bigrams of other letters.
 struct Bigrams;
 
 impl Tokenizer for Bigrams {

@@ -1,4 +1,4 @@
-//! Two models on the same tasks: by how much they differ, and how far that is to be trusted.
+//! The differences of two models on the same tasks, and their significance.
 
 use care_core::{Error, ErrorKind, Result};
 use care_eval::stats::{Interval, bootstrap_interval, paired_randomisation_test, percentile_interval, spearman};
@@ -8,10 +8,10 @@ use rand_chacha::ChaCha8Rng;
 use crate::report::Single;
 use crate::results::{Results, TaskResult};
 
-/// The share of bootstrap samples that an interval holds.
+/// Level of the confidence intervals.
 const LEVEL: f64 = 0.95;
 
-/// How a second model differs from a first on a task.
+/// The difference of two models on a task.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Comparison {
@@ -21,13 +21,14 @@ pub struct Comparison {
     pub measure: String,
     /// The first model's main score.
     pub first: f64,
-    /// The second model's.
+    /// The second model's main score.
     pub second: f64,
-    /// A 95 % confidence interval of second minus first, from bootstrap samples of the queries or pairs.
+    /// 95 % confidence interval of second minus first, from bootstrap samples of the queries or pairs; `None` if
+    /// undefined.
     pub interval: Option<Interval>,
-    /// Of a ranking, the p-value of a paired randomisation test, two-sided.
+    /// Two-sided p-value of a paired randomisation test; `None` for STS.
     pub p_value: Option<f64>,
-    /// Of a ranking, second minus first of each query, in the order of the ids.
+    /// Second minus first for each query, ordered by query id; empty for STS.
     pub queries: Vec<(String, f64)>,
 }
 
@@ -37,19 +38,20 @@ impl Comparison {
         self.second - self.first
     }
 
-    /// Queries on which the second is better, as good, and worse.
+    /// Number of queries on which the second model is better, the same, and worse.
     pub fn counts(&self) -> [usize; 3] {
         let count = |test: fn(f64) -> bool| self.queries.iter().filter(|(_, difference)| test(*difference)).count();
         [count(|d| d > 0.0), count(|d| d == 0.0), count(|d| d < 0.0)]
     }
 }
 
-/// Compares two models on every task that both have a result of. `samples` and `seed` are of the bootstrap and
-/// of the randomisation test.
+/// Compares two models on every task that both have results for.
 ///
-/// An item is an error ([`ErrorKind::Format`]) where results of a task cannot be compared: of different data,
-/// measures or rules, or of another program, which does not say what each query got. Without a task in common
-/// there is no item but the error that says so.
+/// `samples` is the number of samples of the bootstrap and of the randomisation test, `seed` the seed of both.
+///
+/// An item is an error ([`ErrorKind::Format`]) if the results of a task cannot be compared: if they differ in data,
+/// measures or rules, or if a file of another program lacks scores per query. If the models have no task in common, the
+/// only item is an error.
 pub fn compare(first: &Results, second: &Results, samples: usize, seed: u64) -> Vec<Result<Comparison>> {
     let both = first.tasks.iter().filter_map(|left| Some((left, second.task(&left.task)?)));
     let compared = both.map(|(left, right)| {
@@ -73,18 +75,18 @@ fn compare_task(
     seed: u64,
 ) -> std::result::Result<Comparison, String> {
     if left.data != right.data {
-        return Err(format!("their data are different, {} and {}", left.data, right.data));
+        return Err(format!("the data differ: {} and {}", left.data, right.data));
     }
     let (Some(of_left), Some(of_right)) = (&left.single, &right.single) else {
-        return Err("a result file does not say what each query got".to_owned());
+        return Err("a result file has no scores per query".to_owned());
     };
     if of_left.main() != of_right.main() {
-        return Err(format!("their main scores are different, {} and {}", of_left.main(), of_right.main()));
+        return Err(format!("the main scores differ: {} and {}", of_left.main(), of_right.main()));
     }
     for rule in ["ties", "missing", "sts_mode"] {
         let (of_left, of_right) = (&left.about[rule], &right.about[rule]);
         if of_left != of_right {
-            return Err(format!("their rules are different, `{rule}` is {of_left} and {of_right}"));
+            return Err(format!("the rules differ: `{rule}` is {of_left} and {of_right}"));
         }
     }
     let mut comparison = Comparison {
@@ -99,32 +101,32 @@ fn compare_task(
     match (of_left, of_right) {
         (Single::Queries { queries: first, .. }, Single::Queries { queries: second, .. }) => {
             if !first.keys().eq(second.keys()) {
-                return Err("their queries are different".to_owned());
+                return Err("the queries differ".to_owned());
             }
             let values = |queries: &std::collections::BTreeMap<String, f64>| queries.values().copied().collect();
             let (first_values, second_values): (Vec<f64>, Vec<f64>) = (values(first), values(second));
             let differences: Vec<f64> = first_values.iter().zip(&second_values).map(|(a, b)| b - a).collect();
             comparison.interval = bootstrap_interval(&differences, LEVEL, samples, seed);
-            // A single query says nothing about chance.
+            // The test is undefined for a single query.
             let test = paired_randomisation_test(&first_values, &second_values, samples, seed);
             comparison.p_value = test.ok().map(|test| test.p_value);
             comparison.queries = first.keys().cloned().zip(differences).collect();
         }
         (Single::Pairs { pairs: first, main }, Single::Pairs { pairs: second, .. }) => {
             if first.len() != second.len() || first.iter().zip(second).any(|(a, b)| a.0 != b.0) {
-                return Err("their pairs are different".to_owned());
+                return Err("the pairs differ".to_owned());
             }
             if !main.ends_with("spearman") {
-                return Err(format!("{main} of pairs is not known"));
+                return Err(format!("unknown main score of pairs: {main}"));
             }
             comparison.interval = pairs_interval(first, second, samples, seed);
         }
-        _ => return Err("one is of a ranking, the other of pairs".to_owned()),
+        _ => return Err("one result is of a ranking, the other of pairs".to_owned()),
     }
     Ok(comparison)
 }
 
-/// The interval of the difference of two Spearman correlations; samples in which one is not defined are left out.
+/// The interval of the difference of two Spearman correlations, without samples in which either is undefined.
 fn pairs_interval(first: &[(f64, f64)], second: &[(f64, f64)], samples: usize, seed: u64) -> Option<Interval> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let differences = (0..samples).filter_map(|_| {
@@ -162,7 +164,7 @@ mod tests {
         Some(Single::Queries { main: "ndcg@10".to_owned(), queries })
     }
 
-    /// The one item of a list.
+    /// The only item of a list.
     fn only(mut items: Vec<Result<Comparison>>) -> Result<Comparison> {
         assert_eq!(items.len(), 1);
         items.remove(0)
@@ -215,14 +217,14 @@ mod tests {
         let other = |main: &str| Some(Single::Queries { main: main.to_owned(), queries: Default::default() });
         let pairs = Some(Single::Pairs { main: "ndcg@10".to_owned(), pairs: Vec::new() });
         let cases = [
-            (result("y", queries(&[1.0]), 1.0), "their data are different, x and y"),
-            (result("x", None, 1.0), "a result file does not say what each query got"),
-            (result("x", other("map@10"), 1.0), "their main scores are different, ndcg@10 and map@10"),
-            (result("x", queries(&[1.0, 0.5]), 1.0), "their queries are different"),
-            (result("x", pairs, 1.0), "one is of a ranking, the other of pairs"),
+            (result("y", queries(&[1.0]), 1.0), "the data differ: x and y"),
+            (result("x", None, 1.0), "a result file has no scores per query"),
+            (result("x", other("map@10"), 1.0), "the main scores differ: ndcg@10 and map@10"),
+            (result("x", queries(&[1.0, 0.5]), 1.0), "the queries differ"),
+            (result("x", pairs, 1.0), "one result is of a ranking, the other of pairs"),
             (
                 TaskResult { about: serde_json::json!({"ties": "expected"}), ..result("x", queries(&[1.0]), 1.0) },
-                "their rules are different, `ties` is null and \"expected\"",
+                "the rules differ: `ties` is null and \"expected\"",
             ),
         ];
         let first = model("a", result("x", queries(&[1.0]), 1.0));

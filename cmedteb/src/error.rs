@@ -12,10 +12,10 @@ pub(crate) fn from_eval(error: care_eval::Error) -> Error {
         _ => ErrorKind::Format,
     };
     let message = error.to_string();
-    match (kind, error.path(), error.line()) {
-        (ErrorKind::Format, Some(path), Some(line)) => {
+    match (error.path(), error.line_number()) {
+        (Some(path), Some(line)) => {
             let problem = message.strip_prefix(&format!("{}:{line}: ", path.display())).unwrap_or(&message);
-            Error::line(path, line, problem)
+            Error::line(path, line, problem).with_kind(kind)
         }
         _ => Error::new(kind, message),
     }

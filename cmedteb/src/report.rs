@@ -1,4 +1,4 @@
-//! The file that an evaluation leaves behind.
+//! The result file of an evaluation.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,11 +13,11 @@ use serde_json::Value;
 use crate::protocol::{Evidence, Outcome};
 use crate::task::{StsMode, Task};
 
-/// A task's scores in the form of mteb's result files, with our own object `care` beside theirs.
+/// A task's scores in the form of mteb's result files, with an additional object `care`.
 ///
 /// # Reference
-/// mteb's `TaskResult`. DIFFERENCE: `mteb_version` is null, because mteb was not run;
-/// `dataset_revision` is [`Task::fingerprint`] and not a commit; date and emissions are left out.
+/// mteb's `TaskResult`. DIFFERENCE: `mteb_version` is null, because mteb was not run; `dataset_revision` is
+/// [`Task::fingerprint`], not a commit; date and emissions are left out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     dataset_revision: String,
@@ -38,22 +38,23 @@ struct Scores {
     languages: [&'static str; 1],
 }
 
-/// What a main score is made of, query by query or pair by pair, so that two models can be compared.
+/// The values behind a main score, per query or per pair, for comparing two models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum Single {
-    /// Of a ranking: the main score of each query.
+    /// For a ranking: the main score of each query.
     Queries {
-        /// The measure, such as `ndcg@10`.
+        /// The measure, e.g. `ndcg@10`.
         main: String,
-        /// By query id.
+        /// The score by query id.
         queries: BTreeMap<String, f64>,
     },
-    /// Of STS: the given score and the model's cosine of each pair.
+    /// For STS: the human score and the model's cosine of each pair.
     Pairs {
         /// The key of the main score.
         main: String,
-        /// In the order of the task.
+        /// Score and cosine, in the order of the task.
         pairs: Vec<(f64, f64)>,
     },
 }
@@ -83,7 +84,7 @@ impl Single {
     }
 }
 
-/// What is needed to read the numbers, to get them again and to compare them.
+/// What is needed to interpret, reproduce and compare the scores.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Care {
     version: &'static str,
@@ -104,7 +105,7 @@ struct Care {
 }
 
 impl Report {
-    /// Reports an outcome; `settings` is what the caller wants to remember of the model.
+    /// A report of an outcome; `settings` describes the model in any form.
     pub fn new(task: &Task, outcome: &Outcome, settings: Value) -> Self {
         let scores = Scores {
             main_score: outcome.main_score(),
@@ -145,16 +146,16 @@ impl Report {
     /// The file's content.
     ///
     /// # Panics
-    /// Never: a report is numbers and names, which JSON can hold.
+    /// Never: a report consists of numbers and strings.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report is JSON")
     }
 
-    /// Writes `<task name>.json` into a folder, which is created if need be, and returns its path.
-    /// The file appears whole or not at all, and replaces an older one.
+    /// Writes `<task name>.json` into a folder, which is created if needed, and returns its path. The file is written
+    /// atomically and replaces an older one.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](care_core::ErrorKind::Io) when the folder or the file cannot be written.
+    /// [`ErrorKind::Io`](care_core::ErrorKind::Io) if the folder or the file cannot be written.
     pub fn write(&self, folder: impl AsRef<Path>) -> Result<PathBuf> {
         let folder = folder.as_ref();
         fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;

@@ -1,17 +1,17 @@
-//! Result files, read back: what a model got on each task, and what on each query.
+//! Result files, read back.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use care_core::{Error, ErrorKind, Result};
+use care_core::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::report::Single;
 use crate::task::SPLITS;
 
-/// A task's result, as a file holds it.
+/// A model's result on a task, read from a file.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TaskResult {
@@ -19,23 +19,23 @@ pub struct TaskResult {
     pub task: String,
     /// The fingerprint of its data.
     pub data: String,
-    /// The score that the task is known by.
+    /// The main score.
     pub main_score: f64,
-    /// Every score by its key.
+    /// Every score by its key, e.g. `ndcg_at_10`.
     pub scores: BTreeMap<String, f64>,
-    /// What the main score is made of; `None` in files of other programs.
+    /// The values behind the main score; `None` in files of other programs.
     pub single: Option<Single>,
-    /// What the file says of the model and of the rules.
+    /// Settings of the model and of the evaluation, as recorded in the file.
     pub about: Value,
 }
 
-/// A model's results: a folder of result files, one a task.
+/// A model's results: a folder of result files, one per task.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Results {
-    /// What tables call the model: the folder's name.
+    /// The model's name in tables: the name of the folder.
     pub name: String,
-    /// In the order of the tasks' names.
+    /// The results, ordered by task name.
     pub tasks: Vec<TaskResult>,
 }
 
@@ -48,11 +48,11 @@ struct File {
 }
 
 impl Results {
-    /// Reads every result file of a folder: ours, and mteb's `TaskResult`, which lacks what comparisons need.
+    /// Reads every result file of a folder, of this crate or of mteb. Files of mteb lack the values that comparisons need.
     ///
     /// # Errors
-    /// When the folder or a file cannot be read, when a `.json` file with a `task_name` is no result, or when
-    /// there is no result.
+    /// If the folder or a file cannot be read, if a `.json` file with a `task_name` is not a result, or if there are no
+    /// results.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let entries = fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, e))?;
@@ -64,7 +64,7 @@ impl Results {
             tasks.extend(read_file(&path)?);
         }
         if tasks.is_empty() {
-            return Err(Error::format(folder, "there is no result file of a task here"));
+            return Err(Error::format(folder, "the folder has no result files"));
         }
         tasks.sort_by(|a: &TaskResult, b| a.task.cmp(&b.task));
         let real = folder.canonicalize().map_err(|e| Error::io("open the folder", folder, e))?;
@@ -77,25 +77,27 @@ impl Results {
     }
 }
 
-/// `None` if the file is something else than a result.
+/// The result in a file; `None` if the file is not a result.
 fn read_file(path: &Path) -> Result<Option<TaskResult>> {
-    // Python writes numbers that are none, which JSON does not know.
+    // Python writes NaN, which is not JSON.
     let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?.replace(": NaN", ": null");
     let value: Value = serde_json::from_str(&text).map_err(|e| Error::line(path, e.line(), &e).with_source(e))?;
     if value.get("task_name").is_none() {
         return Ok(None);
     }
-    let bad = |problem: String| Error::new(ErrorKind::Format, format!("{}: {problem}", path.display()));
-    let file: File = serde_json::from_value(value).map_err(|e| bad(format!("not a task's result: {e}")))?;
+    let bad = |problem: String| Error::format(path, problem);
+    let file: File =
+        serde_json::from_value(value).map_err(|e| bad(format!("not a result file: {e}")).with_source(e))?;
     let preferred = SPLITS.iter().filter_map(|split| file.scores.get(*split));
     let scores = preferred.chain(file.scores.values()).flatten().next();
-    let scores = scores.ok_or_else(|| bad("there are no scores".to_owned()))?;
+    let scores = scores.ok_or_else(|| bad("`scores` is empty".to_owned()))?;
     let scores: BTreeMap<String, f64> =
         scores.iter().filter_map(|(key, value)| Some((key.clone(), value.as_f64()?))).collect();
-    let main_score = *scores.get("main_score").ok_or_else(|| bad("there is no `main_score`".to_owned()))?;
+    let main_score = *scores.get("main_score").ok_or_else(|| bad("missing field `main_score`".to_owned()))?;
     let mut about = file.care.unwrap_or(Value::Null);
     let single = about.as_object_mut().and_then(|care| care.remove("evidence"));
-    let single = single.map(serde_json::from_value).transpose().map_err(|e| bad(format!("`evidence`: {e}")))?;
+    let single =
+        single.map(serde_json::from_value).transpose().map_err(|e| bad(format!("`evidence`: {e}")).with_source(e))?;
     let data = file.dataset_revision.unwrap_or_default();
     Ok(Some(TaskResult { task: file.task_name, data, main_score, scores, single, about }))
 }
@@ -129,13 +131,13 @@ mod tests {
     #[test]
     fn what_is_no_result_is_named() {
         for (files, message) in [
-            (vec![], "F: there is no result file of a task here"),
+            (vec![], "F: the folder has no result files"),
             (vec![("a.json", "{")], "F/a.json:1: EOF while parsing an object at line 1 column 1"),
-            (vec![("a.json", "{\"task_name\": \"T\"}")], "F/a.json: not a task's result: missing field `scores`"),
-            (vec![("a.json", "{\"task_name\": \"T\", \"scores\": {}}")], "F/a.json: there are no scores"),
+            (vec![("a.json", "{\"task_name\": \"T\"}")], "F/a.json: not a result file: missing field `scores`"),
+            (vec![("a.json", "{\"task_name\": \"T\", \"scores\": {}}")], "F/a.json: `scores` is empty"),
             (
                 vec![("a.json", "{\"task_name\": \"T\", \"scores\": {\"test\": [{\"map\": 1}]}}")],
-                "F/a.json: there is no `main_score`",
+                "F/a.json: missing field `main_score`",
             ),
         ] {
             assert_eq!(read(&files).expect_err(message), message);

@@ -93,8 +93,8 @@ fn for_each_parquet<R>(path: &Path, _each: &mut dyn FnMut(usize, R) -> Result<()
 
 /// The error for an id that occurs in two rows.
 pub(crate) fn duplicate_id(path: &Path, number: usize, id: &str, first: &Path, line: usize) -> Error {
-    let place = if first == path { format!("line {line}") } else { format!("{}:{line}", first.display()) };
-    Error::line(path, number, format!("duplicate `_id` {id:?}, first on {place}"))
+    let place = if first == path { format!("on line {line}") } else { format!("in {}:{line}", first.display()) };
+    Error::line(path, number, format!("duplicate `_id` {id:?}, first {place}"))
 }
 
 /// The column names of a file, taken from its first row.

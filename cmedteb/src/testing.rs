@@ -1,4 +1,4 @@
-//! A model whose vectors are written down, and short ways to write data down.
+//! Test helpers: a model with fixed vectors, and shorthands for data.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use care_core::{Document, Embedder, Embeddings, Query, Result, Text};
 
 use crate::task::{RerankingRow, RetrievalTask, StsPair};
 
-/// Looks vectors up by role and text. A text it does not know is a failed test.
+/// Looks vectors up by role and text. Panics on an unknown text.
 pub(crate) struct Table {
     dim: usize,
     queries: HashMap<String, Vec<f32>>,
@@ -28,7 +28,7 @@ impl Table {
         self
     }
 
-    /// Documents have the vectors that queries of the same text have.
+    /// Gives documents the vectors of queries with the same text.
     pub(crate) fn documents_like_queries(self) -> Self {
         Self { documents: self.queries.clone(), ..self }
     }

@@ -1,5 +1,5 @@
-//! The same data in every layout, written by Python's `datasets` (`data/make_layouts.py`): the counts are right and
-//! the numbers do not depend on the layout.
+//! The same data in every layout, written by Python's `datasets` (`data/make_layouts.py`): counts are right, and scores do
+//! not depend on the layout.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// The one task of a layout and its outcome.
+/// The only task of a layout and its outcome.
 fn scored(name: &str) -> (Task, Outcome) {
     let tasks = load(folder(name), None).unwrap();
     assert_eq!((tasks.len(), tasks[0].name(), tasks[0].split()), (1, name, "test"));

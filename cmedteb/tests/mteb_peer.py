@@ -3,10 +3,10 @@
     pip install mteb numpy
     python cmedteb/tests/mteb_peer.py target/release/care MODEL FOLDER
 
-CARE is the program, MODEL a model's folder, FOLDER a place for files. The built-in demonstration set is written out,
-its texts are embedded with `care embed`, and mteb gets a model that looks the vectors up. For retrieval, reranking and
-STS every score that both report is printed, ours and the difference; the exit status is 1 if one is above 1e-6. What
-is in FOLDER already is not made again.
+CARE is the program, MODEL a model's folder, FOLDER a folder for files. The script exports the built-in demonstration
+set, embeds its texts with `care embed`, and gives mteb a model that looks these vectors up. For retrieval, reranking and
+STS it prints every score that both report, ours and the difference, and exits with status 1 if a difference is above
+1e-6. Files that exist in FOLDER are reused.
 """
 
 import json
@@ -23,7 +23,7 @@ from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 
 LIMIT = 1e-6
-# mteb keeps five digits of a score; all of them are compared.
+# mteb rounds scores to five digits; we compare all of them.
 retrieval_metrics.round = lambda value, digits=None: round(value) if digits is None else value
 
 
@@ -33,7 +33,7 @@ def rows(path):
 
 
 class Vectors:
-    """The texts of one role and their vectors, by `care embed`."""
+    """The texts of one role and their vectors from `care embed`."""
 
     def __init__(self, care, model, role, texts, folder):
         self.texts = sorted(set(texts))
@@ -90,14 +90,14 @@ def sts_task(name, pairs):
 
 
 class LookUp(mteb.models.abs_encoder.AbsEncoder):
-    """A model whose vectors are there already."""
+    """A model that looks vectors up."""
 
     def __init__(self, queries, documents):
         self.vectors = {"query": queries, "document": documents}
         self.mteb_model_meta = mteb.models.ModelMeta.create_empty(overwrites={"name": "care/vectors", "revision": "1"})
 
     def encode(self, inputs, *, task_metadata, hf_split, hf_subset, prompt_type=None, **kwargs):
-        # STS gives no role: there the query tower reads both sentences, as `care eval` does by default.
+        # STS has no roles: the query tower encodes both sentences, as in `care eval` by default.
         role = "document" if prompt_type is not None and prompt_type.value == "document" else "query"
         texts = [text for batch in inputs for text in batch["text"]]
         return self.vectors[role].of(texts)

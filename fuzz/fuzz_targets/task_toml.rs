@@ -18,5 +18,5 @@ static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
 
 fuzz_target!(|input: &[u8]| {
     let path = FOLDER.write("task.toml", input);
-    let _ = load_task_file(path, &mut Sources { data: None, hub: None, split: None });
+    let _ = load_task_file(path, &mut Sources::default());
 });

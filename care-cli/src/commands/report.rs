@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use care_core::files::write_atomic;
 use cmedteb::{Results, Summary};
 
 #[derive(clap::Args)]
@@ -40,7 +41,7 @@ struct Trust {
 }
 
 fn summary(folders: &[PathBuf], trust: &Trust) -> Result<Summary> {
-    let results = folders.iter().map(|folder| Results::read(folder)).collect::<care_core::Result<_>>()?;
+    let results = folders.iter().map(Results::read).collect::<care_core::Result<_>>()?;
     Ok(Summary::new(results, trust.samples as usize, trust.seed)?)
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn report(args: ReportArgs) -> Result<()> {
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
     for (name, text) in [("summary.md", summary.to_markdown()), ("summary.html", summary.to_html()?)] {
         let path = args.output.join(name);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        write_atomic(&path, text)?;
         eprintln!("{}", path.display());
     }
     Ok(())

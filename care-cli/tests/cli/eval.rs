@@ -100,7 +100,7 @@ fn eval_names_the_line_of_a_bad_task_file() {
     refused(
         "corpus.jsonl",
         &format!("{corpus}{{\"_id\":\"a\",\"text\":\"x\"}}"),
-        "own/corpus.jsonl:3: the `_id` \"a\" is already on line 1",
+        "own/corpus.jsonl:3: duplicate `_id` \"a\", first on line 1",
     );
     refused("queries.jsonl", "{\"text\":\"发烧\"}\n", "own/queries.jsonl:1: missing field `_id` (column 17)");
     refused(

@@ -46,7 +46,7 @@ fn two_models_are_compared_and_reported() {
 
     place.fails("compare bert nowhere", "cannot read the folder nowhere: No such file or directory (os error 2)");
     fs::create_dir(place.path("empty")).unwrap();
-    place.fails("compare bert empty", "empty: there is no result file of a task here");
+    place.fails("compare bert empty", "empty: the folder has no result files");
     place.fails("compare bert bert", "two models are named bert");
 }
 

@@ -95,7 +95,7 @@ impl RepoCache {
     pub(super) fn record(&self, commit: &str, files: &[String]) -> Result<()> {
         let listing = Listing { files: files.to_vec() };
         let text = serde_json::to_string(&listing)
-            .map_err(|e| Error::format(&self.listing_path(commit), "cannot be written").with_source(e))?;
+            .map_err(|e| Error::format(self.listing_path(commit), "cannot be written").with_source(e))?;
         write(&self.listing_path(commit), &text)?;
         let revision = self.id.revision_or_main();
         if is_commit(revision) { Ok(()) } else { write(&self.ref_path(revision), commit) }

@@ -9,6 +9,7 @@ use crate::layers::{AttentionShape, Embedding, GatedMlp, LayerNorm, Linear, Mlp,
 use crate::ops::{AttentionMask, RotaryTable};
 
 /// The feed-forward block of a network.
+#[allow(clippy::large_enum_variant, reason = "there is one per layer; weights are behind pointers")]
 #[derive(Module, Debug)]
 pub(crate) enum FeedForward {
     /// BERT's.

@@ -154,7 +154,7 @@ fn special_tokens(folder: &Path) -> Result<Vec<(String, String)>> {
 /// # Errors
 /// If a file cannot be written.
 pub(crate) fn write_tokenizer(folder: &Path, tokenizer: &Tokenizer, encoder: &AnyEncoder) -> Result<()> {
-    tokenizer.save(&folder.join(TOKENIZER))?;
+    tokenizer.save(folder.join(TOKENIZER))?;
     let mut settings = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": tokenizer.max_length(),

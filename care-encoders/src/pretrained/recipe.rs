@@ -60,7 +60,7 @@ impl Recipe {
     /// # Errors
     /// As [`EncoderConfig::from_file`].
     pub(crate) fn config(&self) -> Result<EncoderConfig> {
-        EncoderConfig::from_file(&self.transformer.join(CONFIG))
+        EncoderConfig::from_file(self.transformer.join(CONFIG))
     }
 
     /// Loads the network, merges its adapter, and packs the weights for inference if it is on the CPU.
@@ -249,7 +249,7 @@ pub(crate) fn hugging_face(folder: &Path) -> Result<Recipe> {
     match base {
         Some(base) => Ok(adapted(&base)),
         None => Err(Error::format(
-            &folder.join(adapter::CONFIG),
+            folder.join(adapter::CONFIG),
             format!("the base model {named:?} is not a local folder; load it and pass this folder as its adapter"),
         )),
     }

@@ -1,4 +1,4 @@
-//! What the files of a folder are, by their places and names.
+//! The role of each file of a folder, determined by its location and name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use care_core::{Error, Result};
 use crate::rows::columns;
 use crate::task::DEFAULT_SPLIT;
 
-/// What rows are about.
+/// The part of a task that rows belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Corpus,
@@ -20,21 +20,21 @@ pub(super) enum Part {
     Sts,
 }
 
-/// The files of a folder that hold rows, by what they are and the split that they are of.
+/// The files of a folder by part and split.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
     files: BTreeMap<(Part, String), Vec<PathBuf>>,
 }
 
 impl Layout {
-    /// Looks through a folder and the folders in it; hidden ones are left out.
+    /// Scans a folder and its subfolders, without hidden ones.
     ///
-    /// A file's name says its split: `test.jsonl`, `test-00000-of-00002.parquet`. The folder that it lies in
-    /// says what it is, if that is `corpus`, `queries`, `qrels` or `top_ranked`; else the split does, if that
-    /// is one of these, `reranking` or `sts`; else the columns do.
+    /// A file's name specifies its split, e.g. `test.jsonl` or `test-00000-of-00002.parquet`. Its part is determined by
+    /// the name of its folder (`corpus`, `queries`, `qrels` or `top_ranked`), else by its own name (one of these,
+    /// `reranking` or `sts`), else by its columns.
     ///
     /// # Errors
-    /// When a folder cannot be read, or a file whose columns are asked for.
+    /// If a folder cannot be read, or a file whose columns are required.
     pub(super) fn of(folder: &Path) -> Result<Self> {
         let mut layout = Self::default();
         layout.look_into(folder, None)?;
@@ -67,7 +67,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The splits that there are of a part.
+    /// The splits of a part.
     pub(super) fn splits(&self, part: Part) -> impl Iterator<Item = &str> {
         self.files.keys().filter(move |(of, _)| *of == part).map(|(_, split)| split.as_str())
     }
@@ -77,7 +77,7 @@ impl Layout {
         self.files.get(&(part, split.to_owned())).map_or(&[], Vec::as_slice)
     }
 
-    /// The files of a part in the given split, or else in all of them: a corpus often has but one.
+    /// The files of a part in the given split, or in all splits if it has none: a corpus often has only one.
     pub(super) fn files_for(&self, part: Part, split: &str) -> Vec<PathBuf> {
         match self.files(part, split) {
             [] => self.files.iter().filter(|((of, _), _)| *of == part).flat_map(|(_, paths)| paths.clone()).collect(),
@@ -86,7 +86,7 @@ impl Layout {
     }
 }
 
-/// `test-00000-of-00002-6f2a` is of the split `test`, and the first of two shards.
+/// Split and shard of a file name: `test-00000-of-00002-6f2a` is the first of two shards of the split `test`.
 fn split_of(stem: &str) -> (&str, Option<[usize; 2]>) {
     let number = |text: &str| text.parse().ok().filter(|_| text.len() == 5);
     let shard = stem.match_indices('-').find_map(|(place, _)| {
@@ -97,7 +97,7 @@ fn split_of(stem: &str) -> (&str, Option<[usize; 2]>) {
     shard.map_or((stem, None), |(split, shard)| (split, Some(shard)))
 }
 
-/// Refuses shards of which some are not there: half a corpus is another task.
+/// Checks that all shards exist: half a corpus would be another task.
 fn complete(paths: &[PathBuf]) -> Result<()> {
     let shards = paths.iter().filter_map(|path| Some((path, split_of(path.file_stem()?.to_str()?).1?)));
     let shards: Vec<(&PathBuf, [usize; 2])> = shards.collect();
@@ -106,11 +106,11 @@ fn complete(paths: &[PathBuf]) -> Result<()> {
     if whole {
         return Ok(());
     }
-    let problem = format!("it is one of {count} shards, of which {} are here", shards.len());
+    let problem = format!("found only {} of {count} shards", shards.len());
     Err(Error::format(first, problem))
 }
 
-/// What a file is and the split that it is of; `None` if it is nothing that tasks are made of.
+/// Part and split of a file; `None` if it does not belong to a task.
 fn part(config: Option<&str>, split: &str, path: &Path) -> Result<Option<(Part, String)>> {
     let named = |name: &str| match name {
         "corpus" => Some(Part::Corpus),
@@ -122,7 +122,7 @@ fn part(config: Option<&str>, split: &str, path: &Path) -> Result<Option<(Part, 
     if let Some(part) = config.and_then(named) {
         return Ok(Some((part, split.to_owned())));
     }
-    // A file without a split of its own is of the one that is tested by default.
+    // A file that names no split belongs to the default one.
     let whole = |part| Ok(Some((part, DEFAULT_SPLIT.to_owned())));
     match split {
         "reranking" => return whole(Part::Reranking),
@@ -173,7 +173,7 @@ mod tests {
         let write = |name: &str| fs::write(folder.path().join("corpus").join(name), "{}\n").expect("written");
         write("test-00000-of-00002.jsonl");
         let error = Layout::of(folder.path()).expect_err("half a corpus").to_string();
-        assert!(error.ends_with("test-00000-of-00002.jsonl: it is one of 2 shards, of which 1 are here"), "{error}");
+        assert!(error.ends_with("test-00000-of-00002.jsonl: found only 1 of 2 shards"), "{error}");
         write("test-00001-of-00002.jsonl");
         assert_eq!(Layout::of(folder.path()).expect("whole").files(Part::Corpus, "test").len(), 2);
     }

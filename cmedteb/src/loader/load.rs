@@ -88,8 +88,8 @@ pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Opt
     if tasks.is_empty() {
         let wanted = split.map_or_else(|| SPLITS.join(", "), str::to_owned);
         let problem = format!(
-            "no task of the split {wanted} in {}: looked for corpus (with queries and qrels), for rows with positive and \
-             negative (reranking) and for rows with sentence1 and sentence2 (sts), in .jsonl and .parquet files",
+            "no task for the split {wanted} in {}: expected corpus, queries and qrels (retrieval), rows with positive and \
+             negative (reranking), or rows with sentence1 and sentence2 (STS), in .jsonl or .parquet files",
             folder.display()
         );
         return Err(Error::new(ErrorKind::Format, problem));
@@ -253,15 +253,15 @@ mod tests {
     fn what_is_missing_is_named() {
         assert_eq!(
             load_files(&[]).expect_err("nothing"),
-            "no task of the split test, dev, validation in F: looked for corpus (with queries and qrels), for rows with \
-             positive and negative (reranking) and for rows with sentence1 and sentence2 (sts), in .jsonl and .parquet files"
+            "no task for the split test, dev, validation in F: expected corpus, queries and qrels (retrieval), rows with \
+             positive and negative (reranking), or rows with sentence1 and sentence2 (STS), in .jsonl or .parquet files"
         );
         assert_eq!(
             load_files(&[CORPUS, QUERIES]).expect_err("no qrels"),
             "F: the corpus has no judgements: found no qrels for the split test, dev, validation here or in F-qrels"
         );
         let qrels = ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
-        assert_eq!(load_files(&[CORPUS, qrels]).expect_err("no queries"), "F: there is a corpus without queries");
+        assert_eq!(load_files(&[CORPUS, qrels]).expect_err("no queries"), "F: the corpus has no queries");
         assert_eq!(
             load("/no/such/folder", None).expect_err("no folder").to_string(),
             "cannot open the folder /no/such/folder"

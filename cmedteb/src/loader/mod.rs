@@ -1,4 +1,4 @@
-//! Tasks from a folder of files.
+//! Loading tasks from a folder of files.
 
 mod layout;
 mod load;

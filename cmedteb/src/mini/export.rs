@@ -1,8 +1,9 @@
-//! The demonstration set as files, in the forms that other programs read.
+//! Exporting the demonstration set to files.
 
 use std::fs;
 use std::path::Path;
 
+use care_core::files::write_atomic;
 use care_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
@@ -11,35 +12,34 @@ use super::{
     training_examples,
 };
 
-/// Writes the set into a new or empty folder: a BEIR folder that [`load`](crate::load) reads, and
-/// what the trainer reads.
+/// Writes the set to a new or empty folder: a BEIR folder that [`load`](crate::load) reads, and training files.
 ///
-/// | file | what |
+/// | file | content |
 /// |---|---|
 /// | `corpus.jsonl`, `queries.jsonl`, `qrels/*.tsv` | BEIR |
-/// | `reranking.jsonl`, `sts.jsonl` | mteb's older forms |
+/// | `reranking.jsonl`, `sts.jsonl` | mteb's older formats |
 /// | `train.jsonl` | FlagEmbedding rows of the training split, for the second stage |
-/// | `titles.jsonl` | the same form with titles as queries, a second source for the second stage |
-/// | `align.jsonl` | the same form with a text as its own positive, for the first stage: training queries and every document, never a query of another split |
+/// | `titles.jsonl` | the same format with titles as queries, a second source for the second stage |
+/// | `align.jsonl` | the same format with each text as its own positive, for the first stage: the training queries and every document, but no query of another split |
 ///
 /// # Errors
-/// [`ErrorKind::Io`] when the folder holds anything already or cannot be written.
+/// [`ErrorKind::Io`] if the folder is not empty or cannot be written.
 pub fn write_to(folder: impl AsRef<Path>) -> Result<()> {
     let folder = folder.as_ref();
     fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, e))?;
     if fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?.next().is_some() {
-        let problem = format!("{} is not empty; the set is written into a new or empty folder only", folder.display());
+        let problem = format!("{} is not empty; choose a new or empty folder", folder.display());
         return Err(Error::new(ErrorKind::Io, problem));
     }
     let qrels = folder.join("qrels");
     fs::create_dir(&qrels).map_err(|e| Error::io("create", &qrels, e))?;
     for split in Split::ALL {
-        write(&qrels.join(format!("{}.tsv", split.name())), split.tsv())?;
+        write_atomic(qrels.join(format!("{}.tsv", split.name())), split.tsv())?;
     }
     for (name, content) in
         [("README.md", README), ("corpus.jsonl", CORPUS), ("queries.jsonl", QUERIES), ("sts.jsonl", STS)]
     {
-        write(&folder.join(name), content)?;
+        write_atomic(folder.join(name), content)?;
     }
     write_rows(&folder.join("reranking.jsonl"), &reranking_rows())?;
     write_rows(&folder.join("train.jsonl"), &training_examples())?;
@@ -54,11 +54,7 @@ fn write_rows<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
         content += &serde_json::to_string(row).map_err(|e| Error::io("write", path, e.into()))?;
         content.push('\n');
     }
-    write(path, &content)
-}
-
-fn write(path: &Path, content: &str) -> Result<()> {
-    fs::write(path, content).map_err(|e| Error::io("write", path, e))
+    write_atomic(path, content)
 }
 
 #[cfg(test)]
@@ -84,7 +80,7 @@ mod tests {
             let built_in = find(name).expect("built in");
             assert_eq!((loaded.split(), loaded.fingerprint()), (built_in.split(), built_in.fingerprint()));
         }
-        // All but the name of the first task is the same, not only the fingerprint.
+        // Apart from the name of the first task, everything is equal, not only the fingerprint.
         assert_eq!(loaded[1..], [find("mini-reranking").expect("built in"), find("mini-sts").expect("built in")]);
         let (loaded, built_in) = (loaded[0].as_retrieval(), find("mini-retrieval").expect("built in"));
         let (loaded, built_in) = (loaded.expect("retrieval"), built_in.as_retrieval().expect("retrieval"));
@@ -100,7 +96,7 @@ mod tests {
         let outer = tempfile::tempdir().expect("a folder");
         write_to(outer.path()).expect("an empty folder is fine");
         let rows = |name| -> Vec<TrainingExample> {
-            let rows = read_jsonl(&outer.path().join(name)).expect("rows");
+            let rows = read_jsonl(outer.path().join(name)).expect("rows");
             rows.into_iter().map(|(_, row)| row).collect()
         };
         assert_eq!(rows("train.jsonl"), training_examples());
@@ -124,7 +120,7 @@ mod tests {
         let error = write_to(folder.path()).expect_err("not empty");
         assert_eq!(
             error.to_string(),
-            format!("{} is not empty; the set is written into a new or empty folder only", folder.path().display())
+            format!("{} is not empty; choose a new or empty folder", folder.path().display())
         );
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
     }

@@ -1,7 +1,7 @@
-//! The built-in demonstration set: Chinese medical questions and answers of 16 departments.
+//! The built-in demonstration set: Chinese medical questions and answers from 16 departments.
 //!
-//! Written for this project to learn and test the software with. It is **not medical advice**, and
-//! too small to judge a model by. `data/mini/README.md` has its description.
+//! Written for this project, for learning and testing the software. It is **not medical advice**, and too small to judge
+//! a model by. `data/mini/README.md` describes it.
 
 mod export;
 
@@ -26,14 +26,14 @@ const STS: &str = include_str!("../../data/mini/sts.jsonl");
 
 static DATA: LazyLock<Data> = LazyLock::new(Data::parse);
 
-/// The parts that the queries are divided into.
+/// A part of the queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
-    /// 320 queries to train with; grade 0 marks hard negatives.
+    /// 320 queries for training; grade 0 marks hard negatives.
     Train,
-    /// 48 queries to choose settings with.
+    /// 48 queries for choosing settings.
     Dev,
-    /// 80 queries to report.
+    /// 80 queries for reporting.
     Test,
     /// 64 queries whose judged documents are their candidates.
     Reranking,
@@ -53,7 +53,7 @@ impl Split {
         }
     }
 
-    /// The file of its judgements.
+    /// The file with the split's judgements.
     fn tsv(self) -> &'static str {
         match self {
             Self::Train => include_str!("../../data/mini/qrels/train.tsv"),
@@ -64,13 +64,13 @@ impl Split {
     }
 }
 
-/// A question with texts that answer it and texts that nearly do. It serialises to a line of
-/// FlagEmbedding's training files.
+/// A question with texts that answer it and texts that nearly do. Serialises to a line of FlagEmbedding's training
+/// files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainingExample {
     /// The question.
     pub query: String,
-    /// Texts that answer it, the best first.
+    /// Texts that answer it, best first.
     #[serde(rename = "pos")]
     pub positives: Vec<String>,
     /// Near misses: texts judged not to answer it.
@@ -93,24 +93,24 @@ pub fn qrels(split: Split) -> &'static Qrels {
     &DATA.qrels[split as usize]
 }
 
-/// The pairs of sentences.
+/// The sentence pairs for STS.
 pub fn sts_pairs() -> &'static [StsPair] {
     &DATA.sts
 }
 
-/// The reranking split as rows of texts, title and text joined.
+/// The reranking split as rows of texts, with title and text joined.
 pub fn reranking_rows() -> Vec<RerankingRow> {
     let rows = examples(Split::Reranking).into_iter();
     rows.map(|row| RerankingRow { query: row.query, positive: row.positives, negative: row.negatives }).collect()
 }
 
-/// The training split as rows of texts, title and text joined.
+/// The training split as rows of texts, with title and text joined.
 pub fn training_examples() -> Vec<TrainingExample> {
     examples(Split::Train)
 }
 
-/// Titles as queries, for more rows to train with: the text under a title is its positive, the texts
-/// of the other documents on the same subject are its hard negatives.
+/// Titles as queries, for more training rows: the positive is the text under the title, the hard negatives are the texts
+/// of the other documents on the same subject.
 pub fn title_examples() -> Vec<TrainingExample> {
     let rows = || corpus().iter().zip(&DATA.subjects).map(|((_, document), subject)| (document, subject));
     rows()
@@ -125,7 +125,7 @@ pub fn title_examples() -> Vec<TrainingExample> {
         .collect()
 }
 
-/// Text without labels for the first stage: the training queries and every document.
+/// Unlabelled texts for the first training stage: the training queries and every document.
 pub fn alignment_texts() -> Vec<String> {
     let queries = queries(Split::Train).into_iter().map(|(_, query)| query.content().into_owned());
     queries.chain(corpus().iter().map(|(_, document)| document.content().into_owned())).collect()
@@ -149,14 +149,14 @@ fn examples(split: Split) -> Vec<TrainingExample> {
 
 struct Data {
     corpus: Vec<(String, Document)>,
-    /// Of each document.
+    /// The subject of each document.
     subjects: Vec<Subject>,
     queries: Vec<(String, Query)>,
     qrels: [Qrels; 4],
     sts: Vec<StsPair>,
 }
 
-/// What a document is about.
+/// The subject of a document.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Subject {
     department: String,
@@ -179,7 +179,7 @@ impl Data {
     }
 }
 
-/// The rows of an embedded JSONL file. It cannot fail at a user's: the tests read every line.
+/// The rows of an embedded JSONL file. Cannot fail at run time: the tests read every line.
 fn lines<T: DeserializeOwned>(file: &'static str) -> impl Iterator<Item = T> {
     file.lines().map(|line| serde_json::from_str(line).expect("the embedded file is well-formed"))
 }

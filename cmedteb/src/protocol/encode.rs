@@ -1,21 +1,21 @@
-//! Texts through the model, in groups, so that progress can be shown.
+//! Encoding texts in groups, so that progress can be reported.
 
 use care_core::{Document, Embedder, Embeddings, Error, ErrorKind, Query, Result, Text};
 
-/// Texts between two reports of progress.
+/// Number of texts per group, i.e. between two progress reports.
 pub(super) const GROUP: usize = 1024;
 
-/// How far an evaluation is.
+/// The progress of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Texts encoded so far.
+    /// Number of texts encoded so far.
     pub encoded: usize,
-    /// Texts to encode in all.
+    /// Number of texts to encode in total.
     pub total: usize,
 }
 
-/// One evaluation's way through the model.
+/// The encoding of one evaluation's texts.
 pub(super) struct Encoding<'a> {
     embedder: &'a dyn Embedder,
     report: &'a mut dyn FnMut(Progress),
@@ -39,7 +39,7 @@ impl<'a> Encoding<'a> {
         self.encode(documents, |group| embedder.embed_documents(group))
     }
 
-    /// The vectors of a few documents, a group at most.
+    /// The vectors of at most one group of documents, of which the first has the index `first` in the task.
     pub(super) fn document_group(&mut self, first: usize, documents: &[Document]) -> Result<Embeddings> {
         let embedder = self.embedder;
         self.encode_group(first, documents, |group| embedder.embed_documents(group))
@@ -61,7 +61,7 @@ impl<'a> Encoding<'a> {
     ) -> Result<Embeddings> {
         let dim = self.embedder.embedding_dim();
         let vectors = embed(group).map_err(|e| {
-            // The model counts from the group's first text.
+            // Indices in the model's message are relative to the group.
             let (role, last) = (T::ROLE.as_str(), first + group.len() - 1);
             Error::new(e.kind(), format!("{role} {first} to {last} of the task: {e}")).with_source(e)
         })?;
@@ -69,11 +69,12 @@ impl<'a> Encoding<'a> {
             return Err(Error::new(
                 ErrorKind::Dimension,
                 format!(
-                    "the model gave {} vectors of {} dimensions for {} texts in the role {}, where {dim} dimensions were due",
+                    "the model returned {} vectors of {} dimensions for {} texts in the role {}, expected {} of {dim}",
                     vectors.len(),
                     vectors.dim(),
                     group.len(),
                     T::ROLE.as_str(),
+                    group.len(),
                 ),
             ));
         }
@@ -86,7 +87,7 @@ impl<'a> Encoding<'a> {
         Ok(vectors)
     }
 
-    /// Components of a vector.
+    /// Number of dimensions of a vector.
     pub(super) fn dim(&self) -> usize {
         self.embedder.embedding_dim()
     }
@@ -96,7 +97,7 @@ impl<'a> Encoding<'a> {
 mod tests {
     use super::*;
 
-    /// Claims `dim` components and gives one vector of 2 whatever it is asked.
+    /// Claims `dim` dimensions and returns one vector of 2 for any queries.
     struct Wrong {
         dim: usize,
     }
@@ -125,11 +126,11 @@ mod tests {
         };
         assert_eq!(
             message(2, &["a", "b"]),
-            "the model gave 1 vectors of 2 dimensions for 2 texts in the role query, where 2 dimensions were due"
+            "the model returned 1 vectors of 2 dimensions for 2 texts in the role query, expected 2 of 2"
         );
         assert_eq!(
             message(3, &["a"]),
-            "the model gave 1 vectors of 2 dimensions for 1 texts in the role query, where 3 dimensions were due"
+            "the model returned 1 vectors of 2 dimensions for 1 texts in the role query, expected 1 of 3"
         );
     }
 

@@ -1,4 +1,4 @@
-//! One way through the model for all kinds of tasks.
+//! The evaluation of a model on a task of any kind.
 
 use std::time::Instant;
 
@@ -11,17 +11,15 @@ use super::settings::Protocol;
 use super::{reranking, retrieval, sts};
 use crate::task::Task;
 
-/// Tests a model on a task.
+/// Evaluates a model on a task.
 ///
-/// The corpus of a retrieval task goes through in groups: what stays in memory are its ids and its vectors.
-///
-/// `progress` is called before the first and after every further group of texts.
+/// The corpus of a retrieval task is encoded in groups; only its ids and vectors stay in memory. `progress` is called at
+/// the start and after each group of texts.
 ///
 /// # Errors
-/// What the model returns; [`ErrorKind::Dimension`](care_core::ErrorKind::Dimension) when it returns
-/// another number or width of vectors than it promised, and
-/// [`ErrorKind::NonFinite`](care_core::ErrorKind::NonFinite) when a score is NaN or all cosines of an
-/// STS task are equal, so that their correlation is not defined.
+/// If the model returns an error. [`ErrorKind::Dimension`](care_core::ErrorKind::Dimension) if it returns a wrong number
+/// of vectors or of dimensions. [`ErrorKind::NonFinite`](care_core::ErrorKind::NonFinite) if a vector or a score is not
+/// finite, or if all cosines of an STS task are equal, so that their correlation is undefined.
 pub fn evaluate(
     task: &Task,
     embedder: &dyn Embedder,

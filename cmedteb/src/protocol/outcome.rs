@@ -1,4 +1,4 @@
-//! What an evaluation found.
+//! The result of an evaluation.
 
 use care_core::Result;
 use care_eval::{Evaluation, Evaluator, Measure, Missing, Qrels, Run, Ties};
@@ -10,42 +10,43 @@ use crate::task::StsMode;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Every score under mteb's key for it, such as `ndcg_at_10`; the first is the main score.
+    /// Every score with mteb's key for it, e.g. `ndcg_at_10`; the first is the main score.
     pub scores: Vec<(String, f64)>,
     /// What the scores were computed from.
     pub evidence: Evidence,
-    /// Components of the model's vectors; `None` if what was scored had none.
+    /// Number of dimensions of the model's vectors; `None` if only a run was scored.
     pub embedding_dim: Option<usize>,
-    /// How long the evaluation took, encoding included; `None` if only a ready run was scored.
+    /// Duration of the evaluation in seconds, including encoding; `None` if only a run was scored.
     pub seconds: Option<f64>,
 }
 
 /// What scores were computed from.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Evidence {
     /// Retrieval and reranking.
     Ranking {
-        /// The ranked documents, to be written as a TREC file or fused with others.
+        /// The ranked documents.
         run: Run,
         /// The values of each query and the conventions behind them.
         evaluation: Evaluation,
     },
     /// STS.
     Similarity {
-        /// Which towers read the sentences for the main score.
+        /// The towers that encoded the sentences for the main score.
         mode: StsMode,
-        /// The cosine of each pair, read so.
+        /// The cosine of each pair in that mode.
         cosines: Vec<f64>,
     },
 }
 
 impl Outcome {
-    /// The score that the task is known by.
+    /// The main score.
     pub fn main_score(&self) -> f64 {
         self.scores[0].1
     }
 
-    /// A score by mteb's key for it, such as `ndcg_at_10`.
+    /// The score with this mteb key, e.g. `ndcg_at_10`.
     pub fn score(&self, key: &str) -> Option<f64> {
         self.scores.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
@@ -62,7 +63,7 @@ impl Outcome {
         Self { scores, evidence, embedding_dim: None, seconds: None }
     }
 
-    /// Scores a run by these measures, the main one moved to the front, over every judged query.
+    /// Scores a run on every judged query by these measures, the main one first.
     pub(super) fn of_run(measures: &[Measure], main: Measure, qrels: &Qrels, run: Run, ties: Ties) -> Result<Self> {
         let others = measures.iter().copied().filter(|measure| *measure != main);
         let evaluator = Evaluator::new([main].into_iter().chain(others)).missing(Missing::Zero).ties(ties);

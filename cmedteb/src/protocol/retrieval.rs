@@ -1,4 +1,4 @@
-//! Retrieval: the whole corpus is ranked for each query, exactly.
+//! Retrieval: each query ranks the whole corpus, by exact search.
 
 use care_core::Result;
 use care_core::index::{FlatIndex, VectorFormat};
@@ -10,15 +10,15 @@ use super::settings::Protocol;
 use crate::error::from_eval;
 use crate::task::{RETRIEVAL_MEASURES, RetrievalTask};
 
-/// Documents in a ranking: the deepest cut-off below.
+/// Number of documents in a ranking: the deepest cut-off of the measures.
 pub(crate) const DEPTH: usize = 100;
 
-/// Scores a ranking that is already there, such as [`bm25`](crate::bm25)'s.
+/// Scores an existing run, e.g. that of [`bm25`](crate::bm25).
 ///
 /// Every judged query counts; one that the run does not answer scores 0.
 ///
 /// # Errors
-/// None in practice: a [`RetrievalTask`] has judgements.
+/// If there are no judgements, which a [`RetrievalTask`] rules out.
 pub fn score_run(task: &RetrievalTask, run: Run, protocol: &Protocol) -> Result<Outcome> {
     Outcome::of_run(&RETRIEVAL_MEASURES, task.main_score(), task.qrels(), run, protocol.ties)
 }

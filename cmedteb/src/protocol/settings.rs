@@ -1,37 +1,38 @@
-//! The choices that a protocol leaves open.
+//! The settings of an evaluation.
 
 use care_core::index::VectorFormat;
 use care_eval::Ties;
 
 use crate::task::StsMode;
 
-/// What a protocol leaves open; by default what the field does.
+/// The settings of an evaluation. The defaults are those of mteb and trec_eval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Protocol {
-    /// Which towers read the sentences of an STS task for its main score. The other ways are reported too.
+    /// The towers that encode the sentences of an STS task for its main score. All modes are reported. Default
+    /// [`StsMode::QueryQuery`].
     pub sts: StsMode,
-    /// What counts among documents of equal scores. A retrieval task ranks 100 documents a query; which of those that
-    /// tie with the hundredth are among them, the order of the corpus decides.
+    /// The order of documents with equal scores. Default [`Ties::TrecEval`]. A retrieval task ranks 100 documents per
+    /// query; among those tied with the hundredth, the first in the corpus are ranked.
     pub ties: Ties,
-    /// The number format of document vectors in the index of a retrieval task.
+    /// The dtype of document vectors in the index of a retrieval task. Default f32.
     pub index: VectorFormat,
 }
 
 impl Protocol {
-    /// The same protocol with another [`Protocol::sts`].
+    /// Sets [`Protocol::sts`].
     #[must_use]
     pub fn with_sts(self, sts: StsMode) -> Self {
         Self { sts, ..self }
     }
 
-    /// The same protocol with another [`Protocol::ties`].
+    /// Sets [`Protocol::ties`].
     #[must_use]
     pub fn with_ties(self, ties: Ties) -> Self {
         Self { ties, ..self }
     }
 
-    /// The same protocol with another [`Protocol::index`].
+    /// Sets [`Protocol::index`].
     #[must_use]
     pub fn with_index(self, index: VectorFormat) -> Self {
         Self { index, ..self }

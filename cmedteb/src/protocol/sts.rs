@@ -1,4 +1,4 @@
-//! STS: the cosine of two sentences against the similarity that people gave them.
+//! STS: the correlation of cosines with human similarity scores.
 
 use care_core::{Document, Error, ErrorKind, Query, Result};
 use care_eval::stats::{pearson, spearman};
@@ -7,7 +7,7 @@ use super::encode::Encoding;
 use super::outcome::{Evidence, Outcome};
 use crate::task::{StsMode, StsTask};
 
-/// Scores all three ways of reading pairs, the main one first and without the way's name.
+/// Scores all three modes, the main one also first and without the mode's name.
 pub(super) fn evaluate(task: &StsTask, main: StsMode, mut encoding: Encoding<'_>) -> Result<Outcome> {
     let first = task.pairs().iter().map(|pair| pair.sentence1.as_str());
     let second = task.pairs().iter().map(|pair| pair.sentence2.as_str());
@@ -27,14 +27,15 @@ pub(super) fn evaluate(task: &StsTask, main: StsMode, mut encoding: Encoding<'_>
         let cosines: Vec<f64> = (0..left.len()).map(|row| left.cosine(row, right, row)).collect();
         let undefined = |e| {
             let name = task.name();
-            let problem = format!("task {name}: no correlation of the {mode} cosines (x) with the scores (y): {e}");
+            let problem =
+                format!("task {name}: the correlation of the {mode} cosines (x) with the scores (y) is undefined: {e}");
             Error::new(ErrorKind::NonFinite, problem).with_source(e)
         };
         let spearman = spearman(&cosines, &given).map_err(undefined)?;
         let pearson = pearson(&cosines, &given).map_err(undefined)?;
-        let way = mode.name().replace('-', "_");
-        scores.push((format!("{way}_cosine_spearman"), spearman));
-        scores.push((format!("{way}_cosine_pearson"), pearson));
+        let prefix = mode.name().replace('-', "_");
+        scores.push((format!("{prefix}_cosine_spearman"), spearman));
+        scores.push((format!("{prefix}_cosine_pearson"), pearson));
         if mode == main {
             scores.splice(..0, [("cosine_spearman".to_owned(), spearman), ("cosine_pearson".to_owned(), pearson)]);
             of_main = cosines;
@@ -108,8 +109,8 @@ mod tests {
                     "document_document_cosine_pearson",
                 ]
             );
-            let way = format!("{}_cosine_spearman", mode.name().replace('-', "_"));
-            assert_eq!(outcome.score(&way), Some(outcome.main_score()));
+            let key = format!("{}_cosine_spearman", mode.name().replace('-', "_"));
+            assert_eq!(outcome.score(&key), Some(outcome.main_score()));
         }
     }
 
@@ -121,7 +122,8 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NonFinite);
         assert_eq!(
             error.to_string(),
-            "task t: no correlation of the query-query cosines (x) with the scores (y): x is constant: all 4 values are 1"
+            "task t: the correlation of the query-query cosines (x) with the scores (y) is undefined: x is constant: all 4 \
+             values are 1"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The summary as one HTML file.
+//! The summary as an HTML page.
 
 use care_core::Result;
 
@@ -12,10 +12,10 @@ td:nth-child(n+3){font-variant-numeric:tabular-nums}svg{max-width:100%;height:au
 details{margin:.5rem 0}dt{color:#666}dd{margin:0 0 .3rem 1rem;word-break:break-word}";
 
 impl Summary {
-    /// The summary as one HTML file, with its pictures in it if the Cargo feature `plots` is on.
+    /// The summary as a self-contained HTML page. Plots are included with the Cargo feature `plots`, else left out.
     ///
     /// # Errors
-    /// If a picture cannot be drawn.
+    /// If a plot cannot be drawn.
     pub fn to_html(&self) -> Result<String> {
         write(self)
     }
@@ -33,7 +33,7 @@ fn write(summary: &Summary) -> Result<String> {
         }
     }
     body += &summary.notes.iter().map(|note| format!("<p>{}</p>\n", escape(note))).collect::<String>();
-    body += "<h2>What was measured</h2>\n";
+    body += "<h2>Data and settings</h2>\n";
     for (title, facts) in summary.about() {
         body += &format!("<details><summary>{}</summary><dl>", escape(&title));
         for (key, value) in facts {

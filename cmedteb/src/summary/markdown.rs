@@ -18,7 +18,7 @@ fn write(summary: &Summary) -> String {
         text += &format!("\n{EXPLANATION}\n");
     }
     text += &summary.notes.iter().map(|note| format!("\n{note}\n")).collect::<String>();
-    text += "\n## What was measured\n";
+    text += "\n## Data and settings\n";
     for (title, facts) in summary.about() {
         text += &format!("\n{title}\n\n");
         for (key, value) in facts {
@@ -28,9 +28,10 @@ fn write(summary: &Summary) -> String {
     text
 }
 
-/// What the columns of differences mean.
-pub(super) const EXPLANATION: &str = "Intervals are of bootstrap samples of the queries (of the pairs, for STS); p is \
-that of a paired randomisation test, two-sided; then on how many queries the model is better, as good, worse.";
+/// Explains the columns of the table of differences.
+pub(super) const EXPLANATION: &str = "Intervals are bootstrap confidence intervals over the queries (over the pairs, \
+for STS). p is the two-sided p-value of a paired randomisation test. The last column counts the queries on which the \
+model is better, the same, or worse.";
 
 fn table(table: &Table) -> String {
     let line = |cells: &[String]| {

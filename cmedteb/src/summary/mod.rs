@@ -1,4 +1,4 @@
-//! Several models' results side by side, for people: Markdown, and a page that needs no network.
+//! Results of several models side by side, as Markdown or as a self-contained HTML page.
 
 mod html;
 mod markdown;

@@ -1,4 +1,4 @@
-//! The place of the pictures in a build without the Cargo feature `plots`.
+//! No plots: a build without the Cargo feature `plots`.
 
 use care_core::Result;
 

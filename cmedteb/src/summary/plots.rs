@@ -1,4 +1,4 @@
-//! The summary's pictures, as SVG.
+//! The plots of the summary, as SVG.
 
 use care_core::{Error, ErrorKind, Result};
 use plotters::coord::Shift;
@@ -12,7 +12,7 @@ const WIDTH: u32 = 860;
 const ROW: u32 = 22;
 const BETTER: RGBColor = RGBColor(46, 125, 80);
 const WORSE: RGBColor = RGBColor(190, 60, 50);
-/// One a model, again from the first when there are more.
+/// One colour per model, repeated if there are more models.
 const MODELS: [RGBColor; 5] = [
     RGBColor(120, 130, 145),
     RGBColor(45, 105, 165),
@@ -20,12 +20,12 @@ const MODELS: [RGBColor; 5] = [
     RGBColor(110, 80, 150),
     RGBColor(60, 140, 120),
 ];
-/// Room for labels on the left.
+/// Width of the labels on the left.
 const LABELS: u32 = 260;
 
 type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
-/// A bar for each task and model.
+/// One bar per task and model.
 pub(super) fn scores(summary: &Summary) -> Result<String> {
     let bars: Vec<(String, f64, usize)> = summary
         .tasks()
@@ -52,7 +52,7 @@ pub(super) fn scores(summary: &Summary) -> Result<String> {
     })
 }
 
-/// The interval of each difference, beside no difference.
+/// The confidence interval of each difference, with a line at 0.
 pub(super) fn intervals(summary: &Summary) -> Result<String> {
     let found: Vec<(String, &Comparison)> =
         summary.compared().map(|(model, comparison)| (format!("{} · {model}", comparison.task), comparison)).collect();
@@ -65,7 +65,7 @@ pub(super) fn intervals(summary: &Summary) -> Result<String> {
         for (row, (_, comparison)) in found.iter().enumerate() {
             let place = row as f64 + 0.5;
             let Some(interval) = comparison.interval else { continue };
-            // An interval without 0 is a difference that other queries would show too.
+            // A difference is significant if its interval excludes 0.
             let color = if interval.low > 0.0 {
                 BETTER
             } else if interval.high < 0.0 {
@@ -83,7 +83,7 @@ pub(super) fn intervals(summary: &Summary) -> Result<String> {
     })
 }
 
-/// The difference of each query, the largest gain first.
+/// The difference for each query, in descending order.
 pub(super) fn queries(comparison: &Comparison) -> Result<String> {
     let mut differences: Vec<f64> = comparison.queries.iter().map(|(_, difference)| *difference).collect();
     differences.sort_by(|a, b| b.total_cmp(a));
@@ -115,7 +115,7 @@ type Rows<'a> = ChartContext<
     Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
 >;
 
-/// A chart of labelled rows, the first on top.
+/// A chart with labelled rows, the first at the top.
 fn rows<'a>(
     area: &DrawingArea<SVGBackend<'a>, Shift>,
     count: usize,
@@ -144,6 +144,6 @@ fn svg(height: u32, draw: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Dr
         let area = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
         area.fill(&WHITE).map_err(Into::into).and_then(|()| draw(&area)).and_then(|()| Ok(area.present()?))
     };
-    drawn.map_err(|e| Error::new(ErrorKind::Format, format!("a picture cannot be drawn: {e}")))?;
+    drawn.map_err(|e| Error::new(ErrorKind::Format, format!("cannot draw a plot: {e}")))?;
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! Several models side by side, as tables of text.
+//! Several models side by side, as tables of strings.
 
 use std::collections::BTreeSet;
 
@@ -12,24 +12,25 @@ use crate::results::Results;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
     pub(super) models: Vec<Results>,
-    /// Of each model but the first.
+    /// Comparisons of each model but the first.
     comparisons: Vec<Vec<Comparison>>,
     pub(super) notes: Vec<String>,
 }
 
 impl Summary {
-    /// Puts models side by side; `samples` and `seed` are of [`compare`]. What cannot be compared is noted.
+    /// Compares each model with the first; `samples` and `seed` are those of [`compare`]. Results that cannot be compared
+    /// are listed in [`notes`](Summary::notes).
     ///
     /// # Errors
-    /// When there is no model, or when two have the same name.
+    /// If there is no model, or if two models have the same name.
     pub fn new(models: Vec<Results>, samples: usize, seed: u64) -> Result<Self> {
         let Some((first, others)) = models.split_first() else {
             return Err(Error::new(ErrorKind::Config, "there is no model to report on"));
         };
         let mut names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
         names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::new(ErrorKind::Config, format!("two models are named {}", twice[0])));
+        if let Some(equal) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::new(ErrorKind::Config, format!("two models are named {}", equal[0])));
         }
         let (mut comparisons, mut notes) = (Vec::new(), Vec::new());
         for other in others {
@@ -41,23 +42,23 @@ impl Summary {
         Ok(Self { models, comparisons, notes })
     }
 
-    /// What could not be compared, and why.
+    /// The results that could not be compared, and why.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The tasks that a model has a result of.
+    /// The tasks that any model has a result for.
     pub(super) fn tasks(&self) -> BTreeSet<&str> {
         self.models.iter().flat_map(|model| &model.tasks).map(|result| result.task.as_str()).collect()
     }
 
-    /// The comparisons, each with the name of the model that is compared with the first.
+    /// The comparisons, each with the name of the model compared with the first.
     pub(super) fn compared(&self) -> impl Iterator<Item = (&str, &Comparison)> {
         let others = self.models.iter().skip(1).zip(&self.comparisons);
         others.flat_map(|(model, comparisons)| comparisons.iter().map(|comparison| (model.name.as_str(), comparison)))
     }
 
-    /// Columns of the table of scores: the task, its measure, and each model's score.
+    /// The table of scores: task, measure, and each model's score.
     pub(super) fn scores(&self) -> Table {
         let header = ["task", "measure"].into_iter().chain(self.models.iter().map(|model| model.name.as_str()));
         let rows = self.tasks().into_iter().map(|task| {
@@ -70,7 +71,7 @@ impl Summary {
         Table { header: header.map(str::to_owned).collect(), rows: rows.collect() }
     }
 
-    /// Columns of the table of comparisons.
+    /// The table of comparisons.
     pub(super) fn differences(&self) -> Table {
         let first = self.models.first().map_or("", |model| model.name.as_str());
         let header = ["task", "model", &format!("minus {first}"), "95 % interval", "p", "better / same / worse"];
@@ -88,7 +89,7 @@ impl Summary {
         Table { header: header.map(str::to_owned).to_vec(), rows: rows.collect() }
     }
 
-    /// What each result says of its model and its rules, as `key: value`.
+    /// The recorded data and settings of each result, as keys and values.
     pub(super) fn about(&self) -> Vec<(String, Vec<(String, String)>)> {
         let results = self.models.iter().flat_map(|model| model.tasks.iter().map(move |result| (model, result)));
         results
@@ -101,13 +102,13 @@ impl Summary {
     }
 }
 
-/// A table of text.
+/// A table of strings.
 pub(super) struct Table {
     pub(super) header: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
 }
 
-/// The leaves of a JSON value under their paths.
+/// Collects the leaves of a JSON value with their paths.
 fn flatten(path: &str, value: &Value, facts: &mut Vec<(String, String)>) {
     match value {
         Value::Object(object) => {
@@ -182,7 +183,7 @@ mod tests {
         let mut foreign = model("theirs", 0.1);
         foreign.tasks[0].single = None;
         let summary = Summary::new(vec![model("ours", 0.0), foreign], 100, 1).expect("one task is comparable");
-        let note = "ours and theirs cannot be compared on retrieval: a result file does not say what each query got";
+        let note = "ours and theirs cannot be compared on retrieval: a result file has no scores per query";
         assert_eq!(summary.notes(), [note]);
         let (text, page) = (summary.to_markdown(), summary.to_html().expect("drawn"));
         assert!(text.contains(note) && page.contains(note));

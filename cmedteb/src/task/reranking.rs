@@ -105,8 +105,7 @@ impl RerankingTask {
         let of_id: HashMap<&str, &Document> = corpus.iter().map(|(id, document)| (id.as_str(), document)).collect();
         let mut places = HashMap::new();
         for (query_id, doc_ids) in candidates {
-            let problem =
-                |what: &str, id: &str| invalid(&task.name, format!("{what} {id:?} is unknown or duplicated"));
+            let problem = |what: &str, id: &str| invalid(&task.name, format!("{what} {id:?} is unknown or duplicated"));
             let query = queries.remove(&query_id).ok_or_else(|| problem("the query of candidates", &query_id))?;
             let grade =
                 |doc_id: &String| qrels.get(&query_id).and_then(|judged| judged.get(doc_id)).copied().unwrap_or(0);
@@ -252,9 +251,6 @@ mod tests {
     #[test]
     fn a_task_without_a_whole_row_is_refused() {
         let error = RerankingTask::new("t", "test", vec![row("empty", &["a"], &[])]).expect_err("no row");
-        assert_eq!(
-            error.to_string(),
-            "task t: no row has both a positive and a negative; rows dropped: 1"
-        );
+        assert_eq!(error.to_string(), "task t: no row has both a positive and a negative; rows dropped: 1");
     }
 }

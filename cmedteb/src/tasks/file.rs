@@ -1,4 +1,4 @@
-//! Tasks of the user's own: a TOML file that says where the data are.
+//! Custom tasks: a TOML file that specifies where the data are.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::task::Task;
 /// The name of the file in a task's folder.
 pub(super) const NAME: &str = "task.toml";
 
-/// What a task file says.
+/// The content of a task file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TaskFile {
@@ -28,16 +28,16 @@ struct TaskFile {
 /// Reads a task file.
 ///
 /// ```toml
-/// name = "clinic"              # in tables and of the report's file
-/// data = "files"               # a folder beside this file, or org/name@revision of the hub; by default this folder
-/// qrels = "judgements"         # a folder, where judgements lie apart; by default as cmedteb::load finds them
-/// split = "dev"                # by default the first of test, dev and validation
-/// main_score = "recall@100"    # by default ndcg@10 for retrieval, map@10 for reranking
+/// name = "clinic"              # name in tables and of the report file
+/// data = "files"               # a folder relative to this file, or org/name@revision on the hub; default: this folder
+/// qrels = "judgements"         # a folder with judgements, if separate; default: as found by cmedteb::load
+/// split = "dev"                # default: the first of test, dev and validation
+/// main_score = "recall@100"    # default: ndcg@10 for retrieval, map@10 for reranking
 /// ```
 ///
 /// # Errors
-/// When the file or its data cannot be read; a field that is unknown, lacking or of another type is named with
-/// its line.
+/// If the file or its data cannot be read, or if a field is unknown, missing or of the wrong type; the message names the
+/// line.
 pub fn load_task_file(path: impl AsRef<Path>, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
     let path = path.as_ref();
     let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
@@ -46,7 +46,7 @@ pub fn load_task_file(path: impl AsRef<Path>, sources: &mut Sources<'_>) -> Resu
         Error::line(path, line, e.message())
     })?;
     if file.name.is_empty() || file.name.starts_with('.') || file.name.contains(['/', '\\']) {
-        return Err(Error::format(path, format!("`name` is {:?}, but it names a file", file.name)));
+        return Err(Error::format(path, format!("`name` is {:?}, which is not a valid file name", file.name)));
     }
     let here = path.parent().unwrap_or(Path::new("."));
     let split = file.split.as_deref().or(sources.split).map(str::to_owned);
@@ -57,7 +57,7 @@ pub fn load_task_file(path: impl AsRef<Path>, sources: &mut Sources<'_>) -> Resu
             of_hub(id, &file.name, split.as_deref(), qrels.as_deref(), sources)?
         }
         _ if !folder.is_dir() => {
-            return Err(Error::format(path, format!("`data`: there is no folder {}", folder.display())));
+            return Err(Error::format(path, format!("`data`: no such folder: {}", folder.display())));
         }
         _ => load_as(&folder, &file.name, split.as_deref(), qrels.as_deref())?,
     };
@@ -92,10 +92,7 @@ mod tests {
             "name = \"clinic\"\ndata = \"files\"\nqrels = \"judged\"\nsplit = \"dev\"\nmain_score = \"recall@100\"";
         write("task.toml", lines);
         let folder = place.path().to_str().expect("a path").to_owned();
-        let open = |word: &str| {
-            open(word, &mut Sources { data: None, hub: None, split: None })
-                .map_err(|e| e.to_string().replace(&folder, "F"))
-        };
+        let open = |word: &str| open(word, &mut Sources::default()).map_err(|e| e.to_string().replace(&folder, "F"));
         for word in [folder.clone(), format!("{folder}/task.toml")] {
             let tasks = open(&word).expect("a task");
             let task = tasks[0].as_retrieval().expect("retrieval");
@@ -105,7 +102,7 @@ mod tests {
             );
             assert_eq!(task.qrels().judgements().collect::<Vec<_>>(), [("1", "d", 2)]);
         }
-        // Judgements that are named count, whatever lies with the data.
+        // An explicit `qrels` takes precedence over judgements in the data folder.
         write("files/qrels/dev.jsonl", "{\"query-id\":\"1\",\"corpus-id\":\"e\",\"score\":1}");
         let tasks = open(&folder).expect("a task");
         assert_eq!(tasks[0].as_retrieval().expect("retrieval").qrels().judgements().next(), Some(("1", "d", 2)));
@@ -115,12 +112,12 @@ mod tests {
                 "name = \"clinic\"\nsplits = \"dev\"",
                 "F/task.toml:2: unknown field `splits`, expected one of `name`, `data`, `qrels`, `split`, `main_score`",
             ),
-            ("name = \"a/b\"", "F/task.toml: `name` is \"a/b\", but it names a file"),
+            ("name = \"a/b\"", "F/task.toml: `name` is \"a/b\", which is not a valid file name"),
             ("name = 3", "F/task.toml:1: invalid type: integer `3`, expected a string"),
-            ("name = \"clinic\"\ndata = \"elsewhere\"", "F/task.toml: `data`: there is no folder F/elsewhere"),
+            ("name = \"clinic\"\ndata = \"elsewhere\"", "F/task.toml: `data`: no such folder: F/elsewhere"),
             (
                 "name = \"clinic\"\ndata = \"org/name\"",
-                "org/name is a data set of the hub, which this program was built without",
+                "org/name is a data set of the Hugging Face hub, which cannot be accessed here",
             ),
         ] {
             write("task.toml", lines);

@@ -7,21 +7,52 @@ use care_core::{Error, ErrorKind, Result};
 use crate::loader::{lacks_judgements, load_as};
 use crate::task::Task;
 
-/// What fetches a data set of the hub: its id, such as `org/name@revision`, to a local folder.
+/// Downloads a data set of the Hugging Face hub: takes its id, e.g. `org/name@revision`, and returns a local folder.
 pub type Fetch<'a> = dyn FnMut(&str) -> Result<PathBuf> + 'a;
 
-/// Where [`open`] looks for a task.
+/// Where [`open`](crate::open) looks for a task. By default only at built-in tasks, task files and folders.
+///
+/// ```
+/// use cmedteb::{Sources, open};
+///
+/// let mut download = |id: &str| -> care_core::Result<std::path::PathBuf> { unimplemented!("download {id}") };
+/// let mut sources = Sources::default().with_hub(&mut download).with_split("dev");
+/// assert_eq!(open("mini-sts", &mut sources)?[0].name(), "mini-sts");
+/// # Ok::<(), care_core::Error>(())
+/// ```
+#[derive(Default)]
+#[non_exhaustive]
 pub struct Sources<'a> {
-    /// A folder with data sets, each in a folder of its task's name; looked into first.
+    /// A folder with one data set per task, each in a folder named after the task. It takes precedence over the hub.
     pub data: Option<&'a Path>,
-    /// What fetches data sets of the hub. Without it only local tasks are found.
+    /// The function that downloads data sets of the hub. Without it, only local tasks are found.
     pub hub: Option<&'a mut Fetch<'a>>,
-    /// The split that is tested, where a task does not say; by default the first of test, dev and validation.
+    /// The split to evaluate if a task specifies none. By default the first of `test`, `dev` and `validation`.
     pub split: Option<&'a str>,
 }
 
-/// A data set of the hub. Judgements that C-MTEB keeps apart are fetched when the data set has none and no folder
-/// has them.
+impl<'a> Sources<'a> {
+    /// Sets [`Sources::data`].
+    #[must_use]
+    pub fn with_data(self, folder: &'a (impl AsRef<Path> + ?Sized)) -> Self {
+        Self { data: Some(folder.as_ref()), ..self }
+    }
+
+    /// Sets [`Sources::hub`].
+    #[must_use]
+    pub fn with_hub(self, fetch: &'a mut Fetch<'a>) -> Self {
+        Self { hub: Some(fetch), ..self }
+    }
+
+    /// Sets [`Sources::split`].
+    #[must_use]
+    pub fn with_split(self, split: &'a str) -> Self {
+        Self { split: Some(split), ..self }
+    }
+}
+
+/// The tasks of a data set of the hub. If it has no judgements and `qrels` is `None`, those that C-MTEB keeps separately
+/// are downloaded.
 pub(super) fn of_hub(
     id: &str,
     name: &str,
@@ -30,20 +61,20 @@ pub(super) fn of_hub(
     sources: &mut Sources<'_>,
 ) -> Result<Vec<Task>> {
     let Some(fetch) = sources.hub.as_mut() else {
-        let message = format!("{id} is a data set of the hub, which this program was built without");
+        let message = format!("{id} is a data set of the Hugging Face hub, which cannot be accessed here");
         return Err(Error::new(ErrorKind::Config, message));
     };
     let folder = fetch(id)?;
     if qrels.is_some() || !lacks_judgements(&folder, split)? {
         return load_as(&folder, name, split, qrels);
     }
-    // Its revision says nothing of the other data set's.
+    // The revision of one data set does not apply to the other.
     let apart = format!("{}-qrels", id.split('@').next().unwrap_or(id));
     let qrels = fetch(&apart)?;
     load_as(&folder, name, split, Some(&qrels))
 }
 
-/// `org/name@revision` is called `name`.
+/// The task's name for `org/name@revision`: `name`.
 pub(super) fn hub_name(id: &str) -> String {
     let name = id.split('@').next().unwrap_or(id);
     name.rsplit('/').next().unwrap_or(name).to_owned()

@@ -37,7 +37,7 @@ mod tests {
     use crate::tasks::{built_in_names, find};
     use crate::testing::{Table, documents_of as documents};
 
-    /// A model that knows the answers: documents are the axes, a query's components are its grades.
+    /// A model that knows the answers: documents are the axes, and a query's values on them are its grades.
     fn ranking_oracle<'a>(
         documents: &[Document],
         queries: impl Iterator<Item = (&'a Query, &'a str)>,
@@ -77,7 +77,7 @@ mod tests {
                 ranking_oracle(task.documents(), queries, task.qrels(), place)
             }
             Task::Sts(task) => {
-                // Each pair has a plane of its own, in which the angle gives the score.
+                // Each pair has its own plane, in which the angle encodes the score.
                 let dim = 2 * task.pairs().len();
                 task.pairs()
                     .iter()

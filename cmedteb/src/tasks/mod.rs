@@ -1,4 +1,4 @@
-//! The tasks that have a name: built in, on the hub, or in a folder of the user's.
+//! Named tasks: built in, on the Hugging Face hub, or in a folder.
 
 mod file;
 mod hub;

@@ -1,4 +1,4 @@
-//! The tasks that have a name: built in, on the hub, or in a folder of the user's. To add one: a row here.
+//! The table of named tasks. A new one is a row here.
 
 use std::path::Path;
 
@@ -11,35 +11,36 @@ use super::mini;
 use crate::loader::load_as;
 use crate::task::Task;
 
-/// A task by its name.
-struct Row {
+/// A row of the table.
+struct NamedTask {
     name: &'static str,
-    source: Source,
+    origin: Origin,
 }
 
-enum Source {
-    /// In this crate.
+/// Where the data of a task come from.
+enum Origin {
+    /// This crate.
     BuiltIn(fn(&str) -> Result<Task>),
-    /// A data set of the Hugging Face hub, pinned, the split that is tested, and the main score.
+    /// A pinned data set of the Hugging Face hub, with the split to evaluate and the main score.
     Hub { id: &'static str, split: &'static str, main_score: &'static str },
-    /// No copy is public; a folder of this name has it.
+    /// A folder of this name, as there is no public copy.
     Folder { main_score: Option<&'static str> },
 }
 
-const fn hub(name: &'static str, id: &'static str, split: &'static str, main_score: &'static str) -> Row {
-    Row { name, source: Source::Hub { id, split, main_score } }
+const fn hub(name: &'static str, id: &'static str, split: &'static str, main_score: &'static str) -> NamedTask {
+    NamedTask { name, origin: Origin::Hub { id, split, main_score } }
 }
 
-const fn folder(name: &'static str, main_score: Option<&'static str>) -> Row {
-    Row { name, source: Source::Folder { main_score } }
+const fn folder(name: &'static str, main_score: Option<&'static str>) -> NamedTask {
+    NamedTask { name, origin: Origin::Folder { main_score } }
 }
 
-const fn built_in(name: &'static str, build: fn(&str) -> Result<Task>) -> Row {
-    Row { name, source: Source::BuiltIn(build) }
+const fn built_in(name: &'static str, build: fn(&str) -> Result<Task>) -> NamedTask {
+    NamedTask { name, origin: Origin::BuiltIn(build) }
 }
 
-/// The revisions are those that mteb 2.26 pins.
-const TASKS: [Row; 11] = [
+/// Revisions are those pinned by mteb 2.26.
+const TASKS: [NamedTask; 11] = [
     built_in("mini-retrieval", mini::retrieval),
     built_in("mini-retrieval-dev", mini::retrieval_dev),
     built_in("mini-reranking", mini::reranking),
@@ -53,13 +54,13 @@ const TASKS: [Row; 11] = [
     hub("CMedQAv2-reranking", "mteb/CMedQAv2-reranking@01399b6956a4c6bf9edc5b6b90e176aeeb399686", "test", "map@1000"),
 ];
 
-/// A built-in task by its name.
+/// The built-in task with this name.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when there is none of this name; the message lists the names.
+/// [`ErrorKind::Config`] if there is none; the message lists the names.
 pub fn find(name: &str) -> Result<Task> {
-    let build = TASKS.iter().find_map(|row| match row.source {
-        Source::BuiltIn(build) if row.name == name => Some(build),
+    let build = TASKS.iter().find_map(|row| match row.origin {
+        Origin::BuiltIn(build) if row.name == name => Some(build),
         _ => None,
     });
     let unknown = || Error::setting("task", format!("{name:?}"), &built_in_names().collect::<Vec<_>>().join(", "));
@@ -68,26 +69,26 @@ pub fn find(name: &str) -> Result<Task> {
 
 /// The names of the built-in tasks.
 pub fn built_in_names() -> impl Iterator<Item = &'static str> {
-    TASKS.iter().filter(|row| matches!(row.source, Source::BuiltIn(_))).map(|row| row.name)
+    TASKS.iter().filter(|row| matches!(row.origin, Origin::BuiltIn(_))).map(|row| row.name)
 }
 
-/// The names of all tasks that have one.
+/// The names of all named tasks.
 pub fn names() -> impl Iterator<Item = &'static str> {
     TASKS.iter().map(|row| row.name)
 }
 
-/// The tasks that a word stands for: a task file (`.toml`), a folder, a task's name, or a data set of the hub
-/// (`org/name`, `org/name@revision`), in this order. What is on this machine is never looked for elsewhere.
+/// Opens the tasks that `word` refers to: a task file (`.toml`), a folder, the name of a task, or a data set of the hub
+/// (`org/name` or `org/name@revision`), tried in this order. Local data take precedence over the hub.
 ///
 /// # Errors
-/// When there is no such task (the message lists the names), or it cannot be fetched or read.
+/// If there is no such task (the message lists the names), or if it cannot be downloaded or read.
 pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
     let path = Path::new(word);
     if path.is_file() {
         return load_task_file(path, sources);
     }
     if path.join(NAME).is_file() {
-        return load_task_file(&path.join(NAME), sources);
+        return load_task_file(path.join(NAME), sources);
     }
     if path.is_dir() {
         return crate::loader::load(path, sources.split);
@@ -99,18 +100,18 @@ pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
         };
     };
     let local = sources.data.map(|data| data.join(word)).filter(|folder| folder.is_dir());
-    let (tasks, main_score) = match (&row.source, local) {
-        (Source::BuiltIn(build), _) => (vec![build(word)?], None),
-        (Source::Hub { split, main_score, .. }, Some(folder)) => {
+    let (tasks, main_score) = match (&row.origin, local) {
+        (Origin::BuiltIn(build), _) => (vec![build(word)?], None),
+        (Origin::Hub { split, main_score, .. }, Some(folder)) => {
             (load_as(&folder, word, Some(split), None)?, Some(*main_score))
         }
-        (Source::Hub { id, split, main_score }, None) => {
+        (Origin::Hub { id, split, main_score }, None) => {
             (of_hub(id, word, Some(split), None, sources)?, Some(*main_score))
         }
-        (Source::Folder { main_score }, Some(folder)) => (load_as(&folder, word, sources.split, None)?, *main_score),
-        (Source::Folder { .. }, None) => {
+        (Origin::Folder { main_score }, Some(folder)) => (load_as(&folder, word, sources.split, None)?, *main_score),
+        (Origin::Folder { .. }, None) => {
             let message = format!(
-                "no public copy of {word} is known: put its files into a folder of this name, in the folder of data sets"
+                "no public copy of {word} is known; put its files into a folder of this name in the folder for data sets"
             );
             return Err(Error::new(ErrorKind::Config, message));
         }
@@ -189,7 +190,7 @@ mod tests {
             }
             Ok(folder)
         };
-        let mut sources = Sources { data: None, hub: Some(&mut fetch), split: None };
+        let mut sources = Sources::default().with_hub(&mut fetch);
         let tasks = open("CmedqaRetrieval", &mut sources).expect("fetched");
         let task = tasks[0].as_retrieval().expect("retrieval");
         assert_eq!((task.name(), task.split(), task.corpus().len()), ("CmedqaRetrieval", "dev", 2));
@@ -212,15 +213,15 @@ mod tests {
         assert!(message("mini", &mut sources).starts_with("`task` is \"mini\", allowed: mini-retrieval, "));
         assert_eq!(
             message("CMedTEB-sts", &mut sources),
-            "no public copy of CMedTEB-sts is known: put its files into a folder of this name, in the folder of data sets"
+            "no public copy of CMedTEB-sts is known; put its files into a folder of this name in the folder for data sets"
         );
         assert_eq!(
             message("org/name", &mut sources),
-            "org/name is a data set of the hub, which this program was built without"
+            "org/name is a data set of the Hugging Face hub, which cannot be accessed here"
         );
         assert!(message("./no/folder", &mut sources).starts_with("`task` is \"./no/folder\", allowed: "));
         let mut refuse = |id: &str| -> Result<PathBuf> { Err(Error::new(ErrorKind::Hub, format!("no {id} here"))) };
-        let mut sources = Sources { data: None, hub: Some(&mut refuse), split: None };
+        let mut sources = Sources::default().with_hub(&mut refuse);
         assert_eq!(message("org/name@v2", &mut sources), "no org/name@v2 here");
     }
 }

@@ -1,15 +1,15 @@
-"""Writes a small part of the demonstration set beside this file in every layout, with Python's `datasets`.
+"""Writes a small part of the demonstration set to this folder in every layout, with Python's `datasets`.
 
     pip install datasets
     python make_layouts.py
 
     beir/                 corpus.jsonl, queries.jsonl, qrels/test.tsv
     mteb-retrieval/       mteb 2: corpus/, queries/, qrels/, two shards of the corpus
-    c-mteb-retrieval/     C-MTEB: data/corpus-.., data/queries-..; the judgements in c-mteb-retrieval-qrels/
-    rows-reranking/       data/test-..: query, positive, negative
+    c-mteb-retrieval/     C-MTEB: data/corpus-*, data/queries-*; judgements in c-mteb-retrieval-qrels/
+    rows-reranking/       data/test-*: query, positive, negative
     jsonl-reranking/      test.jsonl, the same
     mteb-reranking/       mteb 2: the same with corpus/, queries/, default/, top_ranked/
-    rows-sts/             data/test-..: sentence1, sentence2, score
+    rows-sts/             data/test-*: sentence1, sentence2, score
     jsonl-sts/            test.jsonl, the same
 """
 
@@ -84,7 +84,7 @@ def reranking(documents, questions, judgements):
     parquet(HERE / "rows-reranking" / "data", "test", lists)
     corpus, queries, judged, ranked = [], [], [], []
     whole = [row for row in lists if row["positive"] and row["negative"]]
-    # Rows that lack a side are not counted in the ids that mteb gives.
+    # mteb's ids do not count rows that lack a side.
     for row in lists:
         query, found = f"test_query{whole.index(row)}" if row in whole else f"dropped_{len(queries)}", []
         queries.append({"_id": query, "text": row["query"]})

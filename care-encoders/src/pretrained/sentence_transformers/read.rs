@@ -66,10 +66,10 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
         .get("route_mappings")
         .is_some_and(|mappings| mappings.as_object().is_none_or(|m| !m.is_empty()))
     {
-        return Err(Error::format(&router.join(ROUTER), "`route_mappings` are not supported"));
+        return Err(Error::format(router.join(ROUTER), "`route_mappings` are not supported"));
     }
     let recipe = |role: Role| {
-        let missing = |what: String| Error::format(&router.join(ROUTER), what);
+        let missing = |what: String| Error::format(router.join(ROUTER), what);
         let names = config.structure.get(role.as_str());
         let names = names.ok_or_else(|| missing(format!("`structure` has no route `{}`", role.as_str())))?;
         let mut route = Vec::new();
