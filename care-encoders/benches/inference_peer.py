@@ -27,16 +27,21 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 class Care:
     """The benchmark of this crate, which answers requests."""
 
-    def __init__(self, model, threads):
-        build = ["cargo", "build", "--release", "--workspace", "--bench", "inference"]
-        subprocess.run(build, cwd=ROOT, check=True)
-        target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
-        built = [path for path in glob.glob(f"{target}/release/deps/inference-*") if not path.endswith(".d")]
+    def __init__(self, model, threads, program=None):
         self.process = subprocess.Popen(
-            [max(built, key=os.path.getmtime), os.path.abspath(model), "serve"],
+            [program or self.build(), os.path.abspath(model), "serve"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
         )
+
+    @staticmethod
+    def build():
+        """Builds the benchmark of this tree."""
+        build = ["cargo", "build", "--release", "--bench", "inference"]
+        subprocess.run(build, cwd=ROOT, check=True)
+        target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
+        built = [path for path in glob.glob(f"{target}/release/deps/inference-*") if not path.endswith(".d")]
+        return max(built, key=os.path.getmtime)
 
     def ask(self, request):
         self.process.stdin.write(request + "\n")
@@ -97,13 +102,21 @@ def onnx_sessions(torch_model, folder, threads):
     return sessions
 
 
-def shapes(model, threads, rounds):
+def builds(model, threads, program, beside):
+    """The benchmark of this tree, and the same benchmark of another build if there is one."""
+    engines = {"care": Care(model, threads, program)}
+    if beside:
+        engines["beside"] = Care(model, threads, beside)
+    return engines
+
+
+def shapes(model, threads, rounds, program, beside):
     import numpy as np
     import torch
 
     torch.set_num_threads(threads)
     torch_model = network(model)
-    care = Care(model, threads)
+    engines = builds(model, threads, program, beside)
     with tempfile.TemporaryDirectory() as folder:
         sessions = onnx_sessions(torch_model, folder, threads)
         for rows, tokens in SHAPES:
@@ -124,7 +137,7 @@ def shapes(model, threads, rounds):
 
             count = 2 if rows * tokens > 512 else 5
             times = {}
-            for _ in range(rounds):
+            for number in range(rounds):
                 for precision in ("f32", "int8"):
                     for session in sessions:
                         if session.startswith(precision):
@@ -133,8 +146,11 @@ def shapes(model, threads, rounds):
                             times.setdefault(f"onnxruntime-{session}", []).extend(timed(call) for _ in range(count))
                             # Its threads spin for a while after a call.
                             time.sleep(0.1)
-                    care.forward(precision, rows, tokens, 1)
-                    times.setdefault(f"care-{precision}", []).extend(care.forward(precision, rows, tokens, count))
+                    # Who comes first alternates, since it comes right after the peers.
+                    for engine, care in list(engines.items())[:: 1 if number % 2 else -1]:
+                        care.forward(precision, rows, tokens, 1)
+                        answer = care.forward(precision, rows, tokens, count)
+                        times.setdefault(f"{engine}-{precision}", []).extend(answer)
                 by_torch()
                 times.setdefault("torch-f32", []).extend(timed(by_torch) for _ in range(count))
             median = {engine: statistics.median(values) for engine, values in times.items()}
@@ -144,10 +160,13 @@ def shapes(model, threads, rounds):
                 peer = min(value for engine, value in median.items() if engine.startswith(f"onnxruntime-{precision}"))
                 ratio = median[f"care-{precision}"] / peer
                 line[f"ratio-{precision}"] = round(ratio, 3)
+                if beside:
+                    ratio = median[f"care-{precision}"] / median[f"beside-{precision}"]
+                    line[f"ratio-beside-{precision}"] = round(ratio, 3)
             print(json.dumps(line), flush=True)
 
 
-def corpus(model, texts, threads, limit=1000, length=512):
+def corpus(model, texts, threads, program, beside, limit=1000, length=512):
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -158,7 +177,7 @@ def corpus(model, texts, threads, limit=1000, length=512):
     peer = SentenceTransformer(model, device="cpu")
     peer.max_seq_length = length
     peer.encode(documents[:16])
-    care = Care(model, threads)
+    engines = builds(model, threads, program, beside)
     sizes, precisions, parts = (8, 32), ("f32", "int8"), 4
     seconds = {}
 
@@ -167,16 +186,17 @@ def corpus(model, texts, threads, limit=1000, length=512):
 
     # Turn by turn over parts of the documents, since a machine's speed may change within a minute.
     each = -(-len(documents) // parts)
-    for first in range(0, len(documents), each):
+    for number, first in enumerate(range(0, len(documents), each)):
         part = documents[first : first + each]
         for size in sizes:
             took = timed(lambda: peer.encode(part, batch_size=size, normalize_embeddings=True))
             add(f"sentence-transformers, batches of {size}", took)
         for precision in precisions:
-            took = care.ask(f"corpus {precision} {os.path.abspath(texts)} {first} {len(part)}")[0]
-            add(f"care-{precision}", took)
+            for engine, care in list(engines.items())[:: 1 if number % 2 else -1]:
+                took = care.ask(f"corpus {precision} {os.path.abspath(texts)} {first} {len(part)}")[0]
+                add(f"{engine}-{precision}", took)
     speeds = {engine: len(documents) / value for engine, value in seconds.items()}
-    peer_best = max(value for engine, value in speeds.items() if not engine.startswith("care"))
+    peer_best = max(value for engine, value in speeds.items() if engine.startswith("sentence"))
     for engine, value in speeds.items():
         line = {"engine": engine, "documents_per_s": round(value, 2), "times_the_peer": round(value / peer_best, 2)}
         print(json.dumps(line), flush=True)
@@ -208,12 +228,17 @@ if __name__ == "__main__":
     parser.add_argument("texts", nargs="?")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--limit", type=int, default=1000, help="documents of the corpus")
+    parser.add_argument("--program", help="this tree's benchmark, already built")
+    parser.add_argument("--beside", help="the same benchmark of another build, which takes turns too")
     arguments = parser.parse_args()
     if arguments.what == "shapes":
-        shapes(arguments.model, arguments.threads, arguments.rounds)
+        shapes(arguments.model, arguments.threads, arguments.rounds, arguments.program, arguments.beside)
     elif arguments.what == "base":
         base(arguments.model)
     elif arguments.texts:
-        corpus(arguments.model, arguments.texts, arguments.threads)
+        corpus(
+            arguments.model, arguments.texts, arguments.threads, arguments.program, arguments.beside, arguments.limit
+        )
     else:
         parser.error("corpus needs TEXTS")
