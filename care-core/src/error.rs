@@ -99,6 +99,7 @@ impl Error {
     pub fn in_file(self, path: impl AsRef<Path>) -> Self {
         let mut error = Self::format(path, &self);
         error.0.field.clone_from(&self.0.field);
+        error.0.line = self.0.line;
         error.with_source(self)
     }
 

@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
+/// Bytes of a name that a temporary name keeps.
+const LONGEST_NAME: usize = 200;
+
 /// A file that gets its name only when it is complete.
 ///
 /// Dropping it without [`AtomicFile::commit`] removes what was written.
@@ -45,12 +48,20 @@ impl AtomicFile {
     /// If the file cannot be created.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        // The process id and the counter make the name unique across processes and threads.
-        static CREATED: AtomicUsize = AtomicUsize::new(0);
-        let unique = CREATED.fetch_add(1, Ordering::Relaxed);
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let partial = path.with_file_name(format!(".{name}.{}-{unique}.partial", std::process::id()));
-        let file = File::create(&partial).map_err(|e| Error::io("write", path, e))?;
+        // Room for what is added, in file systems that allow 255 bytes.
+        let name = &name[..name.floor_char_boundary(LONGEST_NAME)];
+        static CREATED: AtomicUsize = AtomicUsize::new(0);
+        let (file, partial) = loop {
+            // Processes in containers may share a number, so a name that is taken is left to its owner.
+            let unique = CREATED.fetch_add(1, Ordering::Relaxed);
+            let partial = path.with_file_name(format!(".{name}.{}-{unique}.partial", std::process::id()));
+            match File::create_new(&partial) {
+                Ok(file) => break (file, partial),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::io("write", path, e)),
+            }
+        };
         Ok(Self { file, partial, path: path.to_owned() })
     }
 
@@ -60,8 +71,11 @@ impl AtomicFile {
     /// # Errors
     /// If the content cannot be written; the older file then stays.
     pub fn commit(self) -> Result<File> {
-        let file = self.file.try_clone().map_err(|e| Error::io("write", &self.path, e))?;
-        rename(&self.partial, &self.path).map_err(|e| Error::io("write", &self.path, e))?;
+        let failed = |e| Error::io("write", &self.path, e);
+        let file = self.file.try_clone().map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        fs::rename(&self.partial, &self.path).map_err(failed)?;
+        sync_parent(&self.path);
         Ok(file)
     }
 }
@@ -103,9 +117,10 @@ pub fn rename_file(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
 }
 
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    File::open(from)?.sync_all()?;
+    sync_file(from)?;
     fs::rename(from, to)?;
-    sync_parent(to)
+    sync_parent(to);
+    Ok(())
 }
 
 /// Moves a complete folder to `folder`, replacing an older one if it exists.
@@ -131,7 +146,8 @@ pub fn replace_folder(partial: impl AsRef<Path>, folder: impl AsRef<Path>) -> Re
     } else {
         rename(partial, folder)?;
     }
-    sync_parent(folder).map_err(|e| Error::io("write", folder, e))
+    sync_parent(folder);
+    Ok(())
 }
 
 /// `.NAME.SUFFIX` beside a file or folder.
@@ -159,25 +175,29 @@ fn sync_tree(folder: &Path) -> io::Result<()> {
         if path.is_dir() {
             sync_tree(&path)?;
         } else {
-            File::open(&path)?.sync_all()?;
+            sync_file(&path)?;
         }
     }
-    sync_folder(folder)
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    sync_folder(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
-}
-
-/// A rename is durable only when its folder is synced.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) -> io::Result<()> {
+    sync_folder(folder);
     Ok(())
+}
+
+/// A handle that only reads will do on Unix, where a file may be read-only, but not on Windows.
+fn sync_file(path: &Path) -> io::Result<()> {
+    let file = if cfg!(unix) { File::open(path) } else { File::options().write(true).open(path) };
+    file?.sync_all()
+}
+
+/// A rename is on disk when its folder is.
+fn sync_parent(path: &Path) {
+    sync_folder(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+}
+
+/// Best effort: a folder that may not be listed, or a file system that does not sync folders, spoils no file in it.
+fn sync_folder(folder: &Path) {
+    if cfg!(unix) {
+        File::open(folder).and_then(|folder| folder.sync_all()).ok();
+    }
 }
 
 /// The `.jsonl` files of a folder, sorted by path. A path that is not a folder is returned as it is.

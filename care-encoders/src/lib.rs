@@ -49,5 +49,5 @@ pub mod lora {
 #[doc(hidden)]
 pub mod internals {
     pub use crate::layers::ParameterPath;
-    pub use crate::schedule::Schedule;
+    pub use crate::schedule::{Schedule, on_pool_thread};
 }

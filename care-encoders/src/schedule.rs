@@ -52,6 +52,11 @@ fn single_threaded<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Runs work on a thread of rayon's pool. From any other thread, every kernel would have to wake one and wait for it.
+pub fn on_pool_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 /// Which passes run, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {

@@ -145,7 +145,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         self.network.embed_ids(&ids, self.tokenizer.pad_id(), token_budget, progress).map_err(|e| match e.kind() {
             ErrorKind::NonFinite => {
                 let message = e.to_string().replacen("of text", &format!("of {role}"), 1);
-                Error::new(ErrorKind::NonFinite, message).with_source(e)
+                Error::new(ErrorKind::NonFinite, message)
             }
             _ => e,
         })

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use care_core::{Embeddings, Result};
 use care_encoders::batch::TokenBatch;
-use care_encoders::internals::Schedule;
+use care_encoders::internals::{Schedule, on_pool_thread};
 use care_encoders::tokenize::Tokenizer;
 use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, Encoder, Network};
 
@@ -158,15 +158,30 @@ impl Pass<'_> {
 /// Vectors of prepared texts by a frozen network, `[n, dim]` and without a graph, and the number of tokens.
 ///
 /// # Errors
-/// Returns an error if a text cannot be tokenized or a vector is not finite.
+/// Returns an error if a text cannot be tokenized.
 pub(crate) fn frozen_vectors(
     tokenizer: &Tokenizer,
     network: &Network<AnyEncoder>,
     texts: &[String],
 ) -> Result<(Tensor<2>, usize)> {
     let ids = tokenizer.encode(texts)?;
-    let vectors = network.embed_ids(&ids, tokenizer.pad_id(), DEFAULT_TOKEN_BUDGET, &mut |_| {})?;
-    Ok((constant(&vectors, &device(network)), ids.iter().map(Vec::len).sum()))
+    let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
+    // Chunks that do not depend on the number of cores: neither do the trained weights.
+    let schedule = Schedule::training(&lengths, None, &device(network), DEFAULT_TOKEN_BUDGET);
+    let forward = |chunk: usize| {
+        let rows: Vec<&[u32]> = schedule.passes()[chunk].iter().map(|&index| ids[index].as_slice()).collect();
+        let batch = TokenBatch::pad(&rows, tokenizer.pad_id(), network.encoder().padding_side());
+        Ok::<_, Infallible>(on_pool_thread(|| network.forward(&batch)))
+    };
+    let mut parts = Vec::new();
+    let Ok(()) = schedule.run(&forward, &mut |_, vectors| {
+        parts.push(vectors);
+        Ok(())
+    });
+    let mut rows = vec![0i64; texts.len()];
+    schedule.passes().concat().iter().zip(0..).for_each(|(&index, row)| rows[index] = row);
+    let vectors = select(&Tensor::cat(parts, 0), &rows);
+    Ok((Tensor::from_inner(vectors), lengths.iter().sum()))
 }
 
 /// Vectors as a constant of the losses' graph.

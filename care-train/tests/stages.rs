@@ -1,6 +1,6 @@
 //! What each stage trains, and what it leaves unchanged.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Tensor;
 use care_core::{Embedder, Embeddings, Role};
 use care_encoders::lora::LoraConfig;
-use care_encoders::{AsymmetricEncoder, Precision};
+use care_encoders::{AsymmetricEncoder, Precision, tower_fingerprint};
 use care_train::{
     Event, Loss, LossConfig, LossInput, LossKind, RowType, Source, StageConfig, StageKind, StepReport, TowerTraining,
     TrainMode, Trainer, TrainingExample, train_stage,
@@ -63,6 +63,35 @@ fn alignment_moves_the_query_tower_to_a_document_tower_that_stays() {
     }
     assert_ne!(vectors(&before).0, vectors(&after).0);
     assert_eq!(vectors(&before).1, vectors(&after).1, "the frozen document tower is bit-identical");
+}
+
+/// Each number of threads has a process of its own, since rayon's pool is made once.
+#[test]
+fn trained_weights_do_not_depend_on_the_number_of_threads() {
+    const PRINTS: &str = "CARE_TEST_PRINTS_WEIGHTS";
+    if std::env::var_os(PRINTS).is_some() {
+        let (_, after, _) = train(StageKind::QueryAlignment, |stage| {
+            stage.epochs = 2;
+            stage.batch_size = 12;
+        });
+        return println!("weights {}", tower_fingerprint(after.query()).unwrap());
+    }
+    let weights = |threads: usize| {
+        let test = std::process::Command::new(std::env::current_exe().unwrap())
+            .env(PRINTS, "")
+            .env("RAYON_NUM_THREADS", threads.to_string())
+            .args(["trained_weights_do_not_depend", "--nocapture"])
+            .output()
+            .unwrap();
+        let output = String::from_utf8(test.stdout).unwrap();
+        let line = output.lines().find_map(|line| line.split_once("weights ")).unwrap_or_else(|| panic!("{output}"));
+        line.1.to_owned()
+    };
+    let one = weights(1);
+    assert_eq!(one.len(), 64, "a fingerprint");
+    for threads in [2, 5] {
+        assert_eq!(weights(threads), one, "{threads} threads");
+    }
 }
 
 #[test]

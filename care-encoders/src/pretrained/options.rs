@@ -130,7 +130,7 @@ impl EncoderOptions {
             ("normalize", self.normalize.is_some()),
         ];
         match set.into_iter().find(|(_, set)| *set) {
-            Some((field, _)) => Err(Error::setting(field, "set", "only for loading a whole tower")),
+            Some((field, _)) => Err(Error::setting(field, "set", "for whole towers only (`load_tower`)")),
             None => Ok(()),
         }
     }

@@ -81,6 +81,7 @@ impl Recipe {
         self.transformer == other.transformer
             && self.adapter(options) == other.adapter(other_options)
             && options.precision == other_options.precision
+            && options.force_f16 == other_options.force_f16
             && options.layers == other_options.layers
     }
 
