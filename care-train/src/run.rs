@@ -47,7 +47,7 @@ pub type CustomLosses<'a> = dyn Fn(usize) -> Vec<(f64, Box<dyn Loss>)> + 'a;
 /// ```no_run
 /// use std::ops::ControlFlow;
 /// use care_train::{Event, Run, TrainConfig};
-/// let config = TrainConfig::from_file("train.toml".as_ref())?.check()?;
+/// let config = TrainConfig::from_file("train.toml")?.check()?;
 /// Run::new(&config).resume(true).start(&mut |event| {
 ///     if let Event::Step(step) = event {
 ///         eprintln!("{}/{} {}", step.step, step.total_steps, step.loss);
