@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Anything that can go wrong in this crate.
 ///
 /// The message names the problem and its place (`path:line` in files). Programs read [`kind`](Error::kind),
-/// [`path`](Error::path), [`line`](Error::line) and [`field`](Error::field) instead. An underlying error is the
+/// [`path`](Error::path), [`line_number`](Error::line_number) and [`field`](Error::field) instead. An underlying error is the
 /// [`source`](StdError::source) and is not repeated in the message.
 ///
 /// ```

@@ -1,4 +1,4 @@
-//! Building blocks that several networks share, in terms of [`crate::ops`].
+//! Building blocks that several networks share, in terms of `crate::ops`.
 
 mod embedding;
 mod linear;
