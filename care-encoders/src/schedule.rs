@@ -90,7 +90,8 @@ impl Schedule {
 
     fn kernels(lengths: &[usize], threads: usize, token_budget: usize) -> Self {
         let total: usize = lengths.iter().sum();
-        let passes = consecutive(&longest_first(lengths), lengths, KERNEL_PASS_TOKENS.min(token_budget));
+        let order = longest_first(lengths);
+        let passes = consecutive(&order, lengths, KERNEL_PASS_TOKENS.min(token_budget));
         let longest = lengths.iter().copied().max().unwrap_or(0);
         // Several passes per thread, and no text so long that the other threads wait for it.
         if passes.len() >= 2 * threads && longest * threads <= total {
@@ -98,7 +99,7 @@ impl Schedule {
         }
         // About one pass per thread if there are enough tokens; idle threads help with the passes of others.
         let parts = (total / KERNEL_PASS_TOKENS).clamp(1, threads);
-        let passes = consecutive(&longest_first(lengths), lengths, total.div_ceil(parts).min(token_budget));
+        let passes = consecutive(&order, lengths, total.div_ceil(parts).min(token_budget));
         Self { passes, threads: Threads::Shared }
     }
 

@@ -42,17 +42,11 @@ pub(crate) fn attention(
             [queries, keys, values].into_iter().for_each(Host::recycle);
             Host::tensor(attended, shape)
         }
-        _ => plain(query, key, value, heads, mask),
+        _ => with_burn([query, key, value], heads, mask),
     }
 }
 
-fn plain(
-    query: Tensor<3>,
-    key: Tensor<3>,
-    value: Tensor<3>,
-    heads: AttentionHeads,
-    mask: &AttentionMask<'_>,
-) -> Tensor<3> {
+fn with_burn([query, key, value]: [Tensor<3>; 3], heads: AttentionHeads, mask: &AttentionMask<'_>) -> Tensor<3> {
     let AttentionHeads { heads, kv_heads, head_dim } = heads;
     let dims @ [rows, seq, _] = query.dims();
     let dtype = query.dtype();

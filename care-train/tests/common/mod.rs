@@ -32,6 +32,11 @@ fn tower<T: Text>(config: EncoderConfig, tokenizer: Tokenizer, head: HeadConfig,
 
 /// A BERT-style query tower and a Qwen3-style document tower of another hidden size.
 pub fn pair(dropout: f64) -> AsymmetricEncoder {
+    pair_of_size(24, dropout)
+}
+
+/// A pair whose document tower has hidden states of this size.
+pub fn pair_of_size(document_size: usize, dropout: f64) -> AsymmetricEncoder {
     let texts: Vec<String> =
         examples().into_iter().flat_map(|example| [example.query, example.positives[0].clone()]).collect();
     let tokenizer = |style| character_tokenizer(&texts, 80, style, 24).unwrap();
@@ -39,7 +44,7 @@ pub fn pair(dropout: f64) -> AsymmetricEncoder {
     bert.num_attention_heads = 2;
     bert.hidden_dropout_prob = dropout;
     bert.initializer_range = 0.1;
-    let mut qwen = DecoderConfig::new(80, 24, 1);
+    let mut qwen = DecoderConfig::new(80, document_size, 1);
     qwen.head_dim = 8;
     qwen.initializer_range = 0.1;
     AsymmetricEncoder::new(

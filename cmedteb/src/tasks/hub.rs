@@ -15,7 +15,8 @@ pub type Fetch<'a> = dyn FnMut(&str) -> Result<PathBuf> + 'a;
 /// ```
 /// use cmedteb::{Sources, open};
 ///
-/// let mut download = |id: &str| -> care_core::Result<std::path::PathBuf> { unimplemented!("download {id}") };
+/// // Wherever data sets come from; `care_core::hub::Hub::data_set` downloads them.
+/// let mut download = |id: &str| Ok(std::path::Path::new("data").join(id));
 /// let mut sources = Sources::default().with_hub(&mut download).with_split("dev");
 /// assert_eq!(open("mini-sts", &mut sources)?[0].name(), "mini-sts");
 /// # Ok::<(), care_core::Error>(())
