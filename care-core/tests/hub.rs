@@ -103,7 +103,7 @@ fn model(hub: &Hub, text: &str) -> care_core::Result<Snapshot> {
     hub.model(&id(text), &mut |_| ())
 }
 
-/// Every file below a folder except hf-hub's lock files, sorted.
+/// Every file below a folder except lock files, sorted.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -264,6 +264,62 @@ fn the_token_is_sent_and_never_shown() {
     assert!(!format!("{hub:?} {error:?}").contains("hf_wrong"));
 
     model(&cache.with_token("hf_secret"), "org/tower").unwrap();
+}
+
+#[test]
+fn the_token_goes_to_the_endpoint_and_to_no_other_host() {
+    let server = server();
+    server.require_token("hf_secret");
+    server.store_elsewhere();
+    let cache = Cache::new(&server);
+    model(&cache.with_token("hf_secret"), "org/tower").unwrap();
+    let (elsewhere, endpoint): (Vec<_>, Vec<_>) =
+        server.requests().into_iter().partition(|request| request.path.starts_with("/store/"));
+    assert!(elsewhere.len() == 1 && elsewhere.iter().all(|request| request.authorization.is_none()));
+    let bearer = Some("Bearer hf_secret".to_owned());
+    assert!(endpoint.len() > 4 && endpoint.iter().all(|request| request.authorization == bearer));
+}
+
+#[test]
+fn a_server_that_sends_nothing_or_a_byte_at_a_time_is_given_up() {
+    for slow in [hub_server::Slow::Silent, hub_server::Slow::Drip] {
+        let server = server();
+        let mut cache = Cache::new(&server);
+        server.slow_down(slow);
+        cache.config.timeout = std::time::Duration::from_millis(400);
+        let start = std::time::Instant::now();
+        let error = model(&cache.hub(), "org/tower").unwrap_err();
+        let expected =
+            "org/tower at revision main: (almost) no data for 0.4 s; it is not in the cache CACHE, try again to resume";
+        assert_eq!(cache.message(&error), expected);
+        assert!(start.elapsed().as_secs() < 20);
+    }
+    // The list of files arrives, a large file does not.
+    let server = server();
+    let mut cache = Cache::new(&server);
+    let started = std::sync::atomic::AtomicBool::new(false);
+    cache.config.timeout = std::time::Duration::from_millis(400);
+    let hub = cache.hub();
+    let slowed = &mut |download: Download<'_>| {
+        if download.file == "config.json" && !started.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            server.slow_down(hub_server::Slow::Silent);
+        }
+    };
+    let error = hub.model(&id("org/tower"), slowed).unwrap_err();
+    let expected = "org/tower at revision main: model.safetensors: (almost) no data for 0.4 s; received data is kept, try again to resume";
+    assert_eq!(cache.message(&error), expected);
+}
+
+#[test]
+fn a_listener_that_never_answers_is_given_up() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let config = HubConfig::new(folder.path())
+        .with_endpoint(format!("http://{}", listener.local_addr().unwrap()))
+        .with_timeout(std::time::Duration::from_millis(300));
+    let error = model(&Hub::new(config.clone()).unwrap(), "org/tower").unwrap_err().to_string();
+    let expected = format!("org/tower at revision main: {} did not answer within 0.3 s; ", config.endpoint);
+    assert!(error.starts_with(&expected), "{error}");
 }
 
 #[test]

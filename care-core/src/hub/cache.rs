@@ -10,7 +10,6 @@
 
 use std::path::{Path, PathBuf};
 
-use hf_hub::{Cache, Repo, RepoType};
 use serde::{Deserialize, Serialize};
 
 use super::repo::{RepoId, RepoKind, is_commit};
@@ -34,31 +33,19 @@ pub(super) enum Cached {
 
 /// The cache folder of one repository.
 pub(super) struct RepoCache {
-    cache: Cache,
-    kind: RepoKind,
+    cache: PathBuf,
     id: RepoId,
     folder: PathBuf,
 }
 
 impl RepoCache {
     pub(super) fn new(cache: &Path, kind: RepoKind, id: &RepoId) -> Self {
-        let cache = Cache::new(cache.to_path_buf());
-        let mut this = Self { cache, kind, id: id.clone(), folder: PathBuf::new() };
-        this.folder = this.cache.path().join(this.repo(id.revision_or_main()).folder_name());
-        this
-    }
-
-    /// The repository at a revision, as hf-hub's type.
-    pub(super) fn repo(&self, revision: &str) -> Repo {
-        let kind = match self.kind {
-            RepoKind::Model => RepoType::Model,
-            RepoKind::Dataset => RepoType::Dataset,
+        let kind = match kind {
+            RepoKind::Model => "models",
+            RepoKind::Dataset => "datasets",
         };
-        Repo::with_revision(self.id.name().to_string(), kind, revision.to_string())
-    }
-
-    pub(super) fn cache(&self) -> &Cache {
-        &self.cache
+        let folder = cache.join(format!("{kind}--{}", id.name().replace('/', "--")));
+        Self { cache: cache.to_owned(), id: id.clone(), folder }
     }
 
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
@@ -76,7 +63,7 @@ impl RepoCache {
         wanted: &dyn Fn(&str) -> bool,
         lacking: &dyn Fn(&Path) -> Option<String>,
     ) -> Result<Cached> {
-        let cache = self.cache.path().display();
+        let cache = self.cache.display();
         let Some(commit) = self.commit()?.filter(|commit| self.snapshot(commit).is_dir()) else {
             return Ok(Cached::Unusable(format!("it is not in the cache {cache}")));
         };
@@ -119,11 +106,6 @@ impl RepoCache {
     pub(super) fn discard(&self, etag: &str, commit: &str, file: &str) -> Result<()> {
         remove(&self.snapshot(commit).join(file))?;
         remove(&self.blob(etag))
-    }
-
-    /// Removes the ref that hf-hub writes for a commit hash; the Python library writes none.
-    pub(super) fn remove_commit_ref(&self, commit: &str) -> Result<()> {
-        remove(&self.ref_path(commit))
     }
 
     /// The commit of the revision according to the cache.

@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
+const TIMEOUT: Duration = Duration::from_secs(30);
 const HUGGING_FACE: &str = "https://huggingface.co";
 
 /// The settings of a [`Hub`](super::Hub). `Debug` does not show the token.
@@ -20,12 +22,14 @@ pub struct HubConfig {
     pub token: Option<String>,
     /// Whether to use only the cache and make no requests. Default false.
     pub offline: bool,
+    /// Longest wait for a response, and for more data of a download. Default 30 s.
+    pub timeout: Duration,
 }
 
 impl HubConfig {
     /// The defaults over this cache folder: Hugging Face's own server, no token, online.
     pub fn new(cache: impl Into<PathBuf>) -> Self {
-        Self { cache: cache.into(), endpoint: HUGGING_FACE.to_owned(), token: None, offline: false }
+        Self { cache: cache.into(), endpoint: HUGGING_FACE.to_owned(), token: None, offline: false, timeout: TIMEOUT }
     }
 
     /// The same settings with another [`HubConfig::endpoint`].
@@ -46,18 +50,25 @@ impl HubConfig {
         Self { offline, ..self }
     }
 
+    /// The same settings with another [`HubConfig::timeout`].
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// The settings from environment variables, by the rules of the Python library `huggingface_hub`:
     ///
     /// - cache: `HF_HUB_CACHE`, else `HF_HOME/hub`, where `HF_HOME` defaults to `XDG_CACHE_HOME/huggingface` or
     ///   `~/.cache/huggingface`;
     /// - endpoint: `HF_ENDPOINT`;
     /// - token: `HF_TOKEN`, else the content of the file `HF_TOKEN_PATH`, else of `HF_HOME/token`;
-    /// - offline: `HF_HUB_OFFLINE` is `1`, `true`, `yes` or `on`, in upper or lower case.
+    /// - offline: `HF_HUB_OFFLINE` is `1`, `true`, `yes` or `on`, in upper or lower case;
+    /// - timeout: `HF_HUB_DOWNLOAD_TIMEOUT`, in whole seconds.
     ///
     /// An empty variable counts as unset.
     ///
     /// # Errors
-    /// If a variable is not valid Unicode, a token file exists but cannot be read, or `HF_HOME` is unset and there is
+    /// If a variable is not valid Unicode, a timeout is not a number of seconds >= 1, a token file exists but cannot be read, or `HF_HOME` is unset and there is
     /// no home folder.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(&|name| std::env::var_os(name), std::env::home_dir())
@@ -82,7 +93,18 @@ impl HubConfig {
             Some(token) => Some(token),
             None => read_token(&folder("HF_TOKEN_PATH").unwrap_or_else(|| hf_home.join("token")))?,
         };
+        let timeout = match text("HF_HUB_DOWNLOAD_TIMEOUT")? {
+            None => TIMEOUT,
+            Some(seconds) => match seconds.parse() {
+                Ok(seconds @ 1..) => Duration::from_secs(seconds),
+                _ => {
+                    let value = format!("`{seconds}`");
+                    return Err(Error::setting("HF_HUB_DOWNLOAD_TIMEOUT", value, "a whole number of seconds >= 1"));
+                }
+            },
+        };
         Ok(Self {
+            timeout,
             cache: folder("HF_HUB_CACHE").unwrap_or_else(|| hf_home.join("hub")),
             endpoint: text("HF_ENDPOINT")?.unwrap_or_else(|| HUGGING_FACE.to_string()),
             token,
@@ -118,6 +140,7 @@ impl fmt::Debug for HubConfig {
             .field("endpoint", &self.endpoint)
             .field("token", &self.token.as_ref().map(|_| "(hidden)"))
             .field("offline", &self.offline)
+            .field("timeout", &self.timeout)
             .finish()
     }
 }
@@ -187,6 +210,18 @@ mod tests {
         }
         for no in ["", "0", "false", "no", "off", "2"] {
             assert!(!config(&[("HF_HUB_OFFLINE", no)]).offline, "{no}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_a_number_of_seconds() {
+        assert_eq!(config(&[]).timeout, Duration::from_secs(30));
+        assert_eq!(config(&[("HF_HUB_DOWNLOAD_TIMEOUT", "7")]).timeout, Duration::from_secs(7));
+        for bad in ["0", "-1", "soon"] {
+            let find = |name: &str| (name == "HF_HUB_DOWNLOAD_TIMEOUT").then(|| bad.into());
+            let error = HubConfig::from_variables(&find, Some("/users/a".into())).expect_err("no number");
+            let allowed = "allowed: a whole number of seconds >= 1";
+            assert_eq!(error.to_string(), format!("`HF_HUB_DOWNLOAD_TIMEOUT` is `{bad}`, {allowed}"));
         }
     }
 

@@ -147,7 +147,7 @@ impl Hub {
             return Err(id.error(format_args!("{cached}, and HF_HUB_OFFLINE is set")));
         }
 
-        let remote = Remote::new(&self.config, &cache, id)?;
+        let remote = Remote::new(&self.config, &cache, kind, id)?;
         let Resolved { commit, files, wanted } = remote.resolve(wanted, &cached)?;
         if let Some(why) = refused(&files) {
             return Err(id.error(format_args!("{why}")));

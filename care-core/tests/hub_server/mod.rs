@@ -47,7 +47,7 @@ pub(crate) fn closed_endpoint() -> String {
 pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) range: Option<String>,
-    authorization: Option<String>,
+    pub(crate) authorization: Option<String>,
 }
 
 #[derive(Clone)]
@@ -67,6 +67,17 @@ struct State {
     cuts: VecDeque<usize>,
     answer: Option<String>,
     requests: Vec<Request>,
+    /// How large files are sent after the first 100 bytes, if not at once.
+    slow: Option<Slow>,
+    elsewhere: bool,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Slow {
+    /// Nothing more, and the connection stays open.
+    Silent,
+    /// One byte every 20 ms.
+    Drip,
 }
 
 /// The server; it runs until the process ends.
@@ -128,6 +139,16 @@ impl HubServer {
         self.state().cuts = after.iter().copied().collect();
     }
 
+    /// Sends large files slowly from now on.
+    pub(crate) fn slow_down(&self, slow: Slow) {
+        self.state().slow = Some(slow);
+    }
+
+    /// Redirects large files to a host of another name.
+    pub(crate) fn store_elsewhere(&self) {
+        self.state().elsewhere = true;
+    }
+
     pub(crate) fn require_token(&self, token: &str) {
         self.state().token = Some(token.into());
     }
@@ -180,10 +201,10 @@ impl Response {
 
 fn answer(stream: &TcpStream, state: &Mutex<State>) {
     let Some(request) = read(stream) else { return };
-    let response = {
+    let (response, slow) = {
         let mut state = state.lock().unwrap();
         state.requests.push(request.clone());
-        state.respond(&request)
+        (state.respond(&request), state.slow)
     };
     let mut head = format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status);
     for (name, value) in &response.headers {
@@ -192,7 +213,20 @@ fn answer(stream: &TcpStream, state: &Mutex<State>) {
     head += &format!("content-length: {}\r\n\r\n", response.body.len());
     let mut stream = stream;
     let _ = stream.write_all(head.as_bytes());
-    let _ = stream.write_all(&response.body[..response.sent]);
+    let content = &response.body[..response.sent];
+    let (now, later) = content.split_at(if slow.is_some() { content.len().min(100) } else { content.len() });
+    let _ = stream.write_all(now);
+    match slow {
+        Some(Slow::Silent) if !later.is_empty() => std::thread::sleep(std::time::Duration::from_secs(60)),
+        _ => {
+            for byte in later {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                if stream.write_all(&[*byte]).is_err() {
+                    return;
+                }
+            }
+        }
+    }
     let _ = stream.shutdown(Shutdown::Write);
 }
 
@@ -257,7 +291,7 @@ impl State {
         let response = if file.large {
             let hash = sha256(&file.content);
             Response::new("302 Found", "Found. Redirecting to the store")
-                .with("location", format!("http://{}/store/{hash}", self.address))
+                .with("location", format!("http://{}/store/{hash}", self.store_address()))
                 .with("x-linked-etag", format!("\"{hash}\""))
                 .with("x-linked-size", file.content.len().to_string())
                 .with("etag", "\"of the redirect\"")
@@ -265,6 +299,10 @@ impl State {
             file.part(range).with("etag", format!("\"{}\"", git_blob(&file.content)))
         };
         Some(response.with("x-repo-commit", commit))
+    }
+
+    fn store_address(&self) -> String {
+        if self.elsewhere { self.address.replace("127.0.0.1", "localhost") } else { self.address.clone() }
     }
 
     fn store(&mut self, hash: &str, range: Option<&str>) -> Response {
