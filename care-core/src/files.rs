@@ -4,7 +4,7 @@
 //! content or the new, never half of it.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// Bytes of a name that a temporary name keeps.
 const LONGEST_NAME: usize = 200;
+/// Bytes of a file in memory while it is hashed.
+const HASHED_AT_ONCE: usize = 1 << 20;
 
 /// A file that gets its name only when it is complete.
 ///
@@ -224,6 +226,26 @@ pub fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
     hex(Sha256::digest(bytes))
 }
 
+/// The length in bytes and the SHA-256, in hexadecimal, of a file, read block by block.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn sha256_file(path: impl AsRef<Path>) -> Result<(u64, String)> {
+    let path = path.as_ref();
+    let failed = |e| Error::io("read", path, e);
+    let mut file = File::open(path).map_err(failed)?;
+    let (mut digest, mut block, mut length) = (Sha256::new(), vec![0; HASHED_AT_ONCE], 0);
+    loop {
+        match file.read(&mut block).map_err(failed)? {
+            0 => return Ok((length, hex(digest.finalize()))),
+            read => {
+                digest.update(&block[..read]);
+                length += read as u64;
+            }
+        }
+    }
+}
+
 /// Bytes in lower-case hexadecimal.
 pub fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -299,6 +321,13 @@ mod tests {
     #[test]
     fn hashes_and_hub_names() {
         assert_eq!(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let folder = tempfile::tempdir().expect("a folder");
+        let long = vec![7; HASHED_AT_ONCE + 1];
+        for content in [&b"abc"[..], &long] {
+            fs::write(folder.path().join("file"), content).expect("written");
+            let hashed = sha256_file(folder.path().join("file")).expect("read");
+            assert_eq!(hashed, (content.len() as u64, sha256_hex(content)));
+        }
         assert!(is_hub_name("Qwen/Qwen3-Embedding-0.6B@main"));
         for path in ["model", "./model/x", "../x", "/models/x", "~/x"] {
             assert!(!is_hub_name(path), "{path}");

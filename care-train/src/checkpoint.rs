@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use care_core::files::{remove_folder, replace_folder, sibling, write_atomic};
+use care_core::files::{remove_folder, replace_folder, sha256_file, sha256_hex, sibling, write_atomic};
 use care_core::{Error, ErrorKind, Result};
 use care_encoders::internals::ParameterPath;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::optim::Optimizer;
 
 /// Incremented when an older reader could misread the newer format.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// Prefix of checkpoints that are kept for their score.
@@ -37,6 +37,27 @@ pub(crate) struct State {
     pub(crate) progress: Progress,
     /// Steps of each weight, for AdamW's bias correction.
     times: BTreeMap<String, usize>,
+    /// Every other file of the checkpoint.
+    files: BTreeMap<String, Sum>,
+    /// The networks that have no file, since they still have the weights that the run started from.
+    unchanged: Vec<String>,
+    /// SHA-256 of this file with an empty string here.
+    sha256: String,
+}
+
+/// Length and SHA-256 of a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sum {
+    bytes: u64,
+    sha256: String,
+}
+
+impl Sum {
+    fn of(path: &Path) -> Result<Self> {
+        let (bytes, sha256) = sha256_file(path)?;
+        Ok(Self { bytes, sha256 })
+    }
 }
 
 /// The evaluations of a stage so far.
@@ -77,41 +98,53 @@ impl Checkpoints {
         Self { folder, keep }
     }
 
-    /// Opens the newest complete checkpoint.
+    /// Opens the newest checkpoint and checks all of its files.
     ///
     /// # Errors
-    /// Returns an error if it cannot be read or has another format version.
+    /// As [`Checkpoint::open_whole`].
     pub(crate) fn latest(&self) -> Result<Option<Checkpoint>> {
-        self.newest().map(Checkpoint::open).transpose()
+        self.newest().map(Checkpoint::open_whole).transpose()
     }
 
-    /// The folder of the newest complete checkpoint.
+    /// The folder of the newest checkpoint.
     pub(crate) fn newest(&self) -> Option<PathBuf> {
         self.all().pop()
     }
 
-    /// Opens the weights with a stage's best score.
+    /// Opens the weights with a stage's best score and checks their files.
     ///
     /// # Errors
-    /// Returns an error if they cannot be read.
+    /// As [`Checkpoint::open_whole`].
     pub(crate) fn best(&self, stage: usize, step: usize) -> Result<Checkpoint> {
-        Checkpoint::open(self.folder.join(best_name(stage, step)))
+        Checkpoint::open_whole(self.folder.join(best_name(stage, step)))
     }
 
-    /// Every complete checkpoint, oldest first: names sort chronologically.
+    /// Every checkpoint, oldest first: names sort chronologically.
     fn all(&self) -> Vec<PathBuf> {
-        self.complete(|name| name.starts_with("stage-"))
+        self.named(|name| name.starts_with("stage-"))
     }
 
-    fn complete(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    /// The folders whose name is wanted. A folder gets such a name once it is complete, and loses it before its files
+    /// are removed.
+    fn named(&self, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let is_wanted = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(&wanted);
-        let mut found: Vec<PathBuf> = entries
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_none() && is_wanted(path) && path.join(STATE).exists())
-            .collect();
+        let mut found: Vec<PathBuf> =
+            entries.map(|entry| entry.path()).filter(|path| path.is_dir() && is_wanted(path)).collect();
         found.sort();
         found
+    }
+
+    /// Removes what a kill left behind: half a new checkpoint, or half an old one.
+    ///
+    /// # Errors
+    /// Returns an error if a folder cannot be removed.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        let is_rest = |name: &str| {
+            (name.starts_with(".stage-") || name.starts_with(".best-"))
+                && (name.ends_with(".partial") || name.ends_with(".old"))
+        };
+        self.named(is_rest).iter().try_for_each(remove_folder)
     }
 
     /// Writes a checkpoint and removes the oldest ones in excess of the number to keep.
@@ -127,7 +160,7 @@ impl Checkpoints {
         let target = self.put(&name(place.stage, place.step), place, networks, Some(optimizer))?;
         let mut kept = self.all();
         for old in kept.drain(..kept.len().saturating_sub(self.keep)) {
-            remove_folder(&old)?;
+            remove_checkpoint(&old)?;
         }
         self.prune_best(place)?;
         Ok(target)
@@ -146,12 +179,12 @@ impl Checkpoints {
     fn prune_best(&self, now: Place<'_>) -> Result<()> {
         let mut wanted: BTreeSet<String> =
             now.progress.best.iter().map(|(_, step)| best_name(now.stage, *step)).collect();
-        for path in self.all() {
-            let state = Checkpoint::open(path)?.state;
+        // A damaged checkpoint cannot be resumed from, so it needs no best weights.
+        for Checkpoint { state, .. } in self.all().into_iter().flat_map(Checkpoint::open) {
             wanted.extend(state.progress.best.map(|(_, step)| best_name(state.stage, step)));
         }
-        for old in self.complete(|name| name.starts_with(BEST) && !wanted.contains(name)) {
-            remove_folder(&old)?;
+        for old in self.named(|name| name.starts_with(BEST) && !wanted.contains(name)) {
+            remove_checkpoint(&old)?;
         }
         Ok(())
     }
@@ -176,16 +209,31 @@ impl Checkpoints {
     }
 }
 
+/// Removes a folder in two steps, so that a kill leaves no part of it under its name.
+fn remove_checkpoint(folder: &Path) -> Result<()> {
+    let old = sibling(folder, "old");
+    remove_folder(&old)?;
+    fs::rename(folder, &old).map_err(|e| Error::io("rename", folder, e))?;
+    remove_folder(&old)
+}
+
 fn fill<M: Module>(
     folder: &Path,
     place: Place<'_>,
     networks: &[Written<'_, M>],
     optimizer: Option<&Optimizer>,
 ) -> Result<()> {
+    let (mut files, mut unchanged) = (BTreeMap::new(), Vec::new());
+    let mut write = |name: String, tensors| {
+        let path = folder.join(&name);
+        write_tensors(&path, tensors)?;
+        files.insert(name, Sum::of(&path)?);
+        Ok::<_, Error>(())
+    };
     for Written { name, network, whole } in networks {
-        let weights = named_weights(*network, *whole);
-        if !weights.is_empty() {
-            write_tensors(&folder.join(format!("{name}.safetensors")), weights)?;
+        match named_weights(*network, *whole) {
+            weights if weights.is_empty() => unchanged.push((*name).to_owned()),
+            weights => write(weights_file(name), weights)?,
         }
     }
     let mut times = BTreeMap::new();
@@ -196,14 +244,22 @@ fn fill<M: Module>(
         moments.push((format!("{name}/2"), second.into_data()));
     }
     if optimizer.is_some() {
-        write_tensors(&folder.join(OPTIMIZER), moments)?;
+        write(OPTIMIZER.to_owned(), moments)?;
     }
     let Place { stage, step, fingerprint, progress } = place;
     let (fingerprint, progress) = (fingerprint.to_owned(), progress.clone());
-    let state = State { format: FORMAT, stage, step, fingerprint, progress, times };
+    let mut state =
+        State { format: FORMAT, stage, step, fingerprint, progress, times, files, unchanged, sha256: String::new() };
     let path = folder.join(STATE);
-    let json = serde_json::to_vec_pretty(&state).map_err(|e| Error::format(&path, &e).with_source(e))?;
-    write_atomic(&path, json)
+    let json = |state: &State| {
+        serde_json::to_string_pretty(state).map_err(|e| Error::format(&path, &e).with_source(e))
+    };
+    state.sha256 = sha256_hex(json(&state)?);
+    write_atomic(&path, json(&state)?)
+}
+
+fn weights_file(network: &str) -> String {
+    format!("{network}.safetensors")
 }
 
 fn best_name(stage: usize, step: usize) -> String {
@@ -220,17 +276,72 @@ pub(crate) struct Checkpoint {
     pub(crate) state: State,
 }
 
+/// What to do about a checkpoint that is not what was written.
+const REMEDY: &str = "remove this checkpoint's folder to resume from the one before it";
+
 impl Checkpoint {
+    /// Reads the state, whose own checksum is checked; the tensors are not.
     fn open(folder: PathBuf) -> Result<Self> {
         let path = folder.join(STATE);
-        let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(&path, &e).with_source(e))?;
-        if json["format"] != FORMAT {
-            let problem = format!("unsupported format {}, this version reads {FORMAT}", json["format"]);
-            return Err(Error::format(&path, problem));
+        if !path.exists() {
+            return Err(damaged(&path, "the file is missing"));
         }
-        let state = serde_json::from_value(json).map_err(|e| Error::format(&path, &e).with_source(e))?;
+        let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let broken = |e: serde_json::Error| damaged(&path, &e).with_source(e);
+        let json: Value = serde_json::from_slice(&bytes).map_err(broken)?;
+        match &json["format"] {
+            format if *format == FORMAT => {}
+            format if format.as_u64().is_some_and(|format| format < FORMAT.into()) => {
+                let problem = format!(
+                    "a checkpoint of format {format} lists no checksums, so it cannot be checked; this version resumes \
+                     format {FORMAT}: finish the run with the version that wrote it, or start it again in another output"
+                );
+                return Err(Error::format(&path, problem));
+            }
+            format => {
+                let problem = format!("unsupported format {format}, this version reads {FORMAT}");
+                return Err(Error::format(&path, problem));
+            }
+        }
+        let state: State = serde_json::from_value(json).map_err(broken)?;
+        let unsealed = String::from_utf8_lossy(&bytes).replacen(&state.sha256, "", 1);
+        if sha256_hex(unsealed) != state.sha256 {
+            return Err(damaged(&path, "the content does not match its SHA-256"));
+        }
         Ok(Self { folder, state })
+    }
+
+    /// Opens a checkpoint and checks that its files are those that were written, every byte of them. Hidden files,
+    /// which some systems add, are not looked at.
+    ///
+    /// # Errors
+    /// Returns an error that names the file if one is missing, of another length or content, or not expected, or if
+    /// the checkpoint has another format version.
+    pub(crate) fn open_whole(folder: PathBuf) -> Result<Self> {
+        let checkpoint = Self::open(folder)?;
+        let folder = &checkpoint.folder;
+        for (name, expected) in &checkpoint.state.files {
+            let path = folder.join(name);
+            if !path.is_file() {
+                return Err(damaged(&path, "the file is missing"));
+            }
+            let found = Sum::of(&path)?;
+            if found.bytes != expected.bytes {
+                return Err(damaged(&path, format!("{} bytes instead of {}", found.bytes, expected.bytes)));
+            }
+            if found != *expected {
+                return Err(damaged(&path, "the content does not match its SHA-256"));
+            }
+        }
+        let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io("read", folder, e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name != STATE && !name.starts_with('.') && !checkpoint.state.files.contains_key(&name) {
+                return Err(damaged(&entry.path(), "the checkpoint has no such file"));
+            }
+        }
+        Ok(checkpoint)
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -242,9 +353,14 @@ impl Checkpoint {
     /// # Errors
     /// Returns an error if the file cannot be read, lacks a trained weight, or contains an unexpected tensor.
     pub(crate) fn restore_network<M: Module>(&self, name: &str, network: M) -> Result<M> {
-        let path = self.folder.join(format!("{name}.safetensors"));
-        if !path.exists() {
-            return Ok(network);
+        let file = weights_file(name);
+        let path = self.folder.join(&file);
+        if !self.state.files.contains_key(&file) {
+            // Not to be taken for a network that did not change.
+            return match self.state.unchanged.iter().any(|unchanged| unchanged == name) {
+                true => Ok(network),
+                false => Err(damaged(&self.folder.join(STATE), format!("`files` lacks {file}"))),
+            };
         }
         struct Restorer {
             tensors: BTreeMap<String, TensorData>,
@@ -300,6 +416,10 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+fn damaged(path: &Path, problem: impl std::fmt::Display) -> Error {
+    Error::format(path, format!("{problem}; {REMEDY}")).with_kind(ErrorKind::Checkpoint)
 }
 
 /// The weights of a module with their paths: all of them, or only the trained ones.

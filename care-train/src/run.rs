@@ -147,7 +147,16 @@ impl<'a> Run<'a> {
         match (self.resume, checkpoints.latest()?) {
             (false, None) => Ok(None),
             (true, None) if begun => Ok(None),
-            (true, Some(checkpoint)) if checkpoint.state.fingerprint == fingerprint => Ok(Some(checkpoint)),
+            (true, Some(checkpoint)) if checkpoint.state.fingerprint == fingerprint => {
+                let (stage, stages) = (checkpoint.state.stage, self.config.stages().len());
+                match stage < stages {
+                    true => Ok(Some(checkpoint)),
+                    false => {
+                        let problem = format!("`stage` is {stage}, but the run has {stages} stages");
+                        Err(Error::format(checkpoint.folder(), problem))
+                    }
+                }
+            }
             (true, Some(checkpoint)) => Err(Error::new(
                 ErrorKind::Config,
                 format!("{}: settings or data changed since this checkpoint", checkpoint.folder().display()),

@@ -196,6 +196,11 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Returns an error if its files cannot be read or do not match the stage.
     pub(crate) fn resume(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let (step, total) = (checkpoint.state.step, self.total_steps);
+        if step > total {
+            let problem = format!("`step` is {step}, allowed: at most {total}, the steps of stage {}", self.index + 1);
+            return Err(Error::format(checkpoint.folder(), problem));
+        }
         self.restore_weights(checkpoint)?;
         self.step = checkpoint.state.step;
         let device = crate::pass::device(self.towers.document.network()).inner();
@@ -219,7 +224,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Returns an error if a text cannot be tokenized, there is no loss, or the loss or gradient norm is not finite.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
-        if self.step == self.total_steps {
+        if self.step >= self.total_steps {
             return Ok(None);
         }
         let started = Instant::now();
