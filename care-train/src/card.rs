@@ -98,12 +98,11 @@ fn write_course(card: &mut String, index: usize, lines: &[Line]) -> std::fmt::Re
     }
     let scores: Vec<_> =
         of_stage().filter_map(|line| if let Line::Evaluation(score) = line { Some(score) } else { None }).collect();
-    if scores.is_empty() {
-        return Ok(());
-    }
-    writeln!(card, "\n| step | dev score | best so far |\n|---:|---:|---|")?;
-    for score in scores {
-        writeln!(card, "| {} | {:.4} | {} |", score.step, score.score, if score.best { "yes" } else { "" })?;
+    let Some(first) = scores.first() else { return Ok(()) };
+    writeln!(card, "\n| step | {} | best so far |\n|---:|---:|---|", first.label())?;
+    for report in scores {
+        let score = report.score.map_or_else(|| "undefined".to_owned(), |score| format!("{score:.4}"));
+        writeln!(card, "| {} | {score} | {} |", report.step, if report.best { "yes" } else { "" })?;
     }
     Ok(())
 }

@@ -11,6 +11,8 @@ use crate::report::{EvaluationReport, StepReport};
 
 const WIDTH: u32 = 860;
 const PANEL: u32 = 300;
+/// Points of a curve; more than twice the width show nothing more.
+const MOST: usize = 2 * WIDTH as usize;
 /// Steps on either side of a point that its moving average includes.
 const SMOOTHING: usize = 10;
 
@@ -60,14 +62,16 @@ fn panels(steps: &[&StepReport], scores: &[&EvaluationReport]) -> Vec<Panel> {
     for (stage, kind) in stages {
         let of_stage = steps.iter().filter(|report| report.stage == stage);
         let losses: Vec<Point> = of_stage.map(|report| (report.step as f64, report.loss)).collect();
-        let of_stage = scores.iter().filter(|report| report.stage == stage);
-        let scores: Vec<Point> = of_stage.map(|report| (report.step as f64, report.score)).collect();
+        let of_stage = || scores.iter().filter(|report| report.stage == stage);
+        let label = of_stage().next().map_or_else(String::new, |report| report.label());
+        let scores: Vec<Point> =
+            of_stage().filter_map(|report| Some((report.step as f64, report.score?))).collect();
         let last = losses.last().map_or(1.0, |point| point.0);
         let title = |what: &str| format!("stage {} ({kind}): {what}", stage + 1);
-        let smoothed = (smooth(&losses), BLUE.to_rgba());
-        panels.push(Panel { title: title("loss"), last, curves: vec![(losses, BLUE.mix(0.25)), smoothed] });
+        let smoothed = (thin(&smooth(&losses)), BLUE.to_rgba());
+        panels.push(Panel { title: title("loss"), last, curves: vec![(thin(&losses), BLUE.mix(0.25)), smoothed] });
         if !scores.is_empty() {
-            panels.push(Panel { title: title("dev score"), last, curves: vec![(scores, RED.to_rgba())] });
+            panels.push(Panel { title: title(&label), last, curves: vec![(scores, RED.to_rgba())] });
         }
     }
     panels
@@ -92,6 +96,21 @@ fn smooth(points: &[Point]) -> Vec<Point> {
             (points[at].0, window.iter().map(|point| point.1).sum::<f64>() / window.len() as f64)
         })
         .collect()
+}
+
+/// At most [`MOST`] points: the lowest and the highest of each group of neighbours.
+fn thin(points: &[Point]) -> Vec<Point> {
+    if points.len() <= MOST {
+        return points.to_vec();
+    }
+    let extremes = |group: &[Point]| {
+        let by_value = |a: &&Point, b: &&Point| a.1.total_cmp(&b.1);
+        let mut both: Vec<Point> =
+            group.iter().min_by(by_value).into_iter().chain(group.iter().max_by(by_value)).copied().collect();
+        both.sort_by(|a, b| a.0.total_cmp(&b.0));
+        both
+    };
+    points.chunks(points.len().div_ceil(MOST / 2)).flat_map(extremes).collect()
 }
 
 fn draw_panel<D: DrawingBackend>(
@@ -150,8 +169,11 @@ mod tests {
         let score = Line::Evaluation(EvaluationReport {
             stage: 1,
             step: 10,
-            score: 0.4,
+            split: "dev".into(),
+            measure: "ndcg@10".into(),
+            score: Some(0.4),
             scores: BTreeMap::new(),
+            undefined: BTreeMap::new(),
             best: true,
             seconds: 1.0,
         });
@@ -161,12 +183,17 @@ mod tests {
         for title in [
             "stage 1 (query-alignment): loss",
             "stage 2 (joint-finetuning): loss",
-            "stage 2 (joint-finetuning): dev score",
+            "stage 2 (joint-finetuning): dev ndcg@10",
         ] {
             assert!(svg.contains(title), "{title}");
         }
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         assert!(svg.matches("<polyline").count() >= 4, "a raw and a smoothed curve each");
         assert_eq!(smooth(&[(1.0, 1.0), (2.0, 4.0), (3.0, 1.0)])[1], (2.0, 2.0));
+        let mut many: Vec<Point> = (0..100_000).map(|step| (f64::from(step), 0.0)).collect();
+        (many[50_000].1, many[70_000].1) = (9.0, -9.0);
+        let thinned = thin(&many);
+        assert!(thinned.len() <= MOST && thinned.is_sorted_by(|a, b| a.0 <= b.0), "{}", thinned.len());
+        assert!(thinned.contains(&(50_000.0, 9.0)) && thinned.contains(&(70_000.0, -9.0)), "no peak is lost");
     }
 }

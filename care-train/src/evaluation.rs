@@ -1,40 +1,105 @@
 //! Evaluation during training.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::module::Module;
-use care_core::{Document, Embedder, Embeddings, Query, Result, Text};
+use care_core::{Document, Embedder, Embeddings, Error, ErrorKind, Query, Result, Text};
 use care_encoders::DEFAULT_TOKEN_BUDGET;
-use cmedteb::{Protocol, Task, evaluate, load};
+use cmedteb::{Protocol, Task, evaluate, is_undefined, load, splits};
 
 use crate::stage::StageKind;
 use crate::towers::Towers;
 
+/// The splits that may choose weights without being named, in order of preference.
+const SPLITS: [&str; 2] = ["dev", "validation"];
+
 /// The tasks that are evaluated.
 pub(crate) struct DevSet {
     tasks: Vec<Task>,
+    split: String,
+}
+
+/// The scores of the towers on the dev set.
+pub(crate) struct DevScores {
+    /// The main score of each task that has one.
+    pub(crate) scores: BTreeMap<String, f64>,
+    /// For every other task, why its score is undefined.
+    pub(crate) undefined: BTreeMap<String, String>,
 }
 
 impl DevSet {
-    /// Reads a task folder.
+    /// Reads a split of a task folder; by default `dev`, else `validation`.
     ///
     /// # Errors
-    /// As [`cmedteb::load`].
-    pub(crate) fn load(folder: &Path) -> Result<Self> {
-        Ok(Self { tasks: load(folder, None)? })
+    /// As [`cmedteb::load`], and if `split` is `None` and the folder has neither split.
+    pub(crate) fn load(folder: &Path, split: Option<&str>) -> Result<Self> {
+        let split = match split {
+            Some(split) => split.to_owned(),
+            None => default_split(folder)?,
+        };
+        Ok(Self { tasks: load(folder, Some(&split))?, split })
+    }
+
+    /// The split that is evaluated.
+    pub(crate) fn split(&self) -> &str {
+        &self.split
+    }
+
+    /// What a score is, e.g. `ndcg@10`, or `mean of map@10, ndcg@10` if there are several tasks.
+    pub(crate) fn measure(&self) -> String {
+        let names: BTreeSet<String> = self.tasks.iter().map(main_measure).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        if self.tasks.len() == 1 { names } else { format!("mean of {names}") }
     }
 
     /// The main score of each task.
     ///
     /// # Errors
-    /// Returns an error if a text cannot be encoded or a score is undefined.
-    pub(crate) fn scores(&self, towers: &Towers) -> Result<BTreeMap<String, f64>> {
-        let score = |task: &Task| {
-            let outcome = evaluate(task, towers, &Protocol::default(), &mut |_| {})?;
-            Ok((task.name().to_owned(), outcome.main_score()))
-        };
-        self.tasks.iter().map(score).collect()
+    /// Returns an error if a text cannot be encoded or a vector is not finite.
+    pub(crate) fn scores(&self, towers: &Towers) -> Result<DevScores> {
+        let (mut scores, mut undefined) = (BTreeMap::new(), BTreeMap::new());
+        for task in &self.tasks {
+            let name = task.name().to_owned();
+            match evaluate(task, towers, &Protocol::default(), &mut |_| {}) {
+                Err(error) if is_undefined(&error) => undefined.insert(name, error.to_string()).map_or((), drop),
+                outcome => scores.insert(name, outcome?.main_score()).map_or((), drop),
+            }
+        }
+        Ok(DevScores { scores, undefined })
+    }
+}
+
+impl DevScores {
+    /// The mean of the scores, unless one is undefined.
+    pub(crate) fn mean(&self) -> Option<f64> {
+        let mean = || self.scores.values().sum::<f64>() / self.scores.len() as f64;
+        self.undefined.is_empty().then(mean)
+    }
+}
+
+fn default_split(folder: &Path) -> Result<String> {
+    let found = splits(folder)?;
+    SPLITS.iter().find(|split| found.iter().any(|found| found == *split)).map(|split| (*split).to_owned()).ok_or_else(
+        || {
+            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+            let message = format!(
+                "{}: the dev set needs the split {}, found: {found}; to choose the weights by another split, name it: \
+                 `split` in [evaluation]",
+                folder.display(),
+                SPLITS.join(" or ")
+            );
+            Error::new(ErrorKind::Config, message)
+        },
+    )
+}
+
+/// The name of a task's main score.
+fn main_measure(task: &Task) -> String {
+    match task {
+        Task::Retrieval(task) => task.main_score().to_string(),
+        Task::Reranking(task) => task.main_score().to_string(),
+        Task::Sts(_) => "cosine_spearman".to_owned(),
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) 
     }
     if let Some(evaluation) = &config.evaluation {
         digest_folder(&mut digest, &evaluation.data)?;
-        digest_text(&mut digest, &format!("{} {:?}", evaluation.every, evaluation.patience));
+        digest_text(&mut digest, &format!("{:?} {} {:?}", evaluation.split, evaluation.every, evaluation.patience));
     }
     for (stage, sources) in config.stages().iter().zip(sources) {
         let settings = StageConfig { data: Vec::new(), ..(**stage).clone() };

@@ -65,7 +65,7 @@ impl Log {
         match event {
             Event::Step(report) => self.write(&Line::Step(report.clone())),
             Event::Evaluation(report) => self.write(&Line::Evaluation(report.clone())),
-            Event::Teacher(_) => Ok(()),
+            Event::Teacher(_) | Event::Warning(_) => Ok(()),
         }
     }
 
@@ -80,7 +80,7 @@ fn json_line(line: &Line, path: &Path) -> Result<String> {
     Ok(json + "\n")
 }
 
-/// Reads the lines of a run's log, except one that a kill cut short.
+/// Reads the lines of a run's log, except those that a kill or a full disk cut short, perhaps within a character.
 ///
 /// # Errors
 /// Returns an error if the file exists but cannot be read.
@@ -89,6 +89,44 @@ pub(crate) fn read(output: &Path) -> Result<Vec<Line>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+    Ok(bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn lines_that_are_cut_short_are_dropped_even_within_a_character() {
+        let line = |step| {
+            Line::Evaluation(EvaluationReport {
+                stage: 0,
+                step,
+                split: "dev".into(),
+                measure: "ndcg@10".into(),
+                score: (step > 0).then_some(0.5),
+                scores: BTreeMap::from([("开发集".to_owned(), 0.5)]),
+                undefined: BTreeMap::new(),
+                best: false,
+                seconds: 1.0,
+            })
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(FILE);
+        let [first, second] = [0, 1].map(|step| json_line(&line(step), &path).expect("written").into_bytes());
+        let inside = second.windows(3).position(|part| part == "集".as_bytes()).expect("the name") + 1;
+        for cut in [1, inside, inside + 1, inside + 2, second.len() - 1] {
+            // A resumed run may have added a line behind the torn one.
+            let whole = [&first, &second[..cut], b"\n", &second].concat();
+            fs::write(&path, &whole).expect("written");
+            let expected = if cut == second.len() - 1 { vec![line(0), line(1), line(1)] } else { vec![line(0), line(1)] };
+            assert_eq!(read(folder.path()).expect("read"), expected, "cut after {cut} bytes");
+            fs::write(&path, &whole[..first.len() + cut]).expect("written");
+            let expected = &expected[..expected.len() - 1];
+            assert_eq!(read(folder.path()).expect("read"), expected, "cut after {cut} bytes");
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub enum Event {
     Step(StepReport),
     /// The towers were evaluated on the dev set.
     Evaluation(EvaluationReport),
+    /// Something failed that neither stops the training nor spoils the saved pair, e.g. a picture.
+    Warning(String),
 }
 
 /// Called on every event; `Break` stops the training.
@@ -78,12 +80,26 @@ pub struct EvaluationReport {
     pub stage: usize,
     /// Completed steps of the stage; 0 is before the first.
     pub step: usize,
-    /// The mean of the tasks' main scores.
-    pub score: f64,
-    /// Each task's main score.
+    /// The split of the dev set.
+    pub split: String,
+    /// What the score is, e.g. `ndcg@10`, or `mean of map@10, ndcg@10` over several tasks.
+    pub measure: String,
+    /// The mean of the tasks' main scores; `None` if one of them is undefined.
+    pub score: Option<f64>,
+    /// The main score of each task that has one.
     pub scores: BTreeMap<String, f64>,
+    /// For every other task, why its score is undefined, e.g. since all cosines of an STS task are equal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub undefined: BTreeMap<String, String>,
     /// Whether the score is the best of the stage so far.
     pub best: bool,
     /// Duration of the evaluation in seconds.
     pub seconds: f64,
+}
+
+impl EvaluationReport {
+    /// Split and measure, e.g. `dev ndcg@10`.
+    pub fn label(&self) -> String {
+        format!("{} {}", self.split, self.measure)
+    }
 }

@@ -1,15 +1,16 @@
 //! A complete run from its configuration: stages in order, checkpoints, resuming, the saved pair.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use care_core::files::write_atomic;
 use care_core::{Error, ErrorKind, Result, Role};
 use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Network, load_tower};
 
 use crate::card::{card, provenance};
 use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, Written};
-use crate::config::{CheckedTrainConfig, ModelConfig};
+use crate::config::{CheckedTrainConfig, EvaluationConfig, ModelConfig};
 #[cfg(feature = "plots")]
 use crate::curves::draw_curves;
 use crate::dataset::{Source, read_sources};
@@ -93,7 +94,7 @@ impl<'a> Run<'a> {
         let config = self.config;
         let stages = config.stages();
         let sources: Vec<Vec<Source>> = stages.iter().map(|stage| read_sources(&stage.data)).collect::<Result<_>>()?;
-        let dev = config.evaluation.as_ref().map(|evaluation| DevSet::load(&evaluation.data)).transpose()?;
+        let dev = config.evaluation.as_ref().map(load_dev_set).transpose()?;
         AsymmetricEncoder::check_target(config.output.join("model"))?;
         let mut pair = load_pair(config)?;
         let started_from = pair.provenance().clone();
@@ -124,14 +125,14 @@ impl<'a> Run<'a> {
             changed[0] |= stage.changes(Role::Query);
             changed[1] |= stage.changes(Role::Document);
         }
-        let lines = log::read(&config.output)?;
-        #[cfg(feature = "plots")]
-        draw_curves(&lines, &config.output.join("curves.svg"))?;
         let folder = config.output.join("model");
-        let pair = pair
-            .with_provenance(provenance(config, &context.fingerprint, started_from))
-            .with_card(card(config, &sources, &lines));
+        let pair = pair.with_provenance(provenance(config, &context.fingerprint, started_from));
         pair.save(&folder)?;
+        // The pair is safe; neither a card nor a picture is worth an error.
+        for problem in describe(config, &sources, &folder) {
+            // The run is over, so there is nothing to stop.
+            let _ = context.notify(&Event::Warning(problem), observer)?;
+        }
         Ok(Outcome::Finished { pair: Box::new(pair), folder })
     }
 
@@ -266,18 +267,28 @@ impl Context<'_> {
     ) -> Result<ControlFlow<()>> {
         let Some(dev) = &self.dev else { return Ok(ControlFlow::Continue(())) };
         let started = Instant::now();
-        let scores = dev.scores(trainer.towers())?;
+        let found = dev.scores(trainer.towers())?;
         let seconds = started.elapsed().as_secs_f64();
-        let score = scores.values().sum::<f64>() / scores.len() as f64;
-        let best = progress.best.is_none_or(|(best, _)| score > best);
-        if best {
-            *progress = Progress { best: Some((score, trainer.steps_done())), stale: 0 };
+        let (step, score) = (trainer.steps_done(), found.mean());
+        // Without a score there is nothing to compare.
+        let better = score.filter(|score| progress.best.is_none_or(|(best, _)| *score > best));
+        if let Some(score) = better {
+            *progress = Progress { best: Some((score, step)), stale: 0 };
             self.checkpoints.write_best(self.place(index, trainer, progress), &networks(trainer, changed))?;
-        } else {
+        } else if step > 0 {
             progress.stale += 1;
         }
-        let step = trainer.steps_done();
-        let report = EvaluationReport { stage: index, step, score, scores, best, seconds };
+        let report = EvaluationReport {
+            stage: index,
+            step,
+            split: dev.split().to_owned(),
+            measure: dev.measure(),
+            score,
+            scores: found.scores,
+            undefined: found.undefined,
+            best: better.is_some(),
+            seconds,
+        };
         self.notify(&Event::Evaluation(report), observer)
     }
 
@@ -298,6 +309,27 @@ fn networks<'t>(trainer: &'t Trainer<'_>, changed: [bool; 2]) -> [Written<'t, Ne
         Written { name: "query", network: towers.query.network(), whole: changed[0] },
         Written { name: "document", network: towers.document.network(), whole: changed[1] },
     ]
+}
+
+/// Writes the card of a saved pair and the curves of its run. Returns what failed.
+fn describe(config: &CheckedTrainConfig, sources: &[Vec<Source>], pair: &Path) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut note = |error: Error| {
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+        problems.push(format!("{error}{cause}"));
+    };
+    let lines = log::read(&config.output).unwrap_or_else(|error| {
+        note(error);
+        Vec::new()
+    });
+    write_atomic(pair.join("README.md"), card(config, sources, &lines)).unwrap_or_else(&mut note);
+    #[cfg(feature = "plots")]
+    draw_curves(&lines, &config.output.join("curves.svg")).unwrap_or_else(&mut note);
+    problems
+}
+
+fn load_dev_set(evaluation: &EvaluationConfig) -> Result<DevSet> {
+    DevSet::load(&evaluation.data, evaluation.split.as_deref())
 }
 
 /// Loads the towers that the configuration starts from.

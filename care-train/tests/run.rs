@@ -139,8 +139,9 @@ fn the_best_weights_go_on_and_patience_ends_a_stage() {
     let saved = AsymmetricEncoder::load(folder.join("wild/model"), &device).unwrap();
     let task = &cmedteb::load(folder.join("dev"), None).unwrap()[0];
     let outcome = cmedteb::evaluate(task, &saved, &cmedteb::Protocol::default(), &mut |_| {}).unwrap();
-    assert!((outcome.main_score() - best.score).abs() < 1e-9, "{} {}", outcome.main_score(), best.score);
-    assert!(last.score < best.score);
+    let best = best.score.unwrap();
+    assert!((outcome.main_score() - best).abs() < 1e-9, "{} {best}", outcome.main_score());
+    assert!(last.score.unwrap() < best);
 }
 
 #[test]
@@ -159,7 +160,7 @@ fn a_run_leaves_a_log_curves_and_a_card() {
     #[cfg(feature = "plots")]
     {
         let curves = fs::read_to_string(folder.join("run/curves.svg")).unwrap();
-        assert!(curves.contains("stage 2 (joint-finetuning): dev score"), "{curves}");
+        assert!(curves.contains("stage 2 (joint-finetuning): dev ndcg@10"), "{curves}");
     }
     let card = fs::read_to_string(folder.join("run/model/README.md")).unwrap();
     for part in [
@@ -171,13 +172,15 @@ fn a_run_leaves_a_log_curves_and_a_card() {
         "1 x info-nce at temperature 0.1, 1 x embedding-mse",
         "### Stage 2: joint-finetuning",
         "- batch: 6 queries, groups of 3",
-        "| step | dev score |",
+        "| step | dev ndcg@10 |",
         "grad_cache = 4",
     ] {
         assert!(card.contains(part), "{part}:\n{card}");
     }
     let best = scores.iter().rfind(|score| score.best && score.stage == 1).unwrap();
-    assert!(card.contains(&format!("| {} | {:.4} | yes |", best.step, best.score)), "{card}");
+    assert!(card.contains(&format!("| {} | {:.4} | yes |", best.step, best.score.unwrap())), "{card}");
+    assert!(scores.iter().all(|score| (score.split.as_str(), score.measure.as_str()) == ("dev", "ndcg@10")));
+    assert!(lines.iter().filter(|line| line["event"] == "evaluation").all(|line| line["split"] == "dev"));
 }
 
 /// A loss that pulls all query vectors together.

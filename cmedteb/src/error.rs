@@ -22,6 +22,13 @@ pub(crate) fn from_eval(error: care_eval::Error) -> Error {
     .with_source(error)
 }
 
+/// Whether an error of [`evaluate`](crate::evaluate) states that a score is undefined for the model's vectors, e.g. because
+/// all cosines of an STS task are equal. Other tasks may still have scores.
+pub fn is_undefined(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<care_eval::Error>());
+    source.is_some_and(|source| source.kind() == care_eval::ErrorKind::Correlation)
+}
+
 /// A task with inconsistent data.
 pub(crate) fn invalid(task: &str, problem: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Format, format!("task {task}: {problem}"))

@@ -51,19 +51,27 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let index = if args.half_index { VectorFormat::F16 } else { VectorFormat::F32 };
     let protocol = Protocol::default().with_sts(args.sts).with_ties(args.ties).with_index(index);
     let mut out = std::io::stdout().lock();
+    let mut without_score = Vec::new();
     for task in &tasks {
         let progress = bar(task.name(), 0);
         let outcome = match &tested {
             Tested::Model(model, _) => cmedteb::evaluate(task, model.as_ref(), &protocol, &mut |now| {
                 progress.set_length(now.total as u64);
                 progress.set_position(now.encoded as u64);
-            })?,
+            }),
             Tested::Bm25 => match task.as_retrieval() {
-                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task)?, &protocol)?,
+                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task)?, &protocol),
                 None => bail!("{BM25} is a baseline for retrieval tasks only, not for {}", task.name()),
             },
         };
         progress.finish_and_clear();
+        let outcome = match outcome {
+            Err(error) if cmedteb::is_undefined(&error) => {
+                without_score.push(error.to_string());
+                continue;
+            }
+            outcome => outcome?,
+        };
         let file = Report::new(task, &outcome, tested.settings()).write(&args.output)?;
         for (measure, score) in &outcome.scores {
             writeln!(out, "{}\t{measure}\t{score:.4}", task.name())?;
@@ -77,7 +85,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }
         }
     }
-    Ok(())
+    match without_score.is_empty() {
+        true => Ok(()),
+        false => {
+            let (count, all, problems) = (without_score.len(), tasks.len(), without_score.join("; "));
+            bail!("{count} of {all} tasks have no score and no result file: {problems}")
+        }
+    }
 }
 
 /// The name of the baseline, given in place of a model.

@@ -76,12 +76,15 @@ impl Progress {
                 bar.set_message(format!("loss {loss:.4} lr {rate:.1e} {speed:.0} tokens/s"));
             }
             Event::Evaluation(report) => {
-                let (stage, best) = (report.stage + 1, if report.best { ", the best so far" } else { "" });
-                self.print_line(&format!(
-                    "stage {stage}, after step {}: dev score {:.4}{best}",
-                    report.step, report.score
-                ));
+                let score = report.score.map_or_else(|| "undefined".to_owned(), |score| format!("{score:.4}"));
+                let best = if report.best { ", the best so far" } else { "" };
+                let (stage, step, label) = (report.stage + 1, report.step, report.label());
+                self.print_line(&format!("stage {stage}, after step {step}: {label} {score}{best}"));
+                for reason in report.undefined.values() {
+                    self.print_line(&format!("warning: {reason}"));
+                }
             }
+            Event::Warning(problem) => self.print_line(&format!("warning: {problem}")),
             _ => {}
         }
         if let Event::Teacher(report) = event {

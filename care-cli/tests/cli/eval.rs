@@ -42,6 +42,30 @@ fn eval_writes_a_report_and_a_ranking_a_task() {
 }
 
 #[test]
+fn a_task_without_a_score_does_not_stop_the_others() {
+    let place = Place::new();
+    let line = |first: &str, second: &str, score: u8| {
+        json!({"sentence1": first, "sentence2": second, "score": score}).to_string() + "\n"
+    };
+    let flat = |score| line("头痛", "发烧", score);
+    place.file("flat/sts.jsonl", &(flat(1) + &flat(2) + &flat(3)));
+    place.file("level/sts.jsonl", &(line("咳嗽", "失眠", 5) + &line("咳嗽", "失眠", 1)));
+    place.file("good/sts.jsonl", &(line("头痛", "头痛", 5) + &line("头痛", "发烧三天", 1) + &line("咳嗽", "头痛", 2)));
+    let base = format!("eval --model {} --max-length 48 --output results --task", tiny("bert"));
+    for (tasks, count) in [("flat good", 1), ("flat good level", 2)] {
+        let (status, stdout, stderr) = place.care(&format!("{base} {tasks}"));
+        assert_eq!(status, 1, "{stderr}");
+        let all = tasks.split(' ').count();
+        assert!(stderr.starts_with(&format!("error: {count} of {all} tasks have no score and no result file: ")), "{stderr}");
+        assert!(stderr.contains("task flat: the correlation of the query-query cosines"), "{stderr}");
+        assert_eq!(stderr.contains("task level: "), count == 2, "{stderr}");
+        assert!(stdout.contains("good\tcosine_spearman\t") && !stdout.contains("flat"), "{stdout}");
+        assert!(place.path("results/good.json").exists() && !place.path("results/flat.json").exists());
+        fs::remove_dir_all(place.path("results")).unwrap();
+    }
+}
+
+#[test]
 fn the_baseline_is_tested_like_a_model() {
     let place = Place::new();
     let (status, stdout, stderr) = place.care("eval --model bm25 --output results --task mini-retrieval");

@@ -105,6 +105,9 @@ pub struct EvaluationConfig {
     /// A task folder as read by `care eval`, e.g. in BEIR layout. If it holds several tasks, the score is the mean of
     /// their main scores (nDCG@10, MAP@10, Spearman).
     pub data: PathBuf,
+    /// The split that chooses the weights. Default: `dev`, else `validation`; any other, such as `test`, must be named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
     /// Steps between evaluations, >= 1. The towers are also evaluated before the first step and after the last.
     /// Default 100.
     #[serde(default = "default_evaluate_every")]

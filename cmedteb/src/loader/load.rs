@@ -41,6 +41,24 @@ pub fn load(folder: impl AsRef<Path>, split: Option<&str>) -> Result<Vec<Task>> 
     load_as(folder, &name, split, None)
 }
 
+/// The splits of a folder's tasks, i.e. those with judgements or rows that [`load`] accepts, in alphabetical order.
+///
+/// # Errors
+/// If the folder or a file whose columns are required cannot be read.
+pub fn splits(folder: impl AsRef<Path>) -> Result<Vec<String>> {
+    let folder = folder.as_ref();
+    let own = Layout::of(folder)?;
+    let judged = beside(folder)?.map(|folder| Layout::of(&folder)).transpose()?;
+    let of = |layout: &Layout, parts: &[Part]| -> Vec<String> {
+        parts.iter().flat_map(|part| layout.splits(*part).map(str::to_owned).collect::<Vec<_>>()).collect()
+    };
+    let mut splits = of(&own, &[Part::Qrels, Part::Reranking, Part::Sts]);
+    splits.extend(judged.iter().flat_map(|layout| of(layout, &[Part::Qrels])));
+    splits.sort_unstable();
+    splits.dedup();
+    Ok(splits)
+}
+
 /// [`load`] with a custom name, and with judgements from the folder `qrels` if given.
 pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Option<&Path>) -> Result<Vec<Task>> {
     let layout = Layout::of(folder)?;
@@ -233,6 +251,7 @@ mod tests {
         assert_eq!(task.query_ids(), ["7"]);
         let tasks = load_files(&[CORPUS, QUERIES, dev]).expect("a task");
         assert_eq!((tasks.len(), tasks[0].split()), (1, "dev"));
+        assert_eq!(splits(outer.path().join("set")).expect("read"), ["dev", "test"]);
     }
 
     #[test]
@@ -247,6 +266,15 @@ mod tests {
         .expect("three tasks");
         let found: Vec<_> = tasks.iter().map(|task| (task.name(), task.split())).collect();
         assert_eq!(found, [("set", "test"), ("set-reranking", "test"), ("set-sts", "test")]);
+        // Judgements in a folder of their own count as well.
+        let outer = tempfile::tempdir().expect("a folder");
+        for file in ["set/corpus.jsonl", "set/reranking-train.jsonl", "set-qrels/validation.jsonl"] {
+            let path = outer.path().join(file);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("created");
+            let row = "{\"_id\":\"d\",\"text\":\"a\",\"qid\":\"q\",\"pid\":\"d\",\"score\":1}\n";
+            fs::write(path, row).expect("written");
+        }
+        assert_eq!(splits(outer.path().join("set")).expect("read").last().map(String::as_str), Some("validation"));
     }
 
     #[test]

@@ -120,10 +120,14 @@ mod tests {
         let table = table.documents_like_queries();
         let error = evaluate(&task(), &table, &Protocol::default(), &mut |_| {}).expect_err("constant");
         assert_eq!(error.kind(), ErrorKind::NonFinite);
+        assert!(crate::is_undefined(&error));
         assert_eq!(
             error.to_string(),
             "task t: the correlation of the query-query cosines (x) with the scores (y) is undefined: x is constant: all 4 \
              values are 1"
         );
+        let broken = table.query("a", [f32::NAN]);
+        let error = evaluate(&task(), &broken, &Protocol::default(), &mut |_| {}).expect_err("not a number");
+        assert!(error.kind() == ErrorKind::NonFinite && !crate::is_undefined(&error), "{error}");
     }
 }
