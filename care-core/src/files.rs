@@ -3,17 +3,19 @@
 //! Content is written under a temporary name in the same folder, synced to disk, and renamed. A crash leaves the old
 //! content or the new, never half of it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of a name that a temporary name keeps.
 const LONGEST_NAME: usize = 200;
+/// The file in a locked folder that carries the lock.
+const LOCK: &str = ".lock";
 /// Bytes of a file in memory while it is hashed.
 const HASHED_AT_ONCE: usize = 1 << 20;
 
@@ -150,6 +152,47 @@ pub fn replace_folder(partial: impl AsRef<Path>, folder: impl AsRef<Path>) -> Re
     }
     sync_parent(folder);
     Ok(())
+}
+
+/// An exclusive lock of a folder, held until it is dropped or its process ends, in whatever way.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+}
+
+/// Locks a folder, which must exist, against other callers of this function, in this process and in others.
+///
+/// The lock is that of the operating system on the file `.lock` in the folder, which names the holder and stays behind;
+/// the file alone locks nothing. On a file system without locks, nothing is locked.
+///
+/// # Errors
+/// If the folder is locked already (the message names the holder), or the file cannot be written.
+pub fn lock_folder(folder: impl AsRef<Path>) -> Result<FolderLock> {
+    let folder = folder.as_ref();
+    let path = folder.join(LOCK);
+    let failed = |e| Error::io("lock", &path, e);
+    let mut file =
+        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).ok().filter(|holder| !holder.is_empty());
+            let holder = holder.map_or_else(|| "another process".to_owned(), |holder| holder.trim().to_owned());
+            return Err(Error::new(ErrorKind::Io, format!("{} is in use by {holder}", folder.display())));
+        }
+        Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {}
+        Err(TryLockError::Error(e)) => return Err(failed(e)),
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "process {} on {}", std::process::id(), host_name()).map_err(failed)?;
+    Ok(FolderLock { _file: file })
+}
+
+/// The name of this machine, as far as it can be found without a dependency.
+fn host_name() -> String {
+    let of_linux = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = of_linux.or_else(|| std::env::var("COMPUTERNAME").ok()).or_else(|| std::env::var("HOSTNAME").ok());
+    name.map_or_else(|| "an unnamed host".to_owned(), |name| name.trim().to_owned())
 }
 
 /// `.NAME.SUFFIX` beside a file or folder.
@@ -303,6 +346,24 @@ mod tests {
         let error = replace_folder(&partial, &target).expect_err("nothing to put there");
         assert_eq!(error.path(), Some(partial.as_path()));
         assert_eq!(names(&target), ["inner"]);
+    }
+
+    #[test]
+    fn a_folder_has_one_lock_at_a_time() {
+        let outer = tempfile::tempdir().expect("a folder");
+        for name in ["one", "two"] {
+            let folder = outer.path().join(name);
+            assert_eq!(lock_folder(&folder).expect_err("no folder").kind(), ErrorKind::Io);
+            fs::create_dir(&folder).expect("made");
+            // What a holder that was killed leaves behind.
+            fs::write(folder.join(LOCK), "process 1 on a host with a very long name").expect("written");
+            let lock = lock_folder(&folder).expect("free");
+            let error = lock_folder(&folder).expect_err("taken").to_string();
+            let expected = format!("{} is in use by process {} on ", folder.display(), std::process::id());
+            assert!(error.starts_with(&expected) && !error.contains("long name"), "{error}");
+            drop(lock);
+            lock_folder(&folder).expect("free again");
+        }
     }
 
     #[test]

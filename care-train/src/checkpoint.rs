@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::fingerprint::{Change, Settings};
 use crate::optim::Optimizer;
 
 /// Incremented when an older reader could misread the newer format.
@@ -31,8 +32,10 @@ pub(crate) struct State {
     pub(crate) stage: usize,
     /// Completed steps of this stage.
     pub(crate) step: usize,
-    /// Fingerprint of settings and data; a checkpoint of another run is refused.
-    pub(crate) fingerprint: String,
+    /// Settings and data; a checkpoint of another run is refused.
+    pub(crate) settings: Settings,
+    /// Settings that changed when the run was resumed.
+    pub(crate) changes: Vec<Change>,
     /// Evaluations of this stage so far.
     pub(crate) progress: Progress,
     /// Steps of each weight, for AdamW's bias correction.
@@ -75,7 +78,8 @@ pub(crate) struct Progress {
 pub(crate) struct Place<'a> {
     pub(crate) stage: usize,
     pub(crate) step: usize,
-    pub(crate) fingerprint: &'a str,
+    pub(crate) settings: &'a Settings,
+    pub(crate) changes: &'a [Change],
     pub(crate) progress: &'a Progress,
 }
 
@@ -246,10 +250,18 @@ fn fill<M: Module>(
     if optimizer.is_some() {
         write(OPTIMIZER.to_owned(), moments)?;
     }
-    let Place { stage, step, fingerprint, progress } = place;
-    let (fingerprint, progress) = (fingerprint.to_owned(), progress.clone());
-    let mut state =
-        State { format: FORMAT, stage, step, fingerprint, progress, times, files, unchanged, sha256: String::new() };
+    let mut state = State {
+        format: FORMAT,
+        stage: place.stage,
+        step: place.step,
+        settings: place.settings.clone(),
+        changes: place.changes.to_vec(),
+        progress: place.progress.clone(),
+        times,
+        files,
+        unchanged,
+        sha256: String::new(),
+    };
     let path = folder.join(STATE);
     let json = |state: &State| {
         serde_json::to_string_pretty(state).map_err(|e| Error::format(&path, &e).with_source(e))

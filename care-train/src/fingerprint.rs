@@ -1,50 +1,188 @@
-//! A digest of everything that determines the final weights of a run.
+//! What determines the final weights of a run, setting by setting.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use care_core::files::hex;
+use care_core::files::{hex, sha256_file, sha256_hex};
 use care_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::config::{CheckedTrainConfig, StageConfig};
 use crate::dataset::{Source, TrainingExample};
 
-/// A digest of everything that determines the final weights of a run: settings, texts, dev set and the towers it starts
-/// from, but not the locations of files.
+/// The settings of a run by name: each value as JSON or, for texts and folders, a digest of their content.
+pub(crate) type Settings = BTreeMap<String, String>;
+
+/// Precedes a digest.
+const CONTENT: &str = "sha256:";
+
+/// The settings of a stage that may change when a run is resumed: they change neither the batches nor the weights so far.
+const SCHEDULE: [&str; 8] = [
+    "learning_rate",
+    "query.learning_rate",
+    "document.learning_rate",
+    "warmup_ratio",
+    "schedule",
+    "max_grad_norm",
+    "epochs",
+    "max_steps",
+];
+
+/// A setting that changed when a run was resumed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Change {
+    pub(crate) setting: String,
+    /// The values as in [`Settings`]; `None` if unset.
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
+    /// Number of the stage, from 1, and its completed steps when it changed.
+    pub(crate) stage: usize,
+    pub(crate) step: usize,
+}
+
+impl Change {
+    /// Whether scores from before and after the change cannot be compared.
+    pub(crate) fn is_of_dev_set(&self) -> bool {
+        matches!(self.setting.as_str(), "evaluation.data" | "evaluation.split")
+    }
+
+    /// Whether the run may be resumed in spite of the change.
+    fn is_allowed(&self) -> bool {
+        match self.setting.strip_prefix("stage ").and_then(|rest| rest.split_once(' ')) {
+            // A stage that is complete would not notice.
+            Some((stage, field)) => {
+                SCHEDULE.contains(&field) && stage.parse().is_ok_and(|stage: usize| stage >= self.stage)
+            }
+            None => self.setting.starts_with("evaluation."),
+        }
+    }
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { setting, from, to, .. } = self;
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "unset".to_owned());
+        match (from, to) {
+            (Some(from), Some(to)) if from.starts_with(CONTENT) && to.starts_with(CONTENT) => {
+                write!(f, "the content of `{setting}`")
+            }
+            _ => write!(f, "`{setting}` (was {}, is {})", shown(from), shown(to)),
+        }
+    }
+}
+
+/// The settings that differ between a checkpoint at this stage (from 1) and step, and a run that resumes it.
+///
+/// # Errors
+/// Returns what may not change, as text, if such a setting differs.
+pub(crate) fn changes(
+    before: &Settings,
+    now: &Settings,
+    stage: usize,
+    step: usize,
+) -> std::result::Result<Vec<Change>, String> {
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let changed = names.into_iter().filter(|name| before.get(*name) != now.get(*name)).map(|name| Change {
+        setting: name.clone(),
+        from: before.get(name).cloned(),
+        to: now.get(name).cloned(),
+        stage,
+        step,
+    });
+    let (allowed, refused): (Vec<Change>, Vec<Change>) = changed.partition(Change::is_allowed);
+    if refused.is_empty() {
+        return Ok(allowed);
+    }
+    let refused: Vec<String> = refused.iter().map(Change::to_string).collect();
+    Err(refused.join(", "))
+}
+
+/// The names of the settings that may change, for messages.
+pub(crate) fn changeable() -> String {
+    let fields: Vec<&str> = SCHEDULE.into_iter().filter(|field| !field.contains('.')).collect();
+    format!("{} of a stage that is not complete, and [evaluation]", fields.join(", "))
+}
+
+/// A digest of all settings.
+pub(crate) fn fingerprint(settings: &Settings) -> String {
+    let mut digest = Sha256::new();
+    for (name, value) in settings {
+        digest_text(&mut digest, name);
+        digest_text(&mut digest, value);
+    }
+    hex(digest.finalize())
+}
+
+/// Everything that determines the final weights of a run: settings, texts, dev set and the towers it starts from, but
+/// not the locations of files.
 ///
 /// # Errors
 /// Returns an error if a file of a starting tower or of the dev set cannot be read.
-pub(crate) fn fingerprint(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> Result<String> {
-    let mut digest = Sha256::new();
-    digest.update(config.seed.to_le_bytes());
-    digest.update([u8::from(config.cache_teacher)]);
+pub(crate) fn settings(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> Result<Settings> {
+    let mut settings = Settings::new();
+    let mut insert = |name: &str, value: String| {
+        settings.insert(name.to_owned(), value);
+    };
+    insert("seed", config.seed.to_string());
+    insert("cache_teacher", config.cache_teacher.to_string());
     if let Some(pair) = &config.model.pair {
-        digest_folder(&mut digest, pair)?;
+        insert("model.pair", folder_content(pair)?);
     }
-    for tower in [&config.model.query, &config.model.document].into_iter().flatten() {
-        digest_folder(&mut digest, &tower.encoder)?;
+    for (name, tower) in [("model.query", &config.model.query), ("model.document", &config.model.document)] {
+        let Some(tower) = tower else { continue };
+        insert(&format!("{name}.encoder"), folder_content(&tower.encoder)?);
         if let Some(adapter) = &tower.options.adapter {
-            digest_folder(&mut digest, adapter)?;
+            insert(&format!("{name}.options.adapter"), folder_content(adapter)?);
         }
         let mut options = tower.options.clone();
         options.adapter = None;
-        digest_text(&mut digest, &format!("{options:?}"));
+        flatten(&format!("{name}.options."), &json(&options)?, &mut insert);
     }
     if let Some(evaluation) = &config.evaluation {
-        digest_folder(&mut digest, &evaluation.data)?;
-        digest_text(&mut digest, &format!("{:?} {} {:?}", evaluation.split, evaluation.every, evaluation.patience));
+        insert("evaluation.data", folder_content(&evaluation.data)?);
+        let mut rest = json(evaluation)?;
+        rest["data"] = Value::Null;
+        flatten("evaluation.", &rest, &mut insert);
     }
-    for (stage, sources) in config.stages().iter().zip(sources) {
-        let settings = StageConfig { data: Vec::new(), ..(**stage).clone() };
-        digest_text(&mut digest, &format!("{settings:?}"));
-        for source in sources {
-            digest.update(source.examples().len().to_le_bytes());
-            source.examples().iter().for_each(|example| digest_example(&mut digest, example));
+    for (number, (stage, sources)) in config.stages().iter().zip(sources).enumerate() {
+        let prefix = format!("stage {} ", number + 1);
+        insert(&format!("{prefix}data"), rows_content(sources));
+        // The preset's values count, not its name.
+        let rest = StageConfig { data: Vec::new(), preset: None, ..(**stage).clone() };
+        let mut rest = json(&rest)?;
+        rest["data"] = Value::Null;
+        flatten(&prefix, &rest, &mut insert);
+    }
+    Ok(settings)
+}
+
+fn json(settings: &impl Serialize) -> Result<Value> {
+    serde_json::to_value(settings)
+        .map_err(|e| Error::new(care_core::ErrorKind::Config, format!("settings without a text form: {e}")))
+}
+
+/// The values of a table and of the tables in it, by path; unset ones are left out.
+fn flatten(prefix: &str, table: &Value, insert: &mut impl FnMut(&str, String)) {
+    for (name, value) in table.as_object().into_iter().flatten() {
+        match value {
+            Value::Null => {}
+            Value::Object(_) => flatten(&format!("{prefix}{name}."), value, insert),
+            value => insert(&format!("{prefix}{name}"), value.to_string()),
         }
     }
-    Ok(hex(digest.finalize()))
+}
+
+fn rows_content(sources: &[Source]) -> String {
+    let mut digest = Sha256::new();
+    for source in sources {
+        digest.update(source.examples().len().to_le_bytes());
+        source.examples().iter().for_each(|example| digest_example(&mut digest, example));
+    }
+    format!("{CONTENT}{}", hex(digest.finalize()))
 }
 
 fn digest_example(digest: &mut Sha256, example: &TrainingExample) {
@@ -65,26 +203,20 @@ fn digest_text(digest: &mut Sha256, text: &str) {
     digest.update(text.as_bytes());
 }
 
-/// Digests the names and contents of a folder's files, sorted by name.
-fn digest_folder(digest: &mut Sha256, folder: &Path) -> Result<()> {
+/// A digest of the names and contents of a folder's files.
+fn folder_content(folder: &Path) -> Result<String> {
+    Ok(format!("{CONTENT}{}", sha256_hex(list(folder)?)))
+}
+
+/// The names and digests of a folder's files, sorted by name.
+fn list(folder: &Path) -> Result<String> {
     let entries = fs::read_dir(folder).map_err(|e| Error::io("read", folder, e))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
+    let mut lines = String::new();
     for path in paths {
-        digest_text(digest, &path.file_name().unwrap_or_default().to_string_lossy());
-        if path.is_dir() {
-            digest_folder(digest, &path)?;
-            continue;
-        }
-        let failed = |e| Error::io("read", &path, e);
-        let mut file = fs::File::open(&path).map_err(failed)?;
-        let mut block = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut block).map_err(failed)? {
-                0 => break,
-                count => digest.update(&block[..count]),
-            }
-        }
+        let content = if path.is_dir() { sha256_hex(list(&path)?) } else { sha256_file(&path)?.1 };
+        lines += &format!("{content} {}\n", path.file_name().unwrap_or_default().to_string_lossy());
     }
-    Ok(())
+    Ok(lines)
 }

@@ -4,18 +4,19 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use care_core::files::write_atomic;
+use care_core::files::{FolderLock, lock_folder, write_atomic};
 use care_core::{Error, ErrorKind, Result, Role};
 use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Network, load_tower};
+use serde_json::{Value, json};
 
 use crate::card::{card, provenance};
-use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, Written};
+use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, State, Written};
 use crate::config::{CheckedTrainConfig, EvaluationConfig, ModelConfig};
 #[cfg(feature = "plots")]
 use crate::curves::draw_curves;
 use crate::dataset::{Source, read_sources};
 use crate::evaluation::DevSet;
-use crate::fingerprint::fingerprint;
+use crate::fingerprint::{Change, Settings, changeable, changes, fingerprint, settings};
 use crate::log::{self, Log};
 use crate::loss::Loss;
 use crate::report::{EvaluationReport, Event, Observer, TeacherReport};
@@ -27,6 +28,13 @@ use crate::trainer::Trainer;
 pub enum Outcome {
     /// Every stage is complete and the pair is saved.
     Finished {
+        /// The trained pair.
+        pair: Box<AsymmetricEncoder>,
+        /// The folder of the saved pair.
+        folder: PathBuf,
+    },
+    /// The run was finished before, and nothing was changed.
+    AlreadyFinished {
         /// The trained pair.
         pair: Box<AsymmetricEncoder>,
         /// The folder of the saved pair.
@@ -64,13 +72,14 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// A new run, whose output folder must not hold a run yet.
+    /// A new run, whose output folder must not hold a run yet: neither checkpoints nor a log nor a model.
     pub fn new(config: &'a CheckedTrainConfig) -> Self {
         Self { config, resume: false, losses: None }
     }
 
     /// Whether to resume the run from its newest checkpoint. A run that was interrupted before its first checkpoint
-    /// starts over.
+    /// starts over. Learning rates, schedule, clipping, epochs and steps of stages that are not complete may change, as
+    /// may the evaluation; the saved pair's provenance records it.
     #[must_use]
     pub fn resume(self, resume: bool) -> Self {
         Self { resume, ..self }
@@ -89,7 +98,8 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// Returns an error if data or models cannot be read, if `output` already holds a run and `resume` is not set (or
-    /// the other way round), if settings or data changed since the checkpoint, or if a file cannot be written.
+    /// the other way round), if another process runs in it, if other settings or data changed since the checkpoint, if a
+    /// file of the checkpoint is damaged, or if a file cannot be written.
     pub fn start(self, observer: &mut Observer<'_>) -> Result<Outcome> {
         let config = self.config;
         let stages = config.stages();
@@ -102,11 +112,21 @@ impl<'a> Run<'a> {
         for (index, sources) in sources.iter().enumerate() {
             self.trainer(pair.clone(), index, sources)?.require_loss()?;
         }
-        let fingerprint = fingerprint(config, &sources)?;
+        let settings = settings(config, &sources)?;
+        let _lock = self.lock()?;
         let checkpoints = Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints);
-        let start = self.starting_point(&checkpoints, &fingerprint)?;
-        let place = start.as_ref().map(|checkpoint| (checkpoint.state.stage, checkpoint.state.step));
-        let mut context = Context { config, fingerprint, checkpoints, dev, log: Log::open(&config.output, place)? };
+        let start = self.starting_point(&checkpoints, &settings)?;
+        let folder = config.output.join("model");
+        if start.as_ref().is_some_and(|start| start.is_as_before)
+            && let Some(pair) = finished(&folder, &fingerprint(&settings), config)?
+        {
+            return Ok(Outcome::AlreadyFinished { pair: Box::new(pair), folder });
+        }
+        checkpoints.sweep()?;
+        let place = start.as_ref().map(|start| (start.checkpoint.state.stage, start.checkpoint.state.step));
+        let (start, changes) = start.map_or_else(Default::default, |start| (Some(start.checkpoint), start.changes));
+        let log = Log::open(&config.output, place)?;
+        let mut context = Context { config, settings, changes, checkpoints, dev, log };
 
         // Whether earlier stages have changed a tower: a checkpoint then holds all of its weights.
         let mut changed = [false, false];
@@ -125,8 +145,7 @@ impl<'a> Run<'a> {
             changed[0] |= stage.changes(Role::Query);
             changed[1] |= stage.changes(Role::Document);
         }
-        let folder = config.output.join("model");
-        let pair = pair.with_provenance(provenance(config, &context.fingerprint, started_from));
+        let pair = pair.with_provenance(context.provenance(started_from));
         pair.save(&folder)?;
         // The pair is safe; neither a card nor a picture is worth an error.
         for problem in describe(config, &sources, &folder) {
@@ -136,45 +155,121 @@ impl<'a> Run<'a> {
         Ok(Outcome::Finished { pair: Box::new(pair), folder })
     }
 
+    /// Saves the pair that a checkpoint of this run holds, without training; by default the newest checkpoint.
+    ///
+    /// # Errors
+    /// Returns an error if data or models cannot be read, there is no checkpoint or a file of it is damaged, it does not
+    /// belong to this configuration, or `folder` cannot be written or holds anything other than a saved pair.
+    pub fn export(self, checkpoint: Option<&Path>, folder: impl AsRef<Path>) -> Result<()> {
+        let config = self.config;
+        AsymmetricEncoder::check_target(&folder)?;
+        let sources: Vec<Vec<Source>> =
+            config.stages().iter().map(|stage| read_sources(&stage.data)).collect::<Result<_>>()?;
+        let settings = settings(config, &sources)?;
+        let checkpoint = match checkpoint {
+            Some(folder) => Checkpoint::open_whole(folder.to_owned())?,
+            None => Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints)
+                .latest()?
+                .ok_or_else(|| Error::new(ErrorKind::Config, format!("{} holds no checkpoint", config.output.display())))?,
+        };
+        let start = self.start_from(checkpoint, &settings)?;
+        let (stage, step) = (start.checkpoint.state.stage, start.checkpoint.state.step);
+        let pair = load_pair(config)?;
+        let started_from = pair.provenance().clone();
+        let mut trainer = self.trainer(pair, stage, &sources[stage])?;
+        trainer.restore_weights(&start.checkpoint)?;
+        let mut note = provenance(config, &fingerprint(&settings), started_from);
+        note["checkpoint"] = json!({ "stage": stage + 1, "step": step });
+        trainer.finish()?.with_provenance(note).save(folder)
+    }
+
     fn trainer<'s>(&'s self, pair: AsymmetricEncoder, index: usize, sources: &'s [Source]) -> Result<Trainer<'s>> {
         let trainer = Trainer::at(pair, &self.config.stages()[index], index, sources, self.config.seed)?;
         let custom = self.losses.map_or_else(Vec::new, |losses| losses(index));
         custom.into_iter().try_fold(trainer, |trainer, (weight, loss)| trainer.with_loss(weight, loss))
     }
 
-    fn starting_point(&self, checkpoints: &Checkpoints, fingerprint: &str) -> Result<Option<Checkpoint>> {
-        let output = self.config.output.display();
-        let begun = self.config.output.join("log.jsonl").exists();
-        match (self.resume, checkpoints.latest()?) {
-            (false, None) => Ok(None),
-            (true, None) if begun => Ok(None),
-            (true, Some(checkpoint)) if checkpoint.state.fingerprint == fingerprint => {
-                let (stage, stages) = (checkpoint.state.stage, self.config.stages().len());
-                match stage < stages {
-                    true => Ok(Some(checkpoint)),
-                    false => {
-                        let problem = format!("`stage` is {stage}, but the run has {stages} stages");
-                        Err(Error::format(checkpoint.folder(), problem))
-                    }
-                }
+    /// Locks the output folder for this run.
+    fn lock(&self) -> Result<FolderLock> {
+        let output = &self.config.output;
+        if self.resume && !output.is_dir() {
+            return Err(Error::new(ErrorKind::Config, format!("{} holds no run to resume", output.display())));
+        }
+        std::fs::create_dir_all(output).map_err(|e| Error::io("create", output, e))?;
+        lock_folder(output)
+    }
+
+    fn starting_point(&self, checkpoints: &Checkpoints, settings: &Settings) -> Result<Option<Start>> {
+        let output = &self.config.output;
+        let [has_log, has_model] = ["log.jsonl", "model"].map(|name| output.join(name).exists());
+        let refused = |problem: &str| Err(Error::new(ErrorKind::Config, format!("{} {problem}", output.display())));
+        if !self.resume {
+            return match has_log || has_model || checkpoints.newest().is_some() {
+                true => refused("already holds a run: resume it with --resume, or choose another output"),
+                false => Ok(None),
+            };
+        }
+        match checkpoints.latest()? {
+            Some(checkpoint) => self.start_from(checkpoint, settings).map(Some),
+            None if has_model => {
+                refused("holds a finished run without checkpoints, which cannot be resumed: choose another output")
             }
-            (true, Some(checkpoint)) => Err(Error::new(
-                ErrorKind::Config,
-                format!("{}: settings or data changed since this checkpoint", checkpoint.folder().display()),
-            )),
-            (true, None) => Err(Error::new(ErrorKind::Config, format!("{output} holds no run to resume"))),
-            (false, Some(_)) => Err(Error::new(
-                ErrorKind::Config,
-                format!("{output} already holds a run: resume it, or choose another output"),
-            )),
+            // Killed before its first checkpoint.
+            None if has_log => Ok(None),
+            None => refused("holds no run to resume"),
         }
     }
+
+    /// Checks that a checkpoint belongs to this run.
+    fn start_from(&self, mut checkpoint: Checkpoint, settings: &Settings) -> Result<Start> {
+        let folder = checkpoint.folder().display();
+        let State { stage, step, .. } = checkpoint.state;
+        let stages = self.config.stages().len();
+        if stage >= stages {
+            let message = format!("{folder}: `stage` is {stage}, but the run has {stages} stages");
+            return Err(Error::new(ErrorKind::Checkpoint, message));
+        }
+        let changed = changes(&checkpoint.state.settings, settings, stage + 1, step).map_err(|changed| {
+            let may = changeable();
+            let message = format!("{folder}: changed since this checkpoint: {changed}; on resume only these may: {may}");
+            Error::new(ErrorKind::Config, message)
+        })?;
+        let mut all = std::mem::take(&mut checkpoint.state.changes);
+        if changed.iter().any(Change::is_of_dev_set) {
+            // Scores on another dev set do not compare.
+            checkpoint.state.progress = Progress::default();
+        }
+        let is_as_before = changed.is_empty();
+        all.extend(changed);
+        Ok(Start { checkpoint, changes: all, is_as_before })
+    }
+}
+
+/// Where a resumed run goes on.
+struct Start {
+    checkpoint: Checkpoint,
+    /// The settings that have changed since the run began.
+    changes: Vec<Change>,
+    /// Whether none has since the checkpoint.
+    is_as_before: bool,
+}
+
+/// The pair of a run that is finished, if it is the one with this fingerprint.
+fn finished(folder: &Path, fingerprint: &str, config: &CheckedTrainConfig) -> Result<Option<AsymmetricEncoder>> {
+    let Ok(manifest) = std::fs::read(folder.join("care.json")) else { return Ok(None) };
+    // A manifest that cannot be read is no reason to keep the folder: the pair is saved again.
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+    if manifest["provenance"]["fingerprint"] != fingerprint {
+        return Ok(None);
+    }
+    AsymmetricEncoder::load(folder, &Device::open(config.device)?).map(Some)
 }
 
 /// The state of a run apart from the towers.
 struct Context<'a> {
     config: &'a CheckedTrainConfig,
-    fingerprint: String,
+    settings: Settings,
+    changes: Vec<Change>,
     checkpoints: Checkpoints,
     dev: Option<DevSet>,
     log: Log,
@@ -203,7 +298,8 @@ impl Context<'_> {
         }
         let patience = self.config.evaluation.as_ref().and_then(|evaluation| evaluation.patience);
         let mut stop = false;
-        if at.is_none() {
+        // Another dev set has no scores yet.
+        if at.is_none_or(|at| at.state.progress == Progress::default()) {
             stop = self.evaluate(index, trainer, &mut progress, changed, observer)?.is_break();
         }
         let out_of_patience = |progress: &Progress| patience.is_some_and(|patience| progress.stale >= patience);
@@ -293,7 +389,16 @@ impl Context<'_> {
     }
 
     fn place<'s>(&'s self, stage: usize, trainer: &Trainer<'_>, progress: &'s Progress) -> Place<'s> {
-        Place { stage, step: trainer.steps_done(), fingerprint: &self.fingerprint, progress }
+        let (settings, changes) = (&self.settings, self.changes.as_slice());
+        Place { stage, step: trainer.steps_done(), settings, changes, progress }
+    }
+
+    fn provenance(&self, started_from: Value) -> Value {
+        let mut note = provenance(self.config, &fingerprint(&self.settings), started_from);
+        if !self.changes.is_empty() {
+            note["changed_on_resume"] = json!(self.changes);
+        }
+        note
     }
 
     /// Logs an event and passes it to the observer.

@@ -19,10 +19,21 @@ pub(crate) struct Args {
     /// Resume from the newest checkpoint
     #[arg(long)]
     resume: bool,
+    /// Do not train, but write the pair that the newest checkpoint holds
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    export: Option<PathBuf>,
+    /// Checkpoint to export, e.g. one of the best weights; by default the newest
+    #[arg(long, value_name = "DIR", requires = "export")]
+    checkpoint: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let config = TrainConfig::from_file(&args.config)?.check()?;
+    if let Some(folder) = args.export {
+        Run::new(&config).export(args.checkpoint.as_deref(), &folder)?;
+        eprintln!("the pair is in {}", folder.display());
+        return Ok(());
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -43,6 +54,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     match outcome {
         Outcome::Finished { folder, .. } => {
             eprintln!("the trained pair is in {}, its curves are in {}", folder.display(), config.output.display());
+        }
+        Outcome::AlreadyFinished { folder, .. } => {
+            eprintln!("the run is finished: its pair is in {}", folder.display());
         }
         Outcome::Interrupted { checkpoint } => {
             let saved = checkpoint.map_or_else(
