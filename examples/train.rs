@@ -59,7 +59,7 @@ fn main() -> Result<()> {
 
     let outcome = Run::new(&config.check()?).resume(resume).start(&mut |event| {
         if let Event::Step(step) = event {
-            eprintln!("stage {} step {}/{} loss {:.4}", step.stage + 1, step.step, step.total_steps, step.loss);
+            eprintln!("stage {} step {}/{} loss {:.4}", step.stage, step.step, step.total_steps, step.loss);
         }
         // Break here, or kill the program: started again, it resumes from the newest checkpoint and ends with the
         // same weights.

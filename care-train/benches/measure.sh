@@ -93,7 +93,7 @@ query = { freeze_token_table = true, dropout = 0.0, learning_rate = 5e-4 }
 document = { train = "lora", lora = { rank = 16, alpha = 32.0, dropout = 0.0 } }
 TOML
   "$care" train --config decoder.toml 2> decoder.err &
-  until [ -d decoder/checkpoints/stage-0000-step-00000020 ]; do sleep 0.2; done
+  until [ -d decoder/checkpoints/stage-0001-step-00000020 ]; do sleep 0.2; done
   kill -9 $!
   "$care" train --config decoder.toml --resume
   python3 - << 'PYTHON'

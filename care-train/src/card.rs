@@ -81,14 +81,14 @@ fn write_training(
         for (name, value) in settings(stage) {
             writeln!(card, "- {name}: {value}")?;
         }
-        write_course(card, index, lines)?;
+        write_course(card, index + 1, lines)?;
     }
     writeln!(card, "\nThe configuration:\n\n```toml\n{}```", toml::to_string(&**config).unwrap_or_default())
 }
 
 /// The course of a stage: steps, loss and dev scores.
-fn write_course(card: &mut String, index: usize, lines: &[Line]) -> std::fmt::Result {
-    let of_stage = || lines.iter().filter(|line| line.place().0 == index);
+fn write_course(card: &mut String, stage: usize, lines: &[Line]) -> std::fmt::Result {
+    let of_stage = || lines.iter().filter(|line| line.place().0 == stage);
     let steps: Vec<_> =
         of_stage().filter_map(|line| if let Line::Step(step) = line { Some(step) } else { None }).collect();
     if let (Some(first), Some(last)) = (steps.first(), steps.last()) {

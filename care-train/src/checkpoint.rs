@@ -28,7 +28,7 @@ const BEST: &str = "best-";
 #[serde(deny_unknown_fields)]
 pub(crate) struct State {
     format: u32,
-    /// Index of the stage.
+    /// Number of the stage, from 1.
     pub(crate) stage: usize,
     /// Completed steps of this stage.
     pub(crate) step: usize,
@@ -73,7 +73,7 @@ pub(crate) struct Progress {
     pub(crate) stale: usize,
 }
 
-/// A point in a stage.
+/// A point in a stage, whose number counts from 1.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
     pub(crate) stage: usize,

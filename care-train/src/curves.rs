@@ -67,7 +67,7 @@ fn panels(steps: &[&StepReport], scores: &[&EvaluationReport]) -> Vec<Panel> {
         let scores: Vec<Point> =
             of_stage().filter_map(|report| Some((report.step as f64, report.score?))).collect();
         let last = losses.last().map_or(1.0, |point| point.0);
-        let title = |what: &str| format!("stage {} ({kind}): {what}", stage + 1);
+        let title = |what: &str| format!("stage {stage} ({kind}): {what}");
         let smoothed = (thin(&smooth(&losses)), BLUE.to_rgba());
         panels.push(Panel { title: title("loss"), last, curves: vec![(thin(&losses), BLUE.mix(0.25)), smoothed] });
         if !scores.is_empty() {
@@ -155,7 +155,7 @@ mod tests {
         let step = |stage, step| {
             Line::Step(StepReport {
                 stage,
-                kind: if stage == 0 { StageKind::QueryAlignment } else { StageKind::JointFinetuning },
+                kind: if stage == 1 { StageKind::QueryAlignment } else { StageKind::JointFinetuning },
                 step,
                 total_steps: 30,
                 loss: 3.0 / step as f64,
@@ -167,7 +167,7 @@ mod tests {
             })
         };
         let score = Line::Evaluation(EvaluationReport {
-            stage: 1,
+            stage: 2,
             step: 10,
             split: "dev".into(),
             measure: "ndcg@10".into(),
@@ -177,7 +177,7 @@ mod tests {
             best: true,
             seconds: 1.0,
         });
-        let lines: Vec<Line> = (0..2).flat_map(|stage| (1..=30).map(move |n| step(stage, n))).chain([score]).collect();
+        let lines: Vec<Line> = (1..=2).flat_map(|stage| (1..=30).map(move |n| step(stage, n))).chain([score]).collect();
         draw_curves(&lines, &path).expect("drawn");
         let svg = std::fs::read_to_string(&path).expect("written");
         for title in [

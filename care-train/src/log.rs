@@ -21,7 +21,7 @@ pub(crate) enum Line {
 }
 
 impl Line {
-    /// The stage, and the number of its completed steps.
+    /// The number of the stage, from 1, and that of its completed steps.
     pub(crate) fn place(&self) -> (usize, usize) {
         match self {
             Line::Step(report) => (report.stage, report.step),

@@ -29,7 +29,7 @@ pub type Observer<'a> = dyn FnMut(&Event) -> ControlFlow<()> + 'a;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TeacherReport {
-    /// Index of the stage in the run.
+    /// Number of the stage in the run, from 1.
     pub stage: usize,
     /// Texts whose vectors are available.
     pub done: usize,
@@ -43,7 +43,7 @@ pub struct TeacherReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StepReport {
-    /// Index of the stage in the run.
+    /// Number of the stage in the run, from 1.
     pub stage: usize,
     /// Kind of the stage.
     pub kind: StageKind,
@@ -76,7 +76,7 @@ impl StepReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EvaluationReport {
-    /// Index of the stage in the run.
+    /// Number of the stage in the run, from 1.
     pub stage: usize,
     /// Completed steps of the stage; 0 is before the first.
     pub step: usize,

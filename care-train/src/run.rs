@@ -47,7 +47,7 @@ pub enum Outcome {
     },
 }
 
-/// Custom losses for stage `index`, each with its weight. Called when the run is checked, and again when the stage
+/// Custom losses for the stage at an index, from 0, each with its weight. Called when the run is checked, and again when the stage
 /// starts.
 pub type CustomLosses<'a> = dyn Fn(usize) -> Vec<(f64, Box<dyn Loss>)> + 'a;
 
@@ -131,8 +131,8 @@ impl<'a> Run<'a> {
         // Whether earlier stages have changed a tower: a checkpoint then holds all of its weights.
         let mut changed = [false, false];
         for (index, stage) in stages.iter().enumerate() {
-            let at = start.as_ref().filter(|checkpoint| checkpoint.state.stage >= index);
-            if at.is_none_or(|checkpoint| checkpoint.state.stage == index) {
+            let at = start.as_ref().filter(|checkpoint| checkpoint.state.stage > index);
+            if at.is_none_or(|checkpoint| checkpoint.state.stage == index + 1) {
                 let mut trainer = self.trainer(pair, index, &sources[index])?;
                 if let ControlFlow::Break(checkpoint) = context.stage(index, &mut trainer, at, changed, observer)? {
                     return Ok(Outcome::Interrupted { checkpoint });
@@ -176,10 +176,10 @@ impl<'a> Run<'a> {
         let (stage, step) = (start.checkpoint.state.stage, start.checkpoint.state.step);
         let pair = load_pair(config)?;
         let started_from = pair.provenance().clone();
-        let mut trainer = self.trainer(pair, stage, &sources[stage])?;
+        let mut trainer = self.trainer(pair, stage - 1, &sources[stage - 1])?;
         trainer.restore_weights(&start.checkpoint)?;
         let mut note = provenance(config, &fingerprint(&settings), started_from);
-        note["checkpoint"] = json!({ "stage": stage + 1, "step": step });
+        note["checkpoint"] = json!({ "stage": stage, "step": step });
         trainer.finish()?.with_provenance(note).save(folder)
     }
 
@@ -225,11 +225,11 @@ impl<'a> Run<'a> {
         let folder = checkpoint.folder().display();
         let State { stage, step, .. } = checkpoint.state;
         let stages = self.config.stages().len();
-        if stage >= stages {
-            let message = format!("{folder}: `stage` is {stage}, but the run has {stages} stages");
+        if !(1..=stages).contains(&stage) {
+            let message = format!("{folder}: `stage` is {stage}, allowed: 1..={stages}, the stages of the run");
             return Err(Error::new(ErrorKind::Checkpoint, message));
         }
-        let changed = changes(&checkpoint.state.settings, settings, stage + 1, step).map_err(|changed| {
+        let changed = changes(&checkpoint.state.settings, settings, stage, step).map_err(|changed| {
             let may = changeable();
             let message = format!("{folder}: changed since this checkpoint: {changed}; on resume only these may: {may}");
             Error::new(ErrorKind::Config, message)
@@ -328,7 +328,7 @@ impl Context<'_> {
         }
         // The next stage starts from the best weights.
         if let Some((_, step)) = progress.best.filter(|(_, step)| *step != trainer.steps_done()) {
-            trainer.restore_weights(&self.checkpoints.best(index, step)?)?;
+            trainer.restore_weights(&self.checkpoints.best(index + 1, step)?)?;
         }
         Ok(StageEnd::Continue(()))
     }
@@ -344,7 +344,7 @@ impl Context<'_> {
         let Some(mut texts) = trainer.open_teacher(&folder)? else { return Ok(ControlFlow::Continue(())) };
         let (total, refused) = (texts.len(), std::mem::take(&mut texts.refused));
         while let Some(done) = texts.fill_next(trainer.towers())? {
-            let report = TeacherReport { stage: index, done, total, refused: refused.clone() };
+            let report = TeacherReport { stage: index + 1, done, total, refused: refused.clone() };
             if self.notify(&Event::Teacher(report), observer)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
@@ -375,7 +375,7 @@ impl Context<'_> {
             progress.stale += 1;
         }
         let report = EvaluationReport {
-            stage: index,
+            stage: index + 1,
             step,
             split: dev.split().to_owned(),
             measure: dev.measure(),
@@ -388,9 +388,9 @@ impl Context<'_> {
         self.notify(&Event::Evaluation(report), observer)
     }
 
-    fn place<'s>(&'s self, stage: usize, trainer: &Trainer<'_>, progress: &'s Progress) -> Place<'s> {
+    fn place<'s>(&'s self, index: usize, trainer: &Trainer<'_>, progress: &'s Progress) -> Place<'s> {
         let (settings, changes) = (&self.settings, self.changes.as_slice());
-        Place { stage, step: trainer.steps_done(), settings, changes, progress }
+        Place { stage: index + 1, step: trainer.steps_done(), settings, changes, progress }
     }
 
     fn provenance(&self, started_from: Value) -> Value {

@@ -247,7 +247,7 @@ impl<'a> Trainer<'a> {
         let learning_rate = self.update(&gradients);
         self.step += 1;
         Ok(Some(StepReport {
-            stage: self.index,
+            stage: self.index + 1,
             kind: self.stage.kind,
             step: self.step,
             total_steps: self.total_steps,
@@ -312,8 +312,9 @@ impl<'a> Trainer<'a> {
         if value.is_finite() {
             return Ok(());
         }
-        let (step, stage) = (self.step + 1, self.index);
-        let message = format!("the {what} is {value} at step {step} of stage {stage}; try a lower learning rate");
+        let (step, stage) = (self.step + 1, self.index + 1);
+        let remedy = "try a lower learning rate, which may change on resume";
+        let message = format!("the {what} is {value} at step {step} of stage {stage}; {remedy}");
         Err(Error::new(ErrorKind::NonFinite, message))
     }
 

@@ -132,7 +132,7 @@ fn damaged_best_weights_are_refused_when_they_are_needed() {
     forge(&checkpoint, |state| {
         // No later score can be better, so the stage ends with these weights.
         state["progress"]["best"][0] = 2.0.into();
-        best = format!("best-stage-0000-step-{:08}", state["progress"]["best"][1].as_u64().unwrap());
+        best = format!("best-stage-0001-step-{:08}", state["progress"]["best"][1].as_u64().unwrap());
     });
     let file = checkpoint.with_file_name(best).join("query.safetensors");
     fs::remove_file(&file).unwrap();
@@ -164,7 +164,8 @@ fn a_place_outside_of_the_run_and_older_formats_are_refused() {
     };
     refused(&|state| state["step"] = 3.into(), "`step` is 3, allowed: at most 2, the steps of stage 1");
     refused(&|state| state["step"] = u64::MAX.into(), "`step` is 18446744073709551615, allowed: at most 2");
-    refused(&|state| state["stage"] = 99.into(), "`stage` is ");
+    refused(&|state| state["stage"] = 99.into(), "`stage` is 99, allowed: 1..=2");
+    refused(&|state| state["stage"] = 0.into(), "`stage` is 0, allowed: 1..=2");
     refused(&|state| state["unchanged"] = Value::Array(Vec::new()), "`files` lacks document.safetensors");
     refused(&|state| state["format"] = 2.into(), "a checkpoint of format 2 lists no checksums");
     refused(&|state| state["format"] = 99.into(), "unsupported format 99");

@@ -92,7 +92,7 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
             "document.lora: `dropout` is 1, allowed: 0 to below 1",
         ),
     ] {
-        assert_eq!(refusal(&format!("{HEAD}{line}\n")), format!("stage[0]: {message}"));
+        assert_eq!(refusal(&format!("{HEAD}{line}\n")), format!("stage 1: {message}"));
     }
     for (line, message) in [
         (
@@ -112,7 +112,7 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
             "`document` is set, but query-alignment stages do not train the document tower separately",
         ),
     ] {
-        assert_eq!(refusal(&format!("{ALIGN}{line}\n")), format!("stage[0]: {message}"));
+        assert_eq!(refusal(&format!("{ALIGN}{line}\n")), format!("stage 1: {message}"));
     }
 }
 
@@ -126,7 +126,7 @@ fn rules_of_the_whole_run() {
         ),
         (
             "output = \"o\"\n[model]\npair = \"p\"\n[[stage]]\nkind = \"joint-finetuning\"\n".to_owned(),
-            "`stage[0].data` is empty, allowed: at least one file",
+            "stage 1: `data` is empty, allowed: at least one file",
         ),
         (
             format!("output = \"o\"\n[model]\n{stage}"),

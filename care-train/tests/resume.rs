@@ -120,7 +120,7 @@ fn resume_equals_no_interruption() {
         };
         assert!(checkpoint.is_dir());
         let error = run(&broken, false, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-        assert!(error.ends_with("already holds a run: resume it, or choose another output"), "{error}");
+        assert!(error.ends_with("already holds a run: resume it with --resume, or choose another output"), "{error}");
 
         let mut rest = Vec::new();
         run(&broken, true, &mut |report| {
@@ -161,15 +161,17 @@ fn resume_equals_no_interruption() {
     let text = fs::read_to_string(folder.join("straight.toml")).unwrap().replace("\"straight\"", "\"moved\"");
     fs::write(folder.join("moved.toml"), text).unwrap();
     let straight = TrainConfig::from_file(folder.join("moved.toml")).unwrap().check().unwrap();
-    run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap();
+    let outcome = run(&straight, true, &mut |_| panic!("it makes no step")).unwrap();
+    assert!(matches!(outcome, Outcome::AlreadyFinished { .. }));
+    assert!(files(&folder.join("moved/model")) == expected, "nothing was written");
     fs::rename(folder.join("pair"), folder.join("before")).unwrap();
     common::pair(0.2).save(folder.join("pair")).unwrap();
     let error = run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-    assert!(error.ends_with("settings or data changed since this checkpoint"), "{error}");
+    assert!(error.contains("changed since this checkpoint: the content of `model.pair`; on resume only these may"), "{error}");
     fs::remove_dir_all(folder.join("pair")).unwrap();
     fs::rename(folder.join("before"), folder.join("pair")).unwrap();
 
     fs::write(folder.join("align.jsonl"), "{\"query\":\"头痛\",\"pos\":[\"头痛\"]}\n").unwrap();
     let error = run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-    assert!(error.ends_with("settings or data changed since this checkpoint"), "{error}");
+    assert!(error.contains("changed since this checkpoint: the content of `stage 1 data`; on resume only these may"), "{error}");
 }

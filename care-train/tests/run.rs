@@ -177,7 +177,7 @@ fn a_run_leaves_a_log_curves_and_a_card() {
     ] {
         assert!(card.contains(part), "{part}:\n{card}");
     }
-    let best = scores.iter().rfind(|score| score.best && score.stage == 1).unwrap();
+    let best = scores.iter().rfind(|score| score.best && score.stage == 2).unwrap();
     assert!(card.contains(&format!("| {} | {:.4} | yes |", best.step, best.score.unwrap())), "{card}");
     assert!(scores.iter().all(|score| (score.split.as_str(), score.measure.as_str()) == ("dev", "ndcg@10")));
     assert!(lines.iter().filter(|line| line["event"] == "evaluation").all(|line| line["split"] == "dev"));

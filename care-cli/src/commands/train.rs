@@ -80,11 +80,11 @@ impl Progress {
     fn show(&mut self, event: &Event) {
         match event {
             Event::Teacher(report) => {
-                self.bar(format!("stage {} teacher", report.stage + 1), report.total, report.done)
+                self.bar(format!("stage {} teacher", report.stage), report.total, report.done)
                     .set_message("vectors");
             }
             Event::Step(report) => {
-                let name = format!("stage {} {}", report.stage + 1, report.kind.as_str());
+                let name = format!("stage {} {}", report.stage, report.kind.as_str());
                 let bar = self.bar(name, report.total_steps, report.step);
                 let (loss, rate, speed) = (report.loss, report.learning_rate, report.tokens_per_second());
                 bar.set_message(format!("loss {loss:.4} lr {rate:.1e} {speed:.0} tokens/s"));
@@ -92,7 +92,7 @@ impl Progress {
             Event::Evaluation(report) => {
                 let score = report.score.map_or_else(|| "undefined".to_owned(), |score| format!("{score:.4}"));
                 let best = if report.best { ", the best so far" } else { "" };
-                let (stage, step, label) = (report.stage + 1, report.step, report.label());
+                let (stage, step, label) = (report.stage, report.step, report.label());
                 self.print_line(&format!("stage {stage}, after step {step}: {label} {score}{best}"));
                 for reason in report.undefined.values() {
                     self.print_line(&format!("warning: {reason}"));

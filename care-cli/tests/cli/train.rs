@@ -51,7 +51,7 @@ fn train_runs_both_stages_and_its_pair_embeds() {
         assert!(stderr.ends_with(&format!("3 {role} vectors of 64 dimensions\n")), "{stderr}");
     }
     assert_ne!(read_npy(&place.path("query.npy")), read_npy(&place.path("document.npy")));
-    place.fails("train --config train.toml", "out already holds a run: resume it, or choose another output");
+    place.fails("train --config train.toml", "out already holds a run: resume it with --resume, or choose another output");
     let (status, _, stderr) = place.care("train --config train.toml --resume");
     assert_eq!(status, 0, "{stderr}");
 }
@@ -70,7 +70,7 @@ fn bad_training_input_is_refused_before_the_first_step() {
     refused(
         "group_size = 2",
         "group_size = 2\nlearning_rate = 0.0",
-        "stage[1]: `learning_rate` is 0, allowed: above 0",
+        "stage 2: `learning_rate` is 0, allowed: above 0",
     );
     refused(
         "max_length = 24",

@@ -223,10 +223,12 @@ impl TrainConfig {
             .iter()
             .enumerate()
             .map(|(index, stage)| {
-                if stage.data.is_empty() {
-                    return Err(Error::setting(&format!("stage[{index}].data"), "empty", "at least one file"));
-                }
-                stage.clone().check().map_err(|e| Error::new(e.kind(), format!("stage[{index}]: {e}")))
+                let has_data = match stage.data.is_empty() {
+                    true => Err(Error::setting("data", "empty", "at least one file")),
+                    false => Ok(()),
+                };
+                let checked = has_data.and_then(|()| stage.clone().check());
+                checked.map_err(|e| Error::new(e.kind(), format!("stage {}: {e}", index + 1)))
             })
             .collect::<Result<_>>()?;
         match &self.model {
