@@ -86,7 +86,7 @@ pub(crate) struct Place<'a> {
 /// A network to be written, with all its weights or only the trained ones.
 pub(crate) struct Written<'a, M> {
     pub(crate) name: &'a str,
-    pub(crate) network: &'a M,
+    pub(crate) network: M,
     pub(crate) whole: bool,
 }
 
@@ -235,7 +235,7 @@ fn fill<M: Module>(
         Ok::<_, Error>(())
     };
     for Written { name, network, whole } in networks {
-        match named_weights(*network, *whole) {
+        match named_weights(network, *whole) {
             weights if weights.is_empty() => unchanged.push((*name).to_owned()),
             weights => write(weights_file(name), weights)?,
         }
@@ -449,9 +449,9 @@ fn named_weights<M: Module>(module: &M, whole: bool) -> Vec<(String, TensorData)
             self.path.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let weight = param.val();
-            if self.whole || weight.is_require_grad() {
-                self.tensors.push((self.path.join(), weight.into_data()));
+            // Reading a packed weight would unpack it for good; a trained one is not packed.
+            if self.whole || param.is_initialized() && param.val().is_require_grad() {
+                self.tensors.push((self.path.join(), param.val().into_data()));
             }
         }
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use burn::module::Module;
 use care_core::{Document, Embedder, Embeddings, Error, ErrorKind, Query, Result, Text};
-use care_encoders::DEFAULT_TOKEN_BUDGET;
+use care_encoders::layers::Prepack;
+use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, DocumentTower, Network, QueryTower};
 use cmedteb::{Protocol, Task, evaluate, is_undefined, load, splits};
 
 use crate::stage::StageKind;
@@ -59,9 +60,11 @@ impl DevSet {
     /// Returns an error if a text cannot be encoded or a vector is not finite.
     pub(crate) fn scores(&self, towers: &Towers) -> Result<DevScores> {
         let (mut scores, mut undefined) = (BTreeMap::new(), BTreeMap::new());
+        // Packed once for all tasks.
+        let towers = towers.snapshot();
         for task in &self.tasks {
             let name = task.name().to_owned();
-            match evaluate(task, towers, &Protocol::default(), &mut |_| {}) {
+            match evaluate(task, &towers, &Protocol::default(), &mut |_| {}) {
                 Err(error) if is_undefined(&error) => undefined.insert(name, error.to_string()).map_or((), drop),
                 outcome => scores.insert(name, outcome?.main_score()).map_or((), drop),
             }
@@ -103,29 +106,51 @@ fn main_measure(task: &Task) -> String {
     }
 }
 
-/// The towers in their current state during a stage, without graphs or dropout.
-impl Embedder for Towers {
+/// The towers in their state at one point of a stage, without graphs or dropout, for inference only.
+pub(crate) struct Snapshot<'a> {
+    query: QueryTower<AnyEncoder>,
+    /// Not used if the store has the vectors.
+    document: DocumentTower<AnyEncoder>,
+    towers: &'a Towers,
+}
+
+impl Towers {
+    /// The towers as they are now, with packed weights and merged LoRA adapters.
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        let settled = |network: &Network<AnyEncoder>, trained: bool| match trained {
+            true => network.valid().prepacked(Prepack::F32),
+            false => network.clone(),
+        };
+        let [query_trained, document_trained] = self.trained;
+        let document = self.document.clone().map_network(|network| settled(&network, document_trained));
+        let query = self.query.clone().map_network(|network| match self.kind {
+            StageKind::Symmetric => document.network().clone(),
+            _ => settled(&network, query_trained),
+        });
+        Snapshot { query, document, towers: self }
+    }
+}
+
+impl Embedder for Snapshot<'_> {
     fn embedding_dim(&self) -> usize {
         self.document.embedding_dim()
     }
 
     fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
-        let network = match self.kind {
+        match self.towers.kind {
             // This stage does not use the query tower.
             StageKind::SymmetricDocument => {
                 let texts: Vec<Document> = queries.iter().map(|query| Document::new(query.content())).collect();
-                return self.embed_documents(&texts);
+                self.embed_documents(&texts)
             }
-            StageKind::Symmetric => self.document.network(),
-            StageKind::QueryAlignment | StageKind::JointFinetuning => self.query.network(),
-        };
-        self.query.clone().map_network(|_| network.valid()).embed(queries, DEFAULT_TOKEN_BUDGET)
+            _ => self.query.embed(queries, DEFAULT_TOKEN_BUDGET),
+        }
     }
 
     fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
-        match &self.teacher {
-            Some(store) => self.known_vectors(store, &self.document.prepare(documents)),
-            None => self.document.clone().map_network(|network| network.valid()).embed(documents, DEFAULT_TOKEN_BUDGET),
+        match &self.towers.teacher {
+            Some(store) => self.towers.known_vectors(store, &self.document.prepare(documents)),
+            None => self.document.embed(documents, DEFAULT_TOKEN_BUDGET),
         }
     }
 }

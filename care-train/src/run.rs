@@ -408,11 +408,15 @@ impl Context<'_> {
     }
 }
 
-fn networks<'t>(trainer: &'t Trainer<'_>, changed: [bool; 2]) -> [Written<'t, Network<AnyEncoder>>; 2] {
+fn networks(trainer: &Trainer<'_>, changed: [bool; 2]) -> [Written<'static, Network<AnyEncoder>>; 2] {
     let towers = trainer.towers();
+    let written = |name, network: &Network<AnyEncoder>, whole| {
+        // A frozen network stays packed while a copy is read.
+        Written { name, network: if whole { network.unpacked_copy() } else { network.clone() }, whole }
+    };
     [
-        Written { name: "query", network: towers.query.network(), whole: changed[0] },
-        Written { name: "document", network: towers.document.network(), whole: changed[1] },
+        written("query", towers.query.network(), changed[0]),
+        written("document", towers.document.network(), changed[1]),
     ]
 }
 

@@ -19,6 +19,8 @@ use crate::stage::StageKind;
 pub(crate) struct Towers {
     pub(crate) query: QueryTower<AnyEncoder>,
     pub(crate) document: DocumentTower<AnyEncoder>,
+    /// Whether the stage trains the query tower and the document tower; a frozen network is packed.
+    pub(crate) trained: [bool; 2],
     /// Kind of the stage, which decides what each tower encodes.
     pub(crate) kind: StageKind,
     /// Cached vectors of the frozen document tower.

@@ -8,6 +8,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use care_core::{Embedder, Error, ErrorKind, Result, Role};
 use care_encoders::head::TruncationOrder;
+use care_encoders::layers::Prepack;
 use care_encoders::lora::LoraConfig;
 use care_encoders::{AnyEncoder, AsymmetricEncoder, Encoder, Network, Precision};
 use rand::{RngExt, SeedableRng};
@@ -115,6 +116,7 @@ impl<'a> Trainer<'a> {
         let towers = Towers {
             query: query.try_map_network(|network| prepare(network, stage, Role::Query, lora_seed(1)))?,
             document: document.try_map_network(|network| prepare(network, stage, Role::Document, lora_seed(2)))?,
+            trained: [Role::Query, Role::Document].map(|role| stage.mode(role) != TrainMode::Frozen),
             kind: stage.kind,
             teacher: None,
         };
@@ -166,9 +168,10 @@ impl<'a> Trainer<'a> {
         Ok(Some(TeacherTexts::new(&self.towers, self.stage, self.sources, refused)))
     }
 
-    /// The towers in their current state, without graphs or dropout, e.g. for an evaluation during a stage.
-    pub fn embedder(&self) -> &dyn Embedder {
-        &self.towers
+    /// The towers in their current state, without graphs or dropout, e.g. for an evaluation during a stage. Weights are
+    /// packed for it, so it is worth keeping for as long as the state does not change.
+    pub fn embedder(&self) -> impl Embedder + '_ {
+        self.towers.snapshot()
     }
 
     /// The towers in their current state.
@@ -213,9 +216,13 @@ impl<'a> Trainer<'a> {
     /// Returns an error if its files cannot be read or do not match the stage.
     pub(crate) fn restore_weights(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let towers = &mut self.towers;
-        towers.query = towers.query.clone().try_map_network(|network| checkpoint.restore_network("query", network))?;
-        towers.document =
-            towers.document.clone().try_map_network(|network| checkpoint.restore_network("document", network))?;
+        let trained = towers.trained;
+        let restore = |name, network: Network<AnyEncoder>, trained: bool| {
+            let network = checkpoint.restore_network(name, network)?;
+            Ok(if trained { network } else { network.prepacked(Prepack::F32) })
+        };
+        towers.query = towers.query.clone().try_map_network(|network| restore("query", network, trained[0]))?;
+        towers.document = towers.document.clone().try_map_network(|network| restore("document", network, trained[1]))?;
         Ok(())
     }
 
@@ -338,11 +345,15 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// Never for towers that formed a pair before.
     pub fn finish(self) -> Result<AsymmetricEncoder> {
-        let settled = |network: Network<AnyEncoder>| network.valid().map_encoder(AnyEncoder::merge_lora);
-        let document = self.towers.document.map_network(settled);
+        let settled = |network: Network<AnyEncoder>, trained: bool| match trained {
+            true => network.valid().map_encoder(AnyEncoder::merge_lora),
+            false => network,
+        };
+        let [query_trained, document_trained] = self.towers.trained;
+        let document = self.towers.document.map_network(|network| settled(network, document_trained));
         let query = match self.stage.kind == StageKind::Symmetric {
             true => self.towers.query.map_network(|_| document.network().clone()),
-            false => self.towers.query.map_network(settled),
+            false => self.towers.query.map_network(|network| settled(network, query_trained)),
         };
         AsymmetricEncoder::new(query, document)
     }
@@ -359,7 +370,7 @@ fn lora_config(stage: &CheckedStage, role: Role) -> LoraConfig {
     stage.tower(role).lora.clone().unwrap_or_default()
 }
 
-/// A network with gradients enabled for the weights that a stage trains; a frozen network is returned as it is.
+/// A network with gradients enabled for the weights that a stage trains, or with packed weights if it is frozen.
 fn prepare(
     network: Network<AnyEncoder>,
     stage: &CheckedStage,
@@ -367,7 +378,7 @@ fn prepare(
     lora_seed: u64,
 ) -> Result<Network<AnyEncoder>> {
     if stage.mode(role) == TrainMode::Frozen {
-        return Ok(network);
+        return Ok(network.prepacked(Prepack::F32));
     }
     // Set in every stage, so that the dropout of an earlier stage does not carry over.
     let network = network.try_map_encoder(|encoder| encoder.with_dropout(stage.tower(role).dropout))?;

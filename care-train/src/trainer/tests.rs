@@ -179,7 +179,85 @@ fn the_towers_embed_in_the_middle_of_a_stage_without_dropout() {
     let mut trainer = Trainer::new(common::pair(0.5), &stage, &sources, 5).expect("a trainer");
     trainer.step().expect("a step");
     let queries = ["头痛".into()];
-    let once = trainer.towers().embed_queries(&queries).expect("embedded");
-    assert_eq!(once, trainer.towers().embed_queries(&queries).expect("embedded"));
+    let once = trainer.embedder().embed_queries(&queries).expect("embedded");
+    assert_eq!(once, trainer.embedder().embed_queries(&queries).expect("embedded"));
     assert_eq!(once, trainer.finish().expect("a pair").embed_queries(&queries).expect("embedded"));
+}
+
+#[test]
+fn frozen_networks_stay_packed_and_the_dev_set_is_encoded_with_the_trained_weights() {
+    use care_core::{Document, Query};
+    use care_encoders::DEFAULT_TOKEN_BUDGET;
+
+    use crate::checkpoint::{Checkpoints, Place, Progress, Written};
+    use crate::fingerprint::Settings;
+
+    let _alone = alone();
+    let packed = |network: &Network<AnyEncoder>| {
+        let mut packed = Vec::new();
+        network.encoder().clone().for_each_linear(&mut |linear| packed.push(linear.prepacked().is_some()));
+        assert!(packed.len() > 5);
+        assert!(packed.iter().all(|one| *one == packed[0]), "all layers or none");
+        packed[0]
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    for (kind, frozen) in [(StageKind::QueryAlignment, Role::Document), (StageKind::JointFinetuning, Role::Query)] {
+        let mut config = StageConfig::new(kind).with(|stage| {
+            stage.batch_size = 4;
+            stage.learning_rate = 0.01;
+        });
+        if frozen == Role::Query {
+            config.query.train = Some(TrainMode::Frozen);
+            config.document.train = Some(TrainMode::Lora);
+        }
+        let stage = config.check().expect("good");
+        let sources = [Source::new("built in", common::examples()).expect("rows")];
+        let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
+        let texts = trainer.open_teacher(&folder.path().join("cache")).expect("a cache");
+        assert_eq!(texts.is_some(), frozen == Role::Document);
+        if let Some(mut texts) = texts {
+            while texts.fill_next(trainer.towers()).expect("encoded").is_some() {}
+        }
+        let before = trainer.embedder().embed_queries(&[Query::new("头痛怎么办")]).expect("encoded");
+        trainer.step().expect("a step");
+        let written = Written { name: "frozen", network: trainer.network(frozen).clone(), whole: false };
+        let (settings, progress) = (Settings::new(), Progress::default());
+        let place = Place { stage: 1, step: 1, settings: &settings, changes: &[], progress: &progress };
+        let checkpoints = Checkpoints::new(folder.path().join("checkpoints"), 1);
+        checkpoints.write(place, &[written], trainer.optimizer()).expect("written");
+        let queries = [Query::new("头痛怎么办"), Query::new("发烧")];
+        let documents = [Document::new("多休息"), Document::new("头痛的处理：多休息，必要时就医。")];
+        let snapshot = trainer.embedder();
+        let found = [snapshot.embed_queries(&queries), snapshot.embed_documents(&documents)]
+            .map(|found| found.expect("encoded"));
+        drop(snapshot);
+        assert!(packed(trainer.network(frozen)), "{kind:?}");
+        assert!(!packed(trainer.network(if frozen == Role::Query { Role::Document } else { Role::Query })), "{kind:?}");
+        if kind == StageKind::QueryAlignment {
+            let changed = before.row(0).iter().zip(found[0].row(0)).any(|(a, b)| (a - b).abs() > 1e-4);
+            assert!(changed, "the weights are those after the step");
+        }
+        // The plain weights give the same vectors, up to rounding.
+        let towers = trainer.towers();
+        let plain = [
+            towers
+                .query
+                .clone()
+                .map_network(|network| network.unpacked_copy().valid())
+                .embed(&queries, DEFAULT_TOKEN_BUDGET),
+            towers
+                .document
+                .clone()
+                .map_network(|network| network.unpacked_copy().valid())
+                .embed(&documents, DEFAULT_TOKEN_BUDGET),
+        ];
+        for (found, plain) in found.iter().zip(plain) {
+            let plain = plain.expect("encoded");
+            for row in 0..2 {
+                for (a, b) in found.row(row).iter().zip(plain.row(row)) {
+                    assert!((a - b).abs() < 1e-5, "{kind:?}: {a} instead of {b}");
+                }
+            }
+        }
+    }
 }
