@@ -1,4 +1,7 @@
-//! Progress bars on stderr, hidden if stderr is not a terminal.
+//! Progress on stderr: bars on a terminal, else a line from time to time.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 use care_core::hub::Download;
 
@@ -8,6 +11,33 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// A bar with a name, a count and the remaining time.
 pub(crate) fn bar(name: &str, total: usize) -> ProgressBar {
     styled(name.to_owned(), total as u64, "{prefix} {wide_bar} {pos}/{len} {msg} {eta}")
+}
+
+/// Decides when a line of progress is due, for a log file: never on a terminal, which shows bars.
+pub(crate) struct Lines {
+    on_terminal: bool,
+    last: Option<Instant>,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self { on_terminal: std::io::stderr().is_terminal(), last: None }
+    }
+}
+
+impl Lines {
+    /// Time between two lines.
+    const EVERY: Duration = Duration::from_secs(30);
+
+    /// Whether a line is due now. The first and the last of a part always are.
+    pub(crate) fn due(&mut self, first: bool, last: bool) -> bool {
+        let late = self.last.is_none_or(|last| last.elapsed() >= Self::EVERY);
+        let due = !self.on_terminal && (first || last || late);
+        if due {
+            self.last = Some(Instant::now());
+        }
+        due
+    }
 }
 
 /// Updates a bar of texts with the progress of embedding them.

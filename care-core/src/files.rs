@@ -171,8 +171,7 @@ pub fn lock_folder(folder: impl AsRef<Path>) -> Result<FolderLock> {
     let folder = folder.as_ref();
     let path = folder.join(LOCK);
     let failed = |e| Error::io("lock", &path, e);
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use care_core::Role;
 use serde_json::{Value, json};
@@ -26,6 +27,10 @@ pub(crate) fn provenance(config: &CheckedTrainConfig, fingerprint: &str, started
         "fingerprint": fingerprint,
         "stages": stages,
     });
+    let models: Vec<&str> = config.hub_models().collect();
+    if !models.is_empty() {
+        note["models"] = json!(models);
+    }
     if !started_from.is_null() {
         note["started_from"] = started_from;
     }
@@ -64,26 +69,27 @@ fn write_training(
     writeln!(card, "\n## Training\n\nTrained by care-train {version}, seed {}, from:\n", config.seed)?;
     let model = &config.model;
     if let Some(pair) = &model.pair {
-        writeln!(card, "- both towers: `{}`", pair.display())?;
+        writeln!(card, "- both towers: `{}`", config.public_path(pair))?;
     }
     for (role, tower) in [("query", &model.query), ("document", &model.document)] {
         if let Some(tower) = tower {
             let layers =
                 tower.options.layers.as_ref().map_or_else(String::new, |layers| format!(", layers {layers:?}"));
-            writeln!(card, "- {role} tower: `{}`{layers}", tower.encoder.display())?;
+            writeln!(card, "- {role} tower: `{}`{layers}", config.public_path(&tower.encoder))?;
         }
     }
     for (index, (stage, sources)) in config.stages().iter().zip(sources).enumerate() {
         writeln!(card, "\n### Stage {}: {}\n", index + 1, stage.kind.as_str())?;
         for source in sources {
-            writeln!(card, "- data: `{}`, {} rows", source.name(), source.examples().len())?;
+            let name = config.public_path(Path::new(source.name()));
+            writeln!(card, "- data: `{name}`, {} rows", source.examples().len())?;
         }
         for (name, value) in settings(stage) {
             writeln!(card, "- {name}: {value}")?;
         }
         write_course(card, index + 1, lines)?;
     }
-    writeln!(card, "\nThe configuration:\n\n```toml\n{}```", toml::to_string(&**config).unwrap_or_default())
+    writeln!(card, "\nThe configuration:\n\n```toml\n{}```", toml::to_string(&config.public()).unwrap_or_default())
 }
 
 /// The course of a stage: steps, loss and dev scores.

@@ -263,9 +263,7 @@ fn fill<M: Module>(
         sha256: String::new(),
     };
     let path = folder.join(STATE);
-    let json = |state: &State| {
-        serde_json::to_string_pretty(state).map_err(|e| Error::format(&path, &e).with_source(e))
-    };
+    let json = |state: &State| serde_json::to_string_pretty(state).map_err(|e| Error::format(&path, &e).with_source(e));
     state.sha256 = sha256_hex(json(&state)?);
     write_atomic(&path, json(&state)?)
 }

@@ -64,8 +64,7 @@ fn panels(steps: &[&StepReport], scores: &[&EvaluationReport]) -> Vec<Panel> {
         let losses: Vec<Point> = of_stage.map(|report| (report.step as f64, report.loss)).collect();
         let of_stage = || scores.iter().filter(|report| report.stage == stage);
         let label = of_stage().next().map_or_else(String::new, |report| report.label());
-        let scores: Vec<Point> =
-            of_stage().filter_map(|report| Some((report.step as f64, report.score?))).collect();
+        let scores: Vec<Point> = of_stage().filter_map(|report| Some((report.step as f64, report.score?))).collect();
         let last = losses.last().map_or(1.0, |point| point.0);
         let title = |what: &str| format!("stage {stage} ({kind}): {what}");
         let smoothed = (thin(&smooth(&losses)), BLUE.to_rgba());

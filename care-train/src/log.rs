@@ -122,7 +122,8 @@ mod tests {
             // A resumed run may have added a line behind the torn one.
             let whole = [&first, &second[..cut], b"\n", &second].concat();
             fs::write(&path, &whole).expect("written");
-            let expected = if cut == second.len() - 1 { vec![line(0), line(1), line(1)] } else { vec![line(0), line(1)] };
+            let expected =
+                if cut == second.len() - 1 { vec![line(0), line(1), line(1)] } else { vec![line(0), line(1)] };
             assert_eq!(read(folder.path()).expect("read"), expected, "cut after {cut} bytes");
             fs::write(&path, &whole[..first.len() + cut]).expect("written");
             let expected = &expected[..expected.len() - 1];

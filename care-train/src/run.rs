@@ -22,6 +22,9 @@ use crate::loss::Loss;
 use crate::report::{EvaluationReport, Event, Observer, TeacherReport};
 use crate::trainer::Trainer;
 
+/// The model card in the folder of a pair.
+const CARD: &str = "README.md";
+
 /// How a run ended.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -120,6 +123,12 @@ impl<'a> Run<'a> {
         if start.as_ref().is_some_and(|start| start.is_as_before)
             && let Some(pair) = finished(&folder, &fingerprint(&settings), config)?
         {
+            // Killed after the pair was saved.
+            if !folder.join(CARD).exists() {
+                for problem in describe(config, &sources, &folder) {
+                    let _ = observer(&Event::Warning(problem));
+                }
+            }
             return Ok(Outcome::AlreadyFinished { pair: Box::new(pair), folder });
         }
         checkpoints.sweep()?;
@@ -168,9 +177,9 @@ impl<'a> Run<'a> {
         let settings = settings(config, &sources)?;
         let checkpoint = match checkpoint {
             Some(folder) => Checkpoint::open_whole(folder.to_owned())?,
-            None => Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints)
-                .latest()?
-                .ok_or_else(|| Error::new(ErrorKind::Config, format!("{} holds no checkpoint", config.output.display())))?,
+            None => Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints).latest()?.ok_or_else(
+                || Error::new(ErrorKind::Config, format!("{} holds no checkpoint", config.output.display())),
+            )?,
         };
         let start = self.start_from(checkpoint, &settings)?;
         let (stage, step) = (start.checkpoint.state.stage, start.checkpoint.state.step);
@@ -231,7 +240,8 @@ impl<'a> Run<'a> {
         }
         let changed = changes(&checkpoint.state.settings, settings, stage, step).map_err(|changed| {
             let may = changeable();
-            let message = format!("{folder}: changed since this checkpoint: {changed}; on resume only these may: {may}");
+            let message =
+                format!("{folder}: changed since this checkpoint: {changed}; on resume only these may: {may}");
             Error::new(ErrorKind::Config, message)
         })?;
         let mut all = std::mem::take(&mut checkpoint.state.changes);
@@ -414,10 +424,7 @@ fn networks(trainer: &Trainer<'_>, changed: [bool; 2]) -> [Written<'static, Netw
         // A frozen network stays packed while a copy is read.
         Written { name, network: if whole { network.unpacked_copy() } else { network.clone() }, whole }
     };
-    [
-        written("query", towers.query.network(), changed[0]),
-        written("document", towers.document.network(), changed[1]),
-    ]
+    [written("query", towers.query.network(), changed[0]), written("document", towers.document.network(), changed[1])]
 }
 
 /// Writes the card of a saved pair and the curves of its run. Returns what failed.
@@ -431,7 +438,7 @@ fn describe(config: &CheckedTrainConfig, sources: &[Vec<Source>], pair: &Path) -
         note(error);
         Vec::new()
     });
-    write_atomic(pair.join("README.md"), card(config, sources, &lines)).unwrap_or_else(&mut note);
+    write_atomic(pair.join(CARD), card(config, sources, &lines)).unwrap_or_else(&mut note);
     #[cfg(feature = "plots")]
     draw_curves(&lines, &config.output.join("curves.svg")).unwrap_or_else(&mut note);
     problems
@@ -467,5 +474,6 @@ fn adapter_base(config: &CheckedTrainConfig, changed: [bool; 2], role: Role) -> 
         (None, Some(pair)) => pair.join(format!("{}_0_Transformer", role.as_str())),
         _ => return None,
     };
-    (!changed && folder.is_dir()).then(|| folder.display().to_string())
+    let name = || config.hub_name(&folder).map_or_else(|| folder.display().to_string(), str::to_owned);
+    (!changed && folder.is_dir()).then(name)
 }

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::batcher::Batcher;
 use crate::checkpoint::Checkpoint;
-use crate::config::{CheckedStage, TrainMode};
+use crate::config::{CheckedStage, MOST_STEPS, TrainMode};
 use crate::dataset::{RowNeeds, Source};
 use crate::loss::Loss;
 use crate::objective::Objective;
@@ -89,6 +89,11 @@ impl<'a> Trainer<'a> {
         let batcher = Batcher::new(sources, stage.batch_size, stage.group_size, seed.wrapping_add(index as u64));
         let batches = stage.epochs * batcher.batches_per_epoch();
         let steps = batches.div_ceil(stage.accumulation);
+        let total_steps = stage.max_steps.map_or(steps, |most| most.min(steps));
+        if total_steps > MOST_STEPS {
+            let allowed = format!("so few that the stage has at most {MOST_STEPS} steps, not {total_steps}");
+            return Err(Error::setting("epochs", stage.epochs, &allowed));
+        }
         let (query, document) = pair.into_towers();
         if [query.network(), document.network()].iter().any(|network| network.encoder().is_quantized()) {
             return Err(Error::setting("precision", "\"int8\"", "f32, bf16 or f16 for training"));
@@ -127,7 +132,7 @@ impl<'a> Trainer<'a> {
             sources,
             batcher,
             batches,
-            total_steps: stage.max_steps.map_or(steps, |most| most.min(steps)),
+            total_steps,
             towers,
             objective,
             optimizer: Optimizer::new(stage.weight_decay),
@@ -222,7 +227,8 @@ impl<'a> Trainer<'a> {
             Ok(if trained { network } else { network.prepacked(Prepack::F32) })
         };
         towers.query = towers.query.clone().try_map_network(|network| restore("query", network, trained[0]))?;
-        towers.document = towers.document.clone().try_map_network(|network| restore("document", network, trained[1]))?;
+        towers.document =
+            towers.document.clone().try_map_network(|network| restore("document", network, trained[1]))?;
         Ok(())
     }
 
@@ -346,7 +352,7 @@ impl<'a> Trainer<'a> {
     /// Never for towers that formed a pair before.
     pub fn finish(self) -> Result<AsymmetricEncoder> {
         let settled = |network: Network<AnyEncoder>, trained: bool| match trained {
-            true => network.valid().map_encoder(AnyEncoder::merge_lora),
+            true => network.valid().map_encoder(AnyEncoder::merge_lora).prepacked(Prepack::F32),
             false => network,
         };
         let [query_trained, document_trained] = self.towers.trained;

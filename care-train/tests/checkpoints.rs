@@ -172,3 +172,146 @@ fn a_place_outside_of_the_run_and_older_formats_are_refused() {
     fs::write(checkpoint.join("state.json"), &whole).unwrap();
     assert!(matches!(run(place.path(), true, usize::MAX).unwrap(), Outcome::Finished { .. }));
 }
+
+/// Replaces a part of the configuration.
+fn reconfigure(folder: &Path, from: &str, to: &str) {
+    let path = folder.join("run.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from}");
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+fn log(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("run/log.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn provenance(folder: &Path) -> Value {
+    let text = fs::read_to_string(folder.join("run/model/care.json")).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()["provenance"].take()
+}
+
+#[test]
+fn the_schedule_may_change_on_resume_and_the_pair_tells() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    interrupted(folder, 1);
+    reconfigure(folder, "learning_rate = 0.003", "learning_rate = 0.001\n epochs = 2\n warmup_ratio = 0.0");
+    reconfigure(folder, "\n        every = 1", "\n        every = 2");
+    interrupted_again(folder, 3);
+    // A second resume without a change keeps the note of the first.
+    assert!(matches!(run(folder, true, usize::MAX).unwrap(), Outcome::Finished { .. }));
+    let steps: Vec<Value> =
+        log(folder).into_iter().filter(|line| line["event"] == "step" && line["stage"] == 1).collect();
+    let found: Vec<_> = steps.iter().map(|line| (line["step"].as_u64(), line["total_steps"].as_u64())).collect();
+    assert_eq!(found, [(Some(1), Some(2)), (Some(2), Some(4)), (Some(3), Some(4)), (Some(4), Some(4))]);
+    let rate = steps[1]["learning_rate"].as_f64().unwrap();
+    assert!((rate - 0.00075).abs() < 1e-12, "a quarter below the new peak, not {rate}");
+    let changed = &provenance(folder)["changed_on_resume"];
+    let expected = [
+        ("evaluation.every", Some("1"), Some("2")),
+        ("stage 1 epochs", Some("1"), Some("2")),
+        ("stage 1 learning_rate", Some("0.003"), Some("0.001")),
+        ("stage 1 warmup_ratio", Some("0.05"), Some("0.0")),
+    ];
+    let expected = expected.map(
+        |(setting, from, to)| serde_json::json!({"setting": setting, "from": from, "to": to, "stage": 1, "step": 1}),
+    );
+    assert_eq!(*changed, Value::from(expected.to_vec()));
+
+    // A finished run can be extended; its pair is replaced.
+    let before = provenance(folder)["fingerprint"].take();
+    assert!(matches!(run(folder, true, 1).unwrap(), Outcome::AlreadyFinished { .. }));
+    reconfigure(folder, "group_size = 2", "group_size = 2\n epochs = 2");
+    assert!(matches!(run(folder, true, usize::MAX).unwrap(), Outcome::Finished { .. }));
+    let steps = log(folder).into_iter().filter(|line| line["event"] == "step" && line["stage"] == 2).count();
+    assert_eq!(steps, 6, "3 of the first epoch, 3 more");
+    assert_ne!(provenance(folder)["fingerprint"], before);
+    assert_eq!(provenance(folder)["changed_on_resume"].as_array().unwrap().len(), 5);
+}
+
+/// Resumes the run and interrupts it after these steps in all.
+fn interrupted_again(folder: &Path, steps: usize) {
+    let outcome = run(folder, true, steps - 1).unwrap();
+    assert!(matches!(outcome, Outcome::Interrupted { checkpoint: Some(_) }));
+}
+
+#[test]
+fn what_changes_the_batches_or_the_past_is_refused_by_name() {
+    // In the first stage, and in the second when the first is complete.
+    for (steps, cases) in [
+        (
+            1,
+            [
+                ("output = \"run\"", "output = \"run\"\nseed = 7", "`seed` (was 42, is 7)"),
+                ("batch_size = 6", "batch_size = 5", "`stage 1 batch_size` (was 6, is 5)"),
+                ("group_size = 2", "group_size = 3", "`stage 2 group_size` (was 2, is 3)"),
+                ("rank = 2", "rank = 3", "`stage 2 document.lora.rank` (was 2, is 3)"),
+                ("checkpoint_every = 1", "cache_teacher = false", "`cache_teacher` (was true, is false)"),
+                (
+                    "learning_rate = 0.003",
+                    "learning_rate = 0.003\naccumulation = 2\nweight_decay = 0.1",
+                    "`stage 1 accumulation` (was 1, is 2), `stage 1 weight_decay` (was 0.05, is 0.1)",
+                ),
+            ]
+            .as_slice(),
+        ),
+        (
+            3,
+            &[
+                ("learning_rate = 0.003", "learning_rate = 0.001", "`stage 1 learning_rate` (was 0.003, is 0.001)"),
+                (
+                    "learning_rate = 0.003",
+                    "learning_rate = 0.003\nmax_steps = 1",
+                    "`stage 1 max_steps` (was unset, is 1)",
+                ),
+            ],
+        ),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path();
+        prepare(folder);
+        let checkpoint = interrupted(folder, steps);
+        let whole = fs::read(folder.join("run.toml")).unwrap();
+        for (from, to, change) in cases {
+            reconfigure(folder, from, to);
+            let error = run(folder, true, usize::MAX).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let expected = format!(
+                "{}: changed since this checkpoint: {change}; on resume only these may: learning_rate, warmup_ratio, \
+                 schedule, max_grad_norm, epochs, max_steps of a stage that is not complete, and [evaluation]",
+                checkpoint.display()
+            );
+            assert_eq!(error.to_string(), expected);
+            fs::write(folder.join("run.toml"), &whole).unwrap();
+        }
+    }
+    // The steps so far cannot be undone.
+    let place = tempfile::tempdir().unwrap();
+    prepare(place.path());
+    interrupted(place.path(), 2);
+    reconfigure(place.path(), "learning_rate = 0.003", "learning_rate = 0.003\nmax_steps = 1");
+    let error = run(place.path(), true, usize::MAX).unwrap_err().to_string();
+    assert!(error.ends_with("`step` is 2, allowed: at most 1, the steps of stage 1"), "{error}");
+}
+
+#[test]
+fn scores_on_another_dev_set_are_not_compared() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let checkpoint = interrupted(folder, 1);
+    // Nothing on the old dev set could be better than this.
+    forge(&checkpoint, |state| state["progress"]["best"][0] = 2.0.into());
+    let qrels = folder.join("dev/qrels");
+    fs::rename(qrels.join("dev.tsv"), qrels.join("validation.tsv")).unwrap();
+    reconfigure(folder, "data = \"dev\"", "data = \"dev\"\nsplit = \"validation\"");
+    assert!(matches!(run(folder, true, usize::MAX).unwrap(), Outcome::Finished { .. }));
+    let scored: Vec<Value> =
+        log(folder).into_iter().filter(|line| line["event"] == "evaluation" && line["stage"] == 1).collect();
+    let found: Vec<_> =
+        scored.iter().map(|line| (line["split"].as_str().unwrap(), line["step"].as_u64().unwrap())).collect();
+    assert_eq!(found, [("dev", 0), ("dev", 1), ("validation", 1), ("validation", 2)]);
+    assert_eq!(scored[2]["best"], true, "the first on this dev set");
+}

@@ -19,12 +19,19 @@ fn refusal(text: &str) -> String {
 #[test]
 fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
     for (line, message) in [
-        ("epochs = 0", "`epochs` is 0, allowed: at least 1"),
-        ("max_steps = 0", "`max_steps` is 0, allowed: at least 1"),
-        ("batch_size = 0", "`batch_size` is 0, allowed: at least 1"),
-        ("group_size = 0", "`group_size` is 0, allowed: at least 1"),
-        ("accumulation = 0", "`accumulation` is 0, allowed: at least 1"),
-        ("grad_cache = 0", "`grad_cache` is 0, allowed: at least 1"),
+        ("epochs = 0", "`epochs` is 0, allowed: 1..=100000"),
+        ("max_steps = 0", "`max_steps` is 0, allowed: 1..=99999999"),
+        ("batch_size = 0", "`batch_size` is 0, allowed: 1..=1048576"),
+        ("group_size = 0", "`group_size` is 0, allowed: 1..=4096"),
+        ("accumulation = 0", "`accumulation` is 0, allowed: 1..=1048576"),
+        ("grad_cache = 0", "`grad_cache` is 0, allowed: 1..=1048576"),
+        ("epochs = 9000000000000000000", "`epochs` is 9000000000000000000, allowed: 1..=100000"),
+        ("max_steps = 100000000", "`max_steps` is 100000000, allowed: 1..=99999999"),
+        ("batch_size = 1048577", "`batch_size` is 1048577, allowed: 1..=1048576"),
+        ("group_size = 100000000", "`group_size` is 100000000, allowed: 1..=4096"),
+        ("batch_size = 1024\ngroup_size = 1025", "`group_size` is 1025, allowed: 1..=1024 with a batch_size of 1024"),
+        ("accumulation = 1048577", "`accumulation` is 1048577, allowed: 1..=1048576"),
+        ("grad_cache = 1048577", "`grad_cache` is 1048577, allowed: 1..=1048576"),
         ("learning_rate = -1.0", "`learning_rate` is -1, allowed: above 0"),
         ("learning_rate = nan", "`learning_rate` is NaN, allowed: above 0"),
         ("max_grad_norm = 0.0", "`max_grad_norm` is 0, allowed: above 0"),
@@ -86,7 +93,11 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
             "`document.freeze_token_table` is true, allowed: only with train = \"full\"",
         ),
         ("document = { lora = { rank = 4 } }", "`document.lora` is set, allowed: only with train = \"lora\""),
-        ("document = { train = \"lora\", lora = { rank = 0 } }", "document.lora: `rank` is 0, allowed: at least 1"),
+        ("document = { train = \"lora\", lora = { rank = 0 } }", "document.lora: `rank` is 0, allowed: 1..=4096"),
+        (
+            "document = { train = \"lora\", lora = { rank = 9223372036854775807 } }",
+            "document.lora: `rank` is 9223372036854775807, allowed: 1..=4096",
+        ),
         (
             "document = { train = \"lora\", lora = { dropout = 1.0 } }",
             "document.lora: `dropout` is 1, allowed: 0 to below 1",
@@ -158,6 +169,14 @@ fn a_file_says_where_it_is_wrong_and_what_was_probably_meant() {
         ("loss = [{ kind = \"info-nce\", margin = 1.0 }]", vec!["line 7", "unknown field `margin`"]),
         ("document = { train = \"loar\" }", vec!["line 7", "did you mean `lora`?"]),
         ("schedule = \"cosin\"", vec!["line 7", "did you mean `cosine`?"]),
+        (
+            "loss = [{ kind = \"info-nce\", dims = [] }]",
+            vec!["line 7", "the list is empty, allowed: at least one value"],
+        ),
+        (
+            "loss = [{ kind = \"info-nce\", dims = [8], dim_weights = [] }]",
+            vec!["line 7", "the list is empty, allowed: at least one value"],
+        ),
         ("= 3", vec!["line 7"]),
     ] {
         let message = format!("{HEAD}{line}\n").parse::<TrainConfig>().expect_err(line).to_string();
@@ -192,6 +211,63 @@ fn paths_are_relative_to_the_file() {
     assert!(config.check().is_ok());
     let error = TrainConfig::from_file(Path::new("none.toml")).unwrap_err().to_string();
     assert_eq!(error, "cannot read none.toml");
+}
+
+#[test]
+fn no_path_may_be_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.toml");
+    let towers = "output = \"o\"\n[model]\nquery = { encoder = \"q\" }\n\
+        document = { encoder = \"d\", options = { adapter = \"a\" } }\n\
+        [[stage]]\nkind = \"joint-finetuning\"\ndata = [\"a\"]\n";
+    let whole = format!("cache = \"c\"\n{HEAD}[evaluation]\ndata = \"dev\"\n");
+    for (text, from, field) in [
+        (whole.as_str(), "\"out\"", "output"),
+        (&whole, "\"c\"", "cache"),
+        (&whole, "\"pair\"", "model.pair"),
+        (&whole, "\"dev\"", "evaluation.data"),
+        (&whole, "\"a.jsonl\"", "stage 1 data"),
+        (towers, "\"q\"", "model.query.encoder"),
+        (towers, "\"d\"", "model.document.encoder"),
+        (towers, "\"a\" }", "model.document.options.adapter"),
+    ] {
+        for empty in ["\"\"", "\" \""] {
+            assert!(text.contains(from), "{field}");
+            let to = if from.ends_with('}') { format!("{empty} }}") } else { empty.to_owned() };
+            let text = text.replacen(from, &to, 1);
+            let message = format!("`{field}` is {empty}, allowed: a path");
+            assert_eq!(refusal(&text), message);
+            std::fs::write(&path, text).unwrap();
+            let error = TrainConfig::from_file(&path).unwrap_err().to_string();
+            assert_eq!(error, format!("{}: {message}", path.display()));
+        }
+    }
+}
+
+#[test]
+fn models_of_the_hub_are_found_where_no_folder_has_their_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.toml");
+    std::fs::create_dir_all(folder.path().join("models/local")).unwrap();
+    let text = "output = \"o\"\n[model]\nquery = { encoder = \"org/name@v1\" }\n\
+        document = { encoder = \"models/local\", options = { adapter = \"org/adapter\" } }\n\
+        [[stage]]\nkind = \"joint-finetuning\"\ndata = [\"a/b\"]\n";
+    std::fs::write(&path, text).unwrap();
+    let mut config = TrainConfig::from_file(&path).unwrap();
+    let mut asked = Vec::new();
+    let found = config.locate_models(|name| {
+        asked.push(name.to_owned());
+        Ok::<_, ()>((format!("/cache/{}", asked.len()).into(), format!("{name}@0123")))
+    });
+    assert_eq!((found, asked), (Ok(2), vec!["org/name@v1".to_owned(), "org/adapter".to_owned()]));
+    assert_eq!(config.model.query.as_ref().unwrap().encoder, Path::new("/cache/1"));
+    let document = config.model.document.as_ref().unwrap();
+    assert_eq!(document.encoder, folder.path().join("models/local"));
+    assert_eq!(document.options.adapter.as_deref(), Some(Path::new("/cache/2")));
+    assert_eq!(config.stage[0].data, [folder.path().join("a/b")], "only models are on the hub");
+    // What cannot be found stays an error.
+    let mut config = TrainConfig::from_file(&path).unwrap();
+    assert_eq!(config.locate_models(|name| Err::<_, String>(format!("no {name}"))), Err("no org/name@v1".to_owned()));
 }
 
 #[test]

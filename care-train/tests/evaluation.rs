@@ -50,7 +50,8 @@ fn judge(folder: &Path, splits: &[&str]) {
     for split in splits {
         let shift = usize::from(*split == "test");
         let rows: String = (0..12).map(|n| format!("q{n}\td{}\t1\n", (n + shift) % 12)).collect();
-        fs::write(folder.join(format!("dev/qrels/{split}.tsv")), format!("query-id\tcorpus-id\tscore\n{rows}")).unwrap();
+        fs::write(folder.join(format!("dev/qrels/{split}.tsv")), format!("query-id\tcorpus-id\tscore\n{rows}"))
+            .unwrap();
     }
 }
 

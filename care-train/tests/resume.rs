@@ -167,11 +167,17 @@ fn resume_equals_no_interruption() {
     fs::rename(folder.join("pair"), folder.join("before")).unwrap();
     common::pair(0.2).save(folder.join("pair")).unwrap();
     let error = run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-    assert!(error.contains("changed since this checkpoint: the content of `model.pair`; on resume only these may"), "{error}");
+    assert!(
+        error.contains("changed since this checkpoint: the content of `model.pair`; on resume only these may"),
+        "{error}"
+    );
     fs::remove_dir_all(folder.join("pair")).unwrap();
     fs::rename(folder.join("before"), folder.join("pair")).unwrap();
 
     fs::write(folder.join("align.jsonl"), "{\"query\":\"头痛\",\"pos\":[\"头痛\"]}\n").unwrap();
     let error = run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
-    assert!(error.contains("changed since this checkpoint: the content of `stage 1 data`; on resume only these may"), "{error}");
+    assert!(
+        error.contains("changed since this checkpoint: the content of `stage 1 data`; on resume only these may"),
+        "{error}"
+    );
 }

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use care_train::{Event, Outcome, Run, TrainConfig};
 use indicatif::ProgressBar;
 
-use crate::progress::bar;
+use crate::model::{Located, locate};
+use crate::progress::{Lines, bar};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -28,7 +29,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let config = TrainConfig::from_file(&args.config)?.check()?;
+    let mut config = TrainConfig::from_file(&args.config)?;
+    config.locate_models(|name| {
+        let Located { folder, source } = locate(name)?;
+        let commit = source["commit"].as_str().map_or_else(String::new, |commit| format!("@{commit}"));
+        let (name, _) = name.split_once('@').unwrap_or((name, ""));
+        Ok::<_, anyhow::Error>((folder, format!("{name}{commit}")))
+    })?;
+    let config = config.check()?;
     if let Some(folder) = args.export {
         Run::new(&config).export(args.checkpoint.as_deref(), &folder)?;
         eprintln!("the pair is in {}", folder.display());
@@ -50,7 +58,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         progress.show(event);
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    progress.finish();
+    match outcome {
+        // A full bar would look like the end.
+        Outcome::Interrupted { .. } => progress.clear(),
+        _ => progress.finish(),
+    }
     match outcome {
         Outcome::Finished { folder, .. } => {
             eprintln!("the trained pair is in {}, its curves are in {}", folder.display(), config.output.display());
@@ -74,20 +86,28 @@ pub(crate) fn run(args: Args) -> Result<()> {
 #[derive(Default)]
 struct Progress {
     shown: Option<(String, ProgressBar)>,
+    lines: Lines,
 }
 
 impl Progress {
     fn show(&mut self, event: &Event) {
         match event {
             Event::Teacher(report) => {
-                self.bar(format!("stage {} teacher", report.stage), report.total, report.done)
-                    .set_message("vectors");
+                let (name, total, done) = (format!("stage {} teacher", report.stage), report.total, report.done);
+                let first = self.bar(&name, total, done, "vectors");
+                if self.lines.due(first, done == total) {
+                    self.print_line(&format!("{name}: {done}/{total} vectors"));
+                }
             }
             Event::Step(report) => {
                 let name = format!("stage {} {}", report.stage, report.kind.as_str());
-                let bar = self.bar(name, report.total_steps, report.step);
                 let (loss, rate, speed) = (report.loss, report.learning_rate, report.tokens_per_second());
-                bar.set_message(format!("loss {loss:.4} lr {rate:.1e} {speed:.0} tokens/s"));
+                let (step, total) = (report.step, report.total_steps);
+                let message = format!("loss {loss:.4} lr {rate:.1e} {speed:.0} tokens/s");
+                let first = self.bar(&name, total, step, &message);
+                if self.lines.due(first, step == total) {
+                    self.print_line(&format!("{name}: step {step}/{total} {message}"));
+                }
             }
             Event::Evaluation(report) => {
                 let score = report.score.map_or_else(|| "undefined".to_owned(), |score| format!("{score:.4}"));
@@ -111,21 +131,23 @@ impl Progress {
         }
     }
 
-    /// The bar of this name; a new bar finishes the previous one.
-    fn bar(&mut self, name: String, total: usize, done: usize) -> &ProgressBar {
-        if self.shown.as_ref().is_none_or(|(shown, _)| *shown != name) {
+    /// Updates the bar of this name; a new bar finishes the previous one. Returns whether it is new.
+    fn bar(&mut self, name: &str, total: usize, done: usize, message: &str) -> bool {
+        let is_new = self.shown.as_ref().is_none_or(|(shown, _)| shown != name);
+        if is_new {
             self.finish();
         }
         let begin = || {
-            let bar = bar(&name, total);
+            let bar = bar(name, total);
             bar.set_position(done as u64);
             // Steps from before a resume would distort the speed.
             bar.reset_eta();
-            (name.clone(), bar)
+            (name.to_owned(), bar)
         };
         let bar = &self.shown.get_or_insert_with(begin).1;
         bar.set_position(done as u64);
-        bar
+        bar.set_message(message.to_owned());
+        is_new
     }
 
     /// Prints a line above the bar.
@@ -133,6 +155,12 @@ impl Progress {
         match &self.shown {
             Some((_, bar)) => bar.suspend(|| eprintln!("{line}")),
             None => eprintln!("{line}"),
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some((_, bar)) = self.shown.take() {
+            bar.finish_and_clear();
         }
     }
 

@@ -56,11 +56,14 @@ fn a_task_without_a_score_does_not_stop_the_others() {
         let (status, stdout, stderr) = place.care(&format!("{base} {tasks}"));
         assert_eq!(status, 1, "{stderr}");
         let all = tasks.split(' ').count();
-        assert!(stderr.starts_with(&format!("error: {count} of {all} tasks have no score and no result file: ")), "{stderr}");
-        assert!(stderr.contains("task flat: the correlation of the query-query cosines"), "{stderr}");
-        assert_eq!(stderr.contains("task level: "), count == 2, "{stderr}");
-        assert!(stdout.contains("good\tcosine_spearman\t") && !stdout.contains("flat"), "{stdout}");
-        assert!(place.path("results/good.json").exists() && !place.path("results/flat.json").exists());
+        assert!(
+            stderr.starts_with(&format!("error: {count} of {all} tasks have no score and no result file: ")),
+            "{stderr}"
+        );
+        assert!(stderr.contains("task flat-sts: the correlation of the query-query cosines"), "{stderr}");
+        assert_eq!(stderr.contains("task level-sts: "), count == 2, "{stderr}");
+        assert!(stdout.contains("good-sts\tcosine_spearman\t") && !stdout.contains("flat"), "{stdout}");
+        assert!(place.path("results/good-sts.json").exists() && !place.path("results/flat-sts.json").exists());
         fs::remove_dir_all(place.path("results")).unwrap();
     }
 }

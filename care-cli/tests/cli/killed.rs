@@ -178,9 +178,37 @@ fn a_full_disk_leaves_the_checkpoint_before() {
     let output = Command::new("bash").args(["-c", &script]).current_dir(place.path("")).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.starts_with("error: cannot write full/checkpoints/.stage-"), "{stderr}");
+    assert!(stderr.contains("\nerror: cannot write full/checkpoints/.stage-"), "{stderr}");
     assert_eq!(complete(), before, "what was saved is still there");
     assert!(names(&checkpoints).iter().all(|name| !name.ends_with(".partial")), "and nothing else");
     finish(&place, "full");
     assert!(weights(&place.path("full/model")) == expected);
+}
+
+#[test]
+fn a_folder_has_one_run_at_a_time_and_a_killed_one_frees_it() {
+    let place = Place::new();
+    prepare(&place, 300);
+    let expected = straight(&place, 6);
+    configure(&place, "shared", 200);
+    let log = || fs::read_to_string(place.path("shared/log.jsonl")).unwrap_or_default().lines().count();
+    let child = start(&place, "shared", false);
+    let id = child.id();
+    assert!(kill_when(child, || {
+        if log() < 2 {
+            return false;
+        }
+        for resume in ["", " --resume"] {
+            let (status, _, stderr) = place.care(&format!("train --config shared.toml{resume}"));
+            let expected = format!("error: shared is in use by process {id} on ");
+            assert!(status == 1 && stderr.starts_with(&expected), "{stderr}");
+        }
+        true
+    }));
+    configure(&place, "shared", 6);
+    fs::remove_dir_all(place.path("shared/checkpoints")).unwrap();
+    fs::remove_file(place.path("shared/log.jsonl")).unwrap();
+    let (status, _, stderr) = place.care("train --config shared.toml");
+    assert_eq!(status, 0, "{stderr}");
+    assert!(weights(&place.path("shared/model")) == expected);
 }

@@ -35,6 +35,11 @@ fn train_runs_both_stages_and_its_pair_embeds() {
     let (status, stdout, stderr) = place.care("train --config train.toml");
     assert_eq!((status, stdout.as_str()), (0, ""), "{stderr}");
     assert!(stderr.contains("the trained pair is in out/model"), "{stderr}");
+    // Without a terminal the first and the last step of a stage have a line.
+    for (stage, step) in [("1 query-alignment", 1), ("1 query-alignment", 2), ("2 joint-finetuning", 2)] {
+        assert!(stderr.contains(&format!("stage {stage}: step {step}/2 loss ")), "{stderr}");
+    }
+    assert!(stderr.contains("stage 1 teacher: 6/6 vectors\n"), "{stderr}");
     let log = fs::read_to_string(place.path("out/log.jsonl")).unwrap();
     let steps: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(steps.len(), 4);
@@ -51,9 +56,82 @@ fn train_runs_both_stages_and_its_pair_embeds() {
         assert!(stderr.ends_with(&format!("3 {role} vectors of 64 dimensions\n")), "{stderr}");
     }
     assert_ne!(read_npy(&place.path("query.npy")), read_npy(&place.path("document.npy")));
-    place.fails("train --config train.toml", "out already holds a run: resume it with --resume, or choose another output");
+    place.fails(
+        "train --config train.toml",
+        "out already holds a run: resume it with --resume, or choose another output",
+    );
+    let saved = |path: &str| fs::metadata(place.path(path)).unwrap().modified().unwrap();
+    let before = saved("out/model/care.json");
     let (status, _, stderr) = place.care("train --config train.toml --resume");
+    assert_eq!((status, stderr.as_str()), (0, "the run is finished: its pair is in out/model\n"));
+    assert_eq!(saved("out/model/care.json"), before, "nothing was written");
+
+    // A checkpoint becomes a pair without training: the last one is the trained pair.
+    let (status, _, stderr) = place.care("train --config train.toml --export last");
+    assert_eq!((status, stderr.as_str()), (0, "the pair is in last\n"));
+    let (status, _, stderr) =
+        place.care("train --config train.toml --export first --checkpoint out/checkpoints/stage-0001-step-00000002");
     assert_eq!(status, 0, "{stderr}");
+    let weights =
+        |pair: &str, role: &str| fs::read(place.path(&format!("{pair}/{role}_0_Transformer/model.safetensors")));
+    for role in ["query", "document"] {
+        let trained = weights("out/model", role).unwrap();
+        assert!(weights("last", role).unwrap() == trained);
+        assert!(weights("first", role).unwrap() != trained, "the second stage trained both");
+    }
+    let manifest = fs::read_to_string(place.path("first/care.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["provenance"]["checkpoint"], json!({"stage": 1, "step": 2}));
+    place.refuses("train --config train.toml --checkpoint out", "--export");
+
+    // Without checkpoints the trained pair is still a run, and stays.
+    fs::remove_dir_all(place.path("out/checkpoints")).unwrap();
+    for log in [true, false] {
+        if !log {
+            fs::remove_file(place.path("out/log.jsonl")).unwrap();
+        }
+        place.fails(
+            "train --config train.toml",
+            "out already holds a run: resume it with --resume, or choose another output",
+        );
+        place.fails(
+            "train --config train.toml --resume",
+            "out holds a finished run without checkpoints, which cannot be resumed: choose another output",
+        );
+    }
+    assert_eq!(saved("out/model/care.json"), before);
+    place.fails("train --config train.toml --export more", "out holds no checkpoint");
+}
+
+#[test]
+fn a_model_card_names_no_folder_of_its_author() {
+    for absolute in [false, true] {
+        let place = Place::new();
+        let mut config = training(&place);
+        if absolute {
+            let root = place.path("");
+            config = config
+                .replace("\"out\"", &format!("{:?}", root.join("out").display().to_string()))
+                .replace("\"align.jsonl\"", &format!("{:?}", root.join("align.jsonl").display().to_string()));
+        }
+        place.file("train.toml", &config);
+        // The file's folder is written out, as an editor or a script would.
+        let path = place.path("train.toml").display().to_string();
+        let (status, _, stderr) = place.care(&format!("train --config {path}"));
+        assert_eq!(status, 0, "{stderr}");
+        let card = fs::read_to_string(place.path("out/model/README.md")).unwrap();
+        let root = place.path("").display().to_string();
+        assert!(!card.contains(root.trim_end_matches('/')), "{card}");
+        assert!(!card.contains(env!("CARGO_MANIFEST_DIR")), "{card}");
+        for part in [
+            "- query tower: `bert`",
+            "- document tower: `qwen3`",
+            "- data: `align.jsonl`, 6 rows",
+            "encoder = \"bert\"",
+        ] {
+            assert!(card.contains(part), "{part}: {card}");
+        }
+    }
 }
 
 #[test]
@@ -67,11 +145,7 @@ fn bad_training_input_is_refused_before_the_first_step() {
         place.fails("train --config train.toml", message);
         assert!(!place.path("out").exists(), "nothing was written");
     };
-    refused(
-        "group_size = 2",
-        "group_size = 2\nlearning_rate = 0.0",
-        "stage 2: `learning_rate` is 0, allowed: above 0",
-    );
+    refused("group_size = 2", "group_size = 2\nlearning_rate = 0.0", "stage 2: `learning_rate` is 0, allowed: above 0");
     refused(
         "max_length = 24",
         "max_length = 0",

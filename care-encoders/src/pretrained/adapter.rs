@@ -25,13 +25,15 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 const WRAPPER: &str = "base_model.model.";
 /// The target that means every linear layer.
 const ALL_LINEAR: &str = "all-linear";
+/// The highest rank: above, an adapter is larger than the layers of any published encoder.
+const MOST_RANK: usize = 4096;
 
 /// Settings of a LoRA adapter: its size and the linear layers it applies to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LoraConfig {
-    /// Rank, >= 1. Default 32.
+    /// Rank, `1..=4096`. Default 32.
     pub rank: usize,
     /// The adapter's output is scaled by `alpha / rank`, with `rs_lora` by `alpha / sqrt(rank)`. Default 64.
     pub alpha: f64,
@@ -84,8 +86,8 @@ impl LoraConfig {
     /// # Errors
     /// [`ErrorKind::Config`] if a field is out of range.
     pub fn check(&self) -> Result<()> {
-        if self.rank == 0 {
-            return Err(Error::setting("rank", self.rank, "at least 1"));
+        if !(1..=MOST_RANK).contains(&self.rank) {
+            return Err(Error::setting("rank", self.rank, &format!("1..={MOST_RANK}")));
         }
         if !self.alpha.is_finite() {
             return Err(Error::setting("alpha", self.alpha, "a finite number"));

@@ -2,7 +2,8 @@
 
 use care_core::{Error, Result};
 use care_encoders::head::TruncationOrder;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::loss::{CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, Matryoshka};
 
@@ -45,15 +46,26 @@ pub struct LossConfig {
     pub false_negative_margin: Option<f64>,
     /// Matryoshka: the loss is computed at each of these dimensions, ascending and >= 1. Default: the full dimension
     /// only.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Vec::is_empty")]
     pub dims: Vec<usize>,
     /// Weight of each of `dims`, >= 0 and not all 0. Default `1 / dims.len()`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Vec::is_empty")]
     pub dim_weights: Vec<f64>,
 }
 
 fn one() -> f64 {
     1.0
+}
+
+/// An empty list in a file would be taken for none, and do nothing.
+fn not_empty<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<T>, D::Error> {
+    let values = Vec::deserialize(deserializer)?;
+    match values.is_empty() {
+        true => {
+            Err(D::Error::custom("the list is empty, allowed: at least one value; leave the field out for its default"))
+        }
+        false => Ok(values),
+    }
 }
 
 const DEFAULT_TEMPERATURE: f64 = 0.02;

@@ -4,14 +4,17 @@ mod loss;
 mod stage;
 mod suggest;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use care_core::files::is_hub_name;
 use care_core::{Error, ErrorKind, Result};
 use care_encoders::{Device, EncoderOptions};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use loss::{LossConfig, LossKind};
+pub(crate) use stage::MOST_STEPS;
 pub use stage::{CheckedStage, Preset, StageConfig, TowerTraining, TrainMode};
 use suggest::with_suggestion;
 
@@ -67,6 +70,17 @@ pub struct TrainConfig {
     /// The stages, in order.
     #[serde(default)]
     pub stage: Vec<StageConfig>,
+    #[serde(skip)]
+    origin: Origin,
+}
+
+/// Where the paths of a configuration come from.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Origin {
+    /// The folder of the file.
+    base: PathBuf,
+    /// Folders of models from the Hugging Face hub, each with the model's name and commit.
+    hub: BTreeMap<PathBuf, String>,
 }
 
 /// The towers to start from: a saved pair, or one encoder folder per tower.
@@ -85,12 +99,28 @@ pub struct ModelConfig {
     pub document: Option<TowerConfig>,
 }
 
+impl ModelConfig {
+    /// The folders of models and adapters, with the names of their fields.
+    fn paths_mut(&mut self) -> impl Iterator<Item = (String, &mut PathBuf)> {
+        let mut paths: Vec<(String, &mut PathBuf)> =
+            self.pair.iter_mut().map(|path| ("model.pair".to_owned(), path)).collect();
+        for (role, tower) in [("query", &mut self.query), ("document", &mut self.document)] {
+            let Some(tower) = tower else { continue };
+            paths.push((format!("model.{role}.encoder"), &mut tower.encoder));
+            let adapter = tower.options.adapter.iter_mut();
+            paths.extend(adapter.map(|path| (format!("model.{role}.options.adapter"), path)));
+        }
+        paths.into_iter()
+    }
+}
+
 /// An encoder folder, and the options that make it a tower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TowerConfig {
-    /// A folder in any supported layout, e.g. Hugging Face, sentence-transformers or a saved pair.
+    /// A folder in any supported layout, e.g. Hugging Face, sentence-transformers or a saved pair; or a model of the
+    /// Hugging Face hub, see [`TrainConfig::locate_models`].
     pub encoder: PathBuf,
     /// Pooling, dimension, maximum length, layers and instruction; all optional.
     #[serde(default)]
@@ -117,6 +147,9 @@ pub struct EvaluationConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
 }
+
+/// As many as the names of checkpoints have digits for.
+const MOST_STAGES: usize = 9999;
 
 fn default_seed() -> u64 {
     42
@@ -183,18 +216,87 @@ impl TrainConfig {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
         let mut config: Self = text.parse().map_err(|e: Error| e.in_file(path))?;
+        config.check_paths().map_err(|e| e.in_file(path))?;
         let base = path.parent().unwrap_or(Path::new(""));
-        let resolve = |file: &mut PathBuf| *file = base.join(&*file);
-        resolve(&mut config.output);
-        config.cache.iter_mut().for_each(resolve);
-        config.model.pair.iter_mut().for_each(resolve);
-        for tower in [&mut config.model.query, &mut config.model.document].into_iter().flatten() {
-            resolve(&mut tower.encoder);
-            tower.options.adapter.iter_mut().for_each(resolve);
-        }
-        config.evaluation.iter_mut().for_each(|evaluation| resolve(&mut evaluation.data));
-        config.stage.iter_mut().flat_map(|stage| &mut stage.data).for_each(resolve);
+        config.paths_mut().for_each(|(_, file)| *file = base.join(&*file));
+        config.origin.base = base.to_owned();
         Ok(config)
+    }
+
+    /// Every path, with the name of its field.
+    fn paths_mut(&mut self) -> impl Iterator<Item = (String, &mut PathBuf)> {
+        let named = |name: &'static str| move |path| (name.to_owned(), path);
+        let mut paths = vec![("output".to_owned(), &mut self.output)];
+        paths.extend(self.cache.iter_mut().map(named("cache")));
+        paths.extend(self.evaluation.iter_mut().map(|evaluation| ("evaluation.data".to_owned(), &mut evaluation.data)));
+        for (stage, number) in self.stage.iter_mut().zip(1..) {
+            paths.extend(stage.data.iter_mut().map(|path| (format!("stage {number} data"), path)));
+        }
+        paths.into_iter().chain(self.model.paths_mut())
+    }
+
+    /// Refuses empty paths, each of which would mean the folder of the file.
+    fn check_paths(&self) -> Result<()> {
+        for (field, path) in self.clone().paths_mut() {
+            if path.to_str().is_some_and(|path| path.trim().is_empty()) {
+                return Err(Error::setting(&field, format!("{:?}", path.display().to_string()), "a path"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces models of the Hugging Face hub, written as `ORG/NAME` or `ORG/NAME@REVISION`, by local folders, and
+    /// returns how many there are. `find` returns the folder of such a model, and its name with the commit. A folder
+    /// that exists is never looked up.
+    ///
+    /// # Errors
+    /// If `find` fails.
+    pub fn locate_models<E>(
+        &mut self,
+        mut find: impl FnMut(&str) -> std::result::Result<(PathBuf, String), E>,
+    ) -> std::result::Result<usize, E> {
+        let mut found = 0;
+        for (_, path) in self.model.paths_mut() {
+            let written = path.strip_prefix(&self.origin.base).unwrap_or(path).to_str().unwrap_or_default().to_owned();
+            if path.exists() || !is_hub_name(&written) {
+                continue;
+            }
+            let (folder, name) = find(&written)?;
+            self.origin.hub.insert(folder.clone(), name);
+            *path = folder;
+            found += 1;
+        }
+        Ok(found)
+    }
+
+    /// The names of the models from the hub, with their commits.
+    pub(crate) fn hub_models(&self) -> impl Iterator<Item = &str> {
+        self.origin.hub.values().map(String::as_str)
+    }
+
+    /// The hub's name of a folder's model, without the commit.
+    pub(crate) fn hub_name(&self, folder: &Path) -> Option<&str> {
+        self.origin.hub.get(folder).map(|name| name.split_once('@').map_or(name.as_str(), |(name, _)| name))
+    }
+
+    /// A path as others may see it: as the file writes it, but without the folders of an absolute one; a model of the
+    /// hub by its name.
+    pub(crate) fn public_path(&self, path: &Path) -> String {
+        if let Some(name) = self.origin.hub.get(path) {
+            return name.clone();
+        }
+        let path = path.strip_prefix(&self.origin.base).unwrap_or(path);
+        match path.file_name() {
+            Some(name) if path.is_absolute() => name.to_string_lossy().into_owned(),
+            _ => path.display().to_string(),
+        }
+    }
+
+    /// The configuration with [`TrainConfig::public_path`] in the place of every path.
+    pub(crate) fn public(&self) -> Self {
+        let mut config = self.clone();
+        config.paths_mut().for_each(|(_, path)| *path = self.public_path(path).into());
+        config
     }
 
     /// Checks every stage and the constraints between fields.
@@ -202,8 +304,13 @@ impl TrainConfig {
     /// # Errors
     /// Returns [`care_core::ErrorKind::Config`] with the field, its value and the allowed values.
     pub fn check(self) -> Result<CheckedTrainConfig> {
+        self.check_paths()?;
         if self.stage.is_empty() {
             return Err(Error::setting("stage", "empty", "at least one [[stage]] table"));
+        }
+        if self.stage.len() > MOST_STAGES {
+            let allowed = format!("at most {MOST_STAGES} [[stage]] tables");
+            return Err(Error::setting("stage", format!("a list of {}", self.stage.len()), &allowed));
         }
         if self.keep_checkpoints == 0 {
             return Err(Error::setting("keep_checkpoints", 0, "at least 1"));

@@ -11,6 +11,13 @@ use super::{LossConfig, LossKind};
 use crate::schedule::Schedule;
 use crate::stage::StageKind;
 
+/// Steps of a stage: as many as the names of checkpoints have digits for.
+pub(crate) const MOST_STEPS: usize = 99_999_999;
+const MOST_EPOCHS: usize = 100_000;
+/// Documents of a batch.
+const MOST_TEXTS: usize = 1 << 20;
+const MOST_OF_GROUP: usize = 4096;
+
 /// Named settings, taken from the paper's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -90,23 +97,23 @@ pub struct StageConfig {
     /// FlagEmbedding JSONL files, each a separate source; a folder stands for its `.jsonl` files.
     #[serde(default)]
     pub data: Vec<PathBuf>,
-    /// Passes over the data, >= 1. Default 1.
+    /// Passes over the data, `1..=100000`. Default 1.
     #[serde(default = "one")]
     pub epochs: usize,
-    /// Upper limit on the stage's steps, >= 1. The learning-rate schedule ends there too. Default: no limit.
+    /// Upper limit on the stage's steps, `1..=99999999`. The learning-rate schedule ends there too. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
-    /// Queries per batch, >= 1. Larger batches give each query more in-batch negatives. Default 32.
+    /// Queries per batch, `1..=1048576`. Larger batches give each query more in-batch negatives. Default 32.
     #[serde(default = "default_batch_size")]
     pub batch_size: usize,
-    /// Documents per query, >= 1: 1 positive and `group_size - 1` hard negatives. Default 1: in-batch negatives only.
+    /// Documents per query, `1..=4096`: 1 positive and `group_size - 1` hard negatives. Default 1: in-batch negatives only.
     #[serde(default = "one")]
     pub group_size: usize,
-    /// Batches per step, >= 1; their gradients are averaged. Unlike one larger batch, they share no negatives.
+    /// Batches per step, `1..=1048576`; their gradients are averaged. Unlike one larger batch, they share no negatives.
     /// Default 1.
     #[serde(default = "one")]
     pub accumulation: usize,
-    /// GradCache: texts per forward pass of a tower, >= 1. Gradients are those of the whole batch, memory is that of
+    /// GradCache: texts per forward pass of a tower, `1..=1048576`. Gradients are those of the whole batch, memory is that of
     /// this many texts, and each text is encoded twice. Default: whole batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_cache: Option<usize>,
@@ -204,17 +211,22 @@ impl StageConfig {
     /// # Errors
     /// Returns [`care_core::ErrorKind::Config`] with the field, its value and the allowed values.
     pub fn check(mut self) -> Result<CheckedStage> {
-        for (field, value) in [
-            ("epochs", self.epochs),
-            ("max_steps", self.max_steps.unwrap_or(1)),
-            ("batch_size", self.batch_size),
-            ("group_size", self.group_size),
-            ("accumulation", self.accumulation),
-            ("grad_cache", self.grad_cache.unwrap_or(1)),
+        for (field, value, most) in [
+            ("epochs", self.epochs, MOST_EPOCHS),
+            ("max_steps", self.max_steps.unwrap_or(1), MOST_STEPS),
+            ("batch_size", self.batch_size, MOST_TEXTS),
+            ("group_size", self.group_size, MOST_OF_GROUP),
+            ("accumulation", self.accumulation, MOST_TEXTS),
+            ("grad_cache", self.grad_cache.unwrap_or(1), MOST_TEXTS),
         ] {
-            if value == 0 {
-                return Err(Error::setting(field, value, "at least 1"));
+            if !(1..=most).contains(&value) {
+                return Err(Error::setting(field, value, &format!("1..={most}")));
             }
+        }
+        if self.batch_size * self.group_size > MOST_TEXTS {
+            let most = MOST_TEXTS / self.batch_size;
+            let allowed = format!("1..={most} with a batch_size of {}", self.batch_size);
+            return Err(Error::setting("group_size", self.group_size, &allowed));
         }
         require_positive("learning_rate", self.learning_rate)?;
         require_positive("max_grad_norm", self.max_grad_norm)?;

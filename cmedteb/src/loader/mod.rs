@@ -3,5 +3,5 @@
 mod layout;
 mod load;
 
-pub use load::{load, splits};
 pub(crate) use load::{lacks_judgements, load_as};
+pub use load::{load, splits};
