@@ -1,10 +1,13 @@
 //! Assigns rows to batches, determined by one seed.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::dataset::{RowType, Source, TrainingExample};
+use crate::dataset::{AnswerKeys, RowType, Source, TrainingExample, text_key};
 
 /// The texts of a batch: each query with its group of documents.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +22,17 @@ pub(crate) struct TrainBatch {
     pub(crate) scores: Option<Vec<f32>>,
     /// The type shared by all rows.
     pub(crate) row_type: RowType,
+    /// The keys of each query's known answers, sorted.
+    pub(crate) answers: Vec<Arc<[u64]>>,
+}
+
+/// How rows are put into batches.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchSettings {
+    pub(crate) batch_size: usize,
+    pub(crate) group_size: usize,
+    /// Whether rows that share a query or a positive are put into different batches, if there are as many batches.
+    pub(crate) no_duplicates: bool,
 }
 
 /// Distributes the rows of all sources over batches, reshuffled in each epoch.
@@ -29,7 +43,7 @@ pub(crate) struct TrainBatch {
 pub(crate) struct Batcher<'a> {
     sources: &'a [Source],
     kinds: Vec<Kind>,
-    batch_size: usize,
+    settings: BatchSettings,
     seed: u64,
     plan: Option<Plan>,
 }
@@ -41,6 +55,8 @@ struct Kind {
     row_type: RowType,
     rows: Vec<usize>,
     group_size: usize,
+    /// Which rows are to be in different batches: those of one group. `None` if any may be together.
+    groups: Option<HashMap<usize, usize>>,
 }
 
 /// The batches of one epoch: the kind and the rows of each.
@@ -51,7 +67,8 @@ struct Plan {
 }
 
 impl<'a> Batcher<'a> {
-    pub(crate) fn new(sources: &'a [Source], batch_size: usize, group_size: usize, seed: u64) -> Self {
+    pub(crate) fn new(sources: &'a [Source], settings: BatchSettings, seed: u64) -> Self {
+        let group_size = settings.group_size;
         let mut kinds = Vec::new();
         for (index, source) in sources.iter().enumerate() {
             let examples = source.examples();
@@ -66,15 +83,16 @@ impl<'a> Batcher<'a> {
                     RowType::SymmetricClass => group_size.min(fewest + 1),
                     _ => group_size,
                 };
-                Kind { source: index, row_type, rows, group_size }
+                let groups = settings.no_duplicates.then(|| groups(source.answers(), &rows));
+                Kind { source: index, row_type, rows, group_size, groups }
             }));
         }
-        Self { sources, kinds, batch_size, seed, plan: None }
+        Self { sources, kinds, settings, seed, plan: None }
     }
 
-    /// Batches per epoch. The last batch of each kind of rows may be smaller than the others.
+    /// Batches per epoch.
     pub(crate) fn batches_per_epoch(&self) -> usize {
-        self.kinds.iter().map(|kind| kind.rows.len().div_ceil(self.batch_size)).sum()
+        self.kinds.iter().map(|kind| kind.rows.len().div_ceil(self.settings.batch_size)).sum()
     }
 
     /// Batch `number`, counted from 0 over all epochs.
@@ -94,9 +112,11 @@ impl<'a> Batcher<'a> {
             documents: Vec::new(),
             scores: Some(Vec::new()),
             row_type: kind.row_type,
+            answers: Vec::new(),
         };
         for &row in rows {
             batch.add(&examples[row], kind.group_size, &mut rng);
+            batch.answers.push(self.sources[kind.source].answers().of(row));
         }
         self.plan = Some(plan);
         batch
@@ -108,7 +128,15 @@ impl<'a> Batcher<'a> {
         for (index, kind) in self.kinds.iter().enumerate() {
             let mut order = kind.rows.clone();
             order.shuffle(&mut rng);
-            batches.extend(order.chunks(self.batch_size).map(|chunk| (index, chunk.to_vec())));
+            if let Some(groups) = &kind.groups {
+                // Rows of a group that follow each other are dealt out to different batches, if there are as many.
+                let mut places = HashMap::new();
+                order.iter().zip(0..).for_each(|(row, place): (_, usize)| {
+                    places.entry(groups[row]).or_insert(place);
+                });
+                order.sort_by_key(|row| places[&groups[row]]);
+            }
+            batches.extend(deal(&order, self.settings.batch_size).into_iter().map(|rows| (index, rows)));
         }
         batches.shuffle(&mut rng);
         Plan { epoch, batches }
@@ -121,7 +149,55 @@ impl<'a> Batcher<'a> {
     }
 }
 
+/// Deals rows out to `⌈rows / batch_size⌉` batches, whose sizes differ by at most 1: a small last batch would make a full
+/// step with few negatives, in a batch of one with none.
+fn deal(rows: &[usize], batch_size: usize) -> Vec<Vec<usize>> {
+    let batches = rows.len().div_ceil(batch_size);
+    (0..batches).map(|batch| rows[batch..].iter().step_by(batches).copied().collect()).collect()
+}
+
+/// The group of each row of a source: rows that share a query or a positive, directly or by way of others, are one group.
+fn groups(answers: &AnswerKeys, rows: &[usize]) -> HashMap<usize, usize> {
+    fn root(parents: &mut HashMap<usize, usize>, mut row: usize) -> usize {
+        while parents[&row] != row {
+            let parent = parents[&parents[&row]];
+            parents.insert(row, parent);
+            row = parent;
+        }
+        row
+    }
+    // Queries and positives are different things, even if a text is both.
+    let keys = |&row: &usize| {
+        let positives = answers.positives(row).iter().map(move |&key| (1, key, row));
+        std::iter::once((0, answers.query(row), row)).chain(positives)
+    };
+    let mut keys: Vec<(u8, u64, usize)> = rows.iter().flat_map(keys).collect();
+    keys.sort_unstable();
+    let mut parents: HashMap<usize, usize> = rows.iter().map(|&row| (row, row)).collect();
+    for pair in keys.windows(2).filter(|pair| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1)) {
+        let (left, right) = (root(&mut parents, pair[0].2), root(&mut parents, pair[1].2));
+        parents.insert(left, right);
+    }
+    rows.iter().map(|&row| (row, root(&mut parents, row))).collect()
+}
+
 impl TrainBatch {
+    /// `[b, b * group_size]` by rows, true where a document is a known answer of a query and not the positive that was
+    /// drawn for it; `None` if there is no such document. `query_answers_itself` if a query's own text is an answer too.
+    pub(crate) fn known_answers(&self, query_answers_itself: bool) -> Option<Vec<bool>> {
+        let keys: Vec<u64> = self.documents.iter().map(|text| text_key(text)).collect();
+        let group = keys.len() / self.queries.len();
+        let rows = self.queries.iter().zip(&self.answers).enumerate();
+        let mask: Vec<bool> = rows
+            .flat_map(|(row, (query, answers))| {
+                let itself = query_answers_itself.then(|| text_key(query));
+                let known = move |key| answers.binary_search(key).is_ok() || itself == Some(*key);
+                keys.iter().enumerate().map(move |(column, key)| column != row * group && known(key))
+            })
+            .collect();
+        mask.contains(&true).then_some(mask)
+    }
+
     /// Adds a query with a positive and `group_size - 1` negatives; negatives repeat if there are too few.
     fn add(&mut self, example: &TrainingExample, group_size: usize, rng: &mut ChaCha8Rng) {
         self.queries.push(example.query.clone());
@@ -151,6 +227,10 @@ impl TrainBatch {
 mod tests {
     use super::*;
 
+    fn settings(batch_size: usize, group_size: usize) -> BatchSettings {
+        BatchSettings { batch_size, group_size, no_duplicates: false }
+    }
+
     fn source(name: &str, rows: usize, negatives: usize) -> Source {
         let example = |row| {
             let negatives = (0..negatives).map(|negative| format!("{name}{row}-{negative}")).collect();
@@ -162,7 +242,7 @@ mod tests {
     #[test]
     fn an_epoch_holds_every_row_once_and_batches_keep_to_one_source() {
         let sources = [source("a", 10, 3), source("b", 5, 3)];
-        let mut batcher = Batcher::new(&sources, 4, 3, 9);
+        let mut batcher = Batcher::new(&sources, settings(4, 3), 9);
         assert_eq!(batcher.batches_per_epoch(), 5);
         let batches: Vec<TrainBatch> = (0..5).map(|number| batcher.batch(number)).collect();
         let mut queries: Vec<&String> = batches.iter().flat_map(|batch| &batch.queries).collect();
@@ -186,7 +266,7 @@ mod tests {
     fn the_seed_and_the_number_decide_the_batch() {
         let sources = [source("a", 30, 1)];
         let draw = |seed, numbers: std::ops::Range<usize>| {
-            let mut batcher = Batcher::new(&sources, 4, 3, seed);
+            let mut batcher = Batcher::new(&sources, settings(4, 3), seed);
             numbers.map(|number| batcher.batch(number)).collect::<Vec<_>>()
         };
         assert_eq!(draw(1, 0..20)[11..], draw(1, 11..20), "starting later draws the same");
@@ -205,7 +285,7 @@ mod tests {
         let types = [RowType::Normal, RowType::OnlyOneNegative, RowType::SymmetricSts, RowType::SymmetricClass];
         let rows = (0..24).map(|n| row(&n.to_string(), types[n % 4], 2 + n % 8)).collect();
         let sources = [Source::new("mixed", rows).expect("rows")];
-        let mut batcher = Batcher::new(&sources, 4, 5, 3);
+        let mut batcher = Batcher::new(&sources, settings(4, 5), 3);
         assert_eq!(batcher.batches_per_epoch(), 8, "6 rows of each type, 4 in a batch");
         for number in 0..8 {
             let batch = batcher.batch(number);
@@ -220,7 +300,11 @@ mod tests {
         }
         let sources =
             [Source::new("classes", (1..4).map(|n| row("q", RowType::SymmetricClass, n)).collect()).expect("rows")];
-        assert_eq!(Batcher::new(&sources, 3, 8, 0).batch(0).documents.len(), 6, "the fewest negatives decide");
+        assert_eq!(
+            Batcher::new(&sources, settings(3, 8), 0).batch(0).documents.len(),
+            6,
+            "the fewest negatives decide"
+        );
     }
 
     #[test]
@@ -232,7 +316,7 @@ mod tests {
             ..TrainingExample::new(n.to_string(), vec!["0".into()], vec!["0.25".into(), "0.5".into()])
         };
         let sources = [Source::new("scored", (0..6).map(example).collect()).expect("rows")];
-        let batch = Batcher::new(&sources, 6, 2, 1).batch(0);
+        let batch = Batcher::new(&sources, settings(6, 2), 1).batch(0);
         let scores = batch.scores.expect("all rows have scores");
         for (row, query) in batch.queries.iter().enumerate() {
             assert_eq!(batch.prompts[row], Some(format!("p{query}")));
@@ -241,5 +325,95 @@ mod tests {
                 assert_eq!(scores[place], query.parse::<f32>().expect("a number") + part);
             }
         }
+    }
+
+    #[test]
+    fn batches_of_a_source_have_nearly_one_size() {
+        let sizes = |rows, batch_size| {
+            let batches = deal(&(0..rows).collect::<Vec<_>>(), batch_size);
+            batches.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(33, 32), [17, 16]);
+        assert_eq!(sizes(10, 4), [4, 3, 3]);
+        assert_eq!(sizes(8, 4), [4, 4]);
+        assert_eq!(sizes(1, 32), [1]);
+        for (rows, batch_size) in (1..60).flat_map(|rows| (1..20).map(move |size| (rows, size))) {
+            let sizes = sizes(rows, batch_size);
+            let (least, most) = (sizes.iter().min().expect("one"), sizes.iter().max().expect("one"));
+            assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (rows.div_ceil(batch_size), rows));
+            assert!(*most <= batch_size && most - least <= 1 && *least > 0);
+        }
+        let sources = [source("a", 9, 1), source("b", 5, 1)];
+        let mut batcher = Batcher::new(&sources, settings(4, 1), 2);
+        let mut sizes: Vec<usize> = (0..5).map(|number| batcher.batch(number).queries.len()).collect();
+        sizes.sort_unstable();
+        assert_eq!(sizes, [2, 3, 3, 3, 3]);
+    }
+
+    /// Rows of `(query, positives, negatives)`.
+    fn rows(rows: &[(&str, &[&str], &[&str])]) -> Source {
+        let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect();
+        let rows = rows.iter().map(|(query, pos, neg)| TrainingExample::new(*query, texts(pos), texts(neg)));
+        Source::new("rows", rows.collect()).expect("rows")
+    }
+
+    /// What is masked in the only batch of the rows: query, document.
+    fn masked(source: Source, group_size: usize, itself: bool) -> Vec<(String, String)> {
+        let sources = [source];
+        let batch = Batcher::new(&sources, settings(64, group_size), 3).batch(0);
+        let columns = batch.documents.len();
+        let mask = batch.known_answers(itself).unwrap_or_default();
+        let places = mask.iter().enumerate().filter(|(_, masked)| **masked).map(|(place, _)| place);
+        let pair = |place: usize| (batch.queries[place / columns].clone(), batch.documents[place % columns].clone());
+        let mut pairs: Vec<(String, String)> = places.map(pair).collect();
+        pairs.sort();
+        pairs
+    }
+
+    #[test]
+    fn known_answers_of_a_query_are_masked_and_nothing_else() {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(query, text)| (query.to_string(), text.to_string())).collect()
+        };
+        let different = rows(&[("a", &["1"], &["2"]), ("b", &["3"], &["4"])]);
+        assert_eq!(masked(different, 2, true), []);
+        let one_positive = rows(&[("a", &["1"], &["x"]), ("b", &[" 1 "], &["y"]), ("c", &["2"], &["1"])]);
+        assert_eq!(masked(one_positive, 2, false), pairs(&[("a", " 1 "), ("a", "1"), ("b", "1"), ("b", "1")]));
+        let one_query = rows(&[("a", &["1"], &["x"]), ("a", &["2"], &["y"]), ("b", &["3"], &["z"])]);
+        assert_eq!(masked(one_query, 2, false), pairs(&[("a", "1"), ("a", "2")]), "its hard negatives stay");
+        let own_answer = rows(&[("a", &["1"], &["1"]), ("b", &["2"], &["z"])]);
+        assert_eq!(masked(own_answer, 2, false), pairs(&[("a", "1")]), "the drawn positive stays");
+        let many = masked(rows(&[("a", &["1", "2"], &["2", "1"]), ("b", &["3"], &["1", "2"])]), 3, false);
+        assert_eq!(many, pairs(&[("a", "1"), ("a", "1"), ("a", "2"), ("a", "2")]), "all positives of a row");
+        let itself = [("a", &["b"][..], &[][..]), ("b", &["c"], &[]), ("d", &["a"], &[])];
+        assert_eq!(masked(rows(&itself), 1, false), []);
+        assert_eq!(masked(rows(&itself), 1, true), pairs(&[("a", "a"), ("b", "b")]));
+    }
+
+    #[test]
+    fn without_duplicates_rows_of_a_batch_share_no_query_and_no_positive() {
+        // 40 queries with 3 rows each; the positives of 2 queries are the same.
+        let row = |n: usize| (format!("q{}", n % 40), format!("p{}", n % 20));
+        let examples = (0..120).map(row).map(|(query, positive)| TrainingExample::new(query, vec![positive], vec![]));
+        let sources = [Source::new("rows", examples.collect()).expect("rows")];
+        let draw = |no_duplicates, first: usize| {
+            let settings = BatchSettings { batch_size: 8, group_size: 1, no_duplicates };
+            let mut batcher = Batcher::new(&sources, settings, 4);
+            (first..30).map(|number| batcher.batch(number)).collect::<Vec<_>>()
+        };
+        let masked =
+            |batches: &[TrainBatch]| batches.iter().filter(|batch| batch.known_answers(false).is_some()).count();
+        assert!(masked(&draw(false, 0)) > 10, "the rows have duplicates");
+        let batches = draw(true, 0);
+        assert_eq!(masked(&batches), 0);
+        let mut queries: Vec<&String> = batches[..15].iter().flat_map(|batch| &batch.queries).collect();
+        queries.sort();
+        assert!(queries.chunk_by(|a, b| a == b).all(|rows| rows.len() == 3) && queries.len() == 120, "every row once");
+        assert_eq!(draw(true, 17), batches[17..], "starting later draws the same");
+        let one = [rows(&[("a", &["1"], &[]), ("a", &["2"], &[]), ("a", &["3"], &[]), ("b", &["4"], &[])])];
+        let settings = BatchSettings { batch_size: 2, group_size: 1, no_duplicates: true };
+        let mut batcher = Batcher::new(&one, settings, 0);
+        let rest: usize = (0..2).map(|number| batcher.batch(number).queries.len()).sum();
+        assert_eq!(rest, 4, "rows that fit nowhere are kept");
     }
 }

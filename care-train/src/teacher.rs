@@ -11,7 +11,7 @@ use care_encoders::tower_fingerprint;
 use crate::config::CheckedStage;
 use crate::dataset::Source;
 use crate::stage::StageKind;
-use crate::towers::{Towers, prepare};
+use crate::towers::Towers;
 
 /// Texts per shard: the most that a kill can lose.
 const SHARD: usize = 512;
@@ -37,7 +37,7 @@ impl TeacherTexts {
             let read = reads_query.then_some(&example.query).into_iter().chain(&example.positives).chain(negatives);
             let read: Vec<String> = read.cloned().collect();
             texts.extend(match reads_query {
-                true => prepare(towers.document.instruction(), &read),
+                true => towers.prepare_for_teacher(stage, &read),
                 false => towers.prepare_documents(stage, example.row_type, &[example.prompt.as_ref()], &read),
             });
         }

@@ -48,6 +48,12 @@ impl Towers {
         }?;
         let (group, queries) = (encoded.input.group_size(), batch.queries.len());
         encoded.input.in_batch_negatives = batch.row_type.has_in_batch_negatives();
+        // Where both sides are read alike, a query's own text is its best document.
+        let read_alike = stage.kind == StageKind::QueryAlignment || batch.row_type.instructs_documents();
+        encoded.input.known_answers = batch.known_answers(read_alike).map(|mask| {
+            let mask = TensorData::new(mask, [queries, batch.documents.len()]);
+            Tensor::from_data(mask, &encoded.input.queries.device())
+        });
         encoded.input.teacher_scores = batch.scores.as_ref().map(|scores| {
             Tensor::from_data(TensorData::new(scores.clone(), [queries, group]), &encoded.input.queries.device())
         });
@@ -72,7 +78,7 @@ impl Towers {
         }
         let prepared = prepare(self.query.instruction(), &texts);
         let student = Pass::new(self.query.tokenizer(), self.query.network(), &prepared, stage.grad_cache, seed)?;
-        let (teacher, read) = self.teacher_vectors(&prepare(self.document.instruction(), &texts))?;
+        let (teacher, read) = self.teacher_vectors(&self.prepare_for_teacher(stage, &texts))?;
         let vectors = student.vectors();
         let (queries, documents) = rows.split_at(batch.queries.len());
         let input = LossInput {
@@ -85,23 +91,15 @@ impl Towers {
 
     /// Queries against positives and hard negatives.
     fn contrast(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded<'_>> {
-        let template = stage.prompt_template.as_deref();
         let prompts: Vec<Option<&String>> = batch.prompts.iter().map(Option::as_ref).collect();
         // The document tower for both roles, its network for both roles, or one tower per role.
         let (query, document) = (&self.query, &self.document);
-        let (queries, tokenizer, network, role) = match stage.kind {
-            StageKind::SymmetricDocument => {
-                let texts = prompted(document.instruction(), template, &prompts, &batch.queries);
-                (texts, document.tokenizer(), document.network(), Role::Document)
-            }
-            kind => {
-                let texts = prompted(query.instruction(), template, &prompts, &batch.queries);
-                match kind {
-                    StageKind::Symmetric => (texts, query.tokenizer(), document.network(), Role::Document),
-                    _ => (texts, query.tokenizer(), query.network(), Role::Query),
-                }
-            }
+        let (tokenizer, network, role) = match stage.kind {
+            StageKind::SymmetricDocument => (document.tokenizer(), document.network(), Role::Document),
+            StageKind::Symmetric => (query.tokenizer(), document.network(), Role::Document),
+            _ => (query.tokenizer(), query.network(), Role::Query),
         };
+        let queries = self.prepare_queries(stage, &prompts, &batch.queries);
         let documents = self.prepare_documents(stage, batch.row_type, &prompts, &batch.documents);
         let (mut passes, mut tokens) = (Vec::new(), 0);
         let frozen = stage.mode(role) == TrainMode::Frozen;
@@ -135,6 +133,20 @@ impl Towers {
         Ok(Encoded { input: LossInput::new(query_vectors, document_vectors), passes, tokens })
     }
 
+    /// Applies the instruction with which the teacher of an alignment reads texts.
+    pub(crate) fn prepare_for_teacher(&self, stage: &CheckedStage, texts: &[String]) -> Vec<String> {
+        prepare(stage.teacher_instruction().unwrap_or(self.document.instruction()), texts)
+    }
+
+    /// Applies the instruction of the tower that reads the stage's queries, or the template to those with a prompt.
+    fn prepare_queries(&self, stage: &CheckedStage, prompts: &[Option<&String>], texts: &[String]) -> Vec<String> {
+        let template = stage.prompt_template.as_deref();
+        match stage.kind {
+            StageKind::SymmetricDocument => prompted(self.document.instruction(), template, prompts, texts),
+            _ => prompted(self.query.instruction(), template, prompts, texts),
+        }
+    }
+
     /// Applies the instruction to documents: their own, or that of the query if the row type requires it. Each of
     /// `prompts` belongs to an equal share of the documents.
     pub(crate) fn prepare_documents(
@@ -150,7 +162,7 @@ impl Towers {
         let group = documents.len() / prompts.len();
         let prompts: Vec<Option<&String>> =
             prompts.iter().flat_map(|prompt| std::iter::repeat_n(*prompt, group)).collect();
-        prompted(self.query.instruction(), stage.prompt_template.as_deref(), &prompts, documents)
+        self.prepare_queries(stage, &prompts, documents)
     }
 
     /// Vectors of the frozen document tower, without a graph, and the number of tokens encoded for them.
@@ -173,7 +185,7 @@ impl Towers {
 }
 
 /// Applies an instruction to texts.
-pub(crate) fn prepare<T: Text>(instruction: &Instruction<T>, texts: &[String]) -> Vec<String> {
+fn prepare<T: Text>(instruction: &Instruction<T>, texts: &[String]) -> Vec<String> {
     texts.iter().map(|text| instruction.apply(&T::from(text.clone()))).collect()
 }
 

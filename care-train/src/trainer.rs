@@ -1,6 +1,7 @@
 //! The training loop of one stage.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use care_encoders::{AnyEncoder, AsymmetricEncoder, Encoder, Network, Precision};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::batcher::Batcher;
+use crate::batcher::{BatchSettings, Batcher};
 use crate::checkpoint::Checkpoint;
 use crate::config::{CheckedStage, MOST_STEPS, TrainMode};
 use crate::dataset::{RowNeeds, Source};
@@ -86,8 +87,10 @@ impl<'a> Trainer<'a> {
             return Err(Error::new(ErrorKind::Config, "a stage needs at least one source of training rows"));
         }
         // Each stage draws different numbers from the same seed.
-        let batcher = Batcher::new(sources, stage.batch_size, stage.group_size, seed.wrapping_add(index as u64));
-        let batches = stage.epochs * batcher.batches_per_epoch();
+        let (batch_size, group_size, no_duplicates) = (stage.batch_size, stage.group_size, stage.no_duplicates);
+        let settings = BatchSettings { batch_size, group_size, no_duplicates };
+        let batcher = Batcher::new(sources, settings, seed.wrapping_add(index as u64));
+        let batches = stage.epochs.saturating_mul(batcher.batches_per_epoch());
         let steps = batches.div_ceil(stage.accumulation);
         let total_steps = stage.max_steps.map_or(steps, |most| most.min(steps));
         if total_steps > MOST_STEPS {
@@ -142,11 +145,14 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
-    /// Adds a custom loss with its weight.
+    /// Adds a custom loss with its weight, > 0.
     ///
     /// # Errors
-    /// Returns an error if the stage or its rows lack what the loss requires.
+    /// Returns an error if the weight is out of range, or the stage or its rows lack what the loss requires.
     pub fn with_loss(mut self, weight: f64, loss: Box<dyn Loss>) -> Result<Self> {
+        if !(weight > 0.0 && weight.is_finite()) {
+            return Err(Error::setting(&format!("weight of {}", loss.name()), weight, "above 0"));
+        }
         self.objective.add(weight, loss);
         self.check_data()?;
         Ok(self)
@@ -241,8 +247,7 @@ impl<'a> Trainer<'a> {
             return Ok(None);
         }
         let started = Instant::now();
-        let first = self.step * self.stage.accumulation;
-        let numbers = first..self.batches.min(first + self.stage.accumulation);
+        let numbers = self.batches_of(self.step);
         let share = 1.0 / numbers.len() as f64;
         let (mut loss, mut losses, mut tokens) = (0.0, BTreeMap::new(), 0);
         let mut gradients = NamedGradients::new();
@@ -271,6 +276,12 @@ impl<'a> Trainer<'a> {
             tokens,
             seconds: started.elapsed().as_secs_f64(),
         }))
+    }
+
+    /// The numbers of a step's batches.
+    fn batches_of(&self, step: usize) -> Range<usize> {
+        let first = step.saturating_mul(self.stage.accumulation);
+        first..self.batches.min(first.saturating_add(self.stage.accumulation))
     }
 
     /// Checks that the stage has a loss.

@@ -98,6 +98,12 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
             "document = { train = \"lora\", lora = { rank = 9223372036854775807 } }",
             "document.lora: `rank` is 9223372036854775807, allowed: 1..=4096",
         ),
+        ("document = { train = \"lora\", lora = { alpha = 0.0 } }", "document.lora: `alpha` is 0, allowed: above 0"),
+        ("query = { train = \"lora\", lora = { alpha = -8.0 } }", "query.lora: `alpha` is -8, allowed: above 0"),
+        (
+            "teacher_instruction = \"query: \"",
+            "`teacher_instruction` is \"query: \", allowed: only in query-alignment stages",
+        ),
         (
             "document = { train = \"lora\", lora = { dropout = 1.0 } }",
             "document.lora: `dropout` is 1, allowed: 0 to below 1",
@@ -106,6 +112,10 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
         assert_eq!(refusal(&format!("{HEAD}{line}\n")), format!("stage 1: {message}"));
     }
     for (line, message) in [
+        (
+            "teacher_instruction = \"{text} {text}\"",
+            "`teacher_instruction` is \"{text} {text}\", allowed: a text with at most one {text}",
+        ),
         (
             "group_size = 2\nloss = [{ kind = \"distillation\" }]",
             "`loss[0].kind` is \"distillation\", allowed: info-nce, embedding-mse, cosine in query-alignment stages",

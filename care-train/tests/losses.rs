@@ -195,6 +195,52 @@ fn likely_false_negatives_are_left_out_by_their_margin() {
     assert_eq!(value(&masked(2.0), &four_documents()), value(&InfoNce::new(0.5), &four_documents()));
 }
 
+/// [`four_documents`], in which some are known answers of a query.
+fn with_known_answers(known: [bool; 8]) -> LossInput {
+    let input = four_documents();
+    let known = Tensor::from_data(TensorData::new(known.to_vec(), [2, 4]), &input.queries.device());
+    LossInput { known_answers: Some(known), ..input }
+}
+
+#[test]
+fn known_answers_are_no_negatives_at_any_margin_and_have_no_gradient() {
+    let (yes, no) = (true, false);
+    // The hard negative of query 0 answers it too, and the positive of query 0 answers query 1.
+    let input = || with_known_answers([no, yes, no, no, yes, no, no, no]);
+    let (first, second) = (cross_entropy(0.5, 0.8, &[0.5, 0.7]), cross_entropy(0.5, 0.25, &[0.45, 0.35]));
+    assert!((value(&InfoNce::new(0.5), &input()) - (first + second) / 2.0).abs() < 1e-5);
+    let margin = InfoNce { temperature: 0.5, false_negative_margin: Some(0.12) };
+    let second = cross_entropy(0.5, 0.25, &[0.35]);
+    assert!((value(&margin, &input()) - (first + second) / 2.0).abs() < 1e-5);
+    let nested = Matryoshka::even(InfoNce::new(0.5), &[1], TruncationOrder::NormalizeThenTruncate);
+    assert_eq!(value(&nested, &input()), value(&InfoNce::new(0.5), &input()));
+    let groups = LossInput { in_batch_negatives: false, ..input() };
+    let alone = cross_entropy(0.5, 0.25, &[0.35]) / 2.0;
+    assert!((value(&InfoNce::new(0.5), &groups) - alone).abs() < 1e-5, "query 0 has no negative left in its group");
+
+    // Document 1 is left out for query 0 and, by the margin, for query 1 too.
+    let input = input();
+    let gradients = margin.forward(&input).backward();
+    let of = |tensor: &Tensor<2>| tensor.grad(&gradients).unwrap().into_data().try_to_vec::<f32>().unwrap();
+    let (queries, documents) = (of(&input.queries), of(&input.documents));
+    assert!(queries.iter().chain(&documents).all(|gradient| gradient.is_finite()), "{queries:?} {documents:?}");
+    assert_eq!(documents[1], 0.0);
+    assert!(queries.iter().all(|gradient| *gradient != 0.0) && documents[0] < 0.0 && documents[2..] != [0.0, 0.0]);
+}
+
+#[test]
+fn two_queries_with_one_answer_have_no_loss() {
+    let known = Tensor::from_data(
+        TensorData::new(vec![false, true, true, false], [2, 2]),
+        &care_encoders::Device::Cpu.open().unwrap().autodiff(),
+    );
+    let input = LossInput::new(rows(&[0.6, 0.8, 0.0, 1.0], 2), rows(&[1.0, 0.0, 1.0, 0.0], 2));
+    assert!((value(&InfoNce::new(0.02), &input) - 2f32.ln()).abs() < 1e-5, "each is the negative of the other");
+    let input = LossInput { known_answers: Some(known), ..input };
+    assert_eq!(value(&InfoNce::new(0.02), &input), 0.0);
+    assert_eq!(value(&InfoNce { temperature: 0.02, false_negative_margin: Some(0.0) }, &input), 0.0);
+}
+
 #[test]
 fn what_is_left_out_has_no_gradient() {
     let input = four_documents();

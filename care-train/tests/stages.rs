@@ -7,7 +7,7 @@ mod common;
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
-use care_core::{Embedder, Embeddings, Role};
+use care_core::{Embedder, Embeddings, Instruction, Role};
 use care_encoders::lora::LoraConfig;
 use care_encoders::{AsymmetricEncoder, Precision, tower_fingerprint};
 use care_train::{
@@ -400,6 +400,100 @@ fn prompts_and_row_types_reach_the_towers() {
     assert_ne!(loss(&rows(RowType::SymmetricSts, Some("头痛")), template), prompted, "documents are prompted too");
     let groups_alone = loss(&rows(RowType::SymmetricClass, None), None);
     assert!(groups_alone < plain, "fewer candidates give a lower loss: {groups_alone} and {plain}");
+}
+
+/// The small pair with these instructions of its towers.
+fn instructed(query: &str, document: &str) -> AsymmetricEncoder {
+    let (query_tower, document_tower) = common::pair(0.0).into_towers();
+    let query_tower = query_tower.with_instruction(Instruction::new(query).unwrap());
+    AsymmetricEncoder::new(query_tower, document_tower.with_instruction(Instruction::new(document).unwrap())).unwrap()
+}
+
+#[test]
+fn the_teacher_reads_with_an_instruction_that_is_not_saved() {
+    let train = |pair: AsymmetricEncoder, teacher: Option<&str>| {
+        let config = StageConfig::new(StageKind::QueryAlignment).with(|stage| {
+            stage.batch_size = 6;
+            stage.max_steps = Some(1);
+            stage.teacher_instruction = teacher.map(str::to_owned);
+        });
+        let (stage, sources) = (config.check().unwrap(), [Source::new("built in", common::examples()).unwrap()]);
+        let mut trainer = Trainer::new(pair, &stage, &sources, 7).unwrap();
+        let loss = trainer.step().unwrap().unwrap().loss;
+        (loss, trainer.finish().unwrap())
+    };
+    let (as_query, _) = train(instructed("", "耳鸣{text}"), None);
+    let (as_document, _) = train(instructed("", "牙疼"), None);
+    assert_ne!(as_query, as_document);
+    for (teacher, loss) in [("耳鸣", as_query), ("耳鸣{text}", as_query), ("牙疼", as_document)] {
+        let (found, pair) = train(instructed("", "牙疼"), Some(teacher));
+        assert_eq!(found, loss, "{teacher}");
+        assert_eq!(pair.document().instruction().template(), "牙疼{text}");
+    }
+}
+
+#[test]
+fn symmetric_rows_are_read_with_the_instruction_of_the_tower_that_reads_the_queries() {
+    let loss = |kind, row_type, instructions: [&str; 2]| {
+        let rows = common::examples().into_iter().map(|example| example.with(|row| row.row_type = row_type));
+        let sources = [Source::new("rows", rows.collect()).unwrap()];
+        let stage = StageConfig::new(kind).with(|stage| {
+            stage.batch_size = 6;
+            stage.group_size = 2;
+        });
+        let stage = stage.check().unwrap();
+        let pair = instructed(instructions[0], instructions[1]);
+        Trainer::new(pair, &stage, &sources, 7).unwrap().step().unwrap().unwrap().loss
+    };
+    let (one, joint) = (StageKind::SymmetricDocument, StageKind::JointFinetuning);
+    for (query, document) in [("耳鸣", "牙疼"), ("", "牙疼"), ("耳鸣", "")] {
+        let normal = loss(one, RowType::Normal, [query, document]);
+        assert_eq!(loss(one, RowType::SymmetricSts, [query, document]), normal, "one tower reads both sides");
+        let symmetric = loss(joint, RowType::SymmetricSts, [query, document]);
+        assert_eq!(symmetric, loss(joint, RowType::Normal, [query, query]), "the query's instruction on both sides");
+        assert_ne!(symmetric, loss(joint, RowType::Normal, [query, document]));
+    }
+}
+
+#[test]
+fn a_text_that_answers_two_queries_is_no_negative_of_either() {
+    let loss = |rows: Vec<TrainingExample>, kind, grad_cache| {
+        let config = StageConfig::new(kind).with(|stage| {
+            stage.batch_size = 8;
+            stage.grad_cache = grad_cache;
+            stage.loss = Some(vec![LossConfig::info_nce(0.1)]);
+        });
+        let (stage, sources) = (config.check().unwrap(), [Source::new("rows", rows).unwrap()]);
+        let report = Trainer::new(common::pair(0.0), &stage, &sources, 7).unwrap().step().unwrap().unwrap();
+        (report.loss, report.gradient_norm)
+    };
+    let row = |query: &str, positive: &str| TrainingExample::new(query, vec![positive.into()], vec![]);
+    let one_answer = || vec![row("头痛怎么办", "多休息"), row("发烧怎么办", "多休息")];
+    let one_query = || vec![row("头痛怎么办", "多休息"), row("头痛怎么办", "少熬夜")];
+    for grad_cache in [None, Some(1)] {
+        for rows in [one_answer(), one_query()] {
+            assert_eq!(loss(rows, StageKind::JointFinetuning, grad_cache), (0.0, 0.0));
+        }
+        // In stage 1 a repeated text is no negative of itself.
+        let twice = vec![row("头痛", "头痛"), row("头痛", "头痛")];
+        assert_eq!(loss(twice, StageKind::QueryAlignment, grad_cache), (0.0, 0.0));
+    }
+    let different = vec![row("头痛怎么办", "多休息"), row("发烧怎么办", "少熬夜")];
+    assert!(loss(different, StageKind::JointFinetuning, None).0 > 0.0);
+}
+
+#[test]
+fn a_negative_that_is_a_positive_is_used_with_a_warning() {
+    let mut rows = common::examples();
+    rows[2].negatives = rows[2].positives.clone();
+    let answer = format!(" {}", rows[5].positives[0]);
+    rows[5].negatives.push(answer);
+    let source = Source::new("mined", rows).unwrap();
+    assert_eq!(
+        source.warnings(),
+        ["mined, row 2: `neg[0]` is in `pos` too; it is not used as a negative, nor such texts of 1 other row"]
+    );
+    assert!(Source::new("built in", common::examples()).unwrap().warnings().is_empty());
 }
 
 #[test]

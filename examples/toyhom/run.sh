@@ -40,6 +40,5 @@ evaluate zero-shot "${encoder[@]}"
 evaluate untrained "${encoder[@]}" --query-layers 0,4,8,11
 for run in stage1 both stage2-only symmetric aligned refined; do
   train "$run"
-  # After `aligned` the document tower encodes documents with their own instruction again.
-  evaluate "$run" --model "runs/toyhom/$run/model" --max-length 160 --document-instruction "passage: "
+  evaluate "$run" --model "runs/toyhom/$run/model" --max-length 160
 done

@@ -35,7 +35,7 @@ const MOST_RANK: usize = 4096;
 pub struct LoraConfig {
     /// Rank, `1..=4096`. Default 32.
     pub rank: usize,
-    /// The adapter's output is scaled by `alpha / rank`, with `rs_lora` by `alpha / sqrt(rank)`. Default 64.
+    /// The adapter's output is scaled by `alpha / rank`, with `rs_lora` by `alpha / sqrt(rank)`; > 0. Default 64.
     pub alpha: f64,
     /// Dropout probability of the adapter's inputs in training, `[0, 1)`. Default 0.1.
     pub dropout: f64,
@@ -89,8 +89,9 @@ impl LoraConfig {
         if !(1..=MOST_RANK).contains(&self.rank) {
             return Err(Error::setting("rank", self.rank, &format!("1..={MOST_RANK}")));
         }
-        if !self.alpha.is_finite() {
-            return Err(Error::setting("alpha", self.alpha, "a finite number"));
+        // At 0 nothing is trained: neither factor has a gradient.
+        if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            return Err(Error::setting("alpha", self.alpha, "above 0"));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::setting("dropout", self.dropout, "0 to below 1"));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use care_core::{Error, ErrorKind, Result, Role};
+use care_core::{Document, Error, ErrorKind, Instruction, Result, Role};
 use care_encoders::lora::LoraConfig;
 use serde::{Deserialize, Serialize};
 
@@ -109,6 +109,10 @@ pub struct StageConfig {
     /// Documents per query, `1..=4096`: 1 positive and `group_size - 1` hard negatives. Default 1: in-batch negatives only.
     #[serde(default = "one")]
     pub group_size: usize,
+    /// Whether rows that share a query or a positive are put into different batches. If false, such positives are in
+    /// one batch, where they are not used as negatives. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_duplicates: bool,
     /// Batches per step, `1..=1048576`; their gradients are averaged. Unlike one larger batch, they share no negatives.
     /// Default 1.
     #[serde(default = "one")]
@@ -125,6 +129,10 @@ pub struct StageConfig {
     /// Default: `prompt` is ignored and every query gets the tower's instruction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_template: Option<String>,
+    /// Instruction with which the frozen document tower reads the texts of a `query-alignment` stage: a template with
+    /// `{text}`, or a prefix. Only for these stages, and not saved with the pair. Default: the document tower's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_instruction: Option<String>,
     /// Peak learning rate, > 0. Default 1e-4.
     #[serde(default = "default_learning_rate")]
     pub learning_rate: f64,
@@ -147,6 +155,7 @@ pub struct StageConfig {
     #[serde(default)]
     pub document: TowerTraining,
 }
+
 
 fn one() -> usize {
     1
@@ -192,10 +201,12 @@ impl StageConfig {
             max_steps: None,
             batch_size: default_batch_size(),
             group_size: 1,
+            no_duplicates: false,
             accumulation: 1,
             grad_cache: None,
             loss: None,
             prompt_template: None,
+            teacher_instruction: None,
             learning_rate: default_learning_rate(),
             warmup_ratio: default_warmup(),
             schedule: Schedule::default(),
@@ -238,6 +249,7 @@ impl StageConfig {
         }
         let losses = self.check_losses()?;
         self.check_prompt_template()?;
+        let teacher_instruction = self.check_teacher_instruction()?;
         let query = self.mode(Role::Query)?;
         let document = self.mode(Role::Document)?;
         if self.kind == StageKind::JointFinetuning && (query, document) == (TrainMode::Frozen, TrainMode::Frozen) {
@@ -248,7 +260,7 @@ impl StageConfig {
             ));
         }
         self.loss = Some(losses.clone());
-        Ok(CheckedStage { config: self, losses, query, document })
+        Ok(CheckedStage { config: self, losses, teacher_instruction, query, document })
     }
 
     fn check_losses(&self) -> Result<Vec<LossConfig>> {
@@ -283,6 +295,16 @@ impl StageConfig {
             _ => return Ok(()),
         };
         Err(Error::setting("prompt_template", format!("{template:?}"), allowed))
+    }
+
+    fn check_teacher_instruction(&self) -> Result<Option<Instruction<Document>>> {
+        let Some(template) = &self.teacher_instruction else { return Ok(None) };
+        let allowed = match (self.kind, Instruction::new(template)) {
+            (StageKind::QueryAlignment, Ok(instruction)) => return Ok(Some(instruction)),
+            (StageKind::QueryAlignment, Err(_)) => "a text with at most one {text}",
+            _ => "only in query-alignment stages",
+        };
+        Err(Error::setting("teacher_instruction", format!("{template:?}"), allowed))
     }
 
     /// Which weights of a tower are trained. Refuses settings that would have no effect.
@@ -341,6 +363,7 @@ impl StageConfig {
 pub struct CheckedStage {
     config: StageConfig,
     losses: Vec<LossConfig>,
+    teacher_instruction: Option<Instruction<Document>>,
     query: TrainMode,
     document: TrainMode,
 }
@@ -357,6 +380,11 @@ impl CheckedStage {
     /// The configured losses.
     pub fn losses(&self) -> &[LossConfig] {
         &self.losses
+    }
+
+    /// The instruction with which the document tower reads the texts of an alignment, if not its own.
+    pub(crate) fn teacher_instruction(&self) -> Option<&Instruction<Document>> {
+        self.teacher_instruction.as_ref()
     }
 
     /// Whether the stage changes the tower of a role.

@@ -3,6 +3,8 @@
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+use super::{AnswerKeys, text_key};
+
 /// A query with its positives and hard negatives.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
@@ -55,10 +57,10 @@ pub enum RowType {
     /// Like `Normal`, but with at most one hard negative per query, whatever the stage's `group_size`.
     #[serde(rename = "only_1neg")]
     OnlyOneNegative,
-    /// Two texts with the same meaning. Both are encoded with the query's instruction.
+    /// Two texts with the same meaning. Both are encoded with the instruction of the tower that reads the queries.
     SymmetricSts,
-    /// Two texts of one cluster. Both are encoded with the query's instruction, and documents of other rows are not
-    /// used as negatives, since they may be of the same cluster.
+    /// Two texts of one cluster. Both are encoded with the instruction of the tower that reads the queries, and
+    /// documents of other rows are not used as negatives, since they may be of the same cluster.
     SymmetricClustering,
     /// A text and the name of its class. Documents of other rows are not used as negatives, and the row with the fewest
     /// negatives limits the group size.
@@ -77,7 +79,7 @@ impl RowType {
         }
     }
 
-    /// Whether documents are encoded with the query's instruction.
+    /// Whether documents are encoded with the queries' instruction.
     pub(crate) fn instructs_documents(self) -> bool {
         matches!(self, RowType::SymmetricSts | RowType::SymmetricClustering)
     }
@@ -95,6 +97,10 @@ pub struct Source {
     examples: Vec<TrainingExample>,
     /// Line number of each example, if the source is a file.
     lines: Option<Vec<usize>>,
+    /// The known answers of each row's query.
+    answers: AnswerKeys,
+    /// What is odd about the rows, though they can be used.
+    warnings: Vec<String>,
 }
 
 /// What a stage requires of every row.
@@ -111,7 +117,7 @@ impl Source {
     /// Returns an error if there are no rows, or if one has no positive, an empty text, or scores that do not match
     /// its texts; the message names the row's index.
     pub fn new(name: impl Into<String>, examples: Vec<TrainingExample>) -> Result<Self> {
-        Self { name: name.into(), examples, lines: None }.checked()
+        Self::of(name.into(), examples, None).checked()
     }
 
     /// A source of a file's rows with their line numbers.
@@ -120,10 +126,17 @@ impl Source {
     /// As [`Source::new`], except that the message names the line.
     pub(crate) fn of_file(name: String, rows: Vec<(usize, TrainingExample)>) -> Result<Self> {
         let (lines, examples) = rows.into_iter().unzip();
-        Self { name, examples, lines: Some(lines) }.checked()
+        Self::of(name, examples, Some(lines)).checked()
     }
 
-    fn checked(self) -> Result<Self> {
+    fn of(name: String, examples: Vec<TrainingExample>, lines: Option<Vec<usize>>) -> Self {
+        let mut answers = AnswerKeys::default();
+        examples.iter().for_each(|example| answers.push(&example.query, &example.positives));
+        answers.join();
+        Self { name, examples, lines, answers, warnings: Vec::new() }
+    }
+
+    fn checked(mut self) -> Result<Self> {
         if self.examples.is_empty() {
             return Err(Error::new(ErrorKind::Format, format!("{}: no training rows", self.name)));
         }
@@ -155,7 +168,32 @@ impl Source {
             }
             None
         })?;
+        self.warn_of_answers_among_negatives();
         Ok(self)
+    }
+
+    /// Such negatives are masked, so that groups keep their size.
+    fn warn_of_answers_among_negatives(&mut self) {
+        let own = |row: usize| {
+            let (positives, negatives) = (self.answers.positives(row), &self.examples[row].negatives);
+            negatives.iter().position(|negative| positives.contains(&text_key(negative)))
+        };
+        let mut found = (0..self.examples.len()).filter_map(|row| own(row).map(|negative| (row, negative)));
+        let Some((row, negative)) = found.next() else { return };
+        let (place, others) = (self.place(row), found.count());
+        let more = match others {
+            0 => String::new(),
+            1 => ", nor such texts of 1 other row".into(),
+            _ => format!(", nor such texts of {others} other rows"),
+        };
+        self.warnings.push(format!("{place}: `neg[{negative}]` is in `pos` too; it is not used as a negative{more}"));
+    }
+
+    fn place(&self, row: usize) -> String {
+        match &self.lines {
+            Some(lines) => format!("{}:{}", self.name, lines[row]),
+            None => format!("{}, row {row}", self.name),
+        }
     }
 
     /// Checks that every row meets the requirements of a stage.
@@ -186,11 +224,7 @@ impl Source {
     fn check(&self, problem: impl Fn(&TrainingExample) -> Option<String>) -> Result<()> {
         for (index, example) in self.examples.iter().enumerate() {
             if let Some(problem) = problem(example) {
-                let place = match &self.lines {
-                    Some(lines) => format!("{}:{}", self.name, lines[index]),
-                    None => format!("{}, row {index}", self.name),
-                };
-                return Err(Error::new(ErrorKind::Format, format!("{place}: {problem}")));
+                return Err(Error::new(ErrorKind::Format, format!("{}: {problem}", self.place(index))));
             }
         }
         Ok(())
@@ -199,6 +233,16 @@ impl Source {
     /// The rows.
     pub fn examples(&self) -> &[TrainingExample] {
         &self.examples
+    }
+
+    /// The known answers of each row's query.
+    pub(crate) fn answers(&self) -> &AnswerKeys {
+        &self.answers
+    }
+
+    /// What is odd about the rows, though they can be used; each names file and line.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The name of the source; for a file, its path.

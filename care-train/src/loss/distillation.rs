@@ -6,6 +6,9 @@ use super::{Loss, LossInput};
 
 /// Kullback-Leibler divergence from the teacher's distribution over each query's group to the towers'.
 ///
+/// The group's documents have grades and are not negatives, so [`LossInput::known_answers`] has no effect: a hard
+/// negative that is also a positive counts by its score.
+///
 /// # Reference
 /// FlagEmbedding's `kl_div` distillation from `pos_scores` and `neg_scores`, up to the teacher's entropy, which has no
 /// gradient: here the loss is 0 if both distributions agree.

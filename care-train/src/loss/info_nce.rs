@@ -4,22 +4,24 @@ use burn::tensor::{Tensor, activation::log_softmax};
 
 use super::{Loss, LossInput};
 
-/// InfoNCE: cross-entropy over each query's similarities to its candidates, with the positive as the target.
+/// InfoNCE: cross-entropy over each query's similarities to its candidates, with the positive as the target. Known
+/// answers of the query ([`LossInput::known_answers`]) are no candidates.
 ///
 /// # Reference
 /// van den Oord et al. 2018, arXiv 1807.03748; CARE, arXiv 2604.10937, both stages (`contrastive` of the
-/// published code). The mask follows Qwen3-Embedding, arXiv 2506.05176, and NV-Retriever, arXiv 2407.15831.
+/// published code). The masks follow Qwen3-Embedding, arXiv 2506.05176, and NV-Retriever, arXiv 2407.15831.
+/// DIFFERENCE: the published code has no mask, so a text that is in a batch twice counts as its own negative.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InfoNce {
     /// Softmax temperature, > 0. Lower values put more weight on the hardest negatives.
     pub temperature: f64,
     /// Candidates whose similarity to the query exceeds that of its positive by more than this margin are treated as
-    /// false negatives and masked. `None` masks no candidate.
+    /// false negatives and masked too. `None` masks known answers only.
     pub false_negative_margin: Option<f64>,
 }
 
 impl InfoNce {
-    /// InfoNCE without a mask: every candidate except the positive is a negative.
+    /// InfoNCE without a margin: every candidate that is not known to be an answer is a negative.
     pub fn new(temperature: f64) -> Self {
         Self { temperature, false_negative_margin: None }
     }

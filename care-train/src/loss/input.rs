@@ -1,6 +1,6 @@
 //! The input of a loss.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
 use care_encoders::head::{TruncationOrder, l2_normalize};
 
 /// The vectors of one batch, as inference would return them.
@@ -16,6 +16,9 @@ pub struct LossInput {
     pub teacher_scores: Option<Tensor<2>>,
     /// Whether the documents of other queries are negatives.
     pub in_batch_negatives: bool,
+    /// `[b, b * group_size]`, true where a document is known to answer a query, and so is no negative of it. False for
+    /// the positive in the query's own group. `None` if there is no such document.
+    pub known_answers: Option<Tensor<2, Bool>>,
 }
 
 /// Vectors of the same texts from two towers, row by row.
@@ -35,7 +38,8 @@ impl LossInput {
     pub fn new(queries: Tensor<2>, documents: Tensor<2>) -> Self {
         let ([batch, _], [rows, _]) = (queries.dims(), documents.dims());
         assert!(rows.is_multiple_of(batch), "{rows} documents cannot be divided among {batch} queries");
-        Self { queries, documents, alignment: None, teacher_scores: None, in_batch_negatives: true }
+        let (alignment, teacher_scores, known_answers) = (None, None, None);
+        Self { queries, documents, alignment, teacher_scores, in_batch_negatives: true, known_answers }
     }
 
     /// The alignment.
@@ -54,7 +58,7 @@ impl LossInput {
         self.documents.dims()[0] / self.queries.dims()[0]
     }
 
-    /// Dot products of each query with the documents of its group.
+    /// Dot products of each query with the documents of its group, known answers included.
     ///
     /// # Shapes
     /// `[b, group_size]`; column 0 is the positive.
@@ -64,17 +68,30 @@ impl LossInput {
         documents.matmul(self.queries.clone().unsqueeze_dim::<3>(2)).squeeze_dim(2)
     }
 
-    /// Dot products of each query with its candidates, and the column of its positive.
+    /// Dot products of each query with its candidates, and the column of its positive. The similarity of a known answer
+    /// is negative infinity, so that a softmax leaves it out and its vector has no gradient.
     ///
     /// # Shapes
     /// `[b, candidates]` and `[b, 1]`. Candidates are all documents of the batch or, without `in_batch_negatives`,
     /// those of the query's own group.
     pub fn candidates(&self) -> (Tensor<2>, Tensor<2, Int>) {
-        let [batch, _] = self.queries.dims();
-        let (similarities, stride) = match self.in_batch_negatives {
-            true => (self.queries.clone().matmul(self.documents.clone().transpose()), self.group_size()),
+        let ([batch, _], group) = (self.queries.dims(), self.group_size());
+        let (mut similarities, stride) = match self.in_batch_negatives {
+            true => (self.queries.clone().matmul(self.documents.clone().transpose()), group),
             false => (self.group_similarities(), 0),
         };
+        if let Some(known) = &self.known_answers {
+            let mask = match self.in_batch_negatives {
+                true => known.clone(),
+                // Query `i` is row `i`, and its group is group `i` of that row.
+                false => {
+                    let own: Vec<i64> = (0..batch).map(|query| (query * batch + query) as i64).collect();
+                    let own = Tensor::from_data(TensorData::new(own, [batch]), &known.device());
+                    known.clone().reshape([batch * batch, group]).select(0, own)
+                }
+            };
+            similarities = similarities.mask_fill(mask, f64::NEG_INFINITY);
+        }
         let targets: Vec<i64> = (0..batch).map(|query| (query * stride) as i64).collect();
         let targets = Tensor::from_data(TensorData::new(targets, [batch, 1]), &similarities.device());
         (similarities, targets)
