@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use care_core::Result;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -56,7 +57,7 @@ struct Kind {
     rows: Vec<usize>,
     group_size: usize,
     /// Which rows are to be in different batches: those of one group. `None` if any may be together.
-    groups: Option<HashMap<usize, usize>>,
+    groups: Option<Arc<Vec<usize>>>,
 }
 
 /// The batches of one epoch: the kind and the rows of each.
@@ -71,20 +72,20 @@ impl<'a> Batcher<'a> {
         let group_size = settings.group_size;
         let mut kinds = Vec::new();
         for (index, source) in sources.iter().enumerate() {
-            let examples = source.examples();
-            let mut types: Vec<RowType> = examples.iter().map(|example| example.row_type).collect();
+            let facts = source.facts();
+            let mut types: Vec<RowType> = facts.iter().map(|facts| facts.row_type).collect();
             types.sort_unstable();
             types.dedup();
+            let groups = settings.no_duplicates.then(|| groups(source.answers(), facts.len())).map(Arc::new);
             kinds.extend(types.into_iter().map(|row_type| {
-                let rows: Vec<usize> = (0..examples.len()).filter(|&row| examples[row].row_type == row_type).collect();
-                let fewest = rows.iter().map(|&row| examples[row].negatives.len()).min().unwrap_or(0);
+                let rows: Vec<usize> = (0..facts.len()).filter(|&row| facts[row].row_type == row_type).collect();
+                let fewest = rows.iter().map(|&row| facts[row].negatives as usize).min().unwrap_or(0);
                 let group_size = match row_type {
                     RowType::OnlyOneNegative => group_size.min(2),
                     RowType::SymmetricClass => group_size.min(fewest + 1),
                     _ => group_size,
                 };
-                let groups = settings.no_duplicates.then(|| groups(source.answers(), &rows));
-                Kind { source: index, row_type, rows, group_size, groups }
+                Kind { source: index, row_type, rows, group_size, groups: groups.clone() }
             }));
         }
         Self { sources, kinds, settings, seed, plan: None }
@@ -95,8 +96,23 @@ impl<'a> Batcher<'a> {
         self.kinds.iter().map(|kind| kind.rows.len().div_ceil(self.settings.batch_size)).sum()
     }
 
+    /// The names of the sources with a single row of its type, which makes batches without any negative.
+    pub(crate) fn lone_rows(&self) -> Vec<&str> {
+        let lone = self.kinds.iter().filter(|kind| kind.group_size == 1 && kind.rows.len() == 1);
+        lone.map(|kind| self.sources[kind.source].name()).collect()
+    }
+
+    /// Whether every batch is one query with one document.
+    pub(crate) fn has_no_negatives(&self) -> bool {
+        let is_lone = |kind: &Kind| kind.group_size == 1 && (self.settings.batch_size == 1 || kind.rows.len() == 1);
+        self.kinds.iter().all(is_lone)
+    }
+
     /// Batch `number`, counted from 0 over all epochs.
-    pub(crate) fn batch(&mut self, number: usize) -> TrainBatch {
+    ///
+    /// # Errors
+    /// Returns an error if the rows cannot be read.
+    pub(crate) fn batch(&mut self, number: usize) -> Result<TrainBatch> {
         let (epoch, place) = (number / self.batches_per_epoch(), number % self.batches_per_epoch());
         let plan = match self.plan.take() {
             Some(plan) if plan.epoch == epoch => plan,
@@ -104,7 +120,7 @@ impl<'a> Batcher<'a> {
         };
         let (kind, rows) = &plan.batches[place];
         let kind = &self.kinds[*kind];
-        let examples = self.sources[kind.source].examples();
+        let source = &self.sources[kind.source];
         let mut rng = self.rng(epoch, 1 + place as u64);
         let mut batch = TrainBatch {
             queries: Vec::new(),
@@ -114,12 +130,12 @@ impl<'a> Batcher<'a> {
             row_type: kind.row_type,
             answers: Vec::new(),
         };
-        for &row in rows {
-            batch.add(&examples[row], kind.group_size, &mut rng);
-            batch.answers.push(self.sources[kind.source].answers().of(row));
+        for (example, &row) in source.read(rows)?.iter().zip(rows) {
+            batch.add(example, kind.group_size, &mut rng);
+            batch.answers.push(source.answers().of(row));
         }
         self.plan = Some(plan);
-        batch
+        Ok(batch)
     }
 
     fn shuffle(&self, epoch: usize) -> Plan {
@@ -131,10 +147,10 @@ impl<'a> Batcher<'a> {
             if let Some(groups) = &kind.groups {
                 // Rows of a group that follow each other are dealt out to different batches, if there are as many.
                 let mut places = HashMap::new();
-                order.iter().zip(0..).for_each(|(row, place): (_, usize)| {
+                for (place, &row) in order.iter().enumerate() {
                     places.entry(groups[row]).or_insert(place);
-                });
-                order.sort_by_key(|row| places[&groups[row]]);
+                }
+                order.sort_by_key(|&row| places[&groups[row]]);
             }
             batches.extend(deal(&order, self.settings.batch_size).into_iter().map(|rows| (index, rows)));
         }
@@ -157,28 +173,25 @@ fn deal(rows: &[usize], batch_size: usize) -> Vec<Vec<usize>> {
 }
 
 /// The group of each row of a source: rows that share a query or a positive, directly or by way of others, are one group.
-fn groups(answers: &AnswerKeys, rows: &[usize]) -> HashMap<usize, usize> {
-    fn root(parents: &mut HashMap<usize, usize>, mut row: usize) -> usize {
-        while parents[&row] != row {
-            let parent = parents[&parents[&row]];
-            parents.insert(row, parent);
-            row = parent;
+fn groups(answers: &AnswerKeys, rows: usize) -> Vec<usize> {
+    fn root(parents: &mut [usize], mut row: usize) -> usize {
+        while parents[row] != row {
+            parents[row] = parents[parents[row]];
+            row = parents[row];
         }
         row
     }
-    // Queries and positives are different things, even if a text is both.
-    let keys = |&row: &usize| {
-        let positives = answers.positives(row).iter().map(move |&key| (1, key, row));
-        std::iter::once((0, answers.query(row), row)).chain(positives)
+    let mut parents: Vec<usize> = (0..rows).collect();
+    let mut join = |mut keys: Vec<(u64, usize)>| {
+        keys.sort_unstable();
+        for pair in keys.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            let (left, right) = (root(&mut parents, pair[0].1), root(&mut parents, pair[1].1));
+            parents[left] = right;
+        }
     };
-    let mut keys: Vec<(u8, u64, usize)> = rows.iter().flat_map(keys).collect();
-    keys.sort_unstable();
-    let mut parents: HashMap<usize, usize> = rows.iter().map(|&row| (row, row)).collect();
-    for pair in keys.windows(2).filter(|pair| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1)) {
-        let (left, right) = (root(&mut parents, pair[0].2), root(&mut parents, pair[1].2));
-        parents.insert(left, right);
-    }
-    rows.iter().map(|&row| (row, root(&mut parents, row))).collect()
+    join((0..rows).map(|row| (answers.query(row), row)).collect());
+    join((0..rows).flat_map(|row| answers.positives(row).iter().map(move |&key| (key, row))).collect());
+    (0..rows).map(|row| root(&mut parents, row)).collect()
 }
 
 impl TrainBatch {
@@ -244,7 +257,7 @@ mod tests {
         let sources = [source("a", 10, 3), source("b", 5, 3)];
         let mut batcher = Batcher::new(&sources, settings(4, 3), 9);
         assert_eq!(batcher.batches_per_epoch(), 5);
-        let batches: Vec<TrainBatch> = (0..5).map(|number| batcher.batch(number)).collect();
+        let batches: Vec<TrainBatch> = (0..5).map(|number| batcher.batch(number).expect("rows")).collect();
         let mut queries: Vec<&String> = batches.iter().flat_map(|batch| &batch.queries).collect();
         queries.sort();
         queries.dedup();
@@ -267,7 +280,7 @@ mod tests {
         let sources = [source("a", 30, 1)];
         let draw = |seed, numbers: std::ops::Range<usize>| {
             let mut batcher = Batcher::new(&sources, settings(4, 3), seed);
-            numbers.map(|number| batcher.batch(number)).collect::<Vec<_>>()
+            numbers.map(|number| batcher.batch(number).expect("rows")).collect::<Vec<_>>()
         };
         assert_eq!(draw(1, 0..20)[11..], draw(1, 11..20), "starting later draws the same");
         assert_ne!(draw(1, 0..8), draw(1, 8..16), "epochs differ");
@@ -288,7 +301,7 @@ mod tests {
         let mut batcher = Batcher::new(&sources, settings(4, 5), 3);
         assert_eq!(batcher.batches_per_epoch(), 8, "6 rows of each type, 4 in a batch");
         for number in 0..8 {
-            let batch = batcher.batch(number);
+            let batch = batcher.batch(number).expect("rows");
             let type_of = |query: &String| types[query.parse::<usize>().expect("a number") % 4];
             assert!(batch.queries.iter().all(|query| type_of(query) == batch.row_type));
             let group = match batch.row_type {
@@ -301,7 +314,7 @@ mod tests {
         let sources =
             [Source::new("classes", (1..4).map(|n| row("q", RowType::SymmetricClass, n)).collect()).expect("rows")];
         assert_eq!(
-            Batcher::new(&sources, settings(3, 8), 0).batch(0).documents.len(),
+            Batcher::new(&sources, settings(3, 8), 0).batch(0).expect("rows").documents.len(),
             6,
             "the fewest negatives decide"
         );
@@ -316,7 +329,7 @@ mod tests {
             ..TrainingExample::new(n.to_string(), vec!["0".into()], vec!["0.25".into(), "0.5".into()])
         };
         let sources = [Source::new("scored", (0..6).map(example).collect()).expect("rows")];
-        let batch = Batcher::new(&sources, settings(6, 2), 1).batch(0);
+        let batch = Batcher::new(&sources, settings(6, 2), 1).batch(0).expect("rows");
         let scores = batch.scores.expect("all rows have scores");
         for (row, query) in batch.queries.iter().enumerate() {
             assert_eq!(batch.prompts[row], Some(format!("p{query}")));
@@ -345,7 +358,7 @@ mod tests {
         }
         let sources = [source("a", 9, 1), source("b", 5, 1)];
         let mut batcher = Batcher::new(&sources, settings(4, 1), 2);
-        let mut sizes: Vec<usize> = (0..5).map(|number| batcher.batch(number).queries.len()).collect();
+        let mut sizes: Vec<usize> = (0..5).map(|number| batcher.batch(number).expect("rows").queries.len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [2, 3, 3, 3, 3]);
     }
@@ -360,7 +373,7 @@ mod tests {
     /// What is masked in the only batch of the rows: query, document.
     fn masked(source: Source, group_size: usize, itself: bool) -> Vec<(String, String)> {
         let sources = [source];
-        let batch = Batcher::new(&sources, settings(64, group_size), 3).batch(0);
+        let batch = Batcher::new(&sources, settings(64, group_size), 3).batch(0).expect("rows");
         let columns = batch.documents.len();
         let mask = batch.known_answers(itself).unwrap_or_default();
         let places = mask.iter().enumerate().filter(|(_, masked)| **masked).map(|(place, _)| place);
@@ -399,7 +412,7 @@ mod tests {
         let draw = |no_duplicates, first: usize| {
             let settings = BatchSettings { batch_size: 8, group_size: 1, no_duplicates };
             let mut batcher = Batcher::new(&sources, settings, 4);
-            (first..30).map(|number| batcher.batch(number)).collect::<Vec<_>>()
+            (first..30).map(|number| batcher.batch(number).expect("rows")).collect::<Vec<_>>()
         };
         let masked =
             |batches: &[TrainBatch]| batches.iter().filter(|batch| batch.known_answers(false).is_some()).count();
@@ -413,7 +426,7 @@ mod tests {
         let one = [rows(&[("a", &["1"], &[]), ("a", &["2"], &[]), ("a", &["3"], &[]), ("b", &["4"], &[])])];
         let settings = BatchSettings { batch_size: 2, group_size: 1, no_duplicates: true };
         let mut batcher = Batcher::new(&one, settings, 0);
-        let rest: usize = (0..2).map(|number| batcher.batch(number).queries.len()).sum();
+        let rest: usize = (0..2).map(|number| batcher.batch(number).expect("rows").queries.len()).sum();
         assert_eq!(rest, 4, "rows that fit nowhere are kept");
     }
 }

@@ -82,7 +82,7 @@ fn write_training(
         writeln!(card, "\n### Stage {}: {}\n", index + 1, stage.kind.as_str())?;
         for source in sources {
             let name = config.public_path(Path::new(source.name()));
-            writeln!(card, "- data: `{name}`, {} rows", source.examples().len())?;
+            writeln!(card, "- data: `{name}`, {} rows", source.row_count())?;
         }
         for (name, value) in settings(stage) {
             writeln!(card, "- {name}: {value}")?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::config::{CheckedTrainConfig, StageConfig};
-use crate::dataset::{Source, TrainingExample};
+use crate::dataset::Source;
 
 /// The settings of a run by name: each value as JSON or, for texts and folders, a digest of their content.
 pub(crate) type Settings = BTreeMap<String, String>;
@@ -179,23 +179,10 @@ fn flatten(prefix: &str, table: &Value, insert: &mut impl FnMut(&str, String)) {
 fn rows_content(sources: &[Source]) -> String {
     let mut digest = Sha256::new();
     for source in sources {
-        digest.update(source.examples().len().to_le_bytes());
-        source.examples().iter().for_each(|example| digest_example(&mut digest, example));
+        digest.update(source.row_count().to_le_bytes());
+        digest.update(source.digest());
     }
     format!("{CONTENT}{}", hex(digest.finalize()))
-}
-
-fn digest_example(digest: &mut Sha256, example: &TrainingExample) {
-    digest_text(digest, &example.query);
-    for (texts, scores) in
-        [(&example.positives, &example.positive_scores), (&example.negatives, &example.negative_scores)]
-    {
-        digest.update(texts.len().to_le_bytes());
-        texts.iter().for_each(|text| digest_text(digest, text));
-        digest.update(scores.len().to_le_bytes());
-        scores.iter().for_each(|score| digest.update(score.to_le_bytes()));
-    }
-    digest_text(digest, &format!("{:?} {:?}", example.prompt, example.row_type));
 }
 
 fn digest_text(digest: &mut Sha256, text: &str) {

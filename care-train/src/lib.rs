@@ -12,6 +12,7 @@ mod curves;
 mod dataset;
 mod evaluation;
 mod fingerprint;
+mod guards;
 mod log;
 mod loss;
 mod objective;

@@ -44,6 +44,11 @@ impl Objective {
         }
     }
 
+    /// Number of losses.
+    pub(crate) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Whether every row needs teacher scores.
     pub(crate) fn needs_teacher_scores(&self) -> bool {
         self.parts.iter().any(|(_, _, loss)| loss.needs_teacher_scores())

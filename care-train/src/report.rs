@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +11,14 @@ use crate::stage::StageKind;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Vectors of the frozen tower were computed or found in the cache.
+    /// Vectors of the frozen tower were computed for the coming steps.
     Teacher(TeacherReport),
     /// A step was completed.
     Step(StepReport),
     /// The towers were evaluated on the dev set.
     Evaluation(EvaluationReport),
-    /// Something failed that neither stops the training nor spoils the saved pair, e.g. a picture.
+    /// Something that stops nothing, but failed or is probably not meant, e.g. a picture that cannot be drawn, or hard
+    /// negatives that are positives.
     Warning(String),
 }
 
@@ -31,12 +31,10 @@ pub type Observer<'a> = dyn FnMut(&Event) -> ControlFlow<()> + 'a;
 pub struct TeacherReport {
     /// Number of the stage in the run, from 1.
     pub stage: usize,
-    /// Texts whose vectors are available.
+    /// Texts of the coming steps whose vectors are available.
     pub done: usize,
-    /// Total number of texts.
+    /// Texts of the coming steps: some thousands, or all of the stage if these are fewer.
     pub total: usize,
-    /// Cache files that are ignored because they are incomplete, modified or foreign.
-    pub refused: Vec<PathBuf>,
 }
 
 /// The result of one step.

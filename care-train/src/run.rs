@@ -303,7 +303,7 @@ impl Context<'_> {
             trainer.resume(checkpoint)?;
             progress = checkpoint.state.progress.clone();
         }
-        if self.fill_teacher(index, trainer, observer)?.is_break() {
+        if self.open_teacher(trainer, observer)?.is_break() || self.warn(trainer, observer)?.is_break() {
             return Ok(StageEnd::Break(self.checkpoints.newest()));
         }
         let patience = self.config.evaluation.as_ref().and_then(|evaluation| evaluation.patience);
@@ -314,9 +314,18 @@ impl Context<'_> {
         }
         let out_of_patience = |progress: &Progress| patience.is_some_and(|patience| progress.stale >= patience);
         while !out_of_patience(&progress) && !stop {
+            if self.fill_teacher(index, trainer, observer)?.is_break() {
+                let is_new = trainer.steps_done() > at.map_or(0, |checkpoint| checkpoint.state.step);
+                let write = || {
+                    let place = self.place(index, trainer, &progress);
+                    self.checkpoints.write(place, &networks(trainer, changed), trainer.optimizer()).map(Some)
+                };
+                return Ok(StageEnd::Break(if is_new { write()? } else { self.checkpoints.newest() }));
+            }
             let Some(report) = trainer.step()? else { break };
             let (step, last) = (report.step, report.step == report.total_steps);
             stop = self.notify(&Event::Step(report), observer)?.is_break();
+            stop |= self.warn(trainer, observer)?.is_break();
             let is_due = |every: usize| every > 0 && step.is_multiple_of(every);
             let every = self.config.evaluation.as_ref().map_or(0, |evaluation| evaluation.every);
             if self.dev.is_some() && (is_due(every) || last) {
@@ -343,20 +352,42 @@ impl Context<'_> {
         Ok(StageEnd::Continue(()))
     }
 
-    /// Computes the vectors that the teacher cache lacks.
+    /// Opens the teacher cache, if the stage has one.
+    fn open_teacher(&mut self, trainer: &mut Trainer<'_>, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
+        let Some(folder) = self.config.teacher_cache() else { return Ok(ControlFlow::Continue(())) };
+        for path in trainer.open_teacher(&folder)? {
+            let problem = format!("ignoring {}, which is incomplete, modified or foreign", path.display());
+            if self.notify(&Event::Warning(problem), observer)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Passes on what the trainer has noticed.
+    fn warn(&mut self, trainer: &mut Trainer<'_>, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
+        for warning in trainer.warnings()? {
+            if self.notify(&Event::Warning(warning), observer)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Computes the vectors that the teacher cache lacks for the coming steps.
     fn fill_teacher(
         &mut self,
         index: usize,
         trainer: &mut Trainer<'_>,
         observer: &mut Observer<'_>,
     ) -> Result<ControlFlow<()>> {
-        let Some(folder) = self.config.teacher_cache() else { return Ok(ControlFlow::Continue(())) };
-        let Some(mut texts) = trainer.open_teacher(&folder)? else { return Ok(ControlFlow::Continue(())) };
-        let (total, refused) = (texts.len(), std::mem::take(&mut texts.refused));
-        while let Some(done) = texts.fill_next(trainer.towers())? {
-            let report = TeacherReport { stage: index + 1, done, total, refused: refused.clone() };
-            if self.notify(&Event::Teacher(report), observer)?.is_break() {
-                return Ok(ControlFlow::Break(()));
+        while let Some(mut lot) = trainer.coming_teacher_texts()? {
+            let total = lot.len();
+            while let Some(done) = lot.fill_next(trainer.towers())? {
+                let report = TeacherReport { stage: index + 1, done, total };
+                if self.notify(&Event::Teacher(report), observer)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
         }
         Ok(ControlFlow::Continue(()))

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use burn::tensor::{Tensor, TensorData};
 use care_core::store::EmbeddingStore;
 use care_core::{Embeddings, Instruction, Result, Role, Text};
-use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, DocumentTower, QueryTower};
+use care_encoders::tokenize::Tokenizer;
+use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, DocumentTower, Network, QueryTower};
 
 use crate::batcher::TrainBatch;
 use crate::config::{CheckedStage, TrainMode};
@@ -92,13 +93,7 @@ impl Towers {
     /// Queries against positives and hard negatives.
     fn contrast(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded<'_>> {
         let prompts: Vec<Option<&String>> = batch.prompts.iter().map(Option::as_ref).collect();
-        // The document tower for both roles, its network for both roles, or one tower per role.
-        let (query, document) = (&self.query, &self.document);
-        let (tokenizer, network, role) = match stage.kind {
-            StageKind::SymmetricDocument => (document.tokenizer(), document.network(), Role::Document),
-            StageKind::Symmetric => (query.tokenizer(), document.network(), Role::Document),
-            _ => (query.tokenizer(), query.network(), Role::Query),
-        };
+        let (tokenizer, network, role) = self.query_side();
         let queries = self.prepare_queries(stage, &prompts, &batch.queries);
         let documents = self.prepare_documents(stage, batch.row_type, &prompts, &batch.documents);
         let (mut passes, mut tokens) = (Vec::new(), 0);
@@ -133,13 +128,28 @@ impl Towers {
         Ok(Encoded { input: LossInput::new(query_vectors, document_vectors), passes, tokens })
     }
 
+    /// What encodes queries, and the role that its weights belong to: the document tower, its network, or the query tower.
+    pub(crate) fn query_side(&self) -> (&Tokenizer, &Network<AnyEncoder>, Role) {
+        let (query, document) = (&self.query, &self.document);
+        match self.kind {
+            StageKind::SymmetricDocument => (document.tokenizer(), document.network(), Role::Document),
+            StageKind::Symmetric => (query.tokenizer(), document.network(), Role::Document),
+            _ => (query.tokenizer(), query.network(), Role::Query),
+        }
+    }
+
     /// Applies the instruction with which the teacher of an alignment reads texts.
     pub(crate) fn prepare_for_teacher(&self, stage: &CheckedStage, texts: &[String]) -> Vec<String> {
         prepare(stage.teacher_instruction().unwrap_or(self.document.instruction()), texts)
     }
 
     /// Applies the instruction of the tower that reads the stage's queries, or the template to those with a prompt.
-    fn prepare_queries(&self, stage: &CheckedStage, prompts: &[Option<&String>], texts: &[String]) -> Vec<String> {
+    pub(crate) fn prepare_queries(
+        &self,
+        stage: &CheckedStage,
+        prompts: &[Option<&String>],
+        texts: &[String],
+    ) -> Vec<String> {
         let template = stage.prompt_template.as_deref();
         match stage.kind {
             StageKind::SymmetricDocument => prompted(self.document.instruction(), template, prompts, texts),
@@ -173,6 +183,12 @@ impl Towers {
         };
         let vectors = self.known_vectors(store, prepared)?;
         Ok((constant(&vectors, &device(self.document.network())), 0))
+    }
+
+    /// Whether the teacher's vectors of all these prepared texts are in its store.
+    pub(crate) fn teacher_has(&self, prepared: &[String]) -> bool {
+        let store = self.teacher.as_ref().map(|store| store.lock().unwrap_or_else(PoisonError::into_inner));
+        store.is_some_and(|store| prepared.iter().all(|text| store.contains(text)))
     }
 
     /// Vectors of prepared documents from a store, to which missing ones are added.

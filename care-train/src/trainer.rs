@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -19,12 +19,13 @@ use crate::batcher::{BatchSettings, Batcher};
 use crate::checkpoint::Checkpoint;
 use crate::config::{CheckedStage, MOST_STEPS, TrainMode};
 use crate::dataset::{RowNeeds, Source};
+use crate::guards::{is_info_nce_alone, similarity_warning, warnings};
 use crate::loss::Loss;
 use crate::objective::Objective;
 use crate::optim::{NamedGradients, Optimizer, clip_by_global_norm};
 use crate::report::{Event, Observer, StepReport};
 use crate::stage::StageKind;
-use crate::teacher::{TeacherTexts, open_store};
+use crate::teacher::{TeacherLot, TeacherLots, open_store};
 use crate::towers::Towers;
 
 /// Trains one stage in memory, without checkpoints or a teacher cache.
@@ -42,12 +43,17 @@ pub fn train_stage(
     observer: &mut Observer<'_>,
 ) -> Result<AsymmetricEncoder> {
     let mut trainer = Trainer::new(pair, stage, sources, seed)?;
-    while let Some(report) = trainer.step()? {
+    loop {
+        for warning in trainer.warnings()? {
+            if observer(&Event::Warning(warning)).is_break() {
+                return trainer.finish();
+            }
+        }
+        let Some(report) = trainer.step()? else { return trainer.finish() };
         if observer(&Event::Step(report)).is_break() {
-            break;
+            return trainer.finish();
         }
     }
-    trainer.finish()
 }
 
 /// One stage in progress: the towers, the losses, the optimizer and the number of completed steps.
@@ -63,7 +69,15 @@ pub struct Trainer<'a> {
     objective: Objective,
     optimizer: Optimizer,
     step: usize,
+    lots: TeacherLots,
+    /// Warnings that nobody has read yet; `None` until the first are wanted.
+    warnings: Option<Vec<String>>,
+    /// The last steps in a row without any gradient.
+    still: usize,
 }
+
+/// Steps without any gradient after which something is wrong for sure.
+const STILL: usize = 20;
 
 impl<'a> Trainer<'a> {
     /// A stage before its first step. `seed` determines batches, negatives, dropout and the initial LoRA weights.
@@ -140,6 +154,9 @@ impl<'a> Trainer<'a> {
             objective,
             optimizer: Optimizer::new(stage.weight_decay),
             step: 0,
+            lots: TeacherLots::new(stage),
+            warnings: None,
+            still: 0,
         };
         trainer.check_data()?;
         Ok(trainer)
@@ -161,22 +178,52 @@ impl<'a> Trainer<'a> {
     fn check_data(&self) -> Result<()> {
         self.objective.check(self.stage.kind)?;
         let teacher_scores = self.objective.needs_teacher_scores();
-        let needs = RowNeeds { group_size: self.stage.group_size, teacher_scores };
+        let labels = self.stage.kind != StageKind::QueryAlignment;
+        let needs = RowNeeds { group_size: self.stage.group_size, teacher_scores, labels };
         self.sources.iter().try_for_each(|source| source.require(needs))
     }
 
-    /// Opens the cache of the frozen document tower's vectors, if the stage freezes that tower, and returns the texts
-    /// that it encodes.
+    /// Opens the cache of the frozen document tower's vectors, if the stage freezes that tower. Returns the files in it
+    /// that are ignored.
     ///
     /// # Errors
     /// Returns an error if the folder cannot be read or created.
-    pub(crate) fn open_teacher(&mut self, folder: &Path) -> Result<Option<TeacherTexts>> {
+    pub(crate) fn open_teacher(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
         if self.stage.mode(Role::Document) != TrainMode::Frozen {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let (store, refused) = open_store(folder, &self.towers)?;
         self.towers.teacher = Some(store);
-        Ok(Some(TeacherTexts::new(&self.towers, self.stage, self.sources, refused)))
+        Ok(refused)
+    }
+
+    /// The texts of the coming steps that the teacher cache lacks, if it does not have those of the next step.
+    ///
+    /// # Errors
+    /// Returns an error if rows cannot be read.
+    pub(crate) fn coming_teacher_texts(&mut self) -> Result<Option<TeacherLot>> {
+        if self.towers.teacher.is_none() || self.step == self.total_steps {
+            return Ok(None);
+        }
+        let (next, last) = (self.batches_of(self.step), self.batches_of(self.total_steps - 1));
+        self.lots.coming(next, last.end, &mut self.batcher, &self.towers, self.stage)
+    }
+
+    /// What was noticed since the last call that is no error, but probably not meant: about rows, towers and settings
+    /// before the first step, about the losses later.
+    ///
+    /// The first call encodes some texts of the next batch if vectors are not normalised.
+    ///
+    /// # Errors
+    /// Returns an error if rows cannot be read or texts cannot be tokenized.
+    pub fn warnings(&mut self) -> Result<Vec<String>> {
+        if self.warnings.is_none() {
+            let mut found = warnings(&self.towers, self.stage, self.sources, &self.batcher);
+            let batch = self.batcher.batch(self.batches_of(self.step).start)?;
+            found.extend(similarity_warning(&self.towers, self.stage, &batch)?);
+            self.warnings = Some(found);
+        }
+        Ok(self.warnings.as_mut().map(std::mem::take).unwrap_or_default())
     }
 
     /// The towers in their current state, without graphs or dropout, e.g. for an evaluation during a stage. Weights are
@@ -246,6 +293,7 @@ impl<'a> Trainer<'a> {
         if self.step >= self.total_steps {
             return Ok(None);
         }
+        self.require_loss()?;
         let started = Instant::now();
         let numbers = self.batches_of(self.step);
         let share = 1.0 / numbers.len() as f64;
@@ -262,6 +310,11 @@ impl<'a> Trainer<'a> {
         }
         let gradient_norm = clip_by_global_norm(&mut gradients, self.stage.max_grad_norm);
         self.require_finite("gradient norm", gradient_norm)?;
+        self.still = if gradient_norm == 0.0 { self.still + 1 } else { 0 };
+        if self.still == STILL {
+            let warning = format!("the gradient norm was 0 in the last {STILL} steps: nothing is being trained");
+            self.warnings.get_or_insert_default().push(warning);
+        }
         let learning_rate = self.update(&gradients);
         self.step += 1;
         Ok(Some(StepReport {
@@ -284,17 +337,24 @@ impl<'a> Trainer<'a> {
         first..self.batches.min(first.saturating_add(self.stage.accumulation))
     }
 
-    /// Checks that the stage has a loss.
+    /// Checks that the stage has a loss, and that the loss can be above 0.
     ///
     /// # Errors
-    /// Returns an error if no loss is configured and none was added.
+    /// Returns an error if no loss is configured and none was added, or if no batch has a negative for the only loss.
     pub(crate) fn require_loss(&self) -> Result<()> {
-        self.objective.require_loss()
+        self.objective.require_loss()?;
+        let is_alone = is_info_nce_alone(self.stage) && self.objective.len() == self.stage.losses().len();
+        if is_alone && self.batcher.has_no_negatives() {
+            let message = "info-nce needs negatives, but every batch is one query with one positive: its loss is always \
+                           0; set `batch_size` or `group_size` to at least 2, and use more rows than one per file";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        Ok(())
     }
 
     /// Adds `share` times the gradients of one batch.
     fn batch(&mut self, number: usize, share: f64, gradients: &mut NamedGradients) -> Result<BatchReport> {
-        let batch = self.batcher.batch(number);
+        let batch = self.batcher.batch(number)?;
         // Dropout depends on the batch's number alone, so a resumed run draws the same masks.
         let seed = batch_seed(self.seed, self.index, number);
         let encoded = self.towers.encode(self.stage, &batch, seed)?;

@@ -90,14 +90,15 @@ fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {
     Run::new(&damaged)
         .start(&mut |event| {
             match event {
-                Event::Teacher(report) => refused.clone_from(&report.refused),
+                Event::Warning(warning) => refused.push(warning.clone()),
                 Event::Step(report) => losses.push(report.loss),
                 _ => {}
             }
             ControlFlow::Continue(())
         })
         .unwrap();
-    assert_eq!(refused, [written[0].clone()]);
+    let path = written[0].display();
+    assert_eq!(refused, [format!("ignoring {path}, which is incomplete, modified or foreign")]);
     assert_eq!(losses, cold.iter().map(|report| report.loss).collect::<Vec<_>>());
 
     // Another instruction means other texts, another head another tower: neither reuses stale vectors.
@@ -118,6 +119,56 @@ fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {
     });
     run(&config(folder, "pooled", "cache = \"cache\"", ALIGN));
     assert_eq!(fs::read_dir(folder.join("cache")).unwrap().count(), 2, "a folder for each tower");
+}
+
+#[test]
+fn the_teacher_reads_no_more_than_the_steps_need() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let taught = |name: &str, stage: &str, steps: usize| {
+        let (reports, _, taught) = run(&config(folder, name, "", stage));
+        assert_eq!(reports.len(), steps);
+        taught
+    };
+    assert_eq!(taught("one", &format!("{ALIGN}max_steps = 1\n"), 1), 6);
+    assert_eq!(taught("two", &format!("{ALIGN}max_steps = 1\naccumulation = 2\n"), 1), 12);
+    let frozen = "[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 4\nmax_steps = 2\n\
+                  document = { train = \"frozen\" }\n";
+    assert_eq!(taught("joint", frozen, 2), 8, "a positive per row, and no negatives");
+}
+
+#[test]
+fn a_file_that_changes_during_a_run_ends_it() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let config = config(folder, "changed", "cache_teacher = false", ALIGN);
+    let error = Run::new(&config).start(&mut |event| {
+        if let Event::Step(_) = event {
+            fs::write(folder.join("align.jsonl"), "{\"query\":\"头痛\",\"pos\":[\"头痛\"]}\n").unwrap();
+        }
+        ControlFlow::Continue(())
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.ends_with("align.jsonl: the file has changed since it was opened"), "{error}");
+}
+
+#[test]
+fn rows_of_texts_alone_train_an_alignment_only() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let rows = fs::read_to_string(folder.join("align.jsonl")).unwrap();
+    let row = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let texts = rows.lines().map(|line| format!("{}\n", serde_json::json!({"text": row(line)["query"]})));
+    fs::write(folder.join("texts.jsonl"), texts.collect::<String>()).unwrap();
+    let losses = |name, stage: &str| run(&config(folder, name, "", stage)).0.iter().map(|s| s.loss).collect::<Vec<_>>();
+    assert_eq!(losses("texts", &ALIGN.replace("align.jsonl", "texts.jsonl")), losses("rows", ALIGN));
+    let joint = "[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"texts.jsonl\"]\n";
+    let error = Run::new(&config(folder, "joint", "", joint)).start(&mut |_| ControlFlow::Continue(())).unwrap_err();
+    let problem = "a text alone, which only query-alignment stages train on; give `query` and `pos`";
+    assert_eq!(error.to_string(), format!("{}:1: {problem}", folder.join("texts.jsonl").display()));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Tensor;
 use care_core::{Embedder, Embeddings, Instruction, Role};
 use care_encoders::lora::LoraConfig;
+use care_encoders::tokenize::Tokenizer;
 use care_encoders::{AsymmetricEncoder, Precision, tower_fingerprint};
 use care_train::{
     Event, Loss, LossConfig, LossInput, LossKind, RowType, Source, StageConfig, StageKind, StepReport, TowerTraining,
@@ -483,6 +484,145 @@ fn a_text_that_answers_two_queries_is_no_negative_of_either() {
 }
 
 #[test]
+fn info_nce_without_any_negative_is_refused() {
+    let refusal = |rows: usize, change: &dyn Fn(&mut StageConfig), kind| {
+        let mut config = StageConfig::new(kind);
+        change(&mut config);
+        let (stage, rows) = (config.check().unwrap(), common::examples()[..rows].to_vec());
+        let sources = [Source::new("rows", rows).unwrap()];
+        let error = |loss: Option<FirstComponent>| {
+            let trainer = Trainer::new(common::pair(0.0), &stage, &sources, 7).unwrap();
+            let trainer = loss.into_iter().try_fold(trainer, |trainer, loss| trainer.with_loss(1.0, Box::new(loss)));
+            trainer.unwrap().step().err().map(|error| error.to_string())
+        };
+        assert_eq!(error(Some(FirstComponent)), None, "another loss may need none");
+        error(None)
+    };
+    let (joint, align) = (StageKind::JointFinetuning, StageKind::QueryAlignment);
+    let message = "info-nce needs negatives, but every batch is one query with one positive: its loss is always 0; set \
+                   `batch_size` or `group_size` to at least 2, and use more rows than one per file";
+    assert_eq!(refusal(4, &|stage| stage.batch_size = 1, joint).as_deref(), Some(message));
+    assert_eq!(refusal(1, &|_| {}, joint).as_deref(), Some(message));
+    assert_eq!(refusal(2, &|_| {}, joint), None);
+    let groups = |stage: &mut StageConfig| (stage.batch_size, stage.group_size) = (1, 2);
+    assert_eq!(refusal(4, &groups, joint), None);
+    assert_eq!(refusal(4, &|stage| stage.batch_size = 1, align), None, "the other loss is the MSE");
+}
+
+/// What is warned of before the first step, and while all steps are made.
+fn warned(
+    pair: AsymmetricEncoder,
+    rows: Vec<TrainingExample>,
+    change: impl FnOnce(&mut StageConfig),
+) -> (Vec<String>, Vec<String>) {
+    let mut config = StageConfig::new(StageKind::JointFinetuning);
+    change(&mut config);
+    let (mut before, mut later, mut steps) = (Vec::new(), Vec::new(), 0);
+    train_stage(pair, &config.check().unwrap(), &[Source::new("rows", rows).unwrap()], 7, &mut |event| {
+        match event {
+            Event::Warning(warning) if steps == 0 => before.push(warning.clone()),
+            Event::Warning(warning) => later.push(warning.clone()),
+            _ => steps += 1,
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    (before, later)
+}
+
+#[test]
+fn vectors_that_are_not_normalised_are_warned_of_at_a_low_temperature() {
+    let pair = |normalize: [bool; 2]| {
+        let (query, document) = common::pair(0.0).into_towers();
+        let head = |head: &care_encoders::head::HeadConfig, normalize| {
+            let mut head = head.clone();
+            head.normalize = normalize;
+            head
+        };
+        let heads = [head(query.network().head(), normalize[0]), head(document.network().head(), normalize[1])];
+        let [of_query, of_document] = heads;
+        AsymmetricEncoder::new(
+            query.map_network(|network| network.with_head(of_query).unwrap()),
+            document.map_network(|network| network.with_head(of_document).unwrap()),
+        )
+        .unwrap()
+    };
+    let at = |normalize, temperature| {
+        let (before, later) = warned(pair(normalize), common::examples(), |stage| {
+            stage.max_steps = Some(1);
+            stage.loss = Some(vec![LossConfig::info_nce(temperature)]);
+        });
+        assert_eq!(later, [] as [String; 0]);
+        before
+    };
+    for temperature in [0.01, 0.02] {
+        let [warning] = &at([false, false], temperature)[..] else { panic!("one warning at {temperature}") };
+        assert!(warning.starts_with("similarities reach "), "{warning}");
+        assert!(warning.contains(&format!("over the temperature of {temperature} that is ")), "{warning}");
+        assert!(warning.contains("normalize = true"), "{warning}");
+    }
+    assert!(at([false, false], 1.0).is_empty());
+    assert!(at([true, true], 0.01).is_empty());
+}
+
+#[test]
+fn prompts_without_effect_and_steps_without_gradient_are_warned_of() {
+    let with = |prompt: Option<&str>| {
+        let rows = common::examples().into_iter().map(|row| row.with(|row| row.prompt = prompt.map(str::to_owned)));
+        rows.collect::<Vec<_>>()
+    };
+    let template = |stage: &mut StageConfig| stage.prompt_template = Some("{prompt}：{text}".into());
+    let warned_before = |prompt, change: &dyn Fn(&mut StageConfig)| warned(common::pair(0.0), with(prompt), change).0;
+    let no_template = ["the `prompt` of 12 rows is not used; set `prompt_template` to use it"];
+    assert_eq!(warned_before(Some("头痛"), &|_| {}), no_template);
+    let no_prompt = ["`prompt_template` is set, but no row has a `prompt`: it has no effect"];
+    assert_eq!(warned_before(None, &template), no_prompt);
+    assert!(warned_before(Some("头痛"), &template).is_empty() && warned_before(None, &|_| {}).is_empty());
+
+    let row = |query: &str| TrainingExample::new(query, vec!["多休息".into()], vec![]);
+    let still = |epochs| warned(common::pair(0.0), vec![row("头痛"), row("发烧")], |stage| stage.epochs = epochs);
+    let warning = "the gradient norm was 0 in the last 20 steps: nothing is being trained";
+    assert_eq!(still(45), (vec![], vec![warning.to_owned()]), "once");
+    assert_eq!(still(19), (vec![], vec![]));
+}
+
+#[test]
+fn a_last_token_that_is_a_word_is_warned_of() {
+    let pair = |query, document| {
+        let (query_tower, document_tower) = common::pair(0.0).into_towers();
+        let plain = |tokenizer: &Tokenizer, is_plain| {
+            let mut json: serde_json::Value = serde_json::from_str(&tokenizer.to_json().unwrap()).unwrap();
+            if is_plain {
+                json["post_processor"] = serde_json::Value::Null;
+            }
+            Tokenizer::from_json(&json.to_string(), tokenizer.pad_id(), 24).unwrap()
+        };
+        AsymmetricEncoder::new(
+            care_encoders::Tower::new(
+                plain(query_tower.tokenizer(), query),
+                query_tower.network().clone(),
+                Default::default(),
+            )
+            .unwrap(),
+            care_encoders::Tower::new(
+                plain(document_tower.tokenizer(), document),
+                document_tower.network().clone(),
+                Default::default(),
+            )
+            .unwrap(),
+        )
+        .unwrap()
+    };
+    let of = |pair, kind| warned(pair, common::examples(), |stage| stage.kind = kind).0;
+    // The query tower takes the first token, which such a tokenizer leaves out as well.
+    for kind in [StageKind::JointFinetuning, StageKind::SymmetricDocument, StageKind::QueryAlignment] {
+        assert!(of(pair(true, false), kind).is_empty());
+        let [warning] = &of(pair(false, true), kind)[..] else { panic!("one warning") };
+        assert!(warning.starts_with("the document tower takes the last token's state, but its tokenizer"), "{warning}");
+    }
+}
+
+#[test]
 fn a_negative_that_is_a_positive_is_used_with_a_warning() {
     let mut rows = common::examples();
     rows[2].negatives = rows[2].positives.clone();
@@ -491,7 +631,7 @@ fn a_negative_that_is_a_positive_is_used_with_a_warning() {
     let source = Source::new("mined", rows).unwrap();
     assert_eq!(
         source.warnings(),
-        ["mined, row 2: `neg[0]` is in `pos` too; it is not used as a negative, nor such texts of 1 other row"]
+        ["mined, row 2: `neg[0]` is in `pos` too; it is not used as a negative, nor are such texts of 1 other row"]
     );
     assert!(Source::new("built in", common::examples()).unwrap().warnings().is_empty());
 }

@@ -21,7 +21,7 @@ const ORDERS: [(&str, &str); 7] = [
     (
         "care-train",
         "schedule stage loss dataset optim config report log curves card fingerprint batcher checkpoint pass towers \
-         objective evaluation teacher trainer run",
+         objective guards evaluation teacher trainer run",
     ),
     ("care-cli", "progress model tasks texts commands"),
 ];

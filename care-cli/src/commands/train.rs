@@ -82,6 +82,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
+/// The end of the name of a bar over the teacher's vectors.
+const TEACHER: &str = "teacher";
+
 /// One bar per part of a stage, and one line per evaluation.
 #[derive(Default)]
 struct Progress {
@@ -93,10 +96,19 @@ impl Progress {
     fn show(&mut self, event: &Event) {
         match event {
             Event::Teacher(report) => {
-                let (name, total, done) = (format!("stage {} teacher", report.stage), report.total, report.done);
-                let first = self.bar(&name, total, done, "vectors");
-                if self.lines.due(first, done == total) {
-                    self.print_line(&format!("{name}: {done}/{total} vectors"));
+                let (steps, total, done) = (format!("stage {} ", report.stage), report.total, report.done);
+                match &self.shown {
+                    // Between steps, the bar of the steps stays.
+                    Some((name, bar)) if name.starts_with(&steps) && !name.ends_with(TEACHER) => {
+                        bar.set_message(format!("teacher's vectors {done}/{total}"));
+                    }
+                    _ => {
+                        let name = format!("{steps}{TEACHER}");
+                        let first = self.bar(&name, total, done, "vectors");
+                        if self.lines.due(first, done == total) {
+                            self.print_line(&format!("{name}: {done}/{total} vectors"));
+                        }
+                    }
                 }
             }
             Event::Step(report) => {
@@ -120,14 +132,6 @@ impl Progress {
             }
             Event::Warning(problem) => self.print_line(&format!("warning: {problem}")),
             _ => {}
-        }
-        if let Event::Teacher(report) = event {
-            for path in report.refused.iter().filter(|_| report.done == report.total) {
-                self.print_line(&format!(
-                    "warning: ignoring {}, which is incomplete, modified or foreign",
-                    path.display()
-                ));
-            }
         }
     }
 

@@ -24,11 +24,16 @@ fn prepare(place: &Place, texts: usize) {
 
 /// A run over the two tiny checkpoints with dropout, with a checkpoint after every step.
 fn configure(place: &Place, output: &str, align_steps: usize) {
+    configure_batches(place, output, align_steps, 3);
+}
+
+/// The same, with this many texts per batch of the first stage.
+fn configure_batches(place: &Place, output: &str, align_steps: usize, align_batch: usize) {
     let config = format!(
         "output = {output:?}\ncheckpoint_every = 1\n\
          [model.query]\nencoder = {:?}\noptions = {{ max_length = 24 }}\n\
          [model.document]\nencoder = {:?}\noptions = {{ max_length = 48 }}\n\
-         [[stage]]\nkind = \"query-alignment\"\ndata = [\"align.jsonl\"]\nbatch_size = 3\nepochs = 5\nmax_steps = {align_steps}\n\
+         [[stage]]\nkind = \"query-alignment\"\ndata = [\"align.jsonl\"]\nbatch_size = {align_batch}\nepochs = 5\nmax_steps = {align_steps}\n\
          query = {{ dropout = 0.2 }}\n\
          [[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 3\ngroup_size = 2\nepochs = 2\n\
          document = {{ train = \"lora\", lora = {{ rank = 4, dropout = 0.1 }} }}\n",
@@ -88,6 +93,10 @@ fn names(folder: &Path) -> Vec<String> {
 
 fn straight(place: &Place, align_steps: usize) -> BTreeMap<String, Vec<u8>> {
     configure(place, "straight", align_steps);
+    run_straight(place)
+}
+
+fn run_straight(place: &Place) -> BTreeMap<String, Vec<u8>> {
     let (status, _, stderr) = place.care("train --config straight.toml");
     assert_eq!(status, 0, "{stderr}");
     weights(&place.path("straight/model"))
@@ -146,14 +155,16 @@ fn a_run_killed_while_it_writes_a_checkpoint_ends_with_the_same_weights() {
 fn a_run_killed_while_it_fills_the_teacher_cache_ends_with_the_same_weights() {
     let place = Place::new();
     prepare(&place, 1300);
-    let expected = straight(&place, 6);
+    // Two steps that read all texts, which are more than two shards.
+    configure_batches(&place, "straight", 2, 650);
+    let expected = run_straight(&place);
     let shards = |output: &str| {
         let cache = place.path(&format!("{output}/teacher-cache"));
         names(&cache)
             .first()
             .map_or(0, |tower| names(&cache.join(tower)).iter().filter(|name| name.ends_with(".safetensors")).count())
     };
-    configure(&place, "killed", 6);
+    configure_batches(&place, "killed", 2, 650);
     assert!(kill_when(start(&place, "killed", false), || shards("killed") >= 1));
     let kept = shards("killed");
     assert!(kept < 3, "killed in the middle");

@@ -162,8 +162,12 @@ fn bad_training_input_is_refused_before_the_first_step() {
         "the query tower has 32 dimensions and the document tower 64; set `dim` of the wider one",
     );
     refused("train.jsonl", "none.jsonl", "cannot open none.jsonl: No such file or directory (os error 2)");
-    place.file("bad.jsonl", "{\"query\":\"a\",\"pos\":[\"b\"],\"neg\":[\"c\"]}\n{\"query\":\"a\",\"pos\":\"b\"}\n");
-    refused("train.jsonl", "bad.jsonl", "bad.jsonl:2: invalid type: string \"b\", expected a sequence (column 22)");
+    place.file("bad.jsonl", "{\"query\":\"a\",\"pos\":[\"b\"],\"neg\":[\"c\"]}\n{\"query\":\"a\",\"pos\":true}\n");
+    refused(
+        "train.jsonl",
+        "bad.jsonl",
+        "bad.jsonl:2: `pos` is true; a text, a number or an object with `text` belongs there",
+    );
     refused(
         "train.jsonl",
         "align.jsonl",

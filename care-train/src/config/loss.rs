@@ -145,9 +145,15 @@ impl LossConfig {
         matches!(self.kind, LossKind::EmbeddingMse | LossKind::Cosine)
     }
 
+    /// The temperature of the loss's softmax over similarities, if it has one.
+    pub(crate) fn softmax_temperature(&self) -> Option<f64> {
+        let has_one = matches!(self.kind, LossKind::InfoNce | LossKind::Distillation);
+        has_one.then_some(self.temperature.unwrap_or(DEFAULT_TEMPERATURE))
+    }
+
     /// Builds the loss. `order` is the truncation order of the towers.
     pub(crate) fn build(&self, order: TruncationOrder) -> Box<dyn Loss> {
-        let temperature = self.temperature.unwrap_or(DEFAULT_TEMPERATURE);
+        let temperature = self.softmax_temperature().unwrap_or(DEFAULT_TEMPERATURE);
         let loss: Box<dyn Loss> = match self.kind {
             LossKind::InfoNce => Box::new(InfoNce { temperature, false_negative_margin: self.false_negative_margin }),
             LossKind::EmbeddingMse => Box::new(EmbeddingMse),

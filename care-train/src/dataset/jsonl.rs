@@ -1,52 +1,30 @@
-//! FlagEmbedding's training format, one JSON object per line.
+//! Files of training rows, one JSON object per line.
 
 use std::path::{Path, PathBuf};
 
 use care_core::files::jsonl_files;
-use care_core::jsonl::read_jsonl;
 use care_core::{Error, ErrorKind, Result};
-use serde::Deserialize;
 
-use super::{RowType, Source, TrainingExample};
+use super::Source;
 
-#[derive(Deserialize)]
-struct Row {
-    query: String,
-    pos: Vec<String>,
-    #[serde(default)]
-    neg: Vec<String>,
-    #[serde(default)]
-    pos_scores: Option<Vec<f32>>,
-    #[serde(default)]
-    neg_scores: Option<Vec<f32>>,
-    #[serde(default)]
-    prompt: Option<String>,
-    #[serde(default, rename = "type")]
-    row_type: Option<String>,
-}
-
-/// Reads `{"query": str, "pos": [str], "neg"?: [str], "pos_scores"?: [num], "neg_scores"?: [num],
-/// "prompt"?: str, "type"?: str}` rows; other fields are ignored.
+/// Reads a JSONL file of training rows, in the form of FlagEmbedding (`query`, `pos`, `neg`), of sentence-transformers
+/// (`anchor`, `positive`, `negative`, `negative_1`), of Tevatron (`query`, `positive_passages`, `negative_passages`), or
+/// with a `text` alone. Other fields are ignored.
+///
+/// Every line is read and checked, but texts are not kept: they are read again with their batch.
 ///
 /// # Errors
-/// Returns an error if the file cannot be read, a line is not such a row, `pos` or a text is empty, or scores do not
-/// match their texts; the message names path and line.
+/// Returns an error if the file cannot be read, a line is not such a row, there is no positive, a text is empty, or
+/// scores do not match their texts; the message names path and line.
 ///
 /// # Reference
-/// FlagEmbedding's fine-tuning data.
+/// The training data of FlagEmbedding, sentence-transformers and Tevatron.
 pub fn read_source(path: impl AsRef<Path>) -> Result<Source> {
     let path = path.as_ref();
-    let example = |row: Row| TrainingExample {
-        query: row.query,
-        positives: row.pos,
-        negatives: row.neg,
-        positive_scores: row.pos_scores.unwrap_or_default(),
-        negative_scores: row.neg_scores.unwrap_or_default(),
-        prompt: row.prompt.filter(|prompt| !prompt.is_empty()),
-        row_type: RowType::of(row.row_type.as_deref()),
-    };
-    let rows = read_jsonl::<Row>(path)?.into_iter().map(|(line, row)| (line, example(row))).collect();
-    Source::of_file(path.display().to_string(), rows)
+    if path.extension().is_some_and(|extension| extension == "parquet") {
+        return Err(Error::format(path, "training rows are read from JSON Lines, not from Parquet; convert the file"));
+    }
+    Source::open(path)
 }
 
 /// Reads each file as a source; a folder stands for the `.jsonl` files in it. Sources are sorted by path, so that the
@@ -67,7 +45,7 @@ pub fn read_sources(paths: &[impl AsRef<Path>]) -> Result<Vec<Source>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::RowNeeds;
+    use super::super::{RowNeeds, RowType, TrainingExample};
     use super::*;
 
     const GOOD: &str = "{\"query\":\"a\",\"pos\":[\"b\"],\"neg\":[\"c\"],\"pos_scores\":[1],\"neg_scores\":[0.5],\"type\":\"normal\"}\n";
@@ -82,9 +60,9 @@ mod tests {
 
     #[test]
     fn bad_rows_name_file_and_line() {
-        let pairs = RowNeeds { group_size: 2, teacher_scores: false };
-        let singles = RowNeeds { group_size: 1, teacher_scores: false };
-        let scored = RowNeeds { group_size: 2, teacher_scores: true };
+        let pairs = RowNeeds { group_size: 2, teacher_scores: false, labels: true };
+        let singles = RowNeeds { group_size: 1, teacher_scores: false, labels: true };
+        let scored = RowNeeds { group_size: 2, teacher_scores: true, labels: true };
         for (line, needs, problem) in [
             (r#"{"query":"a","pos":[]}"#, pairs, "`pos` is empty"),
             (
@@ -92,8 +70,17 @@ mod tests {
                 pairs,
                 "`neg` is empty, but a group of 2 needs hard negatives; set `group_size = 1` to use in-batch negatives only",
             ),
-            (r#"{"query":"a","pos":"b"}"#, pairs, "invalid type: string \"b\", expected a sequence (column 22)"),
-            (r#"{"pos":["b"]}"#, pairs, "missing field `query` (column 13)"),
+            (
+                r#"{"query":"a","pos":true}"#,
+                pairs,
+                "`pos` is true; a text, a number or an object with `text` belongs there",
+            ),
+            (r#"{"pos":["b"]}"#, pairs, "no `query` or `anchor`; the row has `pos`"),
+            (
+                r#"{"text":"a"}"#,
+                pairs,
+                "a text alone, which only query-alignment stages train on; give `query` and `pos`",
+            ),
             (r#"{"query":"a","#, pairs, "EOF while parsing a value (column 13)"),
             (r#"{"query":" ","pos":["b"]}"#, pairs, "`query` is empty"),
             (r#"{"query":"a","pos":["b",""]}"#, pairs, "`pos[1]` is an empty text"),
@@ -139,7 +126,7 @@ mod tests {
             row_type: RowType::SymmetricSts,
             ..TrainingExample::new("q", vec!["p".into()], vec!["n".into(), "m".into()])
         };
-        assert_eq!(read_source(&path).expect("good").examples(), [expected]);
+        assert_eq!(read_source(&path).and_then(|source| source.read(&[0])).expect("good"), [expected]);
         for (name, row_type) in [
             (None, RowType::Normal),
             (Some("retrieval"), RowType::Normal),
@@ -149,6 +136,37 @@ mod tests {
         ] {
             assert_eq!(RowType::of(name), row_type);
         }
+    }
+
+    #[test]
+    fn rows_are_read_from_the_file_when_they_are_wanted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("train.jsonl");
+        let text = |row: usize| if row == 3 { "长".repeat(9000) } else { format!("文 {row}") };
+        let line = |row: usize| format!("{{\"query\":\"{row}\",\"pos\":[\"{}\"],\"neg\":null}}", text(row));
+        // A byte-order mark, blank lines, both kinds of line ends, and no end of the last line.
+        let content = format!("\u{feff}{}\n\n{}\r\n  \n{}\n{}\n{}", line(0), line(1), line(2), line(3), line(4));
+        std::fs::write(&path, &content).expect("written");
+        let source = read_source(&path).expect("good");
+        let rows: Vec<usize> = vec![4, 0, 3, 3, 1, 2];
+        let expected = rows.iter().map(|&row| TrainingExample::new(row.to_string(), vec![text(row)], vec![]));
+        assert_eq!(source.read(&rows).expect("read"), expected.clone().collect::<Vec<_>>());
+        let memory = Source::new("memory", source.read(&[0, 1, 2, 3, 4]).expect("read")).expect("good");
+        assert_eq!(memory.read(&rows).expect("kept"), expected.collect::<Vec<_>>());
+        assert_eq!((source.row_count(), source.digest()), (memory.row_count(), memory.digest()));
+        let other = Source::new("memory", source.read(&[0, 1, 2, 4, 3]).expect("read")).expect("good");
+        assert_ne!(source.digest(), other.digest());
+
+        for changed in [content.replace("文 1", "文 7"), content.replace("文 1", "文 10"), content[..60].to_owned()]
+        {
+            std::fs::write(&path, changed).expect("written");
+            let error = source.read(&[1]).expect_err("changed").to_string();
+            assert!(error.ends_with("train.jsonl: the file has changed since it was opened"), "{error}");
+        }
+        let error = read_source(folder.path().join("rows.parquet")).expect_err("parquet").to_string();
+        assert!(
+            error.ends_with("rows.parquet: training rows are read from JSON Lines, not from Parquet; convert the file")
+        );
     }
 
     #[test]

@@ -3,8 +3,11 @@
 mod answers;
 mod example;
 mod jsonl;
+mod row;
+mod source;
 
 pub(crate) use answers::{AnswerKeys, text_key};
-pub(crate) use example::RowNeeds;
-pub use example::{RowType, Source, TrainingExample};
+pub use example::{RowType, TrainingExample};
 pub use jsonl::{read_source, read_sources};
+pub(crate) use source::RowNeeds;
+pub use source::Source;

@@ -129,7 +129,7 @@ fn every_chunk_goes_the_same_way(dropout: f64, change: impl FnOnce(&mut StageCon
     change(&mut config);
     let stage = config.check().expect("good");
     let mut trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
-    let batch = trainer.batcher.batch(0);
+    let batch = trainer.batcher.batch(0).expect("rows");
     let mut cached = NamedGradients::new();
     trainer.batch(0, 1.0, &mut cached).expect("a batch");
 
@@ -213,10 +213,10 @@ fn frozen_networks_stay_packed_and_the_dev_set_is_encoded_with_the_trained_weigh
         let stage = config.check().expect("good");
         let sources = [Source::new("built in", common::examples()).expect("rows")];
         let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
-        let texts = trainer.open_teacher(&folder.path().join("cache")).expect("a cache");
-        assert_eq!(texts.is_some(), frozen == Role::Document);
-        if let Some(mut texts) = texts {
-            while texts.fill_next(trainer.towers()).expect("encoded").is_some() {}
+        trainer.open_teacher(&folder.path().join("cache")).expect("a cache");
+        assert_eq!(trainer.towers().teacher.is_some(), frozen == Role::Document);
+        while let Some(mut lot) = trainer.coming_teacher_texts().expect("texts") {
+            while lot.fill_next(trainer.towers()).expect("encoded").is_some() {}
         }
         let before = trainer.embedder().embed_queries(&[Query::new("头痛怎么办")]).expect("encoded");
         trainer.step().expect("a step");
@@ -260,4 +260,39 @@ fn frozen_networks_stay_packed_and_the_dev_set_is_encoded_with_the_trained_weigh
             }
         }
     }
+}
+
+#[test]
+fn the_teachers_texts_come_lot_by_lot_wherever_a_stage_starts() {
+    let sources = [Source::new("built in", common::examples()).expect("rows")];
+    let lots = |from: usize, change: &dyn Fn(&mut StageConfig)| {
+        let mut config = StageConfig::new(StageKind::QueryAlignment).with(|stage| {
+            stage.batch_size = 2;
+            stage.epochs = 2;
+        });
+        change(&mut config);
+        let stage = config.check().expect("good");
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
+        trainer.open_teacher(folder.path()).expect("opened");
+        (trainer.lots, trainer.step) = (TeacherLots::of(2), from);
+        let mut found = Vec::new();
+        loop {
+            while let Some(mut lot) = trainer.coming_teacher_texts().expect("texts") {
+                found.push((trainer.step, lot.len()));
+                while lot.fill_next(trainer.towers()).expect("filled").is_some() {}
+            }
+            let before = trainer.towers().teacher.as_ref().map(|store| store.lock().expect("a store").len());
+            if trainer.step().expect("a step").is_none() {
+                return found;
+            }
+            let after = trainer.towers().teacher.as_ref().map(|store| store.lock().expect("a store").len());
+            assert_eq!(before, after, "the step finds what it reads");
+        }
+    };
+    // A batch reads 2 queries and 2 positives, and an epoch has 6 batches.
+    assert_eq!(lots(0, &|_| {}), [(0, 8), (2, 8), (4, 8)], "the second epoch reads nothing new");
+    assert_eq!(lots(3, &|_| {}), [(3, 8), (4, 8), (6, 8)], "the lots are the same in the middle of a stage");
+    assert_eq!(lots(0, &|stage| stage.max_steps = Some(3)), [(0, 8), (2, 4)]);
+    assert_eq!(lots(0, &|stage| stage.accumulation = 3), [(0, 8), (0, 8), (1, 8)]);
 }
