@@ -244,7 +244,7 @@ fn sync_folder(folder: &Path) {
     }
 }
 
-/// The `.jsonl` files of a folder, sorted by path. A path that is not a folder is returned as it is.
+/// The `.jsonl` and `.jsonl.gz` files of a folder, sorted by path. A path that is not a folder is returned as it is.
 ///
 /// # Errors
 /// If the folder cannot be read or holds no such file.
@@ -255,7 +255,7 @@ pub fn jsonl_files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     }
     let entries = fs::read_dir(path).map_err(|e| Error::io("read the folder", path, e))?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
+    files.retain(|file| file.to_string_lossy().trim_end_matches(".gz").ends_with(".jsonl"));
     if files.is_empty() {
         return Err(Error::format(path, "the folder contains no .jsonl files"));
     }
@@ -370,11 +370,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let error = jsonl_files(folder.path()).expect_err("none");
         assert!(error.to_string().ends_with(": the folder contains no .jsonl files"), "{error}");
-        for name in ["b.jsonl", "a.jsonl", "c.txt"] {
+        for name in ["b.jsonl.gz", "a.jsonl", "c.txt"] {
             fs::write(folder.path().join(name), "").expect("written");
         }
         let files = jsonl_files(folder.path()).expect("two");
-        assert_eq!(files, ["a.jsonl", "b.jsonl"].map(|name| folder.path().join(name)));
+        assert_eq!(files, ["a.jsonl", "b.jsonl.gz"].map(|name| folder.path().join(name)));
         assert_eq!(jsonl_files("x.txt").expect("a path stands for itself"), [PathBuf::from("x.txt")]);
     }
 

@@ -1,14 +1,13 @@
 //! Reads JSON Lines; errors name the file and the line.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::lines::Lines;
 
-/// Reads every line of a JSONL file; blank lines are skipped, lines count from 1.
+/// Reads every line of a JSONL file; blank lines are skipped, lines count from 1. A name that ends in `.gz` is unpacked.
 ///
 /// # Errors
 /// If the file cannot be read, or a line is not JSON or lacks a field; the message names path and line.
@@ -30,28 +29,48 @@ pub fn for_each_jsonl<T: DeserializeOwned>(
     each: &mut dyn FnMut(usize, T) -> Result<()>,
 ) -> Result<()> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    for (number, line) in (1..).zip(BufReader::new(file).lines()) {
-        let line = line.map_err(|e| match e.kind() {
-            ErrorKind::InvalidData => Error::line(path, number, "not valid UTF-8 text"),
-            _ => Error::io("read", path, e),
-        })?;
-        // A byte-order mark is not part of the first row.
-        let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { &line };
+    let (mut lines, mut first) = (Lines::open(path)?, true);
+    while let Some((number, line)) = lines.next_line()? {
         if line.trim().is_empty() {
             continue;
         }
-        each(number, serde_json::from_str(line).map_err(|e| Error::line(path, number, describe(&e)).with_source(e))?)?;
+        match serde_json::from_str(line) {
+            Ok(row) => each(number, row)?,
+            Err(error) => {
+                let start = if first { line.trim_start().chars().next() } else { None };
+                let mut goes_on = || matches!(lines.next_line(), Ok(Some(_)));
+                let problem = match start {
+                    Some('[') => format!("the file is a JSON array; {ONE_PER_LINE}"),
+                    Some('{') if error.is_eof() && goes_on() => {
+                        format!("the first object spans several lines; {ONE_PER_LINE}")
+                    }
+                    _ => describe(&error),
+                };
+                return Err(Error::line(path, number, problem).with_source(error));
+            }
+        }
+        first = false;
     }
     Ok(())
 }
 
+/// What to do with JSON that is not JSON Lines.
+const ONE_PER_LINE: &str = "JSON Lines holds one object per line: convert it, e.g. with jq -c";
+
 /// serde_json's message with "at line 1 column n" cut to the column: it sees each line on its own.
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => format!("{} (column {})", &text[..end], error.column()),
-        None => text,
+    let (problem, column) = match text.rfind(" at line ") {
+        Some(end) => (&text[..end], format!(" (column {})", error.column())),
+        None => (text.as_str(), String::new()),
+    };
+    match problem {
+        "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
+            format!(
+                "half a character: an escape such as \\ud83d without its second half, as in a text cut within an emoji{column}"
+            )
+        }
+        _ => format!("{problem}{column}"),
     }
 }
 
@@ -83,5 +102,32 @@ mod tests {
         );
         assert_eq!(read("{\"neg\":[]}").expect_err("a field"), "F/rows.jsonl:1: missing field `pos` (column 10)");
         assert_eq!(read("{\"pos\":[").expect_err("cut off"), "F/rows.jsonl:1: EOF while parsing a list (column 8)");
+        let cut_later = read("{\"pos\":[]}\n{\"pos\":[\n{}").expect_err("cut off");
+        assert_eq!(cut_later, "F/rows.jsonl:2: EOF while parsing a list (column 8)");
+    }
+
+    #[test]
+    fn json_that_is_not_json_lines_is_named() {
+        let hint = "JSON Lines holds one object per line: convert it, e.g. with jq -c";
+        for content in ["[{\"pos\":[]},{\"pos\":[]}]", "\n [\n  {\"pos\": []}\n]\n", "[]", "["] {
+            let line = if content.starts_with('\n') { 2 } else { 1 };
+            let problem = format!("F/rows.jsonl:{line}: the file is a JSON array; {hint}");
+            assert_eq!(read(content).expect_err("an array"), problem);
+        }
+        for content in ["{\n  \"pos\": []\n}\n", "{\"pos\": [\n\"a\"]}", "\u{feff}{\"pos\":\n[]\n}\n{\n"] {
+            let problem = format!("F/rows.jsonl:1: the first object spans several lines; {hint}");
+            assert_eq!(read(content).expect_err("pretty"), problem);
+        }
+    }
+
+    #[test]
+    fn half_a_character_is_named() {
+        let problem =
+            "half a character: an escape such as \\ud83d without its second half, as in a text cut within an emoji";
+        for text in ["\\ud83d", "a\\ud83d\\n", "\\ude00", "\\ud83d\\u0041"] {
+            let error = read(&format!("{{\"pos\":[\"{text}\"]}}")).expect_err("half");
+            assert!(error.starts_with(&format!("F/rows.jsonl:1: {problem} (column ")), "{error}");
+        }
+        assert!(read("{\"pos\":[\"\\ud83d\\ude00\"]}").is_ok());
     }
 }

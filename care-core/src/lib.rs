@@ -8,6 +8,7 @@ pub mod files;
 pub mod hub;
 pub mod index;
 pub mod jsonl;
+pub mod lines;
 pub mod store;
 mod text;
 

@@ -82,7 +82,7 @@ impl Text for Document {
         if self.title.is_empty() {
             Cow::Borrowed(&self.text)
         } else {
-            Cow::Owned(format!("{} {}", self.title, self.text).trim().to_owned())
+            Cow::Owned(strip(&format!("{} {}", self.title, self.text)).to_owned())
         }
     }
 }
@@ -101,6 +101,19 @@ impl Document {
         Self { title: title.into(), text: text.into() }
     }
 
+    /// The document without white space around what the tower reads. Without a title, white space around a text is
+    /// otherwise kept.
+    ///
+    /// # Reference
+    /// How mteb and BEIR read a corpus: Python's `str.strip`, with a title and without one.
+    #[must_use]
+    pub fn trimmed(self) -> Self {
+        match self.title.is_empty() {
+            true => Self::new(strip(&self.text)),
+            false => self,
+        }
+    }
+
     /// The title; empty if there is none.
     pub fn title(&self) -> &str {
         &self.title
@@ -116,6 +129,11 @@ impl<S: Into<String>> From<S> for Document {
     fn from(text: S) -> Self {
         Self::new(text)
     }
+}
+
+/// Python's `str.strip`: Unicode white space, which includes U+3000, and the four separators from U+001C.
+fn strip(text: &str) -> &str {
+    text.trim_matches(|character: char| character.is_whitespace() || matches!(character, '\u{1c}'..='\u{1f}'))
 }
 
 /// Where the text goes in an [`Instruction`] template.
@@ -198,6 +216,19 @@ mod tests {
         assert_eq!(Document::with_title("感冒", "多喝水").content(), "感冒 多喝水");
         assert_eq!(Document::with_title("感冒", "").content(), "感冒");
         assert_eq!(Document::new(" 原样 ").content(), " 原样 ");
+    }
+
+    #[test]
+    fn trimmed_documents_lose_what_python_strips() {
+        for space in [" ", "\n\r\n", "\t\u{3000}", "\u{1c}\u{1f}", "\u{a0}\u{2028}\u{85}"] {
+            let around = format!("{space}头 痛{space}");
+            assert_eq!(Document::new(&*around).trimmed(), Document::new("头 痛"));
+            assert_eq!(Document::with_title("", &*around).trimmed().content(), "头 痛");
+            assert_eq!(Document::with_title(space, &*around).trimmed().content(), "头 痛");
+            assert_eq!(Document::with_title("题", &*around).trimmed().content(), format!("题 {space}头 痛"));
+        }
+        // A zero-width space and a byte-order mark are not white space.
+        assert_eq!(Document::new("\u{200b}a\u{feff}").trimmed().text(), "\u{200b}a\u{feff}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 /// Whether a file is downloaded: rows and relevance judgements, in the formats that task loaders read.
 pub(super) fn is_data_file(path: &str) -> bool {
     let hidden = path.split('/').any(|part| part.starts_with('.'));
-    !hidden && [".jsonl", ".parquet", ".tsv"].iter().any(|extension| path.ends_with(extension))
+    !hidden && [".jsonl", ".jsonl.gz", ".parquet", ".tsv"].iter().any(|extension| path.ends_with(extension))
 }
 
 /// What a folder lacks that another program filled: any file of rows at all, since its list of files is unknown.

@@ -98,7 +98,7 @@ impl Hub {
         self.fetch(id, source, &model::lacking_file, progress)
     }
 
-    /// The folder of a data set: every `.jsonl`, `.parquet` and `.tsv` file of the repository, except hidden ones.
+    /// The folder of a data set: every `.jsonl`, `.jsonl.gz`, `.parquet` and `.tsv` file of the repository, except hidden ones.
     ///
     /// A folder that another program downloaded is used as it is if it has a file of rows.
     ///
