@@ -35,7 +35,8 @@ impl Evaluator {
         Self { measures: distinct, missing: Missing::default(), ties: Ties::default() }
     }
 
-    /// How judged queries count that are not in the run. Default [`Missing::Drop`].
+    /// How judged queries count that are not in the run. Default [`Missing::Drop`]. A query that is in the run without a
+    /// document scores 0.
     #[must_use]
     pub fn missing(self, missing: Missing) -> Self {
         Self { missing, ..self }

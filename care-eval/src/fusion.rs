@@ -32,6 +32,7 @@ pub fn reciprocal_rank_fusion(runs: &[&Run], k: f64, ties: Ties) -> Result<Run> 
     let query_ids: BTreeSet<&str> = runs.iter().flat_map(|run| run.query_ids()).collect();
     let mut fused = Run::new();
     for query_id in query_ids {
+        fused.insert_query(query_id);
         let mut scores: BTreeMap<&str, f64> = BTreeMap::new();
         for run in runs {
             for ((doc_id, _), rank) in run.ranked(query_id, ties).into_iter().zip(1..) {

@@ -12,7 +12,8 @@ use crate::ties::{Candidate, Ties};
 /// The documents that a system retrieved for each query, with their scores; higher scores rank first.
 ///
 /// Scores are `f32`, as trec_eval 9 compares them. A run holds scores, not ranks: [`Ties`](crate::Ties) decides the
-/// order of equal scores at evaluation. A query exists once it has a document, as in a TREC file.
+/// order of equal scores at evaluation. A query exists once it has a document, as in a TREC file, or once it is added
+/// without one ([`insert_query`](Run::insert_query)): it was answered with nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
     queries: BTreeMap<String, Retrieved>,
@@ -60,10 +61,32 @@ impl Run {
         }
     }
 
-    /// The documents of a query and their scores, in the order in which they were added; `None` if it has none.
+    /// Adds a query that was answered, if only with no document; a query that is in the run stays as it is.
+    pub fn insert_query(&mut self, query_id: &str) {
+        if !self.contains(query_id) {
+            self.queries.insert(query_id.to_owned(), Retrieved::default());
+        }
+    }
+
+    /// The documents of a query and their scores, in the order in which they were added; `None` if it is not in the run.
     pub fn get(&self, query_id: &str) -> Option<impl ExactSizeIterator<Item = (&str, f32)>> {
         let retrieved = self.queries.get(query_id)?;
         Some(retrieved.iter().map(|(doc_id, score)| (doc_id.as_str(), *score)))
+    }
+
+    /// The run without each query's document of the same id, if it has one.
+    ///
+    /// For data whose queries are in the corpus under their own ids, e.g. ArguAna and Quora: a query retrieves itself
+    /// first. Ids that are equal by chance name another document, which this removes too.
+    ///
+    /// # Reference
+    /// `ignore_identical_ids` of BEIR's and mteb's evaluation.
+    #[must_use]
+    pub fn without_identical_ids(mut self) -> Self {
+        for (query_id, retrieved) in &mut self.queries {
+            retrieved.shift_remove(query_id.as_str());
+        }
+        self
     }
 
     /// The score of a document for a query; `None` if it was not retrieved.
@@ -144,5 +167,20 @@ pub(crate) fn retrieve(retrieved: &mut Retrieved, query_id: &str, doc_id: &str, 
             let message = format!("document {doc_id:?} is retrieved twice for query {query_id:?}");
             Err(Error::new(ErrorKind::Duplicate, message))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn own_ids_are_removed_and_the_order_of_the_others_stays() {
+        let scores = [("a", "b", 0.5), ("a", "a", 1.0), ("a", "c", 0.5), ("b", "b", 1.0), ("c", "a", 1.0)];
+        let run = Run::from_scores(scores).unwrap().without_identical_ids();
+        assert_eq!(run.get("a").unwrap().collect::<Vec<_>>(), [("b", 0.5), ("c", 0.5)]);
+        assert_eq!(run.get("b").map(Iterator::count), Some(0));
+        assert_eq!(run.get("c").unwrap().collect::<Vec<_>>(), [("a", 1.0)]);
     }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use care_eval::io::{read_qrels, read_run, write_beir_qrels, write_json_run, write_trec_qrels, write_trec_run};
-use care_eval::{Error, ErrorKind, Qrels, Run};
+use care_eval::{Error, ErrorKind, Evaluator, Measure, Missing, Qrels, Run, Ties, reciprocal_rank_fusion};
 
 /// A path for one test's file; names are distinct, since tests run in parallel.
 fn path(name: &str) -> PathBuf {
@@ -37,6 +37,119 @@ fn qrels_are_read_in_either_format() {
     assert_eq!(read_qrels(beir).unwrap(), judgements());
     let json = file("qrels.json", r#"{"q1": {"d2": -1, "d1": 2}, "q2": {"d1": 0}}"#);
     assert_eq!(read_qrels(json).unwrap(), judgements());
+}
+
+#[test]
+fn headers_name_the_columns_in_any_order_and_spelling() {
+    for (name, text) in [
+        ("h1", "query_id\tcorpus_id\tscore\nq1\td1\t2\nq1\td2\t-1\nq2\td1\t0\n"),
+        ("h2", "qid did score\nq1 d1 2\nq1 d2 -1\nq2 d1 0\n"),
+        ("h3", "Query-ID\tCorpus-ID\tScore\nq1 d1 2\nq1\td2\t-1\nq2\td1\t0\n"),
+        ("h4", "q1\td1\t2\nq1\td2\t-1\nq2\td1\t0\n"),
+        ("h5", "q1 d1 2\nq1 d2 -1\nq2 d1 0\n"),
+        ("h6", "relevance\tdocno\ttopic\n2\td1\tq1\n-1\td2\tq1\n0\td1\tq2\n"),
+        ("h7", "score query-id corpus-id\n2 q1 d1\n-1 q1 d2\n0 q2 d1\n"),
+        ("h8", "问题\t文档\t分数\nq1\td1\t2\nq1\td2\t-1\nq2\td1\t0\n"),
+        ("h9", "question\tpassage\trel\nq1\td1\t2\nq1\td2\t-1\nq2\td1\t0\n"),
+        ("h10", "qid iter docno rel\nq1 0 d1 2\nq1 0 d2 -1\nq2 0 d1 0\n"),
+        ("h11", "\"query-id\"\t\"corpus-id\"\t\"score\"\nq1\td1\t2\nq1\td2\t-1\nq2\td1\t0\n"),
+        ("h12", "q1\t0\td1\t2\nq1\tQ0\td2\t-1\nq2\t0\td1\t0\n"),
+    ] {
+        assert_eq!(read_qrels(file(name, text)).unwrap(), judgements(), "{text}");
+    }
+    let spaced = Qrels::from_judgements([("what helps?", "d 1", 1), ("what helps?", "d 2", 0)]).unwrap();
+    assert_eq!(read_qrels(file("h13", "what helps?\td 1\t1\nwhat helps?\td 2\t0\n")).unwrap(), spaced);
+}
+
+#[test]
+fn other_columns_are_named() {
+    let usual = "a line is \"query-id corpus-id score\"";
+    for (name, text, message) in [
+        ("c1", "\tquery-id\tcorpus-id\tscore\n0\tq1\td1\t1\n", format!("c1:1: unexpected column \"\"; {usual}: write the file without an index")),
+        ("c2", "index query-id corpus-id score\n0 q1 d1 1\n", format!("c2:1: unexpected column \"index\"; {usual}: write the file without an index")),
+        ("c3", "query-id\tcorpus-id\tscore\tsource\nq1\td1\t1\tx\n", format!("c3:1: unexpected column \"source\"; {usual}")),
+        ("c4", "qid\tquery\tdocid\tscore\n", "c4:1: the columns [\"qid\", \"query\", \"docid\", \"score\"] are ambiguous at \"query\"".to_owned()),
+        ("c5", "query-id,corpus-id,score\n", "c5:1: 1 of the columns of a judgement; a line is \"query-id corpus-id score\" or \"qid 0 docno rel\", separated by tabs or spaces".to_owned()),
+        ("c6", "q1\td1\n", "c6:1: 2 of the columns of a judgement; a line is \"query-id corpus-id score\" or \"qid 0 docno rel\", separated by tabs or spaces".to_owned()),
+        ("c7", "q1\td1\tyes\nq1\td2\t1\n", "c7:1: score \"yes\" is not an integer".to_owned()),
+        ("c8", "score\tdoc key\tnote\n1\td1\tx\n", "c8:1: score \"note\" is not an integer".to_owned()),
+    ] {
+        assert_eq!(describe(read_qrels(file(name, text))), (ErrorKind::Format, message));
+    }
+}
+
+#[test]
+fn a_whole_grade_may_be_written_as_a_float_or_as_text() {
+    for (name, text) in [
+        ("g1", "query-id\tcorpus-id\tscore\nq1\td1\t2.0\nq1\td2\t-1.0\nq2\td1\t0.0\n"),
+        ("g2", "q1 0 d1 2.0\nq1 0 d2 -1.\nq2 0 d1 0e0\n"),
+        ("g3.json", r#"{"q1": {"d1": 2.0, "d2": -1}, "q2": {"d1": "0"}}"#),
+        ("g4", "q1\td1\t2.0\nq1\td2\t-1\nq2\td1\t0\n"),
+    ] {
+        assert_eq!(read_qrels(file(name, text)).unwrap(), judgements(), "{text}");
+    }
+    for (name, text, message) in [
+        ("g5", "q1\td1\t0.5\n", "g5:1: score \"0.5\" is not an integer"),
+        ("g6", "q1 0 d1 1\nq1 0 d2 1e10\n", "g6:2: rel \"1e10\" is not an integer"),
+        ("g7", "q1 0 d1 nan\n", "g7:1: rel \"nan\" is not an integer"),
+    ] {
+        assert_eq!(describe(read_qrels(file(name, text))), (ErrorKind::Format, message.to_owned()));
+    }
+    for (name, grade) in [("g8.json", "0.5"), ("g9.json", "4294967296"), ("g10.json", "null"), ("g11.json", "\"high\"")]
+    {
+        let error = read_qrels(file(name, &format!("{{\"q\": {{\"d\":\n{grade}}}}}"))).unwrap_err();
+        let cause = error.source().unwrap().to_string();
+        assert!(cause.contains("an integer"), "{cause}");
+        assert_eq!(error.line_number(), Some(2));
+    }
+}
+
+#[test]
+fn packed_files_are_read_and_utf16_is_named() {
+    let packed = |name: &str, text: &str| {
+        let mut out = flate2::write::GzEncoder::new(fs::File::create(path(name)).unwrap(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut out, text.as_bytes()).unwrap();
+        out.finish().unwrap();
+        path(name)
+    };
+    assert_eq!(read_qrels(packed("p.tsv.gz", "q1\td1\t2\nq1\td2\t-1\nq2\td1\t0\n")).unwrap(), judgements());
+    assert_eq!(
+        read_qrels(packed("p.json.gz", r#"{"q1": {"d2": -1, "d1": 2}, "q2": {"d1": 0}}"#)).unwrap(),
+        judgements()
+    );
+    let run = Run::from_scores([("q1", "d9", 0.1), ("q2", "d3", -2.5)]).unwrap();
+    assert_eq!(read_run(packed("p.trec.gz", "q1 Q0 d9 1 0.1 t\nq2 Q0 d3 1 -2.5 t\n")).unwrap(), run);
+    for (name, mark) in [("u1", [0xff, 0xfe]), ("u2", [0xfe, 0xff])] {
+        let text: Vec<u8> = "q 0 d 1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        fs::write(path(name), [&mark[..], &text].concat()).unwrap();
+        let problem = (ErrorKind::Format, format!("{name}:1: the text is UTF-16; convert it to UTF-8"));
+        assert_eq!(describe(read_qrels(path(name))), problem);
+        assert_eq!(describe(read_run(path(name))), problem);
+    }
+}
+
+#[test]
+fn a_query_answered_with_nothing_is_in_a_json_run() {
+    let run = read_run(file("nothing.json", r#"{"q1": {"d": 1}, "q2": {}}"#)).unwrap();
+    assert_eq!((run.len(), run.contains("q2"), run.contains("q3")), (2, true, false));
+    assert_eq!(run.get("q2").map(Iterator::count), Some(0));
+    let qrels = Qrels::from_judgements([("q1", "d", 1), ("q2", "d", 1), ("q3", "d", 1)]).unwrap();
+    for (missing, mean, count) in [(Missing::Drop, 0.5, 2), (Missing::Zero, 1.0 / 3.0, 3)] {
+        let measure: Measure = "ndcg@10".parse().unwrap();
+        let evaluation = Evaluator::new([measure]).missing(missing).evaluate(&qrels, &run).unwrap();
+        assert_eq!((evaluation.measures.get(measure), evaluation.queries), (Some(mean), count));
+        assert_eq!(evaluation.missing_queries, 1);
+    }
+    let fused = reciprocal_rank_fusion(&[&run], 60.0, Ties::TrecEval).unwrap();
+    assert!(fused.contains("q2"));
+    write_json_run(path("nothing-again.json"), &run).unwrap();
+    assert_eq!(read_run(path("nothing-again.json")).unwrap(), run);
+    for text in [r#"{"q": {"d": 1}, "q": {"e": 1}}"#, r#"{"q": {}, "q": {}}"#] {
+        let error = read_run(file("twice.json", text)).unwrap_err();
+        assert!(error.source().unwrap().to_string().starts_with("duplicate query \"q\""), "{error}");
+    }
+    let error = read_qrels(file("twice-judged.json", r#"{"q": {"d": 1}, "q": {"e": 1}}"#)).unwrap_err();
+    assert!(error.source().unwrap().to_string().starts_with("duplicate query \"q\""), "{error}");
 }
 
 #[test]

@@ -8,9 +8,10 @@ use std::io::{BufWriter, Write};
 use std::marker::PhantomData;
 use std::path::Path;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
+use super::lines::{parse_grade, whole};
 use crate::error::{Error, Result};
 use crate::qrels::Qrels;
 use crate::run::Run;
@@ -18,20 +19,67 @@ use crate::run::Run;
 /// A collection of documents by query.
 trait Table: Default {
     type Value: for<'de> Deserialize<'de>;
+    /// Adds a query before its documents; whether it is new.
+    fn start(&mut self, query_id: &str) -> bool;
     fn add(&mut self, query_id: &str, doc_id: &str, value: Self::Value) -> Result<()>;
 }
 
 impl Table for Run {
     type Value = f32;
+    fn start(&mut self, query_id: &str) -> bool {
+        let new = !self.contains(query_id);
+        // `{"q2": {}}`: the query was answered, with nothing.
+        self.insert_query(query_id);
+        new
+    }
     fn add(&mut self, query_id: &str, doc_id: &str, score: f32) -> Result<()> {
         self.insert(query_id, doc_id, score)
     }
 }
 
 impl Table for Qrels {
-    type Value = i32;
-    fn add(&mut self, query_id: &str, doc_id: &str, grade: i32) -> Result<()> {
+    type Value = Grade;
+    /// A query exists once it has a judgement.
+    fn start(&mut self, query_id: &str) -> bool {
+        self.get(query_id).is_none()
+    }
+    fn add(&mut self, query_id: &str, doc_id: &str, Grade(grade): Grade) -> Result<()> {
         self.insert(query_id, doc_id, grade)
+    }
+}
+
+/// A grade, which some writers store as a float or as text.
+struct Grade(i32);
+
+impl<'de> Deserialize<'de> for Grade {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(Grade(0))
+    }
+}
+
+impl Visitor<'_> for Grade {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an integer as a grade; 1.0 is read as 1")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, grade: i64) -> std::result::Result<Self, E> {
+        let wrong = || E::invalid_value(Unexpected::Signed(grade), &self);
+        i32::try_from(grade).map(Grade).map_err(|_| wrong())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, grade: u64) -> std::result::Result<Self, E> {
+        let wrong = || E::invalid_value(Unexpected::Unsigned(grade), &self);
+        i32::try_from(grade).map(Grade).map_err(|_| wrong())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, grade: f64) -> std::result::Result<Self, E> {
+        whole(grade).map(Grade).ok_or_else(|| E::invalid_value(Unexpected::Float(grade), &self))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, grade: &str) -> std::result::Result<Self, E> {
+        parse_grade("grade", grade).map(Grade).map_err(E::custom)
     }
 }
 
@@ -87,6 +135,9 @@ impl<'de, T: Table> Visitor<'de> for Queries<T> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<T, A::Error> {
         let mut table = T::default();
         while let Some(query_id) = map.next_key::<String>()? {
+            if !table.start(&query_id) {
+                return Err(A::Error::custom(format!("duplicate query {query_id:?}")));
+            }
             map.next_value_seed(Documents { table: &mut table, query_id: &query_id })?;
         }
         Ok(table)

@@ -1,36 +1,50 @@
 //! Text files with one record per line: reading, splitting, parsing and writing, with errors that name the line.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::str::{self, FromStr};
 
+use flate2::read::MultiGzDecoder;
 use memchr::{memchr, memchr_iter, memrchr};
 use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// Opens a file. A name that ends in `.gz` is unpacked while reading.
+pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    match path.extension().is_some_and(|extension| extension == "gz") {
+        true => Ok(Box::new(MultiGzDecoder::new(file))),
+        false => Ok(Box::new(file)),
+    }
+}
+
 /// Calls `visit` with each line that is not blank, without its line ending. Errors get the path and the line.
 pub(super) fn read_lines(path: &Path, mut visit: impl FnMut(&str) -> Result<()>) -> Result<()> {
-    let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io("open", path, e))?);
-    let mut line = String::new();
+    let mut reader = BufReader::new(open(path)?);
+    let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let unreadable = |e: io::Error| Error::new(ErrorKind::Io, "cannot read the line").caused_by(e).at(path, number);
-        if reader.read_line(&mut line).map_err(unreadable)? == 0 {
+        if reader.read_until(b'\n', &mut line).map_err(|e| Error::io("read", path, e))? == 0 {
             break;
         }
-        let line = without_mark(&line, number);
+        let line = text_of(&line, number).map_err(|e| e.at(path, number))?;
         if !line.trim().is_empty() {
-            visit(line.trim_end_matches(['\n', '\r'])).map_err(|e| e.at(path, number))?;
+            visit(line).map_err(|e| e.at(path, number))?;
         }
     }
     Ok(())
 }
 
-/// A byte-order mark at the start of a file is not part of the first line.
-fn without_mark(line: &str, number: usize) -> &str {
-    if number == 1 { line.trim_start_matches('\u{feff}') } else { line }
+/// The text of a line without its line ending and, at the start of a file, without a byte-order mark.
+fn text_of(line: &[u8], number: usize) -> Result<&str> {
+    if number == 1 && matches!(line, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..]) {
+        return Err(Error::format("the text is UTF-16; convert it to UTF-8"));
+    }
+    let line = str::from_utf8(line).map_err(|e| Error::new(ErrorKind::Io, "cannot read the line").caused_by(e))?;
+    let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { line };
+    Ok(line.trim_end_matches(['\n', '\r']))
 }
 
 /// Bytes to read before parsing.
@@ -47,10 +61,10 @@ pub(super) fn read_lines_in_parallel<T: Default + Send>(
     parse: impl Fn(&mut T, usize, &str) -> Result<()> + Sync,
     mut take: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let mut file = open(path)?;
     let (mut block, mut number) = (Vec::new(), 1);
     loop {
-        let read = (&file).take(BLOCK as u64).read_to_end(&mut block).map_err(|e| Error::io("read", path, e))?;
+        let read = file.by_ref().take(BLOCK as u64).read_to_end(&mut block).map_err(|e| Error::io("read", path, e))?;
         // An incomplete last line waits for the next block.
         let whole = if read == 0 { block.len() } else { memrchr(b'\n', &block).map_or(0, |end| end + 1) };
         let pieces = pieces(&block[..whole], &mut number);
@@ -59,11 +73,9 @@ pub(super) fn read_lines_in_parallel<T: Default + Send>(
             .map(|(first, piece)| {
                 let mut gathered = T::default();
                 for (line, number) in piece.split_inclusive(|&byte| byte == b'\n').zip(first..) {
-                    let line = str::from_utf8(line)
-                        .map_err(|e| Error::new(ErrorKind::Io, "cannot read the line").caused_by(e).at(path, number))?;
-                    let line = without_mark(line, number);
+                    let line = text_of(line, number).map_err(|e| e.at(path, number))?;
                     if !line.trim().is_empty() {
-                        parse(&mut gathered, number, line.trim_end_matches(['\n', '\r']))?;
+                        parse(&mut gathered, number, line)?;
                     }
                 }
                 Ok(gathered)
@@ -103,19 +115,46 @@ pub(super) fn write_lines(path: &Path, lines: impl Iterator<Item = Result<String
 
 /// The fields of a line: exactly the named columns, none of them empty.
 pub(super) fn columns<'a, const N: usize>(
-    mut fields: impl Iterator<Item = &'a str>,
+    fields: impl Iterator<Item = &'a str>,
     names: [&str; N],
 ) -> Result<[&'a str; N]> {
     let mut row = [""; N];
+    fill(&mut row, fields, &names)?;
+    Ok(row)
+}
+
+/// [`columns`] of any number.
+pub(super) fn fill<'a, S: AsRef<str>>(
+    row: &mut [&'a str],
+    mut fields: impl Iterator<Item = &'a str>,
+    names: &[S],
+) -> Result<()> {
+    let line = || names.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
     for (field, name) in row.iter_mut().zip(names) {
-        *field = fields.next().filter(|field| !field.is_empty()).ok_or_else(|| {
-            Error::format(format!("column {name:?} is missing; a line is {:?}", names.join(" "))).of(name)
-        })?;
+        let name = name.as_ref();
+        *field = fields
+            .next()
+            .filter(|field| !field.is_empty())
+            .ok_or_else(|| Error::format(format!("column {name:?} is missing; a line is {:?}", line())).of(name))?;
     }
     match fields.next() {
-        None => Ok(row),
-        Some(extra) => Err(Error::format(format!("unexpected column {extra:?}; a line is {:?}", names.join(" ")))),
+        None => Ok(()),
+        Some(extra) => Err(Error::format(format!("unexpected column {extra:?}; a line is {:?}", line()))),
     }
+}
+
+/// A grade: a whole number, which some writers store as a float.
+pub(super) fn parse_grade(name: &str, field: &str) -> Result<i32> {
+    let field = field.trim();
+    match field.parse().ok().and_then(whole) {
+        Some(grade) => Ok(grade),
+        None => parse(name, field, "an integer"),
+    }
+}
+
+/// The grade that a float stands for, if it is whole.
+pub(super) fn whole(number: f64) -> Option<i32> {
+    (number.fract() == 0.0 && number.abs() <= f64::from(i32::MAX)).then_some(number as i32)
 }
 
 /// The value of a field; `expected` describes it in the message, e.g. "an integer".

@@ -2,6 +2,7 @@
 
 mod beir;
 mod json;
+mod judgement;
 mod lines;
 mod read;
 mod trec;

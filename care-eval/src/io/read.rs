@@ -1,25 +1,24 @@
 //! Reading qrels and runs in any format.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::lines::{read_lines, read_lines_in_parallel};
-use super::{beir, trec};
+use super::judgement::Columns;
+use super::lines::{open, read_lines, read_lines_in_parallel};
+use super::trec;
 use crate::error::{Error, Result};
 use crate::qrels::Qrels;
 use crate::run::{Retrieved, Run, retrieve};
 
-/// Parses query, document and grade of a line.
-type ParseJudgement = fn(&str) -> Result<(&str, &str, i32)>;
-
-/// Reads judgements from a BEIR, TREC or JSON file.
+/// Reads judgements from a BEIR, TREC or JSON file. A name that ends in `.gz` is unpacked while reading.
 ///
-/// A name that ends in `.json` is JSON of the form `{query_id: {doc_id: grade}}`; a file that begins with the header
-/// `query-id corpus-id score` is BEIR; any other is TREC. In the latter two, blank lines are skipped and Windows line
-/// endings accepted.
+/// A name that ends in `.json` is JSON of the form `{query_id: {doc_id: grade}}`. In any other file the first line
+/// decides: three columns are BEIR's `query-id corpus-id score`, four are TREC's `qid 0 docno rel`. A header may name
+/// the columns in any order (e.g. `score`, `rel`, `query_id`, `docid`). BEIR's columns are separated by tabs or, in a
+/// line without tabs, by spaces. A grade is a whole number, which may be written as `1.0`. Blank lines are skipped and
+/// Windows line endings accepted.
 ///
 /// # Errors
 /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file cannot be read,
@@ -32,13 +31,20 @@ pub fn read_qrels(path: impl AsRef<Path>) -> Result<Qrels> {
         return read_json(path, "judgements of the form {query_id: {doc_id: grade}}");
     }
     let mut qrels = Qrels::new();
-    let mut format: Option<ParseJudgement> = None;
+    let mut columns = None;
     read_lines(path, |line| {
-        if format.is_none() && beir::is_header(line) {
-            format = Some(beir::parse_judgement);
-            return Ok(());
-        }
-        let (query_id, doc_id, grade) = format.get_or_insert(trec::parse_judgement)(line)?;
+        let columns = match &columns {
+            Some(columns) => columns,
+            None => {
+                let (found, is_header) = Columns::of(line)?;
+                let found = columns.insert(found);
+                if is_header {
+                    return Ok(());
+                }
+                found
+            }
+        };
+        let (query_id, doc_id, grade) = columns.parse(line)?;
         qrels.insert(query_id, doc_id, grade)
     })?;
     Ok(qrels)
@@ -46,7 +52,8 @@ pub fn read_qrels(path: impl AsRef<Path>) -> Result<Qrels> {
 
 /// Reads a run from a TREC or JSON file.
 ///
-/// A name that ends in `.json` is JSON of the form `{query_id: {doc_id: score}}`; any other is TREC. Lines of a TREC
+/// A name that ends in `.json` is JSON of the form `{query_id: {doc_id: score}}`; any other is TREC. A name that ends in
+/// `.gz` is unpacked while reading. Lines of a TREC
 /// file are parsed in parallel, block by block, so the file is never wholly in memory. Blank lines are skipped and
 /// Windows line endings accepted. Ranks are ignored, as in trec_eval: only scores count.
 ///
@@ -99,12 +106,12 @@ fn gather(groups: &mut Vec<Group>, number: usize, line: &str) -> Result<()> {
 }
 
 fn is_json(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    name.ends_with(".json") || name.ends_with(".json.gz")
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path, expected: &str) -> Result<T> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    serde_json::from_reader(BufReader::new(file)).map_err(|e| match e.io_error_kind() {
+    serde_json::from_reader(BufReader::new(open(path)?)).map_err(|e| match e.io_error_kind() {
         Some(_) => Error::io("read", path, e.into()),
         None => Error::format(format!("not {expected}")).at(path, e.line()).caused_by(e),
     })

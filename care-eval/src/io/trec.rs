@@ -40,12 +40,6 @@ pub fn write_trec_run(path: impl AsRef<Path>, run: &Run, tag: &str) -> Result<()
     write_lines(path.as_ref(), lines)
 }
 
-/// Query, document and grade of a line of qrels.
-pub(super) fn parse_judgement(line: &str) -> Result<(&str, &str, i32)> {
-    let [query_id, _, doc_id, grade] = columns(line.split_ascii_whitespace(), ["qid", "0", "docno", "rel"])?;
-    Ok((query_id, doc_id, parse("rel", grade, "an integer")?))
-}
-
 /// Query, document and score of a line of a run.
 pub(super) fn parse_scored(line: &str) -> Result<(&str, &str, f32)> {
     let names = ["qid", "Q0", "docno", "rank", "score", "tag"];
