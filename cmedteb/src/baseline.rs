@@ -7,8 +7,7 @@ use care_core::{Result, Text};
 use care_eval::Run;
 use rayon::prelude::*;
 
-use crate::error::from_eval;
-use crate::protocol::DEPTH;
+use crate::protocol::{depth, run_of};
 use crate::task::RetrievalTask;
 
 /// The best 100 documents of each query by BM25 (`k1` 1.2, `b` 0.75) over character bigrams.
@@ -29,14 +28,9 @@ pub fn bm25(task: &RetrievalTask) -> Result<Run> {
         Ok(())
     })?;
     let index = Index::new(&texts);
-    let found: Vec<_> = task.queries().par_iter().map(|query| index.search(&query.content(), DEPTH)).collect();
-    let mut run = Run::new();
-    for (query_id, hits) in task.query_ids().iter().zip(found) {
-        for (document, score) in hits {
-            run.insert(query_id, &task.corpus().ids()[document], score).map_err(from_eval)?;
-        }
-    }
-    Ok(run)
+    let depth = depth(task);
+    let found: Vec<_> = task.queries().par_iter().map(|query| index.search(&query.content(), depth)).collect();
+    run_of(task, found)
 }
 
 /// An inverted index: the documents and weights of each token.

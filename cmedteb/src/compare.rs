@@ -83,7 +83,7 @@ fn compare_task(
     if of_left.main() != of_right.main() {
         return Err(format!("the main scores differ: {} and {}", of_left.main(), of_right.main()));
     }
-    for rule in ["ties", "missing", "sts_mode"] {
+    for rule in ["ties", "missing", "sts_mode", "ignore_identical_ids"] {
         let (of_left, of_right) = (&left.about[rule], &right.about[rule]);
         if of_left != of_right {
             return Err(format!("the rules differ: `{rule}` is {of_left} and {of_right}"));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::protocol::{Evidence, Outcome};
-use crate::task::{StsMode, Task};
+use crate::task::{RetrievalTask, StsMode, Task};
 
 /// A task's scores in the form of mteb's result files, with an additional object `care`.
 ///
@@ -100,6 +100,9 @@ struct Care {
     absent_judged: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped_rows: Option<usize>,
+    /// Written only if set, so that results without it stay comparable with older ones.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ignore_identical_ids: bool,
     settings: Value,
     evidence: Single,
 }
@@ -137,6 +140,7 @@ impl Report {
                 sts_mode,
                 absent_judged,
                 dropped_rows,
+                ignore_identical_ids: task.as_retrieval().is_some_and(RetrievalTask::ignores_identical_ids),
                 settings,
                 evidence: single,
             },

@@ -11,6 +11,6 @@ mod sts;
 pub use encode::Progress;
 pub use evaluate::evaluate;
 pub use outcome::{Evidence, Outcome};
-pub(crate) use retrieval::DEPTH;
 pub use retrieval::score_run;
+pub(crate) use retrieval::{depth, run_of};
 pub use settings::Protocol;

@@ -15,11 +15,13 @@ pub(crate) const DEPTH: usize = 100;
 
 /// Scores an existing run, e.g. that of [`bm25`](crate::bm25).
 ///
-/// Every judged query counts; one that the run does not answer scores 0.
+/// Every judged query counts; one that the run does not answer scores 0. If the task
+/// [ignores identical ids](RetrievalTask::with_ignore_identical_ids), they are removed from the run.
 ///
 /// # Errors
 /// If there are no judgements, which a [`RetrievalTask`] rules out.
 pub fn score_run(task: &RetrievalTask, run: Run, protocol: &Protocol) -> Result<Outcome> {
+    let run = if task.ignores_identical_ids() { run.without_identical_ids() } else { run };
     Outcome::of_run(&RETRIEVAL_MEASURES, task.main_score(), task.qrels(), run, protocol.ties)
 }
 
@@ -28,11 +30,25 @@ pub(super) fn rank(task: &RetrievalTask, format: VectorFormat, mut encoding: Enc
     let queries = encoding.queries(task.queries())?;
     let mut index = FlatIndex::with_capacity(encoding.dim(), task.corpus().len(), format);
     task.corpus().visit(GROUP, &mut |documents| index.add(&encoding.document_group(index.len(), documents)?))?;
-    let found = index.search(&queries, DEPTH)?;
+    let found = index.search(&queries, depth(task))?;
+    run_of(task, found.into_iter().map(|hits| hits.into_iter().map(|hit| (hit.index, hit.score))))
+}
+
+/// Number of documents to retrieve for a query, so that [`DEPTH`] are left for its ranking.
+pub(crate) fn depth(task: &RetrievalTask) -> usize {
+    DEPTH + usize::from(task.ignores_identical_ids())
+}
+
+/// The run of the documents that were found for each query, by their places in the corpus, best first.
+pub(crate) fn run_of<H>(task: &RetrievalTask, found: impl IntoIterator<Item = H>) -> Result<Run>
+where
+    H: IntoIterator<Item = (usize, f32)>,
+{
     let mut run = Run::new();
     for (query_id, hits) in task.query_ids().iter().zip(found) {
-        for hit in hits {
-            run.insert(query_id, &task.corpus().ids()[hit.index], hit.score).map_err(from_eval)?;
+        let hits = hits.into_iter().map(|(place, score)| (&task.corpus().ids()[place], score));
+        for (doc_id, score) in hits.filter(|(doc_id, _)| task.ranks(query_id, doc_id)).take(DEPTH) {
+            run.insert(query_id, doc_id, score).map_err(from_eval)?;
         }
     }
     Ok(run)
@@ -96,6 +112,37 @@ mod tests {
         assert_eq!(outcome.embedding_dim, Some(4));
         let ranked = outcome.run().and_then(|run| run.get("ranks c a b d")).expect("answered");
         assert_eq!(ranked.map(|(doc_id, _)| doc_id).collect::<Vec<_>>(), ["c", "a", "b", "d"]);
+    }
+
+    #[test]
+    fn a_query_in_the_corpus_is_not_ranked_for_itself_on_request() {
+        let mut table = Table::new(1);
+        let names: Vec<String> = (0..120).map(|number| format!("t{number:03}")).collect();
+        for (number, name) in names.iter().enumerate() {
+            table = table.document(name, [1.0 - number as f32 / 1000.0]);
+        }
+        table = table.query("t000", [1.0]).query("t119", [1.0]);
+        let ids: Vec<&str> = names.iter().map(String::as_str).collect();
+        let Task::Retrieval(task) = task(&["t000", "t119"], &ids, &[("t000", "t001", 1), ("t119", "t000", 1)]) else {
+            unreachable!()
+        };
+        let score = |task: &RetrievalTask| {
+            let task = Task::Retrieval(task.clone());
+            evaluate(&task, &table, &Protocol::default(), &mut |_| {}).expect("evaluated")
+        };
+        assert_abs_diff_eq!(score(&task).score("mrr_at_10").expect("asked for"), 0.75, epsilon = 1e-12);
+        let ignoring = task.clone().with_ignore_identical_ids(true);
+        let outcome = score(&ignoring);
+        assert_eq!(outcome.score("mrr_at_10"), Some(1.0));
+        let run = outcome.run().expect("a ranking");
+        // The ranking is as deep as without the option.
+        assert_eq!(["t000", "t119"].map(|id| run.get(id).map(Iterator::count)), [Some(100); 2]);
+        assert_eq!((run.score("t000", "t000"), run.score("t119", "t119")), (None, None));
+        let foreign = Run::from_scores([("t000", "t000", 1.0), ("t000", "t001", 0.5)]).expect("a run");
+        assert_eq!(score_run(&ignoring, foreign, &Protocol::default()).expect("scored").score("mrr_at_10"), Some(0.5));
+        // BM25 finds the queries themselves, and nothing else shares a token with them.
+        assert!(crate::bm25(&task).expect("ranked").score("t000", "t000").is_some());
+        assert!(!crate::bm25(&ignoring).expect("ranked").contains("t000"));
     }
 
     #[test]

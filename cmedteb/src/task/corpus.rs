@@ -10,7 +10,8 @@ use crate::rows::{CorpusRow, duplicate_id, for_each_row};
 
 /// Documents and their ids.
 ///
-/// A corpus opened from files keeps only ids in memory. Texts are read again on every visit.
+/// A corpus opened from files keeps only ids in memory. Texts are read again on every visit. White space around a
+/// document is removed, as mteb does ([`Document::trimmed`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Corpus {
     ids: Vec<String>,
@@ -106,9 +107,10 @@ impl Corpus {
     }
 }
 
-/// A corpus in memory.
+/// A corpus in memory. Documents are trimmed, as those of files are.
 impl From<Vec<(String, Document)>> for Corpus {
     fn from(documents: Vec<(String, Document)>) -> Self {
+        let documents: Vec<_> = documents.into_iter().map(|(id, document)| (id, document.trimmed())).collect();
         let mut fingerprint = Fingerprint::new();
         for (id, document) in &documents {
             fingerprint.add(id);

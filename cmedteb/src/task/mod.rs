@@ -58,6 +58,27 @@ impl Task {
         }
     }
 
+    /// The same task with [`RetrievalTask::with_ignore_identical_ids`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if `ignore` is true and the task is none of retrieval.
+    pub fn with_ignore_identical_ids(self, ignore: bool) -> Result<Self> {
+        match self {
+            Task::Retrieval(task) => Ok(Task::Retrieval(task.with_ignore_identical_ids(ignore))),
+            other if !ignore => Ok(other),
+            other => {
+                let message =
+                    format!("`ignore_identical_ids` applies only to retrieval, which {} is not", other.name());
+                Err(Error::new(ErrorKind::Config, message))
+            }
+        }
+    }
+
+    /// Remarks on data that may be wrong and change the scores, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        self.as_retrieval().map(RetrievalTask::warnings).unwrap_or_default()
+    }
+
     /// The retrieval task, if it is one.
     pub fn as_retrieval(&self) -> Option<&RetrievalTask> {
         match self {

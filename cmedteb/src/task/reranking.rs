@@ -21,7 +21,7 @@ pub struct RerankingRow {
     pub negative: Vec<String>,
 }
 
-/// Queries, each with a short list of candidates to rank.
+/// Queries, each with a short list of candidates to rank. White space around a candidate is removed, as mteb does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RerankingTask {
     name: String,
@@ -68,7 +68,7 @@ impl RerankingTask {
                 for (number, text) in texts.into_iter().enumerate() {
                     let doc_id = format!("{side}_{query_id}_{number:05}");
                     task.qrels.insert(&query_id, &doc_id, grade).map_err(from_eval)?;
-                    let place = *places.entry(Document::new(text)).or_insert_with_key(|document| {
+                    let place = *places.entry(Document::new(text).trimmed()).or_insert_with_key(|document| {
                         task.documents.push(document.clone());
                         task.documents.len() - 1
                     });
@@ -102,6 +102,7 @@ impl RerankingTask {
     ) -> Result<Self> {
         let mut task = Self::empty(name.into(), split.into());
         let mut queries: HashMap<String, Query> = queries.into_iter().collect();
+        let corpus: Vec<_> = corpus.into_iter().map(|(id, document)| (id, document.trimmed())).collect();
         let of_id: HashMap<&str, &Document> = corpus.iter().map(|(id, document)| (id.as_str(), document)).collect();
         let mut places = HashMap::new();
         for (query_id, doc_ids) in candidates {

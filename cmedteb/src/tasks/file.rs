@@ -23,6 +23,8 @@ struct TaskFile {
     qrels: Option<String>,
     split: Option<String>,
     main_score: Option<String>,
+    #[serde(default)]
+    ignore_identical_ids: bool,
 }
 
 /// Reads a task file.
@@ -33,6 +35,7 @@ struct TaskFile {
 /// qrels = "judgements"         # a folder with judgements, if separate; default: as found by cmedteb::load
 /// split = "dev"                # default: the first of test, dev and validation
 /// main_score = "recall@100"    # default: ndcg@10 for retrieval, map@10 for reranking
+/// ignore_identical_ids = true  # retrieval: a query does not rank the document with its own id; default: false
 /// ```
 ///
 /// # Errors
@@ -68,7 +71,8 @@ pub fn load_task_file(path: impl AsRef<Path>, sources: &mut Sources<'_>) -> Resu
             .collect::<Result<_>>()
             .map_err(|e| e.in_file(path))?;
     }
-    Ok(tasks)
+    let tasks = tasks.into_iter().map(|task| task.with_ignore_identical_ids(file.ignore_identical_ids));
+    tasks.collect::<Result<_>>().map_err(|e| e.in_file(path))
 }
 
 #[cfg(test)]
@@ -110,7 +114,8 @@ mod tests {
             ("data = \"files\"", "F/task.toml:1: missing field `name`"),
             (
                 "name = \"clinic\"\nsplits = \"dev\"",
-                "F/task.toml:2: unknown field `splits`, expected one of `name`, `data`, `qrels`, `split`, `main_score`",
+                "F/task.toml:2: unknown field `splits`, expected one of `name`, `data`, `qrels`, `split`, \
+                 `main_score`, `ignore_identical_ids`",
             ),
             ("name = \"a/b\"", "F/task.toml: `name` is \"a/b\", which is not a valid file name"),
             ("name = 3", "F/task.toml:1: invalid type: integer `3`, expected a string"),
@@ -123,6 +128,15 @@ mod tests {
             write("task.toml", lines);
             assert_eq!(open(&folder).expect_err(message), message);
         }
+        write("task.toml", "name = \"clinic\"\ndata = \"files\"\nqrels = \"judged\"\nignore_identical_ids = true");
+        assert!(open(&folder).expect("a task")[0].as_retrieval().expect("retrieval").ignores_identical_ids());
+        write(
+            "rows/sts.jsonl",
+            "{\"sentence1\":\"a\",\"sentence2\":\"b\",\"score\":1}\n{\"sentence1\":\"a\",\"sentence2\":\"c\",\"score\":0}",
+        );
+        write("task.toml", "name = \"clinic\"\ndata = \"rows\"\nignore_identical_ids = true");
+        let message = "F/task.toml: `ignore_identical_ids` applies only to retrieval, which clinic-sts is not";
+        assert_eq!(open(&folder).expect_err("no retrieval"), message);
         write("task.toml", "name = \"clinic\"\ndata = \"files\"\nqrels = \"judged\"\nmain_score = \"f1\"");
         let error = open(&folder).expect_err("no such measure");
         assert!(error.starts_with("F/task.toml: `main_score` is \"f1\", allowed: ndcg@10, "), "{error}");
