@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 
 use super::layout::{Layout, Part};
 use crate::error::from_eval;
-use crate::rows::{CandidatesRow, CorpusRow, QrelsRow, QueryRow, duplicate_id, for_each_row};
+use crate::rows::{CandidatesRow, CorpusRow, EXTENSIONS, QrelsRow, QueryRow, duplicate_id, for_each_row, is_tsv, stem};
 use crate::task::{Corpus, RerankingTask, RetrievalTask, SPLITS, StsTask, Task};
 
-/// Loads the tasks of a folder of JSON Lines or Parquet files (the latter with the Cargo feature `parquet`).
+/// Loads the tasks of a folder of JSON Lines, CSV, TSV or Parquet files (the last with the Cargo feature `parquet`).
 ///
 /// | files | task | name |
 /// |---|---|---|
@@ -80,7 +80,9 @@ pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Opt
                 Some(qrels) => format!("in {}", qrels.display()),
                 None => format!("here or in {}-qrels", folder.display()),
             };
-            let problem = format!("the corpus has no judgements: found no qrels for the split {wanted} {place}");
+            let unread: String = places.iter().map(|place| place.unread()).collect();
+            let problem =
+                format!("the corpus has no judgements: found no qrels for the split {wanted} {place}{unread}");
             return Err(Error::format(folder, problem));
         };
         let files = places.iter().map(|place| place.files(Part::Qrels, &split)).find(|files| !files.is_empty());
@@ -107,12 +109,22 @@ pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Opt
         let wanted = split.map_or_else(|| SPLITS.join(", "), str::to_owned);
         let problem = format!(
             "no task for the split {wanted} in {}: expected corpus, queries and qrels (retrieval), rows with positive and \
-             negative (reranking), or rows with sentence1 and sentence2 (STS), in .jsonl or .parquet files",
-            folder.display()
+             negative (reranking), or rows with sentence1 and sentence2 (STS), in files {EXTENSIONS}{}",
+            folder.display(),
+            layout.unread()
         );
         return Err(Error::new(ErrorKind::Format, problem));
     }
     Ok(tasks)
+}
+
+/// Reads a corpus into memory: ids and documents of a file with the columns `_id` (or `id`), `title` (optional) and
+/// `text`, in a format of [`for_each_row`](crate::for_each_row). White space around documents is removed, as for a task.
+///
+/// # Errors
+/// If the file cannot be read, a row lacks a field, or an id is duplicated; the message names file and row.
+pub fn read_corpus(path: impl AsRef<Path>) -> Result<Vec<(String, Document)>> {
+    read_rows::<CorpusRow, Document>(&[path.as_ref().to_owned()])
 }
 
 /// Whether a folder has a corpus without judgements.
@@ -143,7 +155,7 @@ fn choose(layouts: &[&Layout], part: Part, wanted: Option<&str>) -> Option<Strin
 fn of_corpus(folder: &Path, name: &str, layout: &Layout, split: &str, qrels: &Qrels) -> Result<Task> {
     let queries = layout.files_for(Part::Queries, split);
     if queries.is_empty() {
-        return Err(Error::format(folder, "the corpus has no queries"));
+        return Err(Error::format(folder, format!("the corpus has no queries{}", layout.unread())));
     }
     let queries = read_rows::<QueryRow, Query>(&queries)?;
     let corpus = layout.files_for(Part::Corpus, split);
@@ -159,7 +171,7 @@ fn of_corpus(folder: &Path, name: &str, layout: &Layout, split: &str, qrels: &Qr
 }
 
 fn named_after(name: &str, paths: &[PathBuf]) -> bool {
-    paths.iter().any(|path| path.file_stem().is_some_and(|stem| stem == name))
+    paths.iter().any(|path| stem(path) == Some(name))
 }
 
 fn read_all<R: DeserializeOwned>(paths: &[PathBuf]) -> Result<Vec<R>> {
@@ -195,7 +207,7 @@ where
 fn read_judgements(paths: &[PathBuf]) -> Result<Qrels> {
     let mut qrels = Qrels::new();
     for path in paths {
-        if path.extension().is_some_and(|extension| extension == "tsv") {
+        if is_tsv(path) {
             let read = read_qrels(path).map_err(from_eval)?;
             for (query_id, doc_id, grade) in read.judgements() {
                 qrels.insert(query_id, doc_id, grade).map_err(|e| Error::format(path, &e).with_source(e))?;
@@ -255,6 +267,54 @@ mod tests {
     }
 
     #[test]
+    fn documents_are_trimmed_and_instructions_appended_as_mteb_does() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let qrels = ("qrels.tsv", "1\t1\t1\n2\t1\t1\n3\t2\t1\n4\t1\t1\n");
+        let corpus =
+            ("corpus.jsonl", "{\"_id\":1,\"text\":\"\\n a\\u3000\"}\n{\"_id\":2,\"title\":\"\",\"text\":\" b\\t\"}");
+        let queries = "{\"_id\":1,\"text\":\" a \"}\n{\"_id\":2,\"text\":\"b\",\"instruction\":\"long answers\"}\n\
+                       {\"_id\":3,\"text\":\"c\",\"instruction\":null}\n{\"_id\":4,\"text\":\"d\",\"instruction\":\"\"}";
+        let tasks = load_in(outer.path(), &[corpus, ("queries.jsonl", queries), qrels]).expect("a task");
+        let task = tasks[0].as_retrieval().expect("retrieval");
+        assert_eq!(documents_of(task), ["a", "b"].map(Document::new));
+        assert_eq!(task.queries(), [" a ", "b long answers", "c", "d "].map(Query::new));
+        let rows = "{\"query\":\" q \",\"positive\":[\" a\\n\"],\"negative\":[\"a\",\"\\u3000b\"]}";
+        let tasks = load_files(&[("reranking.jsonl", rows)]).expect("a task");
+        let Task::Reranking(task) = &tasks[0] else { panic!("{tasks:?}") };
+        assert_eq!(task.documents(), ["a", "b"].map(Document::new));
+        assert_eq!(task.queries(), [Query::new(" q ")]);
+    }
+
+    #[test]
+    fn tables_and_packed_rows_are_read_as_json_lines_are() {
+        let expected = load_files(&[CORPUS, QUERIES, ("qrels.tsv", "q1\td1\t1\n7\t2\t1\n")]).expect("a task");
+        let fingerprint = expected[0].fingerprint();
+        let quoted = ("corpus.csv", "\u{feff}title,_id,text\r\n感冒,d1,\"多喝水\"\r\n,2,b\r\n");
+        let tabs = ("queries.tsv", "id\ttext\nq1\ta\n7\tb\n");
+        let qrels = ("qrels.csv", "corpus_id,score,query_id\nd1,1.0,q1\n2,1,7\n");
+        let tasks = load_files(&[quoted, tabs, qrels]).expect("a task");
+        assert_eq!(tasks[0].fingerprint(), fingerprint);
+        let instructed = ("queries.csv", "_id,text,instruction\nq1,a,\n7,b,short\n");
+        let tasks = load_files(&[quoted, instructed, qrels]).expect("a task");
+        let queries = tasks[0].as_retrieval().expect("retrieval").queries();
+        assert_eq!(queries, ["a", "b short"].map(Query::new));
+        let sts = ("sts.tsv", "sentence1\tsentence2\tscore\na\tb\t1.5\na\tc\t2\n");
+        let Task::Sts(task) = &load_files(&[sts]).expect("a task")[0] else { panic!("no STS") };
+        assert_eq!(task.pairs().iter().map(|pair| pair.score).collect::<Vec<_>>(), [1.5, 2.0]);
+    }
+
+    #[test]
+    fn unread_files_are_named_where_something_is_missing() {
+        let error = load_files(&[CORPUS, QUERIES, ("qrels.txt", "q1 0 d1 1\n")]).expect_err("no qrels");
+        assert!(error.ends_with("here or in F-qrels; not read: qrels.txt"), "{error}");
+        let error =
+            load_files(&[CORPUS, ("queries.json", "[]"), ("qrels.tsv", "q1\td1\t1\n")]).expect_err("no queries");
+        assert_eq!(error, "F: the corpus has no queries; not read: queries.json");
+        let error = load_files(&[("corpus.json", "[]"), ("sts.txt", "")]).expect_err("nothing");
+        assert!(error.contains(" or .parquet; not read: ") && error.contains("corpus.json"), "{error}");
+    }
+
+    #[test]
     fn qrels_may_lie_beside_the_corpus_with_other_tasks() {
         let tasks = load_files(&[
             CORPUS,
@@ -282,7 +342,8 @@ mod tests {
         assert_eq!(
             load_files(&[]).expect_err("nothing"),
             "no task for the split test, dev, validation in F: expected corpus, queries and qrels (retrieval), rows with \
-             positive and negative (reranking), or rows with sentence1 and sentence2 (STS), in .jsonl or .parquet files"
+             positive and negative (reranking), or rows with sentence1 and sentence2 (STS), in files .jsonl, .csv, .tsv \
+             (each also .gz) or .parquet"
         );
         assert_eq!(
             load_files(&[CORPUS, QUERIES]).expect_err("no qrels"),
@@ -299,7 +360,7 @@ mod tests {
     #[test]
     fn bad_lines_are_named() {
         let qrels = ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\n");
-        let cases: [(&[(&str, &str)], &str); 9] = [
+        let cases: [(&[(&str, &str)], &str); 14] = [
             (
                 &[
                     ("corpus.jsonl", "{\"_id\":\"d1\",\"text\":\"a\"}\n\n{\"_id\":\"d1\",\"text\":\"b\"}"),
@@ -321,6 +382,23 @@ mod tests {
                 "F/corpus.jsonl:1: missing field `text` (column 12)",
             ),
             (&[("corpus.jsonl", "\n"), QUERIES, qrels], "F: task set: there are no documents"),
+            (
+                &[("corpus.jsonl", "[{\"_id\":\"d1\",\"text\":\"a\"}]"), QUERIES, qrels],
+                "F/corpus.jsonl:1: the file is a JSON array; JSON Lines holds one object per line: convert it, e.g. with jq -c",
+            ),
+            (
+                &[CORPUS, ("queries.csv", "_id,text\nq1,\"a\nb\"\nq1,c\n"), qrels],
+                "F/queries.csv:4: duplicate `_id` \"q1\", first on line 2",
+            ),
+            (&[("corpus.csv", "text,title\na,b\n"), QUERIES, qrels], "F/corpus.csv:2: missing field `_id`"),
+            (
+                &[CORPUS, QUERIES, ("qrels.csv", "query-id,corpus-id,score\nq1,d1,0.5\n")],
+                "F/qrels.csv:2: invalid type: string \"0.5\", expected an integer",
+            ),
+            (
+                &[CORPUS, QUERIES, ("qrels.tsv", "q1\td9\t1\n")],
+                "F: task set: no judged document is in the corpus: the judgements have e.g. \"d9\", the corpus \"d1\"",
+            ),
             (
                 &[CORPUS, QUERIES, ("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td1\tyes\n")],
                 "F/qrels.tsv:2: score \"yes\" is not an integer",

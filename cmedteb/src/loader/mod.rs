@@ -4,4 +4,4 @@ mod layout;
 mod load;
 
 pub(crate) use load::{lacks_judgements, load_as};
-pub use load::{load, splits};
+pub use load::{load, read_corpus, splits};
