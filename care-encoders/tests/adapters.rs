@@ -16,7 +16,23 @@ use care_encoders::{AnyEncoder, EncoderOptions, Network, load_encoder, load_towe
 use common::{cpu, difference, edit_json, fixture};
 use serde_json::{Value, json};
 
-const NAMES: [&str; 4] = ["qwen3", "qwen3_causal_lm", "bert_rs", "gte_all"];
+/// Adapters that [`LoraConfig`] describes.
+const NAMES: [&str; 6] = ["qwen3", "qwen3_causal_lm", "bert_rs", "gte_all", "names_causal_lm", "names_bert"];
+
+/// Adapters with settings of PEFT that it has no place for: the first such setting.
+const FOREIGN: [(&str, &str); 11] = [
+    ("regex_qwen3", "target_modules"),
+    ("regex_bert", "target_modules"),
+    ("layers_causal_lm", "layers_to_transform"),
+    ("layers_bert", "exclude_modules"),
+    ("patterns_qwen3", "rank_pattern"),
+    ("patterns_bert", "rank_pattern"),
+    ("dora_qwen3", "use_dora"),
+    ("dora_bert", "bias"),
+    ("bias_bert", "bias"),
+    ("whole_qwen3", "modules_to_save"),
+    ("whole_bert", "modules_to_save"),
+];
 
 struct Case {
     base: AnyEncoder,
@@ -45,7 +61,7 @@ fn means(encoder: AnyEncoder, ids: &[Vec<u32>]) -> Vec<Vec<f32>> {
 
 #[test]
 fn an_adapter_made_by_peft_gives_pefts_vectors_merged_or_not() {
-    for name in NAMES {
+    for name in NAMES.into_iter().chain(FOREIGN.map(|(name, _)| name)) {
         let Case { base, adapter, ids, mean } = case(name);
         let bare = means(base.clone(), &ids);
         assert!(difference(&bare, &mean) > 1e-2, "{name}: the adapter must have an effect");
@@ -65,9 +81,47 @@ fn an_adapter_that_is_written_comes_back() {
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("adapter");
         base.clone().with_adapter(&adapter).unwrap().save_adapter(&target, &config, "base").unwrap();
-        assert_eq!(read_lora_config(&target).unwrap(), config);
+        // Tensors are written without the checkpoint's prefix, and so are the names of targets.
+        let bare = config.with(|lora| {
+            lora.target_modules.iter_mut().for_each(|name| *name = name.trim_start_matches("model.").to_owned());
+        });
+        assert_eq!(read_lora_config(&target).unwrap(), bare);
         let again = base.with_adapter(&target).unwrap();
         assert!(difference(&means(again, &ids), &mean) <= 1e-5, "{name}");
+    }
+}
+
+#[test]
+fn settings_of_peft_that_training_lacks_are_not_read_as_training_settings() {
+    for (name, field) in FOREIGN {
+        let error = read_lora_config(fixture("adapters").join(name)).unwrap_err().to_string();
+        let problem = format!(
+            "adapter_config.json: `{field}` has no place in the settings of a LoRA adapter that is trained here"
+        );
+        assert!(error.ends_with(&problem), "{name}: {error}");
+    }
+}
+
+#[test]
+fn targets_may_have_the_prefix_of_the_checkpoint_or_not() {
+    let Case { base, .. } = case("qwen3_causal_lm");
+    let with = |targets: &[&str]| {
+        let targets = targets.iter().map(|target| (*target).to_owned()).collect();
+        base.clone().with_lora(&LoraConfig::reference().with(|lora| lora.target_modules = targets), 1)
+    };
+    let parameters = |targets: &[&str]| with(targets).unwrap().num_params() - base.num_params();
+    let bare = parameters(&["layers.0.mlp.down_proj"]);
+    assert!(bare > 0);
+    for targets in
+        [&["model.layers.0.mlp.down_proj"][..], &["0.mlp.down_proj"], &["nowhere", "model.layers.0.mlp.down_proj"]]
+    {
+        assert_eq!(parameters(targets), bare, "{targets:?}");
+    }
+    for targets in ["transformer.layers.0.mlp.down_proj", "own_proj"] {
+        assert_eq!(
+            with(&[targets]).unwrap_err().to_string(),
+            format!("`target_modules` [{targets:?}] match no linear layer")
+        );
     }
 }
 
@@ -220,22 +274,55 @@ fn an_adapter_that_does_not_fit_is_refused_with_the_tensors_name() {
     let none = refusal(settings(|c| c["target_modules"] = json!(["nowhere"])), "qwen3");
     assert_eq!(none, format!("{fit} `base_model.model.layers.0.mlp.down_proj.lora_A.weight` is not expected"));
     assert!(refusal(nothing, "bert").starts_with(fit));
-    assert_eq!(
-        refusal(settings(|c| c["use_dora"] = json!(true)), "qwen3"),
-        "A/adapter_config.json: `use_dora` true is not supported"
-    );
-    assert_eq!(
-        refusal(settings(|c| c["init_lora_weights"] = json!("pissa")), "qwen3"),
-        "A/adapter_config.json: `init_lora_weights` \"pissa\" is not supported"
-    );
-    assert_eq!(
-        refusal(settings(|c| c["rank_pattern"] = json!({"q_proj": 8})), "qwen3"),
-        "A/adapter_config.json: `rank_pattern` {\"q_proj\":8} is not supported"
-    );
-    assert_eq!(
-        refusal(settings(|c| c["target_modules"] = json!(".*_proj")), "qwen3"),
-        "A/adapter_config.json: `target_modules` \".*_proj\" is not supported, only a list or \"all-linear\""
-    );
+    let first = "base_model.model.layers.0.self_attn.q_proj";
+    let settings_refused = |change: fn(&mut Value)| {
+        let message = refusal(settings(change), "qwen3");
+        message.strip_prefix("A/adapter_config.json: ").map(str::to_owned).unwrap_or(message)
+    };
+    // What the settings announce must be in the file.
+    for (change, problem) in [
+        ((|c| c["use_dora"] = json!(true)) as fn(&mut Value), format!("`{first}.lora_magnitude_vector` is missing")),
+        (|c| c["lora_bias"] = json!(true), format!("`{first}.lora_B.bias` is missing")),
+        (
+            |c| c["rank_pattern"] = json!({"q_proj": 8}),
+            format!("`{first}.lora_A.weight` has shape [4, 64], expected [8, 64]"),
+        ),
+        (
+            |c| c["modules_to_save"] = json!(["down_proj"]),
+            "`layers.0.mlp.down_proj.weight` of shape [64, 128] is missing".into(),
+        ),
+        (|c| c["exclude_modules"] = json!(["q_proj"]), format!("`{first}.lora_A.weight` is not expected")),
+        (|c| c["exclude_modules"] = json!(".*layers.0.*q_proj"), format!("`{first}.lora_A.weight` is not expected")),
+        // Without a prefix, PEFT's own expression finds no number in the names.
+        (
+            |c| c["layers_to_transform"] = json!([0, 1]),
+            "`base_model.model.layers.0.mlp.down_proj.lora_A.weight` is not expected".into(),
+        ),
+    ] {
+        assert_eq!(refusal(settings(change), "qwen3"), format!("{fit} {problem}"));
+    }
+    for (change, problem) in [
+        (
+            (|c| c["init_lora_weights"] = json!("pissa")) as fn(&mut Value),
+            "`init_lora_weights` \"pissa\" is not supported",
+        ),
+        (|c| c["layer_replication"] = json!([[0, 2]]), "`layer_replication` [[0,2]] is not supported"),
+        (|c| c["trainable_token_indices"] = json!([1]), "`trainable_token_indices` [1] is not supported"),
+        (|c| c["use_next_idea"] = json!(true), "`use_next_idea` true is not supported"),
+        (|c| c["bias"] = json!("some"), "`bias` \"some\" is not supported, only none, all or lora_only"),
+        (|c| c["rank_pattern"] = json!({"q_proj": 0}), "`rank_pattern` is 0, allowed: at least 1"),
+        (
+            |c| c["target_modules"] = json!("(q_proj"),
+            "`target_modules` is \"\\\\A(?:(q_proj)\\\\z\", allowed: regular expressions",
+        ),
+        (|c| c["target_modules"] = json!(7), "`target_modules` is 7, allowed: a list of names or a regular expression"),
+        (
+            |c| c["layers_pattern"] = json!("layers"),
+            "`layers_pattern` is \"layers\", allowed: only with `layers_to_transform`",
+        ),
+    ] {
+        assert_eq!(settings_refused(change), problem);
+    }
     assert_eq!(
         refusal(settings(|c| c["peft_type"] = json!("IA3")), "qwen3"),
         "A/adapter_config.json: `peft_type` IA3 is not supported, only LORA"

@@ -78,6 +78,37 @@ impl Linear {
         }
     }
 
+    /// Merges the LoRA adapter as that of a DoRA: the updated weight of each output is scaled to a given length.
+    ///
+    /// # Shapes
+    /// `magnitudes [out]`, f32.
+    ///
+    /// # Reference
+    /// Liu et al. 2024, arXiv 2402.09353; the merge of PEFT's `DoraLinearVariant`.
+    pub(crate) fn merge_dora(&mut self, magnitudes: Tensor<1>) {
+        if let Some(lora) = self.lora.take() {
+            let weight = self.weight.val();
+            let dtype = weight.dtype();
+            let updated = weight.cast(FloatDType::F32) + lora.delta();
+            let lengths = updated.clone().square().sum_dim(0).sqrt();
+            let merged = updated * (magnitudes.unsqueeze_dim(0) / lengths);
+            self.weight = Param::from_tensor(merged.cast(dtype));
+            self.packed = None;
+        }
+    }
+
+    /// Adds to the bias; false if the layer has none.
+    ///
+    /// # Shapes
+    /// `added [out]`, f32.
+    pub(crate) fn add_to_bias(&mut self, added: Tensor<1>) -> bool {
+        let Some(bias) = self.bias.take() else { return false };
+        let bias = bias.val();
+        let dtype = bias.dtype();
+        self.bias = Some(Param::from_tensor((bias.cast(FloatDType::F32) + added).cast(dtype)));
+        true
+    }
+
     /// Packs the weight for inference on the CPU, LoRA adapter merged, and frees the plain one. Nothing happens if the
     /// weight is not an f32 host tensor, is trainable, or is packed already.
     ///

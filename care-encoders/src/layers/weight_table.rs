@@ -41,9 +41,20 @@ impl WeightTable {
     pub(crate) fn places(&self, path: &ParameterPath) -> Vec<Place> {
         let names: Vec<&str> = path.names().collect();
         let Some((leaf, module)) = names.split_last() else { return Vec::new() };
+        let mut places = self.places_of(module);
+        places.iter_mut().for_each(|place| place.tensor += &format!(".{leaf}"));
+        places
+    }
+
+    /// Where a module may be, in order of preference: places whose tensors are named without the parameter.
+    pub(crate) fn module_places(&self, path: &str) -> Vec<Place> {
+        self.places_of(&path.split('.').collect::<Vec<_>>())
+    }
+
+    fn places_of(&self, module: &[&str]) -> Vec<Place> {
         let place = |pattern: &str, tensor: &str, part| {
             let number = matches(pattern, module)?;
-            Some(Place { tensor: format!("{}.{leaf}", tensor.replace('*', number)), part })
+            Some(Place { tensor: tensor.replace('*', number), part })
         };
         let rows = self.rows.iter().filter_map(|(ours, theirs)| place(ours, theirs, (0, 1)));
         let fused = self.fused.iter().filter_map(|row| place(row.module, row.tensor, (row.part, row.of)));

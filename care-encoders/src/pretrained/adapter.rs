@@ -1,6 +1,6 @@
 //! PEFT adapters: reads, initialises, writes and merges the LoRA adapters of a network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::module::Module;
@@ -9,189 +9,24 @@ use care_core::{Error, ErrorKind, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Uniform};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::adapter_config::{AdapterConfig, CONFIG};
 use super::checkpoint::Checkpoint;
-use super::folder::{create_folder, read_json, require_folder, write_json};
-use super::weights::{HostTensor, write_tensors};
+use super::folder::{create_folder, require_folder, write_json};
+use super::lora_config::{ALL_LINEAR, LoraConfig};
+use super::weights::{HostTensor, Selection, fill_selected, write_tensors};
 use crate::device::Precision;
 use crate::layers::{Linear, Lora, Parts, WeightTable};
 use crate::registry::AnyEncoder;
 
-pub(crate) const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// Prefix that PEFT adds to every module of the wrapped network.
 const WRAPPER: &str = "base_model.model.";
-/// The target that means every linear layer.
-const ALL_LINEAR: &str = "all-linear";
-/// The highest rank: above, an adapter is larger than the layers of any published encoder.
-const MOST_RANK: usize = 4096;
-
-/// Settings of a LoRA adapter: its size and the linear layers it applies to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct LoraConfig {
-    /// Rank, `1..=4096`. Default 32.
-    pub rank: usize,
-    /// The adapter's output is scaled by `alpha / rank`, with `rs_lora` by `alpha / sqrt(rank)`; > 0. Default 64.
-    pub alpha: f64,
-    /// Dropout probability of the adapter's inputs in training, `[0, 1)`. Default 0.1.
-    pub dropout: f64,
-    /// Target modules, by their names in the checkpoint or the last parts of these, e.g. `q_proj`; `all-linear` means
-    /// every linear layer. Default `all-linear`.
-    pub target_modules: Vec<String>,
-    /// Whether the scale is rank-stabilised. Default false.
-    pub rs_lora: bool,
-}
-
-impl Default for LoraConfig {
-    fn default() -> Self {
-        Self::reference()
-    }
-}
-
-impl LoraConfig {
-    /// These settings after a change.
-    ///
-    /// ```
-    /// use care_encoders::lora::LoraConfig;
-    ///
-    /// let lora = LoraConfig::reference().with(|lora| lora.rank = 8);
-    /// assert_eq!(lora.rank, 8);
-    /// ```
-    #[must_use]
-    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
-        change(&mut self);
-        self
-    }
-
-    /// The paper's document tower: rank 32, alpha 64, dropout 0.1 on every linear layer.
-    pub fn reference() -> Self {
-        Self { rank: 32, alpha: 64.0, dropout: 0.1, target_modules: vec![ALL_LINEAR.into()], rs_lora: false }
-    }
-
-    /// Factor by which the adapter's output is multiplied.
-    ///
-    /// # Reference
-    /// Hu et al. 2021, arXiv 2106.09685; rank-stabilised: Kalajdzievski 2023, arXiv 2312.03732.
-    pub fn scale(&self) -> f64 {
-        let rank = self.rank as f64;
-        self.alpha / if self.rs_lora { rank.sqrt() } else { rank }
-    }
-
-    /// Checks that every field is in its range.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] if a field is out of range.
-    pub fn check(&self) -> Result<()> {
-        if !(1..=MOST_RANK).contains(&self.rank) {
-            return Err(Error::setting("rank", self.rank, &format!("1..={MOST_RANK}")));
-        }
-        // At 0 nothing is trained: neither factor has a gradient.
-        if !(self.alpha > 0.0 && self.alpha.is_finite()) {
-            return Err(Error::setting("alpha", self.alpha, "above 0"));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(Error::setting("dropout", self.dropout, "0 to below 1"));
-        }
-        Ok(())
-    }
-
-    fn targets(&self, module: &str) -> bool {
-        self.target_modules.iter().any(|target| {
-            target == ALL_LINEAR
-                || module == target
-                || module.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
-        })
-    }
-}
-
-/// An `adapter_config.json`: the fields that are used, and all others as they are.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct AdapterConfig {
-    pub(crate) base_model_name_or_path: Option<String>,
-    #[serde(default)]
-    peft_type: Option<String>,
-    r: usize,
-    lora_alpha: f64,
-    #[serde(default)]
-    lora_dropout: f64,
-    #[serde(default)]
-    use_rslora: bool,
-    target_modules: Value,
-    #[serde(flatten)]
-    others: BTreeMap<String, Value>,
-}
-
-/// Unsupported features of PEFT: their fields, with the values that turn them off.
-fn neutral_fields() -> [(&'static str, Vec<Value>); 16] {
-    let off = || vec![json!(false)];
-    let empty = || vec![json!([]), json!({})];
-    [
-        ("bias", vec![json!("none")]),
-        ("use_dora", off()),
-        ("fan_in_fan_out", off()),
-        ("lora_bias", off()),
-        ("modules_to_save", empty()),
-        ("rank_pattern", empty()),
-        ("alpha_pattern", empty()),
-        ("layers_to_transform", empty()),
-        ("layer_replication", empty()),
-        ("exclude_modules", empty()),
-        ("trainable_token_indices", empty()),
-        ("target_parameters", empty()),
-        ("use_qalora", off()),
-        ("use_bdlora", off()),
-        ("alora_invocation_tokens", empty()),
-        // Other initialisations (PiSSA, OLoRA, CorDA, LoftQ) change the base weights on loading.
-        ("init_lora_weights", vec![json!(true), json!(false), json!("gaussian"), json!("orthogonal"), json!("eva")]),
-    ]
-}
-
-impl AdapterConfig {
-    /// Reads the settings of an adapter.
-    ///
-    /// # Errors
-    /// If the file is missing or broken, or uses an unsupported feature.
-    pub(crate) fn from_folder(folder: &Path) -> Result<Self> {
-        let path = folder.join(CONFIG);
-        let config: Self = read_json(&path)?;
-        if let Some(kind) = config.peft_type.as_deref().filter(|kind| *kind != "LORA") {
-            return Err(Error::format(&path, format!("`peft_type` {kind} is not supported, only LORA")));
-        }
-        for (field, neutral) in neutral_fields() {
-            if let Some(value) = config.others.get(field)
-                && !value.is_null()
-                && !neutral.contains(value)
-            {
-                return Err(Error::format(&path, format!("`{field}` {value} is not supported")));
-            }
-        }
-        Ok(config)
-    }
-
-    fn lora(&self, path: &Path) -> Result<LoraConfig> {
-        let target_modules = match &self.target_modules {
-            Value::Array(names) => names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
-            Value::String(name) if name == ALL_LINEAR => vec![name.clone()],
-            other => {
-                let problem = format!("`target_modules` {other} is not supported, only a list or {ALL_LINEAR:?}");
-                return Err(Error::format(path, problem));
-            }
-        };
-        let (rank, alpha, dropout, rs_lora) = (self.r, self.lora_alpha, self.lora_dropout, self.use_rslora);
-        let config = LoraConfig { rank, alpha, dropout, target_modules, rs_lora };
-        config.check().map_err(|e| e.in_file(path))?;
-        Ok(config)
-    }
-}
-
 /// The linear layers that an adapter targets, each with its name in checkpoints.
 fn targets<'a>(encoder: &'a mut AnyEncoder, table: &WeightTable, config: &LoraConfig) -> Vec<(String, &'a mut Linear)> {
     let named = |(path, linear): (String, &'a mut Linear)| table.module(&path).map(|name| (name, linear));
-    encoder.linears().into_iter().filter_map(named).filter(|(name, _)| config.targets(name)).collect()
+    encoder.linears().into_iter().filter_map(named).filter(|(name, _)| config.targets(name, table.prefixes)).collect()
 }
 
 fn table(encoder: &AnyEncoder) -> Result<&'static WeightTable> {
@@ -232,52 +67,51 @@ impl AnyEncoder {
 
     /// Adds the LoRA adapters of a PEFT adapter folder, not merged. All other weights are frozen.
     ///
+    /// What else an adapter may contain becomes part of the weights at once: whole modules (`modules_to_save`), biases
+    /// (`bias`, `lora_bias`), and layers with DoRA, which are merged.
+    ///
     /// # Errors
     /// If a file is missing or broken, the adapter uses an unsupported feature, or a tensor is missing, unexpected, of
     /// the wrong shape or not finite.
+    ///
+    /// # Reference
+    /// PEFT 0.21, `set_peft_model_state_dict`. DIFFERENCE: PEFT ignores tensors that belong nowhere and leaves a target
+    /// without tensors as it is; here both are errors.
     pub fn with_adapter(self, folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         require_folder(folder)?;
-        let path = folder.join(CONFIG);
-        let config = AdapterConfig::from_folder(folder)?.lora(&path)?;
+        let config = AdapterConfig::from_folder(folder)?;
         let checkpoint = Checkpoint::open_file(&folder.join(WEIGHTS))?;
-        let refuse = |problem: String| {
-            let path = checkpoint.path().display();
-            Error::new(ErrorKind::Checkpoint, format!("{path}: the adapter does not fit this model: {problem}"))
-        };
         let table = table(&self)?;
-        let mut names = BTreeMap::new();
-        for name in checkpoint.names() {
-            let bare = name.strip_prefix(WRAPPER).map(|name| table.bare(name));
-            let bare = bare.ok_or_else(|| refuse(format!("tensor `{name}` does not start with {WRAPPER}")))?;
-            if !table.ignores(&bare) {
-                names.insert(bare, name);
+        let tensors = AdapterTensors::new(&checkpoint, table)?;
+        let selection = Selection {
+            names: &tensors.whole,
+            required: &|module, parameter| config.replaces(&format!("{}{module}", tensors.prefix), parameter),
+        };
+        let precision = Precision::of(&self);
+        let mut encoder = fill_selected(&checkpoint, table, precision, &selection, self)?.no_grad();
+        let mut used = BTreeSet::new();
+        for (path, linear) in encoder.linears() {
+            let places = table.module_places(&path);
+            let found = places.iter().find_map(|place| tensors.loras.get_key_value(&place.tensor).map(|l| (place, l)));
+            let Some((place, (module, lora))) = found else {
+                if let Some(place) = places.first()
+                    && config.targets(&format!("{}{}", tensors.prefix, place.tensor))?
+                {
+                    return Err(tensors.refuse(&format!("tensor `{}.lora_A.weight` is missing", place.tensor)));
+                }
+                continue;
+            };
+            if config.targets(&lora.module)? {
+                tensors.apply(linear, lora, place.part, &config)?;
+                used.insert(module);
             }
         }
-        let mut encoder = self.no_grad();
-        let mut found = false;
-        for (module, linear) in targets(&mut encoder, table, &config) {
-            let [inputs, outputs] = linear.dims();
-            let device = linear.device();
-            let mut part = |which: &str, wanted: [usize; 2]| {
-                let bare = format!("{module}.{which}.weight");
-                let name = names.remove(&bare).ok_or_else(|| refuse(format!("tensor `{bare}` is missing")))?;
-                let shape = checkpoint.shape(name).unwrap_or_default();
-                if shape != wanted {
-                    return Err(refuse(format!("tensor `{name}` has shape {shape:?}, expected {wanted:?}")));
-                }
-                Ok(tensor(checkpoint.read(name, (0, 1), true, Precision::F32)?, &device))
-            };
-            let (a, b) = (part("lora_A", [config.rank, inputs])?, part("lora_B", [outputs, config.rank])?);
-            linear.set_lora(
-                Lora::new(inputs, outputs, config.rank, config.scale(), config.dropout, &device).with_weights(a, b),
-            );
-            found = true;
+        if let Some((_, lora)) = tensors.loras.iter().find(|(module, _)| !used.contains(module)) {
+            let name = lora.parts.values().next().copied().unwrap_or_default();
+            return Err(tensors.refuse(&format!("tensor `{name}` is not expected")));
         }
-        if let Some(name) = names.values().next() {
-            return Err(refuse(format!("tensor `{name}` is not expected")));
-        }
-        if found { Ok(encoder) } else { Err(no_target(&config)) }
+        if used.is_empty() && tensors.whole.is_empty() { Err(config.no_target()) } else { Ok(encoder) }
     }
 
     /// Writes the network's LoRA adapters as a PEFT adapter folder; `base_model` names the base model in its settings.
@@ -294,7 +128,7 @@ impl AnyEncoder {
         let mut encoder = self.clone();
         for (path, linear) in encoder.linears() {
             let module = table.module(&path).unwrap_or(path);
-            let lora = match (linear.lora(), config.targets(&module)) {
+            let lora = match (linear.lora(), config.targets(&module, table.prefixes)) {
                 (None, false) => continue,
                 (None, true) => return refuse(&module, "has no LoRA adapter to save"),
                 (Some(_), false) => return refuse(&module, "has a LoRA adapter but is not a target"),
@@ -313,7 +147,9 @@ impl AnyEncoder {
             return Err(no_target(config));
         }
         create_folder(folder)?;
-        let target_modules = match config.target_modules.as_slice() {
+        // The tensors' names have no prefix, so those of the targets must not have one either.
+        let bare: Vec<String> = config.target_modules.iter().map(|name| table.bare(name)).collect();
+        let target_modules = match bare.as_slice() {
             [name] if name == ALL_LINEAR => json!(name),
             names => json!(names),
         };
@@ -346,13 +182,135 @@ impl AnyEncoder {
     }
 }
 
-/// Reads the settings of a PEFT adapter folder.
-///
-/// # Errors
-/// If the file is missing or broken, or uses an unsupported feature.
-pub fn read_lora_config(folder: impl AsRef<Path>) -> Result<LoraConfig> {
-    let folder = folder.as_ref();
-    AdapterConfig::from_folder(folder)?.lora(&folder.join(CONFIG))
+/// The tensors of an adapter by what they belong to.
+struct AdapterTensors<'a> {
+    checkpoint: &'a Checkpoint,
+    /// The LoRA of each linear layer, by its name without the checkpoint's prefix.
+    loras: BTreeMap<String, LoraTensors<'a>>,
+    /// Weights that replace those of the network: their names without prefix, mapped to the full names.
+    whole: BTreeMap<String, String>,
+    /// What precedes the names of the network's modules.
+    prefix: String,
+}
+
+/// The names of the tensors of one LoRA.
+struct LoraTensors<'a> {
+    /// The layer's name in the network that was trained.
+    module: String,
+    parts: BTreeMap<Part, &'a str>,
+}
+
+/// What a tensor of a LoRA is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    A,
+    B,
+    Bias,
+    /// The magnitudes of DoRA.
+    Magnitude,
+}
+
+impl Part {
+    /// The ends of the tensors' names.
+    const ENDS: [(&str, Part); 5] = [
+        (".lora_A.weight", Part::A),
+        (".lora_B.weight", Part::B),
+        (".lora_B.bias", Part::Bias),
+        (".lora_magnitude_vector", Part::Magnitude),
+        (".lora_magnitude_vector.weight", Part::Magnitude),
+    ];
+
+    /// Splits a name into the layer's and the part.
+    fn split(name: &str) -> Option<(&str, Self)> {
+        Self::ENDS.iter().find_map(|(end, part)| Some((name.strip_suffix(end)?, *part)))
+    }
+}
+
+impl<'a> AdapterTensors<'a> {
+    fn new(checkpoint: &'a Checkpoint, table: &WeightTable) -> Result<Self> {
+        let mut tensors = Self { checkpoint, loras: BTreeMap::new(), whole: BTreeMap::new(), prefix: String::new() };
+        for name in checkpoint.names() {
+            let Some(inner) = name.strip_prefix(WRAPPER) else {
+                return Err(tensors.refuse(&format!("tensor `{name}` does not start with {WRAPPER}")));
+            };
+            // What PEFT wraps around a module whose own weights are saved.
+            let inner = inner.replace(".base_layer.", ".").replace(".modules_to_save.", ".");
+            let (module, part) = Part::split(&inner).map_or((&*inner, None), |(module, part)| (module, Some(part)));
+            let bare = table.bare(module);
+            if table.ignores(&bare) || table.ignores(module) {
+                continue;
+            }
+            if let Some(prefix) = module.strip_suffix(&bare) {
+                tensors.prefix = prefix.to_owned();
+            }
+            let twice = match part {
+                Some(part) => {
+                    let new = || LoraTensors { module: module.to_owned(), parts: BTreeMap::new() };
+                    tensors.loras.entry(bare).or_insert_with(new).parts.insert(part, name)
+                }
+                None => tensors.whole.insert(bare, name.to_owned()).map(|_| name),
+            };
+            if twice.is_some() {
+                return Err(tensors.refuse(&format!("tensor `{name}` is duplicated under another name")));
+            }
+        }
+        Ok(tensors)
+    }
+
+    fn refuse(&self, problem: &str) -> Error {
+        let path = self.checkpoint.path().display();
+        Error::new(ErrorKind::Checkpoint, format!("{path}: the adapter does not fit this model: {problem}"))
+    }
+
+    /// Puts a LoRA on a layer, whose outputs are part `part` of those of the layer that was trained.
+    fn apply(
+        &self,
+        linear: &mut Linear,
+        lora: &LoraTensors<'_>,
+        part: (usize, usize),
+        config: &AdapterConfig,
+    ) -> Result<()> {
+        let [inputs, outputs] = linear.dims();
+        let device = linear.device();
+        let (rank, scale) = config.rank_and_scale(&lora.module)?;
+        let read = |which: Part, end: &str, wanted: &[usize], part: (usize, usize)| {
+            let missing = || self.refuse(&format!("tensor `{WRAPPER}{}{end}` is missing", lora.module));
+            let name = lora.parts.get(&which).ok_or_else(missing)?;
+            let shape = self.checkpoint.shape(name).unwrap_or_default();
+            if shape != wanted {
+                return Err(self.refuse(&format!("tensor `{name}` has shape {shape:?}, expected {wanted:?}")));
+            }
+            self.checkpoint.read(name, part, wanted.len() == 2, Precision::F32)
+        };
+        let all = outputs * part.1;
+        let a = tensor(read(Part::A, ".lora_A.weight", &[rank, inputs], (0, 1))?, &device);
+        let b = tensor(read(Part::B, ".lora_B.weight", &[all, rank], part)?, &device);
+        let optional = [(Part::Bias, config.lora_bias, "lora_bias"), (Part::Magnitude, config.dora, "use_dora")];
+        for (which, set, field) in optional {
+            if let Some(name) = lora.parts.get(&which).filter(|_| !set) {
+                return Err(self.refuse(&format!("tensor `{name}` is not expected without `{field}`")));
+            }
+        }
+        let matrices = Lora::new(inputs, outputs, rank, scale, config.dropout(), &device).with_weights(a, b);
+        linear.set_lora(matrices);
+        if config.lora_bias {
+            let bias = vector(read(Part::Bias, ".lora_B.bias", &[all], part)?, &device).mul_scalar(scale);
+            if !linear.add_to_bias(bias) {
+                return Err(
+                    self.refuse(&format!("`lora_bias` needs a layer with a bias, and `{}` has none", lora.module))
+                );
+            }
+        }
+        if config.dora {
+            let magnitudes = vector(read(Part::Magnitude, ".lora_magnitude_vector", &[all], part)?, &device);
+            linear.merge_dora(magnitudes);
+        }
+        Ok(())
+    }
+}
+
+fn vector(data: TensorData, device: &Device) -> Tensor<1> {
+    Tensor::from_data(data, (device, Precision::F32.dtype().into()))
 }
 
 fn tensor(data: TensorData, device: &Device) -> Tensor<2> {

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use care_core::{Error, ErrorKind, Instruction, Result, Role, Text};
 use serde_json::Value;
 
-use super::adapter::{self, AdapterConfig};
+use super::adapter_config::{self, AdapterConfig};
 use super::checkpoint::{Checkpoint, INDEX, SINGLE};
 use super::folder::{CONFIG, load_tokenizer, read_encoder};
 use super::options::EncoderOptions;
@@ -235,7 +235,7 @@ impl PairRecipe {
 /// # Errors
 /// If the base model of an adapter is not found.
 pub(crate) fn hugging_face(folder: &Path) -> Result<Recipe> {
-    if !folder.join(adapter::CONFIG).exists() {
+    if !folder.join(adapter_config::CONFIG).exists() {
         return Ok(Recipe::bare(folder));
     }
     let adapted = |base: &Path| Recipe { adapter: Some(folder.to_owned()), ..Recipe::bare(base) };
@@ -243,15 +243,5 @@ pub(crate) fn hugging_face(folder: &Path) -> Result<Recipe> {
     if [SINGLE, INDEX].iter().any(|weights| folder.join(weights).exists()) {
         return Ok(adapted(folder));
     }
-    let config = AdapterConfig::from_folder(folder)?;
-    let named = config.base_model_name_or_path.unwrap_or_default();
-    let beside = folder.join(&named);
-    let base = [beside, PathBuf::from(&named)].into_iter().find(|base| !named.is_empty() && base.join(CONFIG).exists());
-    match base {
-        Some(base) => Ok(adapted(&base)),
-        None => Err(Error::format(
-            folder.join(adapter::CONFIG),
-            format!("the base model {named:?} is not a local folder; load it and pass this folder as its adapter"),
-        )),
-    }
+    Ok(adapted(&AdapterConfig::from_folder(folder)?.base_folder(folder)?))
 }

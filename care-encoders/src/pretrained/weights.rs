@@ -52,6 +52,42 @@ pub(crate) fn fill_from<M: Module>(
     filler.failure.map_or(Ok(module), Err)
 }
 
+/// The parameters of a module that [`fill_selected`] replaces.
+pub(crate) struct Selection<'a> {
+    /// Tensor names without prefix, mapped to the full names.
+    pub(crate) names: &'a BTreeMap<String, String>,
+    /// Whether a parameter must be replaced, by its module's name in checkpoints and its own.
+    pub(crate) required: &'a dyn Fn(&str, &str) -> Result<bool>,
+}
+
+/// Replaces some parameters by the checkpoint's tensors, converted to `precision`, and keeps the others.
+///
+/// # Errors
+/// If a selected tensor is not required, a required one is not selected, or one has the wrong shape.
+pub(crate) fn fill_selected<M: Module>(
+    checkpoint: &Checkpoint,
+    table: &WeightTable,
+    precision: Precision,
+    selection: &Selection<'_>,
+    module: M,
+) -> Result<M> {
+    let mut filler = Filler::new(checkpoint, table, selection.names, Some(precision));
+    filler.required = Some(selection.required);
+    let module = module.map(&mut filler);
+    let unused = selection.names.iter().find(|(bare, _)| !filler.used.contains(*bare));
+    if let Some((_, name)) = unused {
+        filler.problems.push(format!("tensor `{name}` is not expected"));
+    }
+    match (filler.failure, filler.problems.first()) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(problem)) => {
+            let message = format!("{}: the adapter does not fit this model: {problem}", checkpoint.path().display());
+            Err(Error::new(ErrorKind::Checkpoint, message))
+        }
+        (None, None) => Ok(module),
+    }
+}
+
 /// Walks a module and fills it.
 struct Filler<'a> {
     checkpoint: &'a Checkpoint,
@@ -60,6 +96,8 @@ struct Filler<'a> {
     names: &'a BTreeMap<String, String>,
     /// The dtype to fill with; `None` only checks that all tensors exist.
     precision: Option<Precision>,
+    /// Of a [`Selection`]; `None` if all parameters are.
+    required: Option<&'a dyn Fn(&str, &str) -> Result<bool>>,
     used: BTreeSet<String>,
     path: ParameterPath,
     problems: Vec<String>,
@@ -74,7 +112,7 @@ impl<'a> Filler<'a> {
         precision: Option<Precision>,
     ) -> Self {
         let (used, path) = (BTreeSet::new(), ParameterPath::default());
-        Self { checkpoint, table, names, precision, used, path, problems: Vec::new(), failure: None }
+        Self { checkpoint, table, names, precision, required: None, used, path, problems: Vec::new(), failure: None }
     }
 
     /// Reads the tensor for the current path; `None` if it only checks, or has recorded a problem.
@@ -90,6 +128,13 @@ impl<'a> Filler<'a> {
             return Ok(None);
         };
         let found = places.iter().find_map(|place| self.names.get(&place.tensor).map(|full| (place, full)));
+        if let Some(required) = self.required {
+            let tensor = found.map_or(&first.tensor, |(place, _)| &place.tensor);
+            let (module, parameter) = tensor.rsplit_once('.').unwrap_or((tensor, ""));
+            if !required(module, parameter)? {
+                return Ok(None);
+            }
+        }
         let Some((place, full)) = found else {
             self.problems.push(format!("tensor `{}` of shape {wanted:?} is missing", first.tensor));
             return Ok(None);

@@ -6,14 +6,14 @@
 
 Writes adapters/NAME/ and adapters.json: {name: {base, ids, mean}}, where `mean` is the L2-normalised mean over
 the tokens of each text, f32, without padding. Both matrices of every adapter are random, so that each has an
-effect.
+effect; so are the weights that an adapter replaces.
 """
 import json
 import os
 import shutil
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModel, AutoModelForCausalLM
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -24,6 +24,33 @@ ADAPTERS = {
     "qwen3_causal_lm": ("qwen3_causal_lm", AutoModelForCausalLM, dict(r=3, lora_alpha=6, target_modules=["q_proj", "v_proj"])),
     "bert_rs": ("bert", AutoModel, dict(r=4, lora_alpha=4, use_rslora=True, target_modules=["query", "value", "dense"])),
     "gte_all": ("gte_hf", AutoModel, dict(r=2, lora_alpha=4, target_modules="all-linear")),
+    # Every way to name targets. PEFT writes "all-linear" as the full names of the modules.
+    "names_causal_lm": ("qwen3_causal_lm", AutoModelForCausalLM, dict(r=1, target_modules="all-linear")),
+    "names_bert": ("bert", AutoModel, dict(r=1, target_modules=["encoder.layer.0.attention.self.query", "output.dense"])),
+    "regex_qwen3": ("qwen3", AutoModel, dict(r=1, target_modules=r"layers\.\d+\.(self_attn\.[qv]_proj|mlp\.(?!up)\w+_proj)")),
+    "regex_bert": ("bert", AutoModel, dict(
+        r=1, target_modules=r".*\.layer\.\d+\..*(query|value)", exclude_modules=r".*\.0\..*\.value")),
+    "layers_causal_lm": ("qwen3_causal_lm", AutoModelForCausalLM, dict(
+        r=1, target_modules=["q_proj", "up_proj"], layers_to_transform=1)),
+    "layers_bert": ("bert", AutoModel, dict(
+        r=1, target_modules=["query", "dense"], layers_to_transform=[0], layers_pattern="layer",
+        exclude_modules=["intermediate.dense"])),
+    # The first pattern that matches counts.
+    "patterns_qwen3": ("qwen3", AutoModel, dict(
+        r=2, lora_alpha=3, use_rslora=True, target_modules=["q_proj", "v_proj", "down_proj"],
+        rank_pattern={"layers.0.self_attn.q_proj": 3, "q_proj": 1}, alpha_pattern={"v_proj": 1, "layers.*": 2})),
+    "patterns_bert": ("bert", AutoModel, dict(
+        r=1, lora_alpha=1, target_modules=["query", "value"], rank_pattern={".*0.*query": 2, "query": 3},
+        alpha_pattern={"value": 5, ".*self.*": 2})),
+    # What is more than LoRA.
+    "dora_qwen3": ("qwen3", AutoModel, dict(r=1, use_dora=True, target_modules=["q_proj", "o_proj", "up_proj"])),
+    "dora_bert": ("bert", AutoModel, dict(r=1, use_dora=True, bias="all", target_modules=["key", "output.dense"])),
+    "bias_bert": ("bert", AutoModel, dict(
+        r=1, bias="lora_only", lora_bias=True, fan_in_fan_out=True, target_modules=["query", "dense"])),
+    "whole_qwen3": ("qwen3", AutoModel, dict(
+        r=1, target_modules=["q_proj", "k_proj"], modules_to_save=["norm", "layers.0.self_attn.k_proj"])),
+    "whole_bert": ("bert", AutoModel, dict(
+        r=1, bias="lora_only", target_modules=["value"], modules_to_save=["token_type_embeddings", "1.output.LayerNorm"])),
 }
 
 
@@ -34,14 +61,19 @@ def main():
         torch.manual_seed(seed)
         kwargs = {} if model_class is AutoModelForCausalLM or base.startswith("qwen") else {"add_pooling_layer": False}
         model = model_class.from_pretrained(os.path.join(HERE, base), dtype=torch.float32, attn_implementation="eager", **kwargs)
-        model = get_peft_model(model, LoraConfig(task_type="FEATURE_EXTRACTION", bias="none", **settings)).eval()
+        model = get_peft_model(model, LoraConfig(task_type="FEATURE_EXTRACTION", **settings)).eval()
         with torch.no_grad():
             for key, weight in model.named_parameters():
-                if "lora_" in key:
+                if "magnitude" in key or "modules_to_save" in key or key.endswith("bias") and weight.requires_grad:
+                    weight.mul_(1 + 0.2 * torch.randn(weight.shape)).add_(0.1 * torch.randn(weight.shape))
+                elif "lora_" in key:
                     weight.copy_(0.2 * torch.randn(weight.shape))
         folder = os.path.join(HERE, "adapters", name)
         shutil.rmtree(folder, ignore_errors=True)
         model.save_pretrained(folder)
+        # As PEFT reads it: of several patterns that match, the first in the file counts, where they are sorted.
+        base_model = model_class.from_pretrained(os.path.join(HERE, base), dtype=torch.float32, attn_implementation="eager", **kwargs)
+        model = PeftModel.from_pretrained(base_model, folder).eval()
         os.remove(os.path.join(folder, "README.md"))
         path = os.path.join(folder, "adapter_config.json")
         with open(path) as file:
