@@ -50,6 +50,10 @@ pub(crate) struct ModelArgs {
     /// Allow f16 for a decoder with more than a billion weights, where it may overflow
     #[arg(long)]
     force_f16: bool,
+    /// Compute a model whose config.json names unknown custom code (`auto_map`) as transformers computes its
+    /// `model_type`, instead of refusing it
+    #[arg(long)]
+    ignore_custom_code: bool,
 }
 
 /// A model in a local folder.
@@ -67,7 +71,10 @@ impl ModelArgs {
         adapter: Option<&PathBuf>,
         layers: Option<&Vec<usize>>,
     ) -> EncoderOptions {
-        let mut options = EncoderOptions::default().with_precision(self.precision()).with_force_f16(self.force_f16);
+        let mut options = EncoderOptions::default()
+            .with_precision(self.precision())
+            .with_force_f16(self.force_f16)
+            .with_ignore_custom_code(self.ignore_custom_code);
         options.pooling = self.pooling;
         options.dim = self.dim;
         options.max_length = self.max_length;

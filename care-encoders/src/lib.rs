@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod asymmetric;
+mod auto_map;
 pub mod batch;
 mod decoder;
 mod device;

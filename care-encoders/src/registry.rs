@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use care_core::{Error, Result};
 use serde_json::Value;
 
+use crate::auto_map;
 use crate::batch::{PaddingSide, TokenBatch};
 use crate::decoder::{self, Decoder, DecoderConfig};
 use crate::encoder::Encoder;
@@ -110,14 +111,18 @@ impl Architecture {
         ARCHITECTURES.iter().find(|row| row.model_type == model_type)
     }
 
-    /// Reads a `config.json`: the configuration and its architecture.
+    /// Reads a `config.json`: the configuration and its architecture. With `ignore_custom_code`, `auto_map` is not looked
+    /// at.
     ///
     /// # Errors
     /// As [`EncoderConfig::from_file`].
-    pub(crate) fn read(path: &Path) -> Result<(EncoderConfig, &'static Self)> {
+    pub(crate) fn read(path: &Path, ignore_custom_code: bool) -> Result<(EncoderConfig, &'static Self)> {
         let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, &e).with_source(e))?;
+        let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, &e).with_source(e))?;
         let row = Self::of(&json).map_err(|e| e.in_file(path))?;
+        if !ignore_custom_code {
+            auto_map::resolve(&mut json).map_err(|e| e.in_file(path))?;
+        }
         Ok(((row.parse)(json).map_err(|e| e.in_file(path))?, row))
     }
 }
@@ -138,17 +143,20 @@ impl EncoderConfig {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// If the file is missing, its `model_type` is not supported, or a field has the wrong type or an invalid value.
+    /// If the file is missing, its `model_type` is not supported, its `auto_map` names unknown code, or a field has the
+    /// wrong type or an invalid value.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(Architecture::read(path.as_ref())?.0)
+        Ok(Architecture::read(path.as_ref(), false)?.0)
     }
 
     /// Reads an already parsed `config.json`.
     ///
     /// # Errors
     /// As [`EncoderConfig::from_file`].
-    pub fn from_json(json: Value) -> Result<Self> {
-        (Architecture::of(&json)?.parse)(json)
+    pub fn from_json(mut json: Value) -> Result<Self> {
+        let row = Architecture::of(&json)?;
+        auto_map::resolve(&mut json)?;
+        (row.parse)(json)
     }
 
     /// The `config.json` of this configuration.

@@ -87,6 +87,24 @@ fn configurations_name_the_field() {
 }
 
 #[test]
+fn unknown_custom_code_is_refused_unless_it_is_to_be_ignored() {
+    let bert = "jinaai/jina-bert-implementation--modeling_bert.JinaBertModel";
+    for (name, code) in [("bert", bert), ("qwen3", "modeling.Qwen3BidirectionalModel")] {
+        let (_place, folder) = common::copy(name);
+        edit_config(&folder, |c| c["auto_map"] = json!({"AutoModel": code}));
+        let expected = format!(
+            "M/config.json: `auto_map.AutoModel` is \"{code}\", allowed: modeling.NewModel for new, \
+             modeling_qwen.Qwen2Model for qwen2; what other code computes is not known, unless you set \
+             `ignore_custom_code` because it computes what transformers does for \"{name}\""
+        );
+        assert_eq!(refusal(&folder), (ErrorKind::Format, expected.clone()));
+        assert_eq!(tower_refusal(&folder, EncoderOptions::default()), expected);
+        let options = EncoderOptions::default().with_ignore_custom_code(true);
+        assert!(load_tower::<Query>(&folder, &options, &common::cpu()).is_ok());
+    }
+}
+
+#[test]
 fn tensors_that_are_missing_surplus_or_of_another_shape_are_listed() {
     let (_place, folder) = copy();
     edit_config(&folder, |c| {

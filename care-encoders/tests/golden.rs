@@ -19,7 +19,7 @@ use care_encoders::layers::Prepack;
 
 use care_kernels::InstructionSet;
 use common::{cosine, difference, fixture, rows};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const POOLINGS: [(&str, Pooling); 3] = [("cls", Pooling::Cls), ("mean", Pooling::Mean), ("last", Pooling::LastToken)];
 
@@ -177,6 +177,32 @@ equals_transformers! {
     qwen3_with_biases_and_linear_scaling: "qwen3_bias", 0;
     llama_with_three_queries_to_a_key: "llama", 0;
     llama_with_biases_and_its_own_scaling: "llama_bias", 0;
+}
+
+#[test]
+fn known_custom_code_gives_the_vectors_of_the_network_that_it_computes() {
+    let qwen2 =
+        json!({"AutoModel": "modeling_qwen.Qwen2Model", "AutoModelForCausalLM": "modeling_qwen.Qwen2ForCausalLM"});
+    let new =
+        json!({"AutoConfig": "a/new-impl--configuration.NewConfig", "AutoModel": "a/new-impl--modeling.NewModel"});
+    for (name, pad, auto_map) in [("qwen2_bidirectional", 0, qwen2), ("gte_new", 1, new)] {
+        let (_place, folder) = common::copy(name);
+        common::edit_json(&folder.join("config.json"), |config| {
+            config.as_object_mut().unwrap().remove("is_causal");
+            config["auto_map"] = auto_map;
+        });
+        let vectors_of = |options: &EncoderOptions| {
+            let encoder = load_encoder(&folder, options, &common::cpu()).unwrap();
+            let network = Network::new(encoder, HeadConfig::new(Pooling::Mean), &common::cpu()).unwrap();
+            forward(&network, &ids(&golden(name)["ids"]), pad, PaddingSide::Right)
+        };
+        let expected = vectors(&golden(name)["ids"]["right"]["mean"]);
+        let off = difference(&vectors_of(&EncoderOptions::default()), &expected);
+        assert!(off <= 1e-5, "{name}: {off}");
+        // Without its code, a network is what its `model_type` says.
+        let ignored = difference(&vectors_of(&EncoderOptions::default().with_ignore_custom_code(true)), &expected);
+        assert_eq!(ignored > 1e-2, name == "qwen2_bidirectional", "{name}: {ignored}");
+    }
 }
 
 /// Runs the tests above on each instruction set that the processor supports, each in its own process.

@@ -26,8 +26,8 @@ pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Decoders with more weights than this may overflow f16 in their hidden states.
 const LARGEST_F16_DECODER: f64 = 1e9;
 
-/// Loads the network of a Hugging Face folder. Of the options, `precision`, `force_f16`, `layers` and `adapter` apply;
-/// the adapter is merged.
+/// Loads the network of a Hugging Face folder. Of the options, `precision`, `force_f16`, `layers`, `adapter` and
+/// `ignore_custom_code` apply; the adapter is merged.
 ///
 /// Weights stay plain, ready for training and for any device, unless the precision is int8;
 /// [`Encoder::prepacked`](crate::Encoder::prepacked) packs them for inference on the CPU.
@@ -49,7 +49,7 @@ pub(crate) fn read_encoder(
     device: &Device,
 ) -> Result<AnyEncoder> {
     require_folder(folder)?;
-    let (config, row) = Architecture::read(&folder.join(CONFIG))?;
+    let (config, row) = Architecture::read(&folder.join(CONFIG), options.ignore_custom_code)?;
     let checkpoint = Checkpoint::open(folder)?;
     let precision = options.precision.unwrap_or_default();
     if let EncoderConfig::Decoder(decoder) = &config

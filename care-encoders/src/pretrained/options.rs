@@ -53,6 +53,10 @@ pub struct EncoderOptions {
     /// Accept f16 for a decoder of more than a billion weights, where it may overflow. Default: false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub force_f16: bool,
+    /// Compute a network whose `auto_map` names unknown custom code as transformers computes its `model_type`. Default:
+    /// false, such a network is refused.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_custom_code: bool,
     /// Folder of a PEFT adapter that is merged into the weights. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
@@ -111,6 +115,12 @@ impl EncoderOptions {
     #[must_use]
     pub fn with_force_f16(self, force_f16: bool) -> Self {
         Self { force_f16, ..self }
+    }
+
+    /// The same options, without regard to the custom code that `auto_map` names.
+    #[must_use]
+    pub fn with_ignore_custom_code(self, ignore_custom_code: bool) -> Self {
+        Self { ignore_custom_code, ..self }
     }
 
     /// The same options with this PEFT adapter.

@@ -15,7 +15,7 @@ use crate::encoder::Encoder;
 use crate::head::{HeadConfig, Pooling, TruncationOrder};
 use crate::layers::{PROJECTION, Prepack};
 use crate::network::Network;
-use crate::registry::{AnyEncoder, EncoderConfig};
+use crate::registry::{AnyEncoder, Architecture, EncoderConfig};
 use crate::tokenize::Tokenizer;
 use crate::tower::{DocumentTower, QueryTower, Tower};
 
@@ -59,8 +59,8 @@ impl Recipe {
     ///
     /// # Errors
     /// As [`EncoderConfig::from_file`].
-    pub(crate) fn config(&self) -> Result<EncoderConfig> {
-        EncoderConfig::from_file(self.transformer.join(CONFIG))
+    fn config(&self, ignore_custom_code: bool) -> Result<EncoderConfig> {
+        Ok(Architecture::read(&self.transformer.join(CONFIG), ignore_custom_code)?.0)
     }
 
     /// Loads the network, merges its adapter, and packs the weights for inference if it is on the CPU.
@@ -82,6 +82,7 @@ impl Recipe {
             && self.adapter(options) == other.adapter(other_options)
             && options.precision == other_options.precision
             && options.force_f16 == other_options.force_f16
+            && options.ignore_custom_code == other_options.ignore_custom_code
             && options.layers == other_options.layers
     }
 
@@ -97,7 +98,7 @@ impl Recipe {
     /// # Errors
     /// If it is missing or broken, or an option is out of range.
     fn tokenizer(&self, options: &EncoderOptions) -> Result<Tokenizer> {
-        let config = self.config()?;
+        let config = self.config(options.ignore_custom_code)?;
         let saved_length = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(config.max_positions());
         load_tokenizer(&self.transformer, &config, options.max_length.unwrap_or(saved_length))
     }
@@ -218,8 +219,9 @@ impl PairRecipe {
     /// # Errors
     /// If a folder has no readable configuration.
     pub(crate) fn published(mut query: Recipe, mut document: Recipe) -> Result<Self> {
-        let narrow = query.config()?.settings().common().hidden_size;
-        let wide = document.config()?.settings().common().hidden_size;
+        // Sizes do not depend on custom code, and it is refused when a tower is loaded.
+        let narrow = query.config(true)?.settings().common().hidden_size;
+        let wide = document.config(true)?.settings().common().hidden_size;
         let head = |pooling| {
             let truncation = TruncationOrder::NormalizeThenTruncate;
             HeadConfig { truncation, dim: (wide > narrow).then_some(narrow), ..HeadConfig::new(pooling) }
