@@ -36,6 +36,13 @@ static ARCHITECTURES: &[Architecture] = &[
         weights: &post_norm::BERT,
     },
     Architecture {
+        model_type: "distilbert",
+        class: "DistilBertModel",
+        parse: parse_bert,
+        pooling: Pooling::Cls,
+        weights: &post_norm::DISTILBERT,
+    },
+    Architecture {
         model_type: "roberta",
         class: "RobertaModel",
         parse: parse_bert,
@@ -131,7 +138,7 @@ impl Architecture {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum EncoderConfig {
-    /// `model_type: bert`, `roberta` or `xlm-roberta`.
+    /// `model_type: bert`, `distilbert`, `roberta` or `xlm-roberta`.
     Bert(BertConfig),
     /// `model_type: gte` or `new`.
     Gte(GteConfig),
@@ -208,7 +215,7 @@ impl EncoderConfig {
 #[derive(Module, Debug)]
 #[non_exhaustive]
 pub enum AnyEncoder {
-    /// BERT, RoBERTa, XLM-RoBERTa or GTE.
+    /// BERT, DistilBERT, RoBERTa, XLM-RoBERTa or GTE.
     PostNorm(PostNorm),
     /// Qwen2, Qwen3 or Llama.
     Decoder(Decoder),

@@ -7,9 +7,11 @@
 
 mod common;
 
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor};
 use care_core::Document;
 
-use care_encoders::{AnyEncoder, Device, EncoderOptions, Network, Precision, load_encoder, load_tower};
+use care_encoders::{AnyEncoder, Device, Encoder, EncoderOptions, Network, Precision, load_encoder, load_tower};
 
 use care_encoders::batch::{PaddingSide, TokenBatch};
 
@@ -149,6 +151,47 @@ fn half_cosine(name: &str, pad: u32, device: Device, golden: &Value) -> String {
     format!("{least:.5}")
 }
 
+/// The gradient norm of every weight, ascending, for the loss of `gradients` in `make_reference.py`.
+fn gradients(encoder: &AnyEncoder, batch: &TokenBatch) -> Vec<f32> {
+    struct Norms(Vec<f32>, Gradients);
+    impl ModuleVisitor for Norms {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = param.val().grad(&self.1).expect("every weight is trained");
+            self.0.push(gradient.square().sum().into_scalar::<f32>().sqrt());
+        }
+    }
+    let head = HeadConfig::new(Pooling::Mean).with_normalize(false);
+    let network = Network::new(encoder.clone(), head, &encoder.device()).unwrap().train();
+    let mean = network.forward(batch);
+    let size = network.embedding_dim();
+    let factors: Vec<f32> = (1..=size).map(|dimension| dimension as f32 / size as f32).collect();
+    let factors = Tensor::<1>::from_floats(factors.as_slice(), &mean.device()).unsqueeze();
+    let mut norms = Norms(Vec::new(), (mean * factors).sum().backward());
+    network.visit(&mut norms);
+    norms.0.sort_by(f32::total_cmp);
+    norms.0
+}
+
+#[test]
+fn gradients_are_those_of_torch_in_padded_and_packed_batches() {
+    let device = common::cpu();
+    let text = std::fs::read_to_string(fixture("golden.json")).unwrap();
+    for (name, golden) in serde_json::from_str::<serde_json::Map<String, Value>>(&text).unwrap() {
+        let encoder = load_encoder(fixture(&name), &EncoderOptions::default(), &device).unwrap();
+        let encoder = encoder.clone().with_dropout(Some(0.0)).unwrap_or(encoder);
+        let expected: Vec<f32> = serde_json::from_value(golden["gradients"].clone()).unwrap();
+        let texts = ids(&golden["ids"]);
+        let right = TokenBatch::pad(&texts, 0, PaddingSide::Right);
+        for batch in [right, TokenBatch::pad(&texts, 0, PaddingSide::Left), TokenBatch::varlen(&texts)] {
+            let norms = gradients(&encoder, &batch);
+            assert_eq!(norms.len(), expected.len(), "{name}");
+            for (norm, expected) in norms.iter().zip(&expected) {
+                assert!((norm - expected).abs() <= 1e-4 * (1.0 + expected), "{name}: {norm} for {expected}");
+            }
+        }
+    }
+}
+
 macro_rules! equals_transformers {
     ($($test:ident: $name:literal, $pad:literal;)*) => {
         $(
@@ -163,6 +206,8 @@ macro_rules! equals_transformers {
 // The padding token of the Qwen checkpoints is their terminal token, so a mask derived from ids would fail.
 equals_transformers! {
     bert: "bert", 0;
+    distilbert_with_prefix_and_head: "distilbert", 0;
+    distilbert_with_sinusoidal_positions: "distilbert_sinusoidal", 0;
     roberta_with_prefix_and_head: "roberta", 1;
     xlm_roberta_with_pooler: "xlm_roberta", 1;
     gte_in_hugging_faces_form: "gte_hf", 1;
@@ -240,6 +285,7 @@ fn texts_get_the_same_ids_and_vectors_through_the_tower() {
     let device = common::cpu();
     for (name, key) in [
         ("bert", "cls"),
+        ("distilbert", "cls"),
         ("gte_hf", "cls"),
         ("gte_new", "cls"),
         ("gte_new_plain", "cls"),

@@ -52,7 +52,9 @@ fn json(path: &Path) -> Value {
 
 #[test]
 fn a_saved_pair_loads_with_equal_vectors() {
-    for (query, document) in [("bert", "qwen3"), ("gte_new", "qwen2"), ("gte_new_plain", "qwen3_causal_lm")] {
+    for (query, document) in
+        [("bert", "qwen3"), ("distilbert", "qwen3"), ("gte_new", "qwen2"), ("gte_new_plain", "qwen3_causal_lm")]
+    {
         let asked = options(Pooling::Mean).with_instruction("问：");
         let pair = AsymmetricEncoder::new(
             load_tower(fixture(query), &asked, &cpu()).unwrap(),
@@ -85,6 +87,25 @@ fn gte_is_saved_in_hugging_faces_form() {
     assert_eq!(config["rope_theta"], 160_000.0);
     assert_eq!(config["rope_scaling"]["rope_type"], "linear");
     assert_eq!(config["torch_dtype"], "float32");
+}
+
+#[test]
+fn a_network_is_saved_under_the_field_names_of_its_own_architecture() {
+    for (name, fields) in [
+        ("bert", vec!["hidden_size", "num_hidden_layers", "intermediate_size", "hidden_act", "type_vocab_size"]),
+        ("distilbert", vec!["dim", "n_layers", "n_heads", "hidden_dim", "activation", "dropout"]),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("pair");
+        let options = EncoderOptions::default();
+        AsymmetricEncoder::open(fixture(name), &options, &options, &cpu()).unwrap().save(&target).unwrap();
+        let (written, read) =
+            (json(&target.join("query_0_Transformer/config.json")), fixture(name).join("config.json"));
+        for field in fields {
+            assert_eq!(written[field], json(&read)[field], "{name}: {field}");
+        }
+        assert_eq!(written.get("hidden_size").is_some(), name != "distilbert");
+    }
 }
 
 #[test]

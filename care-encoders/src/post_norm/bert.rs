@@ -1,4 +1,4 @@
-//! The configuration of BERT, RoBERTa and XLM-RoBERTa.
+//! The configuration of BERT, DistilBERT, RoBERTa and XLM-RoBERTa.
 
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,9 @@ pub enum BertFamily {
     /// BERT: positions count from 0.
     #[serde(rename = "bert")]
     Bert,
+    /// DistilBERT: positions as in BERT, no token types, a fixed [`BertConfig::layer_norm_eps`].
+    #[serde(rename = "distilbert")]
+    DistilBert,
     /// RoBERTa: positions count from the padding id + 1.
     #[serde(rename = "roberta")]
     Roberta,
@@ -22,7 +25,9 @@ pub enum BertFamily {
     XlmRoberta,
 }
 
-/// A BERT, RoBERTa or XLM-RoBERTa configuration, with the field names of Hugging Face's `config.json`.
+/// A BERT, DistilBERT, RoBERTa or XLM-RoBERTa configuration, with the field names of Hugging Face's `config.json`.
+///
+/// DistilBERT's own names (`dim`, `n_layers`, `n_heads`, `hidden_dim`, `activation`, `dropout`) are read and written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct BertConfig {
@@ -41,10 +46,11 @@ pub struct BertConfig {
     /// Rows of the position table. The longest text has this many tokens minus the first position. Default 512.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,
-    /// Rows of the token-type table; every token has type 0. Default 2.
+    /// Rows of the token-type table; every token has type 0, and 0 rows mean no table. Default 2; always 0 for
+    /// DistilBERT.
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
-    /// Added to the variance in layer norms. Default 1e-12.
+    /// Added to the variance in layer norms. Default 1e-12; always 1e-12 for DistilBERT.
     #[serde(default = "default::layer_norm_eps")]
     pub layer_norm_eps: f64,
     /// Activation inside the feed-forward block. Default `gelu`.
@@ -56,10 +62,20 @@ pub struct BertConfig {
     /// Standard deviation of random weights. Default 0.02.
     #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
-    /// Id of the padding token. Default 0 for BERT, 1 for RoBERTa and XLM-RoBERTa.
+    /// Id of the padding token. Default 0 for BERT and DistilBERT, 1 for RoBERTa and XLM-RoBERTa.
     #[serde(default)]
     pub pad_token_id: Option<u32>,
 }
+
+/// DistilBERT's names of fields.
+const DISTILBERT_NAMES: [(&str, &str); 6] = [
+    ("hidden_size", "dim"),
+    ("num_hidden_layers", "n_layers"),
+    ("num_attention_heads", "n_heads"),
+    ("intermediate_size", "hidden_dim"),
+    ("hidden_act", "activation"),
+    ("hidden_dropout_prob", "dropout"),
+];
 
 fn default_positions() -> usize {
     512
@@ -91,9 +107,15 @@ impl BertConfig {
 
     /// Fills in the family's padding token, and rejects unsupported settings.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
+        let family = config.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
         if config.get("pad_token_id").is_none_or(Value::is_null) {
-            let bert = config.get("model_type").is_some_and(|kind| kind == "bert");
-            config["pad_token_id"] = if bert { 0 } else { 1 }.into();
+            let zero = ["bert", "distilbert"].contains(&family.as_str());
+            config["pad_token_id"] = if zero { 0 } else { 1 }.into();
+        }
+        if family == "distilbert" {
+            rename(config, |(ours, theirs)| (theirs, ours));
+            config["type_vocab_size"] = 0.into();
+            config["layer_norm_eps"] = default::layer_norm_eps().into();
         }
         if let Some(kind) = config.get("position_embedding_type")
             && !kind.is_null()
@@ -110,8 +132,18 @@ impl BertConfig {
     /// The row of the position table for a text's first token.
     pub(crate) fn first_position(&self) -> usize {
         match self.model_type {
-            BertFamily::Bert => 0,
+            BertFamily::Bert | BertFamily::DistilBert => 0,
             BertFamily::Roberta | BertFamily::XlmRoberta => self.pad_token_id.unwrap_or(1) as usize + 1,
+        }
+    }
+}
+
+/// Renames the fields of a DistilBERT's `config.json`; `direction` orders a pair of [`DISTILBERT_NAMES`].
+fn rename(config: &mut Value, direction: fn((&'static str, &'static str)) -> (&'static str, &'static str)) {
+    let Some(fields) = config.as_object_mut() else { return };
+    for (from, to) in DISTILBERT_NAMES.map(direction) {
+        if let Some(value) = fields.remove(from) {
+            fields.insert(to.to_owned(), value);
         }
     }
 }
@@ -120,6 +152,7 @@ impl Settings for BertConfig {
     fn model_type(&self) -> &'static str {
         match self.model_type {
             BertFamily::Bert => "bert",
+            BertFamily::DistilBert => "distilbert",
             BertFamily::Roberta => "roberta",
             BertFamily::XlmRoberta => "xlm-roberta",
         }
@@ -144,6 +177,10 @@ impl Settings for BertConfig {
     }
 
     fn to_json(&self) -> serde_json::Result<Value> {
-        serde_json::to_value(self)
+        let mut fields = serde_json::to_value(self)?;
+        if self.model_type == BertFamily::DistilBert {
+            rename(&mut fields, |names| names);
+        }
+        Ok(fields)
     }
 }

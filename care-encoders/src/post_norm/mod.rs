@@ -1,4 +1,4 @@
-//! Bidirectional encoders with post-norm blocks: BERT, RoBERTa, XLM-RoBERTa and GTE.
+//! Bidirectional encoders with post-norm blocks: BERT, DistilBERT, RoBERTa, XLM-RoBERTa and GTE.
 
 mod bert;
 mod block;
@@ -10,4 +10,4 @@ pub use bert::{BertConfig, BertFamily};
 pub use gte::GteConfig;
 pub use model::PostNorm;
 pub(crate) use model::PostNormConfig;
-pub(crate) use weights::{BERT, GTE, ROBERTA};
+pub(crate) use weights::{BERT, DISTILBERT, GTE, ROBERTA};

@@ -1,4 +1,4 @@
-//! The network of BERT, RoBERTa, XLM-RoBERTa and GTE.
+//! The network of BERT, DistilBERT, RoBERTa, XLM-RoBERTa and GTE.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -14,16 +14,16 @@ use crate::layers::{
 use crate::ops::AttentionMask;
 use crate::settings::Settings;
 
-/// A bidirectional encoder with a norm after each residual sum: BERT, RoBERTa, XLM-RoBERTa or GTE, without a pooler.
+/// A bidirectional encoder with a norm after each residual sum: BERT, DistilBERT, RoBERTa, XLM-RoBERTa or GTE, without a pooler.
 ///
 /// The families differ in their position embeddings and in their feed-forward blocks, as the configuration specifies.
 ///
 /// # Reference
-/// Devlin et al. 2019, arXiv 1810.04805; Liu et al. 2019, arXiv 1907.11692; Zhang et al. 2024, arXiv 2407.19669;
-/// Hugging Face's `BertModel`, `RobertaModel`, `XLMRobertaModel` and `GteModel`, and the `NewModel` of GTE's authors.
+/// Devlin et al. 2019, arXiv 1810.04805; Sanh et al. 2019, arXiv 1910.01108; Liu et al. 2019, arXiv 1907.11692; Zhang
+/// et al. 2024, arXiv 2407.19669; Hugging Face's `BertModel`, `DistilBertModel`, `RobertaModel`, `XLMRobertaModel` and `GteModel`, and the `NewModel` of GTE's authors.
 /// DIFFERENCE: learned positions follow the mask, so left-padded batches have the same vectors as right-padded ones,
 /// and in RoBERTa a padding token inside a text has a position like any other. In training, dropout applies to hidden
-/// states but not to attention weights.
+/// states but not to attention weights, and in DistilBERT after attention too.
 #[derive(Module, Debug)]
 pub struct PostNorm {
     embeddings: TextEmbeddings,

@@ -9,6 +9,33 @@ pub(crate) const BERT: WeightTable = WeightTable {
     ignored: &["pooler.", "cls.", "classifier.", "qa_outputs.", "embeddings.position_ids"],
 };
 
+pub(crate) const DISTILBERT: WeightTable = WeightTable {
+    prefixes: &["distilbert."],
+    rows: &[
+        ("embeddings.word", "embeddings.word_embeddings"),
+        ("embeddings.position", "embeddings.position_embeddings"),
+        ("embeddings.norm", "embeddings.LayerNorm"),
+        ("layers.*.attention.query", "transformer.layer.*.attention.q_lin"),
+        ("layers.*.attention.key", "transformer.layer.*.attention.k_lin"),
+        ("layers.*.attention.value", "transformer.layer.*.attention.v_lin"),
+        ("layers.*.attention.output", "transformer.layer.*.attention.out_lin"),
+        ("layers.*.attention_norm", "transformer.layer.*.sa_layer_norm"),
+        ("layers.*.mlp.up", "transformer.layer.*.ffn.lin1"),
+        ("layers.*.mlp.down", "transformer.layer.*.ffn.lin2"),
+        ("layers.*.mlp_norm", "transformer.layer.*.output_layer_norm"),
+    ],
+    fused: &[],
+    ignored: &[
+        "vocab_transform.",
+        "vocab_layer_norm.",
+        "vocab_projector.",
+        "pre_classifier.",
+        "classifier.",
+        "qa_outputs.",
+        "embeddings.position_ids",
+    ],
+};
+
 pub(crate) const ROBERTA: WeightTable = WeightTable {
     prefixes: &["roberta."],
     rows: BERT_ROWS,

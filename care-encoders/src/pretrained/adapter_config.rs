@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::folder::{CONFIG as NETWORK, read_json};
-use super::lora_config::{ALL_LINEAR, LoraConfig, ends_with_name};
+use super::lora_config::{ALL_LINEAR, LoraConfig, MOST_RANK, ends_with_name};
 
 pub(crate) const CONFIG: &str = "adapter_config.json";
 

@@ -8,9 +8,10 @@ Writes one folder per checkpoint (seeded random weights; norms and biases are ra
 missed) and golden.json. The tokenizers (tokenizer.json, tokenizer_config.json) are inputs: those of bert/,
 qwen3/ and gte_new/ are copied to the checkpoints with the same vocabulary.
 
-golden.json: {checkpoint: {"ids" | "text": {ids, texts?, unpadded, right, left?}}}; each padding has the pooled
-vectors `cls`, `mean`, `last`, L2-normalised, and `<pooling>_raw` without normalisation. Networks with absolute
-positions are not run with left padding. On another CPU the last digits differ, by less than 1e-5.
+golden.json: {checkpoint: {"ids" | "text": {ids, texts?, unpadded, right, left?}, "gradients"}}; each padding has the
+pooled vectors `cls`, `mean`, `last`, L2-normalised, and `<pooling>_raw` without normalisation. Networks with absolute
+positions are not run with left padding. `gradients` are the norms of the gradients of every weight, in ascending
+order, of the loss in `gradients` below. On another CPU the last digits differ, by less than 1e-5.
 
 No version of transformers has the network `model_type: new` without remote code. `gte_new` has the weights of
 `gte_hf` under the names of that code, so its vectors are those of GteModel; `gte_new_plain` lacks token types
@@ -27,9 +28,9 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from transformers import (
-    AutoModel, BertConfig, BertModel, GteConfig, GteModel, LlamaConfig, LlamaForCausalLM, LlamaModel, Qwen2Config,
-    Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig,
-    XLMRobertaModel,
+    AutoModel, BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, GteConfig, GteModel,
+    LlamaConfig, LlamaForCausalLM, LlamaModel, Qwen2Config, Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model,
+    RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig, XLMRobertaModel,
 )
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -46,12 +47,14 @@ def path(*parts):
     return os.path.join(HERE, *parts)
 
 
-def fill(model, seed):
-    """Fills a model with random weights, in order of names."""
+def fill(model, seed, kept=None):
+    """Fills a model with random weights, in order of names, except those with `kept` in their name."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
             noise = torch.randn(weight.shape, generator=generator)
+            if kept and kept in name:
+                continue
             if "norm" in name.lower() and name.endswith("weight"):
                 weight.copy_(1 + 0.2 * noise)
             elif name.endswith("bias"):
@@ -104,6 +107,15 @@ def bert():
         max_position_embeddings=64, type_vocab_size=2, layer_norm_eps=1e-12, hidden_act="gelu", pad_token_id=0,
     )
     save(fill(BertModel(config), 1), "bert")
+
+
+def distilbert():
+    """With prefix and head; and without either, with sinusoidal positions, which are in the checkpoint too."""
+    sizes = dict(vocab_size=200, dim=32, n_layers=2, n_heads=4, hidden_dim=64, max_position_embeddings=64, pad_token_id=0)
+    save(fill(DistilBertForMaskedLM(DistilBertConfig(**sizes)), 12), "distilbert")
+    sizes |= dict(vocab_size=100, max_position_embeddings=34, activation="relu", sinusoidal_pos_embds=True)
+    save(fill(DistilBertModel(DistilBertConfig(**sizes)), 13, "position"), "distilbert_sinusoidal")
+    copy_tokenizer("bert", "distilbert")
 
 
 def roberta():
@@ -293,12 +305,25 @@ def golden(name, start, end, pad, sides, model=None, lengths=(5, 1, 17, 30, 9)):
             for side in sides:
                 vectors = run(case["ids"], side)
                 case[side] = {key: numbers(vectors[key].tolist()) for key in ("cls", "mean", "last")}
+    cases["gradients"] = gradients(model, *padded(made_up, "right", pad))
     return cases
+
+
+def gradients(model, tokens, mask):
+    """Gradient norms of the weights, for the sum of `mean_raw * (1..=size) / size` over the dimensions of all texts."""
+    # torch would leave out the terminal token of the Qwen checkpoints, which is also their padding token.
+    model.get_input_embeddings().padding_idx = None
+    mean = pooled(model(input_ids=tokens, attention_mask=mask).last_hidden_state, mask)["mean_raw"]
+    size = mean.shape[1]
+    (mean * torch.arange(1, size + 1) / size).sum().backward()
+    norms = [weight.grad.norm().item() for weight in model.parameters() if weight.grad is not None]
+    return sorted(float(f"{norm:.7g}") for norm in norms)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     bert()
+    distilbert()
     roberta()
     qwen3()
     qwen3_bias()
@@ -310,6 +335,8 @@ if __name__ == "__main__":
     all_of_roberta, all_of_llama = (5, 1, 17, 30, 9), (5, 1, 17, 39, 9)
     values = {
         "bert": golden("bert", [2], [3], 0, right),
+        "distilbert": golden("distilbert", [2], [3], 0, right),
+        "distilbert_sinusoidal": golden("distilbert_sinusoidal", [2], [3], 0, right, lengths=all_of_roberta),
         "roberta": golden("roberta", [0], [2], 1, right, lengths=all_of_roberta),
         "xlm_roberta": golden("xlm_roberta", [0], [2], 1, right, lengths=all_of_roberta),
         "gte_hf": golden("gte_hf", [0], [2], 1, both),
