@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use care_core::{ErrorKind, Query};
 
 use care_encoders::{AsymmetricEncoder, Device, EncoderOptions, Precision, load_encoder, load_tower};
-use common::{edit_json, fixture};
+use common::{edit_json, fixture, modules, write_module};
 use serde_json::{Value, json};
 
 /// A copy of the tiny BERT, to be broken.
@@ -354,16 +354,6 @@ fn a_vector_that_is_not_finite_names_its_text() {
 
 #[test]
 fn modules_that_towers_do_not_have_are_refused() {
-    let modules = |rows: &[(&str, &str)]| {
-        let rows = rows.iter().enumerate().map(|(idx, (class, path))| {
-            json!({"idx": idx, "name": idx.to_string(), "path": path, "type": format!("sentence_transformers.models.{class}")})
-        });
-        Value::from(rows.collect::<Vec<_>>()).to_string()
-    };
-    let write = |folder: &Path, name: &str, value: Value| {
-        fs::create_dir_all(folder.join(name)).unwrap();
-        fs::write(folder.join(name).join("config.json"), value.to_string()).unwrap();
-    };
     let mean = json!({"word_embedding_dimension": 64, "pooling_mode_mean_tokens": true});
     for (rows, pooling, dense, message) in [
         (
@@ -408,8 +398,8 @@ fn modules_that_towers_do_not_have_are_refused() {
     ] {
         let (_place, folder) = copy();
         fs::write(folder.join("modules.json"), modules(&rows)).unwrap();
-        write(&folder, "p", pooling);
-        write(&folder, "d", dense);
+        write_module(&folder, "p", &pooling);
+        write_module(&folder, "d", &dense);
         assert_eq!(tower_refusal(&folder, EncoderOptions::default()), message);
     }
 }

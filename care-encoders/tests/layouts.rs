@@ -1,6 +1,9 @@
-//! Loads the same weights from the forms of published checkpoints: shards, prefixes, unused heads, bf16.
+//! Loads the same weights from the forms of published checkpoints: shards, prefixes, unused heads, bf16, modules of
+//! sentence-transformers.
 
 #![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +11,12 @@ use std::path::{Path, PathBuf};
 
 use care_core::{Embeddings, Query};
 
-use care_encoders::{Device, EncoderOptions, load_encoder, load_tower};
+use care_encoders::head::{HeadConfig, Pooling, TruncationOrder};
+use care_encoders::{Device, EncoderOptions, QueryTower, load_encoder, load_tower, save_tower};
+use common::{modules, rows, write_module};
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::json;
+use serde_json::{Value, json};
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
@@ -116,4 +121,113 @@ fn shards_that_do_not_fit_their_index_are_refused() {
     fs::write(&index, text).unwrap();
     let message = refusal(place.path());
     assert!(message.starts_with("M/model.safetensors.index.json: tensor `norm.other` is not in model-"), "{message}");
+}
+
+/// A sentence-transformers folder of the tiny BERT with mean pooling, with a `Normalize` or without.
+fn mean_chain(settings: &Value, normalize: bool) -> (tempfile::TempDir, PathBuf) {
+    let (place, folder) = common::copy("bert");
+    let rows = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")];
+    fs::write(folder.join("modules.json"), modules(&rows[..2 + usize::from(normalize)])).unwrap();
+    write_module(&folder, "1_Pooling", &json!({"word_embedding_dimension": 64, "pooling_mode_mean_tokens": true}));
+    fs::write(folder.join("config_sentence_transformers.json"), settings.to_string()).unwrap();
+    (place, folder)
+}
+
+fn tower(folder: &Path, options: &EncoderOptions) -> QueryTower<care_encoders::AnyEncoder> {
+    load_tower::<Query>(folder, options, &common::cpu()).unwrap()
+}
+
+fn vectors(folder: &Path, options: &EncoderOptions) -> Vec<Vec<f32>> {
+    rows(&tower(folder, options).embed(&["头痛".into(), "高血压患者能吃党参吗？".into()], 4096).unwrap())
+}
+
+fn length(vector: &[f32]) -> f32 {
+    vector.iter().map(|value| value * value).sum::<f32>().sqrt()
+}
+
+#[test]
+fn a_model_meant_for_cosine_has_vectors_of_length_one() {
+    let plain = EncoderOptions::default();
+    let mean = plain.clone().with_pooling(Pooling::Mean);
+    let expected = vectors(&common::fixture("bert"), &mean.clone().with_normalize(true));
+    let raw = vectors(&common::fixture("bert"), &mean.with_normalize(false));
+    assert!(raw.iter().all(|vector| length(vector) > 2.0), "lengths would show");
+    for settings in [json!({}), json!({"similarity_fn_name": "cosine"}), json!({"similarity_fn_name": null})] {
+        for normalize in [true, false] {
+            let (_place, folder) = mean_chain(&settings, normalize);
+            assert_eq!(vectors(&folder, &plain), expected, "{settings} {normalize}");
+            assert_eq!(vectors(&folder, &plain.clone().with_normalize(false)), raw, "{settings} {normalize}");
+        }
+    }
+    // Without the file of settings, it is the cosine too.
+    let (_place, folder) = mean_chain(&json!({}), false);
+    fs::remove_file(folder.join("config_sentence_transformers.json")).unwrap();
+    assert_eq!(vectors(&folder, &plain), expected);
+    // Truncated vectors are compared by cosine as well, so they are normalised once more.
+    let (_place, folder) = mean_chain(&json!({"truncate_dim": 16}), true);
+    let cut = vectors(&folder, &plain);
+    assert!(cut.iter().all(|vector| vector.len() == 16 && (length(vector) - 1.0).abs() < 1e-6));
+}
+
+#[test]
+fn a_model_meant_for_dot_products_keeps_its_lengths() {
+    let plain = EncoderOptions::default();
+    let dot = json!({"similarity_fn_name": "dot"});
+    let mean = plain.clone().with_pooling(Pooling::Mean);
+    let raw = vectors(&common::fixture("bert"), &mean.clone().with_normalize(false));
+    let unit = vectors(&common::fixture("bert"), &mean.clone().with_normalize(true));
+    let (_place, folder) = mean_chain(&dot, false);
+    assert_eq!(vectors(&folder, &plain), raw);
+    assert_eq!(vectors(&folder, &plain.clone().with_normalize(true)), unit);
+    let (_place, folder) = mean_chain(&dot, true);
+    assert_eq!(vectors(&folder, &plain), unit);
+    let (_place, folder) = mean_chain(&json!({"similarity_fn_name": "dot", "truncate_dim": 16}), true);
+    let first: Vec<Vec<f32>> = unit.iter().map(|vector| vector[..16].to_vec()).collect();
+    assert_eq!(vectors(&folder, &plain), first, "shorter than 1, as in Python");
+}
+
+#[test]
+fn other_similarities_are_refused_unless_the_options_decide() {
+    let plain = EncoderOptions::default();
+    let unit = vectors(&common::fixture("bert"), &plain.clone().with_pooling(Pooling::Mean).with_normalize(true));
+    for (name, normalize) in [("euclidean", false), ("manhattan", false), ("manhattan", true), ("maxsim", false)] {
+        let (_place, folder) = mean_chain(&json!({"similarity_fn_name": name}), normalize);
+        let error = load_tower::<Query>(&folder, &plain, &common::cpu()).unwrap_err().to_string();
+        let expected = format!(
+            "M/config_sentence_transformers.json: `similarity_fn_name` is \"{name}\", allowed: cosine, dot; vectors are \
+             compared by dot product; decide on their length by `normalize` (--normalize or --no-normalize)"
+        );
+        assert_eq!(error.replace(&folder.display().to_string(), "M"), expected);
+        assert_eq!(vectors(&folder, &plain.clone().with_normalize(true)), unit, "{name}");
+        assert!(vectors(&folder, &plain.clone().with_normalize(false)).iter().all(|vector| length(vector) > 2.0));
+    }
+    // Distances of unit vectors rank as their dot products do.
+    let (_place, folder) = mean_chain(&json!({"similarity_fn_name": "euclidean"}), true);
+    assert_eq!(vectors(&folder, &plain), unit);
+}
+
+#[test]
+fn saved_towers_state_how_their_vectors_are_compared() {
+    let cut_last = TruncationOrder::NormalizeThenTruncate;
+    for (head, similarity) in [
+        (HeadConfig::new(Pooling::Mean), "cosine"),
+        (HeadConfig::new(Pooling::Mean).with_dim(16), "cosine"),
+        (HeadConfig::new(Pooling::Mean).with_truncation(cut_last), "cosine"),
+        (HeadConfig::new(Pooling::Mean).with_dim(16).with_truncation(cut_last), "dot"),
+        (HeadConfig::new(Pooling::Mean).with_normalize(false), "dot"),
+    ] {
+        let loaded = tower(&common::fixture("bert"), &EncoderOptions::default());
+        let loaded = loaded.try_map_network(|network| network.with_head(head.clone())).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        save_tower(place.path(), &loaded).unwrap();
+        let path = place.path().join("config_sentence_transformers.json");
+        let settings: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(settings["similarity_fn_name"], similarity, "{head:?}");
+        let saved = vectors(place.path(), &EncoderOptions::default());
+        let expected = rows(&loaded.embed(&["头痛".into(), "高血压患者能吃党参吗？".into()], 4096).unwrap());
+        assert!(common::difference(&saved, &expected) <= 1e-6, "{head:?}");
+        // As saved by earlier versions: `dot` whatever the lengths.
+        common::edit_json(&path, |settings| settings["similarity_fn_name"] = json!("dot"));
+        assert_eq!(vectors(place.path(), &EncoderOptions::default()), saved, "{head:?}");
+    }
 }

@@ -38,6 +38,12 @@ impl HeadConfig {
         Self { pooling, projection: None, dim: None, truncation: TruncationOrder::default(), normalize: true }
     }
 
+    /// Whether every vector has length 1, so that the dot product of two is their cosine.
+    pub fn is_unit_length(&self) -> bool {
+        let cut_last = self.dim.is_some() && self.truncation == TruncationOrder::NormalizeThenTruncate;
+        self.normalize && !cut_last
+    }
+
     /// Dimensions of an embedding, given the encoder's hidden size.
     ///
     /// # Errors

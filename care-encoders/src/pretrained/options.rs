@@ -40,8 +40,8 @@ pub struct EncoderOptions {
     /// Template with `{text}`, or prefix. Default for a bare folder: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
-    /// Whether vectors are normalised to length 1. Default for a bare folder: yes. A sentence-transformers model
-    /// without a `Normalize` module is not normalised.
+    /// Whether vectors are normalised to length 1. Default for a bare folder: yes. Default for sentence-transformers:
+    /// yes, unless its `similarity_fn_name` is `dot` and it has no `Normalize` module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<bool>,
     /// Layers to keep, by index from 0, ascending. Default: all.

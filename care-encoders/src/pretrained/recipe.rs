@@ -33,6 +33,8 @@ pub(crate) struct Recipe {
     pub(crate) adapter: Option<PathBuf>,
     /// The head; `None` for the architecture's default.
     pub(crate) head: Option<HeadConfig>,
+    /// A similarity other than cosine and dot product that the folder states, with the file that states it.
+    pub(crate) other_similarity: Option<(PathBuf, String)>,
     /// Length limit of a text in tokens.
     pub(crate) max_length: Option<usize>,
     /// Template or prefix.
@@ -49,6 +51,7 @@ impl Recipe {
             dense: None,
             adapter: None,
             head: None,
+            other_similarity: None,
             max_length: None,
             instruction: String::new(),
             terminal_token: None,
@@ -120,6 +123,13 @@ impl Recipe {
         options: &EncoderOptions,
         device: &Device,
     ) -> Result<Tower<T, AnyEncoder>> {
+        if let (Some((path, name)), None) = (&self.other_similarity, options.normalize) {
+            let problem = format!(
+                "`similarity_fn_name` is {name:?}, allowed: cosine, dot; vectors are compared by dot product; \
+                 decide on their length by `normalize` (--normalize or --no-normalize)"
+            );
+            return Err(Error::format(path, problem));
+        }
         let saved = self.head.clone().unwrap_or_else(|| HeadConfig::new(encoder.config().default_pooling()));
         let head = HeadConfig {
             pooling: options.pooling.unwrap_or(saved.pooling),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use care_core::Embeddings;
 
 use care_encoders::Device;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A fixture, below `tests/data` or, if the tests were built elsewhere, below `CARE_TEST_DATA`.
 pub(crate) fn fixture(name: &str) -> PathBuf {
@@ -57,4 +57,19 @@ pub(crate) fn cosine(left: &[Vec<f32>], right: &[Vec<f32>]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let one = |(a, b): (&Vec<f32>, &Vec<f32>)| (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32;
     left.iter().zip(right).map(one).fold(1.0, f32::min)
+}
+
+/// A `modules.json` of sentence-transformers' own modules, each with its folder.
+pub(crate) fn modules(rows: &[(&str, &str)]) -> String {
+    let rows = rows.iter().enumerate().map(|(idx, (class, path))| {
+        let class = format!("sentence_transformers.models.{class}");
+        json!({"idx": idx, "name": idx.to_string(), "path": path, "type": class})
+    });
+    Value::from(rows.collect::<Vec<_>>()).to_string()
+}
+
+/// Writes the `config.json` of a module.
+pub(crate) fn write_module(folder: &Path, name: &str, config: &Value) {
+    fs::create_dir_all(folder.join(name)).unwrap();
+    fs::write(folder.join(name).join("config.json"), config.to_string()).unwrap();
 }

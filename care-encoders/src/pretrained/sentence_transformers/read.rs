@@ -22,6 +22,8 @@ struct Settings {
     prompts: BTreeMap<String, Option<String>>,
     #[serde(default)]
     truncate_dim: Option<usize>,
+    #[serde(default)]
+    similarity_fn_name: Option<String>,
 }
 
 impl Settings {
@@ -37,6 +39,30 @@ impl Settings {
             Role::Document => &["document", "passage", "corpus"],
         };
         names.iter().find_map(|name| self.prompts.get(*name)).cloned().flatten().unwrap_or_default()
+    }
+
+    /// Completes the head of a chain by what vectors are compared with, which is the cosine unless the settings say
+    /// otherwise. Its ranking is that of the dot product of normalised vectors, which is what this crate compares with.
+    ///
+    /// DIFFERENCE: for the cosine, vectors are of length 1 also where the chain has no `Normalize` or a truncation
+    /// follows it. Those of `encode` have the same directions, and sentence-transformers divides by their lengths.
+    ///
+    /// Returns the name if the similarity is neither of the two.
+    fn compare(&self, head: &mut HeadConfig) -> Option<String> {
+        head.dim = self.truncate_dim;
+        match self.similarity_fn_name.as_deref() {
+            None | Some("cosine") => head.normalize = true,
+            // The distance of unit vectors ranks as their dot product does.
+            Some("euclidean") if head.normalize && head.dim.is_none() => {}
+            other => {
+                // Truncation comes after all modules, and nothing is normalised after it.
+                if head.dim.is_some() {
+                    head.truncation = TruncationOrder::NormalizeThenTruncate;
+                }
+                return other.filter(|name| *name != "dot").map(str::to_owned);
+            }
+        }
+        None
     }
 }
 
@@ -114,11 +140,7 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
         }
     }
     let Some(mut head) = head else { return refuse("the chain of modules has no Pooling".into()) };
-    if let Some(dim) = settings.truncate_dim {
-        // Truncation comes after all modules, and nothing is normalised after it.
-        head.dim = Some(dim);
-        head.truncation = TruncationOrder::NormalizeThenTruncate;
-    }
+    recipe.other_similarity = settings.compare(&mut head).map(|name| (folder.join(SETTINGS), name));
     recipe.head = Some(head);
     recipe.instruction = settings.prompt(role);
     Ok(recipe)

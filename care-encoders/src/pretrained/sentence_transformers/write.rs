@@ -56,7 +56,7 @@ pub fn save_tower<T: Text>(folder: impl AsRef<Path>, tower: &Tower<T, AnyEncoder
         rows.push(ModuleRow { idx, name: idx.to_string(), path, class: module.full_class() });
     }
     let truncate_dim = if cut_last { head.dim } else { None };
-    write_settings(folder, &[(T::ROLE, prompt)], truncate_dim)?;
+    write_settings(folder, &[(T::ROLE, prompt)], truncate_dim, head.is_unit_length())?;
     write_json(&folder.join(MODULES), &rows)
 }
 
@@ -72,7 +72,8 @@ pub(crate) fn write_route<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) 
         module.write(&folder.join(&name), tower)?;
         modules.push((name, module.full_class()));
     }
-    Ok(Route { role, modules, prompt: tower.instruction().prefix().unwrap_or_default().to_owned() })
+    let unit_length = tower.network().head().is_unit_length();
+    Ok(Route { role, modules, prompt: tower.instruction().prefix().unwrap_or_default().to_owned(), unit_length })
 }
 
 /// A written route: the folders and classes of its modules, and the prompt of its role.
@@ -80,6 +81,7 @@ pub(crate) struct Route {
     role: Role,
     modules: Vec<(String, String)>,
     prompt: String,
+    unit_length: bool,
 }
 
 /// Writes the files that join routes into one model, `modules.json` last, since it marks the folder as a model.
@@ -95,18 +97,24 @@ pub(crate) fn write_router(folder: &Path, routes: &[Route]) -> Result<()> {
     };
     write_json(&folder.join(ROUTER), &config)?;
     let prompts: Vec<(Role, &str)> = routes.iter().map(|route| (route.role, route.prompt.as_str())).collect();
-    write_settings(folder, &prompts, None)?;
+    write_settings(folder, &prompts, None, routes.iter().all(|route| route.unit_length))?;
     let row = ModuleRow { idx: 0, name: "0".into(), path: String::new(), class: full_class("Router") };
     write_json(&folder.join(MODULES), &[row])
 }
 
-fn write_settings(folder: &Path, prompts: &[(Role, &str)], truncate_dim: Option<usize>) -> Result<()> {
+/// Vectors are compared by dot product. For vectors of unit length it is the cosine, which is what Python calls it.
+fn write_settings(
+    folder: &Path,
+    prompts: &[(Role, &str)],
+    truncate_dim: Option<usize>,
+    unit_length: bool,
+) -> Result<()> {
     let mut named = BTreeMap::from([("query", ""), ("document", "")]);
     named.extend(prompts.iter().map(|(role, prompt)| (role.as_str(), *prompt)));
     let mut settings = json!({
         "prompts": named,
         "default_prompt_name": null,
-        "similarity_fn_name": "dot",
+        "similarity_fn_name": if unit_length { "cosine" } else { "dot" },
         "model_type": "SentenceTransformer",
     });
     if let Some(dim) = truncate_dim {
@@ -178,7 +186,6 @@ impl Module {
                 let settings = json!({"max_seq_length": tower.tokenizer().max_length(), "do_lower_case": false});
                 write_json(&folder.join(TRANSFORMER_SETTINGS[0]), &settings)
             }
-            // The older form of the settings, which every version reads.
             // The older form of these settings, which every version reads.
             Module::Pooling(pooling) => {
                 let mut settings = json!({
