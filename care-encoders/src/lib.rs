@@ -16,6 +16,7 @@ mod pretrained;
 mod registry;
 mod schedule;
 mod settings;
+mod summary;
 pub mod tokenize;
 mod tower;
 
@@ -28,6 +29,7 @@ pub use network::{EmbedProgress, Network};
 pub use post_norm::PostNorm;
 pub use pretrained::{EncoderOptions, load_encoder, load_tower, network_with_head, random_encoder, save_tower};
 pub use registry::AnyEncoder;
+pub use summary::{Setting, Source, TowerSummary};
 pub use tower::{DocumentTower, QueryTower, Tower};
 
 /// The version of burn whose tensors and devices this crate's API uses.

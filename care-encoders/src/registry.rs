@@ -11,86 +11,50 @@ use crate::auto_map;
 use crate::batch::{PaddingSide, TokenBatch};
 use crate::decoder::{self, Decoder, DecoderConfig};
 use crate::encoder::Encoder;
-use crate::head::Pooling;
 use crate::layers::{Embedding, Linear, Lora, Parts, WeightTable};
 use crate::post_norm::{self, BertConfig, GteConfig, PostNorm, PostNormConfig};
 use crate::settings::{Settings, parse};
 
-/// One `model_type`: how its configuration is read, the names of its weights, and its default pooling.
+/// One `model_type`: how its configuration is read, and the names of its weights.
 pub(crate) struct Architecture {
     model_type: &'static str,
     /// The class of transformers that reads checkpoints of this `model_type`.
     class: &'static str,
     parse: fn(Value) -> Result<EncoderConfig>,
-    pooling: Pooling,
     pub(crate) weights: &'static WeightTable,
 }
 
 /// Every supported `model_type`. `new` is only read; it is written as `gte`.
 static ARCHITECTURES: &[Architecture] = &[
-    Architecture {
-        model_type: "bert",
-        class: "BertModel",
-        parse: parse_bert,
-        pooling: Pooling::Cls,
-        weights: &post_norm::BERT,
-    },
+    Architecture { model_type: "bert", class: "BertModel", parse: parse_bert, weights: &post_norm::BERT },
     Architecture {
         model_type: "distilbert",
         class: "DistilBertModel",
         parse: parse_bert,
-        pooling: Pooling::Cls,
         weights: &post_norm::DISTILBERT,
     },
-    Architecture {
-        model_type: "roberta",
-        class: "RobertaModel",
-        parse: parse_bert,
-        pooling: Pooling::Cls,
-        weights: &post_norm::ROBERTA,
-    },
+    Architecture { model_type: "roberta", class: "RobertaModel", parse: parse_bert, weights: &post_norm::ROBERTA },
     Architecture {
         model_type: "xlm-roberta",
         class: "XLMRobertaModel",
         parse: parse_bert,
-        pooling: Pooling::Cls,
         weights: &post_norm::ROBERTA,
     },
     Architecture {
         model_type: "gte",
         class: "GteModel",
         parse: |config| parse(config, GteConfig::normalize).map(EncoderConfig::Gte),
-        pooling: Pooling::Cls,
         weights: &post_norm::GTE,
     },
     Architecture {
         model_type: "new",
         class: "NewModel",
         parse: |config| parse(config, GteConfig::normalize_new).map(EncoderConfig::Gte),
-        pooling: Pooling::Cls,
         weights: &post_norm::GTE,
     },
-    Architecture {
-        model_type: "qwen2",
-        class: "Qwen2Model",
-        parse: parse_decoder,
-        pooling: Pooling::LastToken,
-        weights: &decoder::WEIGHTS,
-    },
-    Architecture {
-        model_type: "qwen3",
-        class: "Qwen3Model",
-        parse: parse_decoder,
-        pooling: Pooling::LastToken,
-        weights: &decoder::WEIGHTS,
-    },
-    Architecture {
-        model_type: "llama",
-        class: "LlamaModel",
-        parse: parse_decoder,
-        pooling: Pooling::LastToken,
-        weights: &decoder::WEIGHTS,
-    },
+    Architecture { model_type: "qwen2", class: "Qwen2Model", parse: parse_decoder, weights: &decoder::WEIGHTS },
+    Architecture { model_type: "qwen3", class: "Qwen3Model", parse: parse_decoder, weights: &decoder::WEIGHTS },
+    Architecture { model_type: "llama", class: "LlamaModel", parse: parse_decoder, weights: &decoder::WEIGHTS },
 ];
 
 fn parse_bert(config: Value) -> Result<EncoderConfig> {
@@ -173,11 +137,6 @@ impl EncoderConfig {
         fields["model_type"] = self.settings().model_type().into();
         fields["architectures"] = self.architecture().map(|row| row.class).into_iter().collect::<Vec<_>>().into();
         fields
-    }
-
-    /// The default pooling of the architecture: last token for decoders, else CLS.
-    pub fn default_pooling(&self) -> Pooling {
-        self.architecture().map_or(Pooling::Cls, |row| row.pooling)
     }
 
     /// Length of the longest text, in tokens, that the network has positions for.

@@ -2,8 +2,10 @@
 
 use care_core::{Document, Embeddings, Error, ErrorKind, Instruction, Query, Result, Text};
 
+use crate::device::Precision;
 use crate::encoder::Encoder;
 use crate::network::{EmbedProgress, Network};
+use crate::summary::{Setting, Source, Sources, TowerSummary};
 use crate::tokenize::Tokenizer;
 
 /// One side of a retriever, bound to its role by type: a `Tower<Query, _>` does not accept documents.
@@ -12,6 +14,8 @@ pub struct Tower<T: Text, E: Encoder> {
     tokenizer: Tokenizer,
     network: Network<E>,
     instruction: Instruction<T>,
+    /// What was loaded, and from where; `None` for a tower made by the program.
+    loaded: Option<TowerSummary>,
 }
 
 /// The tower that encodes queries online.
@@ -46,7 +50,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
                 &format!("at most {positions}, the positions of the {} tower", T::ROLE.as_str()),
             ));
         }
-        Ok(Self { tokenizer, network, instruction })
+        Ok(Self { tokenizer, network, instruction, loaded: None })
     }
 
     /// The tokenizer.
@@ -62,6 +66,36 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// The instruction.
     pub fn instruction(&self) -> &Instruction<T> {
         &self.instruction
+    }
+
+    /// What decides the tower's vectors, and where each setting comes from; its text form is one line.
+    pub fn summary(&self) -> TowerSummary {
+        self.settings().since(self.loaded.as_ref())
+    }
+
+    /// Notes where the settings come from.
+    pub(crate) fn with_sources(self, sources: Sources) -> Self {
+        Self { loaded: Some(self.settings().from_sources(sources)), ..self }
+    }
+
+    fn settings(&self) -> TowerSummary {
+        fn setting<V: PartialEq>(value: V) -> Setting<V> {
+            Setting::new(value, Source::Program)
+        }
+        let head = self.network.head();
+        TowerSummary {
+            role: T::ROLE,
+            pooling: setting(head.pooling),
+            normalize: setting(head.normalize),
+            cosine: head.is_unit_length(),
+            dim: setting(self.embedding_dim()),
+            max_length: setting(self.tokenizer.max_length()),
+            instruction: setting(self.instruction.template()),
+            precision: setting(match self.network.encoder().is_quantized() {
+                true => Precision::Int8,
+                false => Precision::of(self.network.encoder()),
+            }),
+        }
     }
 
     /// Dimensions of an embedding.

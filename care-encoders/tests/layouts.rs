@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use care_core::{Embeddings, Query};
 
 use care_encoders::head::{HeadConfig, Pooling, TruncationOrder};
-use care_encoders::{Device, EncoderOptions, QueryTower, load_encoder, load_tower, save_tower};
+use care_encoders::{
+    AsymmetricEncoder, Device, EncoderOptions, QueryTower, Source, load_encoder, load_tower, save_tower,
+};
 use common::{modules, rows, write_module};
 use half::bf16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -229,5 +231,64 @@ fn saved_towers_state_how_their_vectors_are_compared() {
         // As saved by earlier versions: `dot` whatever the lengths.
         common::edit_json(&path, |settings| settings["similarity_fn_name"] = json!("dot"));
         assert_eq!(vectors(place.path(), &EncoderOptions::default()), saved, "{head:?}");
+    }
+}
+
+#[test]
+fn a_tower_says_what_it_was_made_of_and_from_where() {
+    let plain = EncoderOptions::default();
+    let line = |folder: &Path, options: &EncoderOptions| tower(folder, options).summary().to_string();
+    assert_eq!(
+        line(&common::fixture("bert"), &plain),
+        "query tower: mean pooling (default of sentence-transformers), normalised, compared by cosine (default of \
+         sentence-transformers), 64 dimensions (network), at most 64 tokens (network), no instruction (default), f32 \
+         (default)"
+    );
+    let options = plain.clone().with_pooling(Pooling::Cls).with_instruction("问：").with_max_length(16).with_dim(8);
+    assert_eq!(
+        line(&common::fixture("qwen3_causal_lm"), &options.with_normalize(false)),
+        "query tower: cls pooling (option), not normalised, compared by dot product (option), 8 dimensions (option), at \
+         most 16 tokens (option), instruction \"问：{text}\" (option), f32 (default)"
+    );
+    let (place, folder) = mean_chain(&json!({"prompts": {"query": "q: "}, "truncate_dim": 16}), false);
+    fs::write(folder.join("sentence_bert_config.json"), r#"{"max_seq_length": 32}"#).unwrap();
+    assert_eq!(
+        line(&folder, &plain),
+        "query tower: mean pooling (1_Pooling/config.json), normalised, compared by cosine (default of \
+         sentence-transformers), 16 dimensions (config_sentence_transformers.json), at most 32 tokens \
+         (sentence_bert_config.json), instruction \"q: {text}\" (config_sentence_transformers.json), f32 (default)"
+    );
+    let options = plain.clone();
+    let pair = AsymmetricEncoder::open(&folder, &options, &options, &common::cpu()).unwrap();
+    pair.save(place.path().join("pair")).unwrap();
+    let saved = tower(&place.path().join("pair"), &plain);
+    assert_eq!(
+        saved.summary().to_string(),
+        "query tower: mean pooling (care.json), normalised, compared by cosine (care.json), 16 dimensions (care.json), \
+         at most 32 tokens (care.json), instruction \"q: {text}\" (care.json), f32 (default)"
+    );
+    // What the program changes afterwards is no longer the folder's.
+    let head = HeadConfig::new(Pooling::LastToken);
+    let changed = saved.try_map_network(|network| network.with_head(head)).unwrap().summary();
+    assert_eq!((changed.pooling.value, &changed.pooling.source), (Pooling::LastToken, &Source::Program));
+    assert_eq!((changed.dim.value, &changed.dim.source), (64, &Source::Program));
+    assert_eq!(changed.normalize.source, Source::File("care.json".into()));
+}
+
+#[test]
+fn a_folder_that_states_no_pooling_has_that_of_sentence_transformers() {
+    let pooling = |folder: &Path| tower(folder, &EncoderOptions::default()).network().head().pooling;
+    assert_eq!(pooling(&common::fixture("bert")), Pooling::Mean);
+    assert_eq!(pooling(&common::fixture("qwen3")), Pooling::Mean);
+    assert_eq!(pooling(&common::fixture("qwen3_causal_lm")), Pooling::LastToken);
+    for (name, change, expected) in [
+        ("qwen3_causal_lm", ("is_causal", json!(false)), Pooling::Mean),
+        ("qwen3_causal_lm", ("architectures", Value::Null), Pooling::Mean),
+        ("qwen2", ("architectures", json!(["Qwen2ForCausalLM"])), Pooling::LastToken),
+        ("bert", ("architectures", json!(["BertForMaskedLM", "BertForCausalLM"])), Pooling::Mean),
+    ] {
+        let (_place, folder) = common::copy(name);
+        common::edit_json(&folder.join("config.json"), |config| config[change.0] = change.1.clone());
+        assert_eq!(pooling(&folder), expected, "{name} {change:?}");
     }
 }

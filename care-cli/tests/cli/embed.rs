@@ -58,7 +58,8 @@ fn embed_options_change_what_they_say() {
     assert!((length(0, &plain) - 1.0).abs() < 1e-5);
     assert!((length(0, &embed("--no-normalize")) - 1.0).abs() > 0.1);
     assert_eq!(embed("--dim 16").dim(), (3, 16));
-    assert_ne!(embed("--pooling mean"), plain);
+    assert_eq!(embed("--pooling mean"), plain);
+    assert_ne!(embed("--pooling cls"), plain);
     assert_ne!(embed("--instruction passage:~"), plain);
     assert_eq!(embed("--instruction {text}"), plain);
     assert_ne!(embed("--max-length 5").row(0), plain.row(0));

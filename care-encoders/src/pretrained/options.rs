@@ -24,7 +24,7 @@ use crate::head::{Pooling, TruncationOrder};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EncoderOptions {
-    /// Pooling. Default for a bare folder: `last-token` for decoders, else `cls`.
+    /// Pooling. Default for a bare folder: `last-token` for a causal language model by its `architectures`, else `mean`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
     /// Dimensions of an embedding, `1..=` the tower's. Default for a bare folder: all of them.

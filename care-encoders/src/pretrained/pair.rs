@@ -16,6 +16,7 @@ use super::sentence_transformers::{
 };
 use crate::head::HeadConfig;
 use crate::registry::AnyEncoder;
+use crate::summary::{Source, Sources};
 use crate::tower::{DocumentTower, QueryTower, Tower};
 
 /// The file that specifies the towers of a pair.
@@ -62,6 +63,7 @@ impl TowerManifest {
             max_length: Some(self.max_length),
             instruction: self.instruction,
             terminal_token: Some(self.terminal_token),
+            sources: Sources::all(Source::File(MANIFEST.to_owned())),
             ..Recipe::bare(&folder.join(transformer_folder(role)))
         }
     }

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use care_core::{Error, ErrorKind, Instruction, Result, Role, Text};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::adapter_config::{self, AdapterConfig};
 use super::checkpoint::{Checkpoint, INDEX, SINGLE};
-use super::folder::{CONFIG, load_tokenizer, read_encoder};
+use super::folder::{CONFIG, load_tokenizer, read_encoder, read_json};
 use super::options::EncoderOptions;
 use super::weights::fill_from;
 use crate::encoder::Encoder;
@@ -16,6 +17,7 @@ use crate::head::{HeadConfig, Pooling, TruncationOrder};
 use crate::layers::{PROJECTION, Prepack};
 use crate::network::Network;
 use crate::registry::{AnyEncoder, Architecture, EncoderConfig};
+use crate::summary::{Source, Sources};
 use crate::tokenize::Tokenizer;
 use crate::tower::{DocumentTower, QueryTower, Tower};
 
@@ -31,7 +33,7 @@ pub(crate) struct Recipe {
     pub(crate) dense: Option<PathBuf>,
     /// A PEFT adapter of the network.
     pub(crate) adapter: Option<PathBuf>,
-    /// The head; `None` for the architecture's default.
+    /// The head; `None` for sentence-transformers' default.
     pub(crate) head: Option<HeadConfig>,
     /// A similarity other than cosine and dot product that the folder states, with the file that states it.
     pub(crate) other_similarity: Option<(PathBuf, String)>,
@@ -41,10 +43,12 @@ pub(crate) struct Recipe {
     pub(crate) instruction: String,
     /// The special token that ends every text, if the folder specifies it.
     pub(crate) terminal_token: Option<Option<u32>>,
+    /// Where the folder states all this.
+    pub(crate) sources: Sources,
 }
 
 impl Recipe {
-    /// A Hugging Face folder and nothing else.
+    /// A Hugging Face folder and nothing else. Its vectors are those of sentence-transformers' default head.
     pub(crate) fn bare(transformer: &Path) -> Self {
         Self {
             transformer: transformer.to_owned(),
@@ -55,6 +59,12 @@ impl Recipe {
             max_length: None,
             instruction: String::new(),
             terminal_token: None,
+            sources: Sources {
+                pooling: Source::SentenceTransformers,
+                normalize: Source::SentenceTransformers,
+                dim: Source::Network,
+                ..Sources::all(Source::Default)
+            },
         }
     }
 
@@ -130,7 +140,10 @@ impl Recipe {
             );
             return Err(Error::format(path, problem));
         }
-        let saved = self.head.clone().unwrap_or_else(|| HeadConfig::new(encoder.config().default_pooling()));
+        let saved = match &self.head {
+            Some(head) => head.clone(),
+            None => HeadConfig::new(default_pooling(&self.transformer)?),
+        };
         let head = HeadConfig {
             pooling: options.pooling.unwrap_or(saved.pooling),
             projection: saved.projection,
@@ -147,7 +160,24 @@ impl Recipe {
         let instruction = Instruction::new(options.instruction.as_ref().unwrap_or(&self.instruction))?;
         let tower = Tower::new(tokenizer, network.prepacked(Prepack::F32), instruction)?;
         self.check_terminal_token(&tower)?;
-        Ok(tower)
+        let sources = self.sources(&tower, options);
+        Ok(tower.with_sources(sources))
+    }
+
+    /// Where the settings of a tower with these options come from.
+    fn sources<T: Text>(&self, tower: &Tower<T, AnyEncoder>, options: &EncoderOptions) -> Sources {
+        let source = |set: bool, saved: &Source| if set { Source::Option } else { saved.clone() };
+        // The positions may allow less than the folder or the default does.
+        let limit = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH);
+        let limited = if tower.tokenizer().max_length() < limit { &Source::Network } else { &self.sources.max_length };
+        Sources {
+            pooling: source(options.pooling.is_some(), &self.sources.pooling),
+            normalize: source(options.normalize.is_some(), &self.sources.normalize),
+            dim: source(options.dim.is_some(), &self.sources.dim),
+            max_length: source(options.max_length.is_some(), limited),
+            instruction: source(options.instruction.is_some(), &self.sources.instruction),
+            precision: source(options.precision.is_some(), &self.sources.precision),
+        }
     }
 
     fn check_terminal_token<T: Text>(&self, tower: &Tower<T, AnyEncoder>) -> Result<()> {
@@ -238,7 +268,36 @@ impl PairRecipe {
         };
         query.head = Some(head(Pooling::Cls));
         document.head = Some(head(Pooling::LastToken));
+        for recipe in [&mut query, &mut document] {
+            recipe.sources.pooling = Source::PublishedCare;
+            recipe.sources.normalize = Source::PublishedCare;
+        }
+        if wide > narrow {
+            document.sources.dim = Source::PublishedCare;
+        }
         Ok(Self::new(query, document))
+    }
+}
+
+/// The pooling of a Hugging Face folder, which states none.
+///
+/// # Reference
+/// sentence-transformers 6.2 for a folder without `modules.json`: the last token for a causal language model by its
+/// `architectures`, unless `is_causal` is false, and else the mean.
+///
+/// # Errors
+/// If `config.json` is broken.
+fn default_pooling(folder: &Path) -> Result<Pooling> {
+    #[derive(Deserialize)]
+    struct Config {
+        architectures: Option<Vec<String>>,
+        is_causal: Option<bool>,
+    }
+    let config: Config = read_json(&folder.join(CONFIG))?;
+    let class = config.architectures.unwrap_or_default().into_iter().next().unwrap_or_default();
+    match class.ends_with("ForCausalLM") && config.is_causal.unwrap_or(true) {
+        true => Ok(Pooling::LastToken),
+        false => Ok(Pooling::Mean),
     }
 }
 

@@ -11,6 +11,7 @@ use super::form::{IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, 
 use crate::head::{HeadConfig, Pooling, ProjectionActivation, ProjectionConfig, TruncationOrder};
 use crate::pretrained::folder::{CONFIG, TOKENIZER_CONFIG, read_json, require_folder};
 use crate::pretrained::recipe::{PairRecipe, Recipe, hugging_face};
+use crate::summary::{Source, Sources};
 
 /// A `model_max_length` from here on means no limit.
 const NO_LIMIT: f64 = 1e9;
@@ -33,12 +34,12 @@ impl Settings {
     /// `encode_query` uses the prompt `query`, `encode_document` the first existing one of `document`, `passage` and
     /// `corpus`. Neither uses the default prompt. DIFFERENCE: version 6 adds an empty `document` to settings without
     /// one, and so never gets to `passage`; here the saved prompt is used, as in version 5.
-    fn prompt(&self, role: Role) -> String {
+    fn prompt(&self, role: Role) -> Option<&str> {
         let names: &[&str] = match role {
             Role::Query => &["query"],
             Role::Document => &["document", "passage", "corpus"],
         };
-        names.iter().find_map(|name| self.prompts.get(*name)).cloned().flatten().unwrap_or_default()
+        names.iter().find_map(|name| self.prompts.get(*name))?.as_deref()
     }
 
     /// Completes the head of a chain by what vectors are compared with, which is the cosine unless the settings say
@@ -48,7 +49,15 @@ impl Settings {
     /// follows it. Those of `encode` have the same directions, and sentence-transformers divides by their lengths.
     ///
     /// Returns the name if the similarity is neither of the two.
-    fn compare(&self, head: &mut HeadConfig) -> Option<String> {
+    fn compare(&self, head: &mut HeadConfig, sources: &mut Sources) -> Option<String> {
+        if self.truncate_dim.is_some() {
+            sources.dim = Source::File(SETTINGS.to_owned());
+        }
+        sources.normalize = match (head.normalize, &self.similarity_fn_name) {
+            (true, _) => Source::File(MODULES.to_owned()),
+            (false, Some(_)) => Source::File(SETTINGS.to_owned()),
+            (false, None) => Source::SentenceTransformers,
+        };
         head.dim = self.truncate_dim;
         match self.similarity_fn_name.as_deref() {
             None | Some("cosine") => head.normalize = true,
@@ -119,7 +128,7 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
     let refuse = |problem: String| Err(Error::new(ErrorKind::Config, format!("{}: {problem}", folder.display())));
     let mut links = chain.iter();
     let mut recipe = match links.next() {
-        Some(first) if first.class == "Transformer" => transformer(&first.folder)?,
+        Some(first) if first.class == "Transformer" => transformer(folder, &first.folder)?,
         Some(first) => return refuse(format!("the first module is a {}, not a Transformer", first.class)),
         None => return refuse(format!("{MODULES} lists no modules")),
     };
@@ -127,11 +136,13 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
     for link in links {
         match (link.class.as_str(), &mut head) {
             ("Pooling", None) => {
-                head = Some(HeadConfig { normalize: false, ..HeadConfig::new(pooling(&link.folder)?) })
+                head = Some(HeadConfig { normalize: false, ..HeadConfig::new(pooling(&link.folder)?) });
+                recipe.sources.pooling = Source::File(inside(folder, &link.folder.join(CONFIG)));
             }
             ("Dense", Some(head)) if head.projection.is_none() && !head.normalize => {
                 head.projection = Some(projection(&link.folder)?);
                 recipe.dense = Some(link.folder.clone());
+                recipe.sources.dim = Source::File(inside(folder, &link.folder.join(CONFIG)));
             }
             ("Normalize", Some(head)) => head.normalize = true,
             // Has no effect in inference.
@@ -140,14 +151,23 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
         }
     }
     let Some(mut head) = head else { return refuse("the chain of modules has no Pooling".into()) };
-    recipe.other_similarity = settings.compare(&mut head).map(|name| (folder.join(SETTINGS), name));
+    let other = settings.compare(&mut head, &mut recipe.sources);
+    recipe.other_similarity = other.map(|name| (folder.join(SETTINGS), name));
     recipe.head = Some(head);
-    recipe.instruction = settings.prompt(role);
+    if let Some(prompt) = settings.prompt(role) {
+        recipe.sources.instruction = Source::File(SETTINGS.to_owned());
+        recipe.instruction = prompt.to_owned();
+    }
     Ok(recipe)
 }
 
+/// The path of a file in the model's folder.
+fn inside(model: &Path, file: &Path) -> String {
+    file.strip_prefix(model).unwrap_or(file).display().to_string()
+}
+
 /// A `Transformer` module: a Hugging Face folder with a length limit.
-fn transformer(folder: &Path) -> Result<Recipe> {
+fn transformer(model: &Path, folder: &Path) -> Result<Recipe> {
     #[derive(Deserialize, Default)]
     struct Settings {
         max_seq_length: Option<usize>,
@@ -179,8 +199,13 @@ fn transformer(folder: &Path) -> Result<Recipe> {
         false => None,
     };
     // Without a limit, the network's positions apply.
-    let announced = announced.map_or(usize::MAX, |length| length as usize);
-    recipe.max_length = Some(settings.max_seq_length.unwrap_or(announced));
+    let (limit, source) = match (settings.max_seq_length, announced) {
+        (Some(limit), _) => (limit, Source::File(inside(model, path.as_deref().unwrap_or(folder)))),
+        (None, Some(limit)) => (limit as usize, Source::File(inside(model, &tokenizer))),
+        (None, None) => (usize::MAX, Source::Network),
+    };
+    recipe.max_length = Some(limit);
+    recipe.sources.max_length = source;
     Ok(recipe)
 }
 
