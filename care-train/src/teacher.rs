@@ -41,7 +41,7 @@ impl TeacherLots {
         Self::of(LOT.div_ceil(stage.batch_size.saturating_mul(stage.group_size)))
     }
 
-    fn of(batches: usize) -> Self {
+    pub(crate) fn of(batches: usize) -> Self {
         Self { batches, next: 0 }
     }
 

@@ -156,7 +156,6 @@ pub struct StageConfig {
     pub document: TowerTraining,
 }
 
-
 fn one() -> usize {
     1
 }
