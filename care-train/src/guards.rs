@@ -1,12 +1,12 @@
 //! What is probably not meant, and can be seen before the first step.
 
 use burn::module::Module;
-use care_core::{Result, Text};
+use care_core::{Result, Role, Text};
 use care_encoders::head::Pooling;
 use care_encoders::{AnyEncoder, Network, Tower};
 
 use crate::batcher::{Batcher, TrainBatch};
-use crate::config::{CheckedStage, LossKind};
+use crate::config::{CheckedStage, LossKind, TrainMode};
 use crate::dataset::Source;
 use crate::pass::frozen_vectors;
 use crate::stage::StageKind;
@@ -70,7 +70,7 @@ fn no_terminal_token<T: Text>(tower: &Tower<T, AnyEncoder>) -> Option<String> {
 /// Returns an error if a text cannot be tokenized.
 pub(crate) fn similarity_warning(towers: &Towers, stage: &CheckedStage, batch: &TrainBatch) -> Result<Option<String>> {
     let temperatures = stage.losses().iter().filter_map(|loss| loss.softmax_temperature());
-    let (query_tokenizer, query_network, _) = towers.query_side();
+    let (query_tokenizer, query_network, role) = towers.query_side();
     let (tokenizer, network) = (towers.document.tokenizer(), towers.document.network());
     let is_unit = |network: &Network<AnyEncoder>| network.head().normalize;
     let temperature = temperatures.fold(f64::INFINITY, f64::min);
@@ -90,8 +90,12 @@ pub(crate) fn similarity_warning(towers: &Towers, stage: &CheckedStage, batch: &
             towers.prepare_documents(stage, batch.row_type, &prompts, documents),
         ),
     };
-    let (queries, _) = frozen_vectors(query_tokenizer, &query_network.valid(), &queries)?;
-    let (documents, _) = frozen_vectors(tokenizer, &network.valid(), &documents)?;
+    let plain = |network: &Network<AnyEncoder>, role| match stage.mode(role) {
+        TrainMode::Frozen => network.clone(),
+        TrainMode::Full | TrainMode::Lora => network.valid(),
+    };
+    let (queries, _) = frozen_vectors(query_tokenizer, &plain(query_network, role), &queries)?;
+    let (documents, _) = frozen_vectors(tokenizer, &plain(network, Role::Document), &documents)?;
     let highest = f64::from(queries.matmul(documents.transpose()).abs().max().into_scalar::<f32>());
     Ok((highest > 1.5 && highest / temperature > MOST_LOGIT).then(|| {
         format!(

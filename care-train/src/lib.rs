@@ -32,7 +32,7 @@ pub use config::{
     CheckedStage, CheckedTrainConfig, EvaluationConfig, LossConfig, LossKind, ModelConfig, Preset, StageConfig,
     TowerConfig, TowerTraining, TrainConfig, TrainMode,
 };
-pub use dataset::{RowType, Source, TrainingExample, read_source, read_sources};
+pub use dataset::{RowType, Source, TrainingExample, for_each_example, read_source, read_sources};
 pub use loss::{Alignment, CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka};
 pub use report::{EvaluationReport, Event, Observer, StepReport, TeacherReport};
 pub use run::{CustomLosses, Outcome, Run};

@@ -41,6 +41,7 @@ impl TeacherLots {
         Self::of(LOT.div_ceil(stage.batch_size.saturating_mul(stage.group_size)))
     }
 
+    /// Lots of this many batches.
     pub(crate) fn of(batches: usize) -> Self {
         Self { batches, next: 0 }
     }

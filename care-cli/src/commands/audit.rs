@@ -4,11 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use care_core::Error;
 use care_core::files::jsonl_files;
-use care_core::jsonl::for_each_jsonl;
+use care_train::for_each_example;
 use cmedteb::{TrainingTexts, audit};
-use serde::Deserialize;
 
 use crate::tasks::TaskArgs;
 
@@ -27,11 +25,6 @@ pub(crate) struct Args {
     most: usize,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    query: String,
-}
-
 pub(crate) fn run(args: Args) -> Result<()> {
     let tasks = args.tasks.open()?;
     if args.run.is_some() && tasks.len() != 1 {
@@ -42,9 +35,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     for path in &args.train {
         for file in jsonl_files(path)? {
             let name = file.display().to_string();
-            for_each_jsonl(&file, &mut |line, row: Row| {
+            for_each_example(&file, &mut |line, row| {
                 training.add(&row.query, format!("{name}:{line}"));
-                Ok::<_, Error>(())
+                Ok(())
             })?;
         }
     }

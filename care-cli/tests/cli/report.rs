@@ -59,7 +59,7 @@ fn an_audit_is_a_table() {
     );
     place.file("own/queries.jsonl", "{\"_id\":\"q\",\"text\":\"头痛\"}\n");
     place.file("own/qrels.tsv", "query-id\tcorpus-id\tscore\nq\ta\t1\nq\tz\t1\n");
-    place.file("train.jsonl", "{\"query\":\"别的\",\"pos\":[\"x\"]}\n{\"query\":\"头痛？\",\"pos\":[\"x\"]}\n");
+    place.file("train.jsonl", "{\"query\":\"别的\",\"pos\":[\"x\"]}\n{\"anchor\":\"头痛？\",\"positive\":\"x\"}\n");
     place.file("run.trec", "q Q0 c 1 0.9 t\nq Q0 a 2 0.5 t\n");
     let (status, stdout, stderr) = place.care("audit --task own --train train.jsonl --run run.trec");
     assert_eq!(status, 0, "{stderr}");
@@ -73,5 +73,5 @@ fn an_audit_is_a_table() {
     );
     place.fails("audit --task own mini-sts --run run.trec", "--run needs a single task, not 2");
     place.file("bad.jsonl", "{\"question\":\"a\"}\n");
-    place.fails("audit --task own --train bad.jsonl", "bad.jsonl:1: missing field `query` (column 16)");
+    place.fails("audit --task own --train bad.jsonl", "bad.jsonl:1: no `query` or `anchor`; the row has `question`");
 }

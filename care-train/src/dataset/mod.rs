@@ -10,4 +10,4 @@ pub(crate) use answers::{AnswerKeys, text_key};
 pub use example::{RowType, TrainingExample};
 pub use jsonl::{read_source, read_sources};
 pub(crate) use source::RowNeeds;
-pub use source::Source;
+pub use source::{Source, for_each_example};

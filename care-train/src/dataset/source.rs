@@ -13,7 +13,7 @@ use super::{AnswerKeys, RowType, TrainingExample, text_key};
 
 /// Rows from one origin. A batch never mixes sources, so that a query's in-batch negatives are of its own kind.
 ///
-/// Of a file only positions and hashes are in memory, some 50 bytes per row; texts are read when their batch comes.
+/// Of a file only positions and hashes are in memory, about 100 bytes per row; texts are read when their batch comes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     name: String,
@@ -85,8 +85,7 @@ impl Source {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let is_packed = path.extension().is_some_and(|extension| extension == "gz");
         let (mut builder, mut numbers) = (Builder::new(path.display().to_string()), Vec::new());
-        care_core::jsonl::for_each_jsonl(path, &mut |number, row: Row| {
-            let parsed = row.parse().map_err(|problem| Error::line(path, number, problem))?;
+        for_each_parsed(path, &mut |number, parsed| {
             let place = || format!("{}:{number}", path.display());
             builder.add(&place, &parsed).map_err(|problem| Error::line(path, number, problem))?;
             if is_packed {
@@ -215,6 +214,25 @@ impl Source {
         };
         self.mistaken.iter().map(warn).collect()
     }
+}
+
+/// Calls `each` with the line and the example of every row of a file that [`read_source`](crate::read_source) reads, in
+/// order, whether a stage could use the row or not.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, a line is not a training row, or `each` fails; the message names path
+/// and line.
+pub fn for_each_example(
+    path: impl AsRef<Path>,
+    each: &mut dyn FnMut(usize, TrainingExample) -> Result<()>,
+) -> Result<()> {
+    for_each_parsed(path.as_ref(), &mut |number, parsed| each(number, parsed.example))
+}
+
+fn for_each_parsed(path: &Path, each: &mut dyn FnMut(usize, Parsed) -> Result<()>) -> Result<()> {
+    care_core::jsonl::for_each_jsonl(path, &mut |number, row: Row| {
+        each(number, row.parse().map_err(|problem| Error::line(path, number, problem))?)
+    })
 }
 
 /// A byte-order mark, which may precede the first line.
