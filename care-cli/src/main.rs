@@ -6,12 +6,15 @@
 mod commands;
 mod model;
 mod progress;
+mod stderr;
 mod tasks;
 mod texts;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::stderr::note;
 
 /// Faster than the system's: a tokenizer makes a million small allocations, every network layer a few large ones.
 #[global_allocator]
@@ -28,6 +31,8 @@ struct Cli {
 enum Command {
     /// Embed texts
     Embed(commands::embed::Args),
+    /// Show what a model's towers compute: pooling, normalisation, lengths and instructions, and where each comes from
+    Info(commands::info::Args),
     /// Train a pair of towers from a TOML configuration
     Train(commands::train::Args),
     /// Evaluate a model on benchmark tasks
@@ -51,6 +56,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Embed(args) => commands::embed::run(args),
+        Command::Info(args) => commands::info::run(args),
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Compare(args) => commands::report::compare(args),
@@ -66,7 +72,7 @@ fn main() -> ExitCode {
         // The reader of our output has seen enough, e.g. in `care search ... | head -1`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", describe(&error));
+            note!("error: {}", describe(&error));
             ExitCode::FAILURE
         }
     }

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::Embedder;
 use care_core::embedder::StoredEmbedder;
 use care_core::files::is_hub_name;
 use care_core::hub::{Hub, RepoId};
+use care_core::{Document, Embedder, Query};
 use care_encoders::head::Pooling;
-use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision};
+use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision, load_tower};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::progress::download_bar;
+use crate::stderr::note;
 
 /// Options of every command that runs a model.
 #[derive(Debug, Clone, Args)]
@@ -22,7 +23,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: String,
     #[arg(long, help = format!(
-        "Pooling of hidden states: {}; by default as saved, else by architecture",
+        "Pooling of hidden states: {}; by default as saved, else that of sentence-transformers",
         Pooling::names().join(", ")
     ))]
     pooling: Option<Pooling>,
@@ -63,25 +64,32 @@ pub(crate) struct Located {
     pub(crate) source: Value,
 }
 
+/// Options of one tower only.
+#[derive(Default)]
+pub(crate) struct Own<'a> {
+    pub(crate) pooling: Option<Pooling>,
+    pub(crate) dim: Option<usize>,
+    pub(crate) max_length: Option<usize>,
+    pub(crate) precision: Option<Precision>,
+    pub(crate) instruction: Option<&'a String>,
+    pub(crate) adapter: Option<&'a PathBuf>,
+    pub(crate) layers: Option<&'a Vec<usize>>,
+}
+
 impl ModelArgs {
-    /// The options of one tower.
-    pub(crate) fn options(
-        &self,
-        instruction: Option<&String>,
-        adapter: Option<&PathBuf>,
-        layers: Option<&Vec<usize>>,
-    ) -> EncoderOptions {
+    /// The options of one tower: its own, else those of both.
+    pub(crate) fn options(&self, own: Own<'_>) -> EncoderOptions {
         let mut options = EncoderOptions::default()
-            .with_precision(self.precision())
+            .with_precision(own.precision.unwrap_or(self.precision()))
             .with_force_f16(self.force_f16)
             .with_ignore_custom_code(self.ignore_custom_code);
-        options.pooling = self.pooling;
-        options.dim = self.dim;
-        options.max_length = self.max_length;
-        options.instruction = instruction.cloned();
-        options.layers = layers.cloned();
+        options.pooling = own.pooling.or(self.pooling);
+        options.dim = own.dim.or(self.dim);
+        options.max_length = own.max_length.or(self.max_length);
+        options.instruction = own.instruction.cloned();
+        options.layers = own.layers.cloned();
         options.normalize = if self.normalize { Some(true) } else { self.no_normalize.then_some(false) };
-        options.adapter = adapter.cloned();
+        options.adapter = own.adapter.cloned();
         options
     }
 
@@ -153,39 +161,94 @@ pub(crate) struct PairArgs {
     /// Layers of the document tower to keep; by default all
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     document_layers: Option<Vec<usize>>,
+    /// A separate model for the document tower
+    #[arg(long, value_name = "DIR|ORG/NAME")]
+    document_model: Option<String>,
+    /// Pooling of the query tower; by default that of --pooling
+    #[arg(long, value_name = "POOLING")]
+    query_pooling: Option<Pooling>,
+    /// Pooling of the document tower; by default that of --pooling
+    #[arg(long, value_name = "POOLING")]
+    document_pooling: Option<Pooling>,
+    /// Dimensions of the query tower's vectors to keep; by default those of --dim
+    #[arg(long, value_name = "N")]
+    query_dim: Option<usize>,
+    /// Dimensions of the document tower's vectors to keep; by default those of --dim
+    #[arg(long, value_name = "N")]
+    document_dim: Option<usize>,
+    /// Maximum length of a query in tokens; by default that of --max-length
+    #[arg(long, value_name = "N")]
+    query_max_length: Option<usize>,
+    /// Maximum length of a document in tokens; by default that of --max-length
+    #[arg(long, value_name = "N")]
+    document_max_length: Option<usize>,
     /// Dtype of the query tower, e.g. int8 while documents stay in f32; by default that of --precision
     #[arg(long, value_name = "PRECISION")]
     query_precision: Option<Precision>,
+    /// Dtype of the document tower; by default that of --precision
+    #[arg(long, value_name = "PRECISION")]
+    document_precision: Option<Precision>,
 }
 
 impl PairArgs {
     /// The options of the query tower and of the document tower.
     pub(crate) fn options(&self) -> [EncoderOptions; 2] {
-        let query = self.model.options(
-            self.query_instruction.as_ref(),
-            self.query_adapter.as_ref(),
-            self.query_layers.as_ref(),
-        );
-        let document = self.model.options(
-            self.document_instruction.as_ref(),
-            self.document_adapter.as_ref(),
-            self.document_layers.as_ref(),
-        );
-        [query.with_precision(self.query_precision()), document]
+        let query = self.model.options(Own {
+            pooling: self.query_pooling,
+            dim: self.query_dim,
+            max_length: self.query_max_length,
+            precision: self.query_precision,
+            instruction: self.query_instruction.as_ref(),
+            adapter: self.query_adapter.as_ref(),
+            layers: self.query_layers.as_ref(),
+        });
+        let document = self.model.options(Own {
+            pooling: self.document_pooling,
+            dim: self.document_dim,
+            max_length: self.document_max_length,
+            precision: self.document_precision,
+            instruction: self.document_instruction.as_ref(),
+            adapter: self.document_adapter.as_ref(),
+            layers: self.document_layers.as_ref(),
+        });
+        [query, document]
     }
 
-    /// The dtype of the query tower.
-    pub(crate) fn query_precision(&self) -> Precision {
-        self.query_precision.unwrap_or(self.model.precision())
+    /// The dtypes of the query tower and of the document tower.
+    pub(crate) fn precisions(&self) -> [Precision; 2] {
+        [self.query_precision, self.document_precision].map(|own| own.unwrap_or(self.model.precision()))
     }
 
-    /// Loads both towers; also returns their source for reports.
+    /// Loads both towers, and says what they compute; also returns their source for reports.
     pub(crate) fn open(&self) -> Result<(AsymmetricEncoder, Value)> {
-        let [query, document] = self.options();
-        let located = self.model.locate()?;
-        self.model.device_for(self.query_precision())?;
-        let pair = AsymmetricEncoder::open(&located.folder, &query, &document, &self.model.device()?)?;
-        Ok((pair.with_token_budget(self.model.batch_tokens)?, located.source))
+        let (pair, source) = self.open_silently()?;
+        note!("{}", pair.query().summary());
+        note!("{}", pair.document().summary());
+        Ok((pair, source))
+    }
+
+    /// [`PairArgs::open`] without a word.
+    pub(crate) fn open_silently(&self) -> Result<(AsymmetricEncoder, Value)> {
+        let [query_options, document_options] = self.options();
+        for precision in self.precisions() {
+            self.model.device_for(precision)?;
+        }
+        let (query, device) = (self.model.locate()?, self.model.device()?);
+        let (pair, source) = match &self.document_model {
+            None => {
+                let pair = AsymmetricEncoder::open(&query.folder, &query_options, &document_options, &device)?;
+                (pair, query.source)
+            }
+            Some(model) => {
+                let document = locate(model)?;
+                let pair = AsymmetricEncoder::new(
+                    load_tower::<Query>(&query.folder, &query_options, &device)?,
+                    load_tower::<Document>(&document.folder, &document_options, &device)?,
+                )?;
+                (pair, json!({ "query": query.source, "document": document.source }))
+            }
+        };
+        Ok((pair.with_token_budget(self.model.batch_tokens)?, source))
     }
 }
 
@@ -204,7 +267,7 @@ impl CacheArgs {
         let Some(folder) = &self.cache else { return Ok(Box::new(pair)) };
         let stored = StoredEmbedder::open(pair, folder)?;
         for path in stored.refused() {
-            eprintln!("warning: ignoring {}, which is incomplete, modified or foreign", path.display());
+            note!("warning: ignoring {}, which is incomplete, modified or foreign", path.display());
         }
         Ok(Box::new(stored))
     }

@@ -11,6 +11,8 @@ use care_core::{Document, Embeddings, Query, Role, Text};
 use ndarray_npy::WriteNpyExt;
 use serde::{Deserialize, Serialize};
 
+use crate::stderr::note;
+
 /// One JSONL row of texts to embed: `text` or `query`, and a document's `title`.
 #[derive(Deserialize)]
 struct Row {
@@ -108,7 +110,7 @@ impl VectorFile {
         out.flush().with_context(failed)?;
         drop(out);
         self.file.commit()?;
-        eprintln!("{} {} vectors of {} dimensions", embeddings.len(), role.as_str(), embeddings.dim());
+        note!("{} {} vectors of {} dimensions", embeddings.len(), role.as_str(), embeddings.dim());
         Ok(())
     }
 }

@@ -3,19 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use care_core::{Document, Query};
-use care_encoders::{AsymmetricEncoder, load_tower};
+use care_encoders::AsymmetricEncoder;
 use serde_json::json;
 
-use crate::model::{PairArgs, locate};
+use crate::model::PairArgs;
+use crate::stderr::note;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,
-    /// A separate model for the document tower
-    #[arg(long, value_name = "DIR|ORG/NAME")]
-    document_model: Option<String>,
     /// Folder of the pair, which this program and sentence-transformers can load
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -24,17 +21,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<()> {
     AsymmetricEncoder::check_target(&args.output)?;
     let [query_options, document_options] = args.pair.options();
-    let (pair, mut source) = match &args.document_model {
-        None => args.pair.open()?,
-        Some(model) => {
-            let (query, document, device) = (args.pair.model.locate()?, locate(model)?, args.pair.model.device()?);
-            let pair = AsymmetricEncoder::new(
-                load_tower::<Query>(&query.folder, &query_options, &device)?,
-                load_tower::<Document>(&document.folder, &document_options, &device)?,
-            )?;
-            (pair, json!({ "query": query.source, "document": document.source }))
-        }
-    };
+    let (pair, mut source) = args.pair.open()?;
     if !pair.provenance().is_null() {
         source["provenance"] = pair.provenance().clone();
     }
@@ -45,6 +32,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let provenance = json!({ "converted_from": source });
     pair.with_provenance(provenance).save(&args.output)?;
-    eprintln!("the pair is in {}", args.output.display());
+    note!("the pair is in {}", args.output.display());
     Ok(())
 }

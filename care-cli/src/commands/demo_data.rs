@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::stderr::note;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A new or empty folder
@@ -13,6 +15,6 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     cmedteb::mini::write_to(&args.output)?;
-    eprintln!("wrote the demonstration set to {} (not medical advice)", args.output.display());
+    note!("wrote the demonstration set to {} (not medical advice)", args.output.display());
     Ok(())
 }

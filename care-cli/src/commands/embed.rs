@@ -1,14 +1,15 @@
 //! `care embed`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use care_core::{Document, Error, Query};
 use care_encoders::{EmbedProgress, load_tower};
 use clap::ValueEnum;
 
-use crate::model::ModelArgs;
+use crate::model::{ModelArgs, Own};
 use crate::progress::{bar, show};
+use crate::stderr::note;
 use crate::texts::{self, FromRow, VectorFile};
 
 #[derive(clap::Args)]
@@ -46,13 +47,21 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 fn embed<T: FromRow>(args: &Args) -> Result<()> {
+    if is_same_file(&args.input, &args.output) {
+        bail!("{} is both the input and the output", args.output.display());
+    }
     let output = VectorFile::create(&args.output)?;
     let texts: Vec<T> = texts::read(&args.input)?;
     if args.model.batch_tokens == 0 {
         return Err(Error::setting("batch_tokens", 0, "at least 1").into());
     }
-    let options = args.model.options(args.instruction.as_ref(), args.adapter.as_ref(), None);
+    let options = args.model.options(Own {
+        instruction: args.instruction.as_ref(),
+        adapter: args.adapter.as_ref(),
+        ..Own::default()
+    });
     let tower = load_tower::<T>(&args.model.locate()?.folder, &options, &args.model.device()?)?;
+    note!("{}", tower.summary());
     let progress = bar("embedding", texts.len());
     let mut cost = EmbedProgress::default();
     let embeddings = tower.embed_with_progress(&texts, args.model.batch_tokens, &mut |now| {
@@ -60,6 +69,14 @@ fn embed<T: FromRow>(args: &Args) -> Result<()> {
         cost = *now;
     })?;
     progress.finish_and_clear();
-    eprintln!("{} tokens, {:.1} % padding", cost.tokens, 100.0 * cost.padding_ratio());
+    note!("{} tokens, {:.1} % padding", cost.tokens, 100.0 * cost.padding_ratio());
     output.write(&texts, &embeddings, T::ROLE)
+}
+
+/// Whether two paths lead to one file, by whatever names.
+fn is_same_file(left: &Path, right: &Path) -> bool {
+    match (left.canonicalize(), right.canonicalize()) {
+        (Ok(left), Ok(right)) => left == right,
+        _ => false,
+    }
 }

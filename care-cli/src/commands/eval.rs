@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::model::{CacheArgs, PairArgs};
 use crate::progress::bar;
+use crate::stderr::note;
 use crate::tasks::TaskArgs;
 
 /// `--model bm25`, unless there is such a folder, evaluates the baseline for retrieval tasks: BM25 over character
@@ -80,7 +81,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             // TREC files are separated by spaces, so an id with a space cannot be written; the scores still are.
             let path = file.with_extension("trec");
             if let Err(error) = care_eval::io::write_trec_run(&path, run, "care") {
-                eprintln!("warning: cannot write the ranking {}: {error}", path.display());
+                note!("warning: cannot write the ranking {}: {error}", path.display());
                 let _ = std::fs::remove_file(path);
             }
         }
@@ -111,11 +112,12 @@ impl Tested {
             return Ok(Tested::Bm25);
         }
         let (pair, source) = args.pair.open()?;
+        let [query_precision, document_precision] = args.pair.precisions();
         let settings = json!({
             "model": source["model"],
             "commit": source["commit"],
-            "precision": args.pair.model.precision(),
-            "query_precision": args.pair.query_precision(),
+            "precision": document_precision,
+            "query_precision": query_precision,
             "index": if args.half_index { "f16" } else { "f32" },
             "burn": BURN,
             "query": tower_settings(pair.query())?,

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use care_core::files::write_atomic;
 use cmedteb::{Results, Summary};
 
+use crate::stderr::note;
+
 #[derive(clap::Args)]
 pub(crate) struct ReportArgs {
     /// Folders written by `care eval`, each compared with the first; folders of mteb are shown, but not compared
@@ -51,7 +53,7 @@ pub(crate) fn report(args: ReportArgs) -> Result<()> {
     for (name, text) in [("summary.md", summary.to_markdown()), ("summary.html", summary.to_html()?)] {
         let path = args.output.join(name);
         write_atomic(&path, text)?;
-        eprintln!("{}", path.display());
+        note!("{}", path.display());
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 
 use crate::model::{Located, locate};
 use crate::progress::{Lines, bar};
+use crate::stderr::note;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -39,7 +40,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let config = config.check()?;
     if let Some(folder) = args.export {
         Run::new(&config).export(args.checkpoint.as_deref(), &folder)?;
-        eprintln!("the pair is in {}", folder.display());
+        note!("the pair is in {}", folder.display());
         return Ok(());
     }
     let stop = Arc::new(AtomicBool::new(false));
@@ -49,7 +50,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after this step; press Ctrl-C again to stop immediately");
+        note!("stopping after this step; press Ctrl-C again to stop immediately");
     })
     .context("cannot install a handler for Ctrl-C")?;
 
@@ -65,10 +66,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     match outcome {
         Outcome::Finished { folder, .. } => {
-            eprintln!("the trained pair is in {}, its curves are in {}", folder.display(), config.output.display());
+            note!("the trained pair is in {}, its curves are in {}", folder.display(), config.output.display());
         }
         Outcome::AlreadyFinished { folder, .. } => {
-            eprintln!("the run is finished: its pair is in {}", folder.display());
+            note!("the run is finished: its pair is in {}", folder.display());
         }
         Outcome::Interrupted { checkpoint } => {
             let saved = checkpoint.map_or_else(
@@ -157,8 +158,8 @@ impl Progress {
     /// Prints a line above the bar.
     fn print_line(&self, line: &str) {
         match &self.shown {
-            Some((_, bar)) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some((_, bar)) => bar.suspend(|| note!("{line}")),
+            None => note!("{line}"),
         }
     }
 
