@@ -130,6 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn a_query_in_the_corpus_is_not_ranked_for_itself_on_request() {
+        let texts = [("q", "头痛发热"), ("d", "头痛咳嗽")].map(|(id, text)| (id.to_owned(), text.to_owned()));
+        let corpus: Vec<_> = texts.iter().map(|(id, text)| (id.clone(), Document::new(text))).collect();
+        let queries = texts.iter().take(1).map(|(id, text)| (id.clone(), Query::new(text))).collect();
+        let qrels = Qrels::from_judgements([("q", "d", 1)]).expect("distinct");
+        let task = RetrievalTask::new("t", "test", corpus, queries, qrels).expect("valid");
+        let ranked = |task: &RetrievalTask| {
+            let run = bm25(task).expect("ranked");
+            run.get("q").expect("answered").map(|(id, _)| id.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(ranked(&task), ["q", "d"]);
+        assert_eq!(ranked(&task.with_ignore_identical_ids(true)), ["d"]);
+    }
+
+    #[test]
     fn the_demonstration_set_is_neither_trivial_nor_hopeless() {
         let task = find("mini-retrieval").expect("built in");
         let task = task.as_retrieval().expect("retrieval");

@@ -27,7 +27,8 @@ enum Texts {
 }
 
 impl Corpus {
-    /// Opens JSONL or Parquet files with the columns `_id` (or `id`), `title` (optional) and `text`, in this order.
+    /// Opens files of rows with the columns `_id` (or `id`), `title` (optional) and `text`, in a format of
+    /// [`for_each_row`](crate::for_each_row).
     ///
     /// # Errors
     /// If a file cannot be read, a row lacks a field, or an id is duplicated; the message names file and row.
