@@ -42,3 +42,12 @@ impl TaskArgs {
         Ok(tasks)
     }
 }
+
+/// Prints what may be wrong in the data of tasks.
+pub(crate) fn warn(tasks: &[Task]) {
+    for task in tasks {
+        for warning in task.warnings() {
+            eprintln!("warning: {}: {warning}", task.name());
+        }
+    }
+}

@@ -1,65 +1,74 @@
 //! Reading texts and writing vectors.
 
-use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use care_core::files::AtomicFile;
-use care_core::jsonl::read_jsonl;
-use care_core::{Document, Embeddings, Query, Role, Text};
+use care_core::lines::Lines;
+use care_core::{Document, Embeddings, Error, Query, Role, Text};
+use cmedteb::for_each_row;
 use ndarray_npy::WriteNpyExt;
 use serde::{Deserialize, Serialize};
 
 use crate::stderr::note;
 
-/// One JSONL row of texts to embed: `text` or `query`, and a document's `title`.
-#[derive(Deserialize)]
-struct Row {
+/// A row of texts to embed: `text` or `query`, with a document's `title` or a query's `instruction`.
+#[derive(Default, Deserialize)]
+pub(crate) struct Row {
     text: Option<String>,
     query: Option<String>,
     title: Option<String>,
+    instruction: Option<String>,
 }
 
 /// Texts of a role, determined by their type.
 pub(crate) trait FromRow: Text {
-    fn from_row(title: String, text: String) -> Self;
+    /// The text of a row, of which `text` is that of `text` or `query`.
+    fn from_row(text: String, row: Row) -> Self;
 }
 
 impl FromRow for Query {
-    fn from_row(_title: String, text: String) -> Self {
-        Query::new(text)
+    fn from_row(text: String, row: Row) -> Self {
+        // As in evaluation.
+        match row.instruction {
+            Some(instruction) => Query::new(format!("{text} {instruction}")),
+            None => Query::new(text),
+        }
     }
 }
 
 impl FromRow for Document {
-    fn from_row(title: String, text: String) -> Self {
-        Document::with_title(title, text)
+    fn from_row(text: String, row: Row) -> Self {
+        Document::with_title(row.title.unwrap_or_default(), text)
     }
 }
 
-/// Whether a file of texts is `.jsonl` instead of `.txt`.
-fn is_jsonl(path: &Path) -> Result<bool> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("jsonl") => Ok(true),
-        Some("txt") => Ok(false),
-        _ => bail!("{}: texts are read from .txt or .jsonl files", path.display()),
-    }
-}
-
-/// Reads `.txt`, one text per line, or `.jsonl`.
+/// Reads a `.txt` file with one text per line, or rows. All but Parquet may end in `.gz`.
 pub(crate) fn read<T: FromRow>(path: &Path) -> Result<Vec<T>> {
-    if !is_jsonl(path)? {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        return Ok(text.lines().map(|line| T::from_row(String::new(), line.to_owned())).collect());
+    let name = path.to_string_lossy();
+    let packed = name.ends_with(".gz");
+    let mut texts = Vec::new();
+    match name.trim_end_matches(".gz").rsplit_once('.').map(|(_, extension)| extension) {
+        Some("txt") => {
+            let mut lines = Lines::open(path)?;
+            while let Some((_, line)) = lines.next_line()? {
+                texts.push(T::from_row(line.to_owned(), Row::default()));
+            }
+        }
+        Some(extension @ ("jsonl" | "csv" | "tsv" | "parquet")) if extension != "parquet" || !packed => {
+            for_each_row(path, &mut |number, mut row: Row| {
+                let text = row.text.take().or_else(|| row.query.take());
+                let missing = || Error::line(path, number, "missing field `text` (or `query`)");
+                texts.push(T::from_row(text.ok_or_else(missing)?, row));
+                Ok(())
+            })?;
+        }
+        _ => {
+            bail!("{}: texts are read from .txt, .jsonl, .csv, .tsv (each also .gz) or .parquet files", path.display())
+        }
     }
-    read_jsonl::<Row>(path)?
-        .into_iter()
-        .map(|(line, row)| match row.text.or(row.query) {
-            Some(text) => Ok(T::from_row(row.title.unwrap_or_default(), text)),
-            None => bail!("{}:{line}: missing field `text` (or `query`)", path.display()),
-        })
-        .collect()
+    Ok(texts)
 }
 
 /// A file of vectors that is written completely or not at all.

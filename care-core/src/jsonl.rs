@@ -39,14 +39,13 @@ pub fn for_each_jsonl<T: DeserializeOwned>(
             Err(error) => {
                 let start = if first { line.trim_start().chars().next() } else { None };
                 let mut goes_on = || matches!(lines.next_line(), Ok(Some(_)));
-                let problem = match start {
-                    Some('[') => format!("the file is a JSON array; {ONE_PER_LINE}"),
-                    Some('{') if error.is_eof() && goes_on() => {
-                        format!("the first object spans several lines; {ONE_PER_LINE}")
-                    }
-                    _ => describe(&error),
+                // The parser's own words would only mislead.
+                let foreign = match start {
+                    Some('[') => "the file is a JSON array",
+                    Some('{') if error.is_eof() && goes_on() => "the first object spans several lines",
+                    _ => return Err(Error::line(path, number, describe(&error)).with_source(error)),
                 };
-                return Err(Error::line(path, number, problem).with_source(error));
+                return Err(Error::line(path, number, format!("{foreign}; {ONE_PER_LINE}")));
             }
         }
         first = false;

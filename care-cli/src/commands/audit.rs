@@ -8,7 +8,7 @@ use care_core::files::jsonl_files;
 use care_train::for_each_example;
 use cmedteb::{TrainingTexts, audit};
 
-use crate::tasks::TaskArgs;
+use crate::tasks::{TaskArgs, warn};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -41,6 +41,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             })?;
         }
     }
+    warn(&tasks);
     let mut out = std::io::stdout().lock();
     writeln!(out, "task\tfinding\tquery\tdocument\tdetail")?;
     for task in &tasks {

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Tower that encodes the texts
     #[arg(long)]
     role: RoleArg,
-    /// Texts: one per line (.txt), or rows with `text` or `query` (.jsonl)
+    /// Texts: one per line (.txt), or rows with `text` or `query` (.jsonl, .csv, .tsv, .parquet)
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Vectors in input order: float32 [n, dim] (.npy), or rows (.jsonl)

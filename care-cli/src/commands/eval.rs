@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::model::{CacheArgs, PairArgs};
 use crate::progress::bar;
 use crate::stderr::note;
-use crate::tasks::TaskArgs;
+use crate::tasks::{TaskArgs, warn};
 
 /// `--model bm25`, unless there is such a folder, evaluates the baseline for retrieval tasks: BM25 over character
 /// bigrams.
@@ -35,13 +35,27 @@ pub(crate) struct Args {
     /// Order of documents with equal scores: trec_eval, input_order, pessimistic, doc_id_ascending or expected
     #[arg(long, default_value = "trec_eval")]
     ties: Ties,
+    /// Do not rank the document with a query's own id, for data whose queries are in the corpus, e.g. ArguAna
+    #[arg(long)]
+    ignore_identical_ids: bool,
     /// Store document vectors with 2 bytes per dimension instead of 4 while searching
     #[arg(long)]
     half_index: bool,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let tasks = args.tasks.open()?;
+    let mut tasks = args.tasks.open()?;
+    if args.ignore_identical_ids {
+        if tasks.iter().all(|task| task.as_retrieval().is_none()) {
+            bail!("--ignore-identical-ids applies only to retrieval, and no task is");
+        }
+        let retrieval = |task: Task| match task {
+            Task::Retrieval(task) => Task::Retrieval(task.with_ignore_identical_ids(true)),
+            other => other,
+        };
+        tasks = tasks.into_iter().map(retrieval).collect();
+    }
+    warn(&tasks);
     let mut names: Vec<&str> = tasks.iter().map(Task::name).collect();
     names.sort_unstable();
     if let Some(duplicate) = names.windows(2).find(|pair| pair[0] == pair[1]) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Judgements: TREC, BEIR TSV with its header, or JSON {query: {document: grade}}
+    /// Judgements: TREC, BEIR TSV, or JSON {query: {document: grade}}
     #[arg(long, value_name = "FILE")]
     qrels: PathBuf,
     /// Ranking: TREC, or JSON {query: {document: score}}
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Order of documents with equal scores: trec_eval, input_order, pessimistic, doc_id_ascending or expected
     #[arg(long, default_value = "trec_eval")]
     ties: Ties,
+    /// Remove the document with a query's own id from its ranking, for data whose queries are in the corpus
+    #[arg(long)]
+    ignore_identical_ids: bool,
     /// Also print a 95 % confidence interval of each mean, from this many bootstrap samples of the queries
     #[arg(long, value_name = "SAMPLES", default_value_t = 0)]
     bootstrap: usize,
@@ -49,7 +52,18 @@ struct Output<'a> {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let evaluator = Evaluator::new(args.measures).missing(args.missing).ties(args.ties);
-    let mut evaluation = evaluator.evaluate(&read_qrels(&args.qrels)?, &read_run(&args.run)?)?;
+    let (qrels, mut run) = (read_qrels(&args.qrels)?, read_run(&args.run)?);
+    if args.ignore_identical_ids {
+        run = run.without_identical_ids();
+    }
+    let own = run.query_ids().filter(|query_id| run.score(query_id, query_id).is_some()).count();
+    if own > 0 {
+        eprintln!(
+            "warning: {own} queries retrieve a document with their own id; if it is the query itself, as in ArguAna, use \
+             --ignore-identical-ids"
+        );
+    }
+    let mut evaluation = evaluator.evaluate(&qrels, &run)?;
     let intervals = evaluation.measures.iter().filter_map(|(measure, _)| {
         let values: Vec<f64> = evaluation.per_query.values().filter_map(|scores| scores.get(measure)).collect();
         Some((measure.to_string(), bootstrap_interval(&values, 0.95, args.bootstrap, args.seed)?))

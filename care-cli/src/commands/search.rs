@@ -3,11 +3,12 @@
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use care_core::index::{FlatIndex, VectorFormat};
-use care_core::jsonl::read_jsonl;
+use care_core::lines::text_of;
 use care_core::{Document, Query};
-use serde::{Deserialize, Serialize};
+use cmedteb::read_corpus;
+use serde::Serialize;
 
 use crate::model::{CacheArgs, PairArgs};
 use crate::progress::bar;
@@ -21,8 +22,8 @@ pub(crate) struct Args {
     pair: PairArgs,
     #[command(flatten)]
     cache: CacheArgs,
-    /// Documents: rows with `_id`, `text` and optionally `title`
-    #[arg(long, value_name = "FILE.jsonl")]
+    /// Documents: rows with `_id` (or `id`), `text` and optionally `title` (.jsonl, .csv, .tsv, .parquet)
+    #[arg(long, value_name = "FILE")]
     corpus: PathBuf,
     /// Number of documents per query
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
@@ -32,18 +33,18 @@ pub(crate) struct Args {
     query: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    _id: String,
-    title: Option<String>,
-    text: String,
-}
-
 /// The output for a query, one line of JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
     query: &'a str,
     hits: Vec<Found<'a>>,
+}
+
+/// The output for a line of stdin that cannot be answered.
+#[derive(Serialize)]
+struct Refusal {
+    line: usize,
+    error: String,
 }
 
 #[derive(Serialize)]
@@ -57,10 +58,7 @@ struct Found<'a> {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (ids, documents): (Vec<String>, Vec<Document>) = read_jsonl::<Row>(&args.corpus)?
-        .into_iter()
-        .map(|(_, row)| (row._id, Document::with_title(row.title.unwrap_or_default(), row.text)))
-        .unzip();
+    let (ids, documents): (Vec<String>, Vec<Document>) = read_corpus(&args.corpus)?.into_iter().unzip();
     if documents.is_empty() {
         bail!("{}: the corpus is empty", args.corpus.display());
     }
@@ -75,7 +73,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
         progress.set_position(index.len() as u64);
     }
     progress.finish_and_clear();
-    let answer = |query: &str| -> Result<()> {
+    let search = |query: &str| -> Result<String> {
+        if query.trim().is_empty() {
+            bail!("the query is empty");
+        }
         let vector = queries.embed(&[Query::new(query)], args.pair.model.batch_tokens)?;
         let found = index.search(&vector, args.top_k as usize)?;
         let hits = found.iter().flatten().zip(1..).map(|(hit, rank)| Found {
@@ -85,13 +86,42 @@ pub(crate) fn run(args: Args) -> Result<()> {
             title: documents[hit.index].title(),
             text: documents[hit.index].text(),
         });
-        let mut out = std::io::stdout().lock();
-        serde_json::to_writer(&mut out, &Answer { query, hits: hits.collect() })?;
-        writeln!(out)?;
-        Ok(out.flush()?)
+        Ok(serde_json::to_string(&Answer { query, hits: hits.collect() })?)
     };
     match &args.query {
-        Some(query) => answer(query),
-        None => std::io::stdin().lock().lines().try_for_each(|line| answer(&line?)),
+        Some(query) => print(&search(query)?),
+        None => serve(&search),
     }
+}
+
+/// Answers every line of stdin with a line. One that is not text or cannot be searched for is answered with an error,
+/// and the next is read.
+fn serve(search: &dyn Fn(&str) -> Result<String>) -> Result<()> {
+    let mut input = std::io::stdin().lock();
+    let (mut line, mut lines, mut refused) = (Vec::new(), 0, 0);
+    loop {
+        line.clear();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        lines += 1;
+        let answer = text_of(&line, lines).map_err(|problem| anyhow!(problem)).and_then(search);
+        print(&match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                refused += 1;
+                serde_json::to_string(&Refusal { line: lines, error: format!("stdin:{lines}: {error:#}") })?
+            }
+        })?;
+    }
+    if refused > 0 {
+        bail!("{refused} of {lines} lines of stdin could not be answered");
+    }
+    Ok(())
+}
+
+fn print(line: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
 }

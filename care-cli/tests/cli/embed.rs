@@ -95,7 +95,7 @@ fn bad_embed_input_is_refused_and_leaves_no_output() {
         format!("embed --model {model} --role query --input {input} --output out.npy {more}")
     };
     place.fails(&embed("nowhere", "texts.txt", ""), "nowhere: no such model folder");
-    place.fails(&embed(&bert, "none.txt", ""), "cannot read none.txt: No such file or directory (os error 2)");
+    place.fails(&embed(&bert, "none.txt", ""), "cannot open none.txt: No such file or directory (os error 2)");
     place.fails(&embed(&bert, "none.jsonl", ""), "cannot open none.jsonl: No such file or directory (os error 2)");
     place.fails(&embed(&bert, "broken.jsonl", ""), "broken.jsonl:2: EOF while parsing a value (column 8)");
     place.fails(&embed(&bert, "missing.jsonl", ""), "missing.jsonl:3: missing field `text` (or `query`)");
@@ -103,7 +103,21 @@ fn bad_embed_input_is_refused_and_leaves_no_output() {
         &embed(&bert, "number.jsonl", ""),
         "number.jsonl:1: invalid type: integer `5`, expected a string (column 9)",
     );
-    place.fails(&embed(&bert, "texts.csv", ""), "texts.csv: texts are read from .txt or .jsonl files");
+    place.fails(
+        &embed(&bert, "texts.pdf", ""),
+        "texts.pdf: texts are read from .txt, .jsonl, .csv, .tsv (each also .gz) or .parquet files",
+    );
+    place.file("gb.txt", "");
+    std::fs::write(place.path("gb.txt"), b"ok\n\xb7\xa2\xc9\xd5\n").unwrap();
+    place.fails(
+        &embed(&bert, "gb.txt", ""),
+        "gb.txt:2: not valid UTF-8 text; it looks like GB18030 (GBK): convert it, e.g. with iconv -f GB18030 -t UTF-8",
+    );
+    place.file("array.jsonl", "[{\"text\":\"a\"},\n{\"text\":\"b\"}]\n");
+    place.fails(
+        &embed(&bert, "array.jsonl", ""),
+        "array.jsonl:1: the file is a JSON array; JSON Lines holds one object per line: convert it, e.g. with jq -c",
+    );
     place.fails(
         &embed(&bert, "texts.txt", "--max-length 0"),
         "`max_length` is 0, allowed: at least 3, since the tokenizer adds 2 special tokens",
@@ -182,4 +196,30 @@ fn a_spoiled_model_folder_is_refused() {
         &spoil("half", &|folder| fs::create_dir(folder.join("query_0_Transformer")).unwrap()),
         "half: half written: it has a tower but no care.json",
     );
+}
+
+/// Byte-level BPE, which would read a byte-order mark as text.
+#[test]
+fn the_same_texts_in_any_format_have_the_same_vectors() {
+    let place = Place::new();
+    place.file("plain.txt", "头痛\n发烧\n");
+    place.file("mark.txt", "\u{feff}头痛\r\n发烧\r\n");
+    place.file("mark.jsonl", "\u{feff}{\"text\":\"头痛\"}\n{\"text\":\"发烧\"}\n");
+    place.file("table.csv", "\u{feff}_id,text\n1,头痛\n2,发烧\n");
+    place.file("table.tsv", "query\ttitle\n头痛\t\n发烧\t\n");
+    let vectors = |name: &str, role: &str| {
+        let line = format!("embed --model {} --role {role} --input {name} --output {name}.npy", tiny("qwen3"));
+        let (status, _, stderr) = place.care(&line);
+        assert_eq!(status, 0, "{stderr}");
+        fs::read(place.path(&format!("{name}.npy"))).unwrap()
+    };
+    for role in ["query", "document"] {
+        let expected = vectors("plain.txt", role);
+        for name in ["mark.txt", "mark.jsonl", "table.csv", "table.tsv"] {
+            assert_eq!(vectors(name, role), expected, "{name}");
+        }
+    }
+    place.file("instructed.jsonl", "{\"text\":\"头痛\",\"instruction\":\"短\"}\n");
+    place.file("whole.txt", "头痛 短\n");
+    assert_eq!(vectors("instructed.jsonl", "query"), vectors("whole.txt", "query"));
 }

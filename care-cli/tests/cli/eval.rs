@@ -69,6 +69,70 @@ fn a_task_without_a_score_does_not_stop_the_others() {
 }
 
 #[test]
+fn queries_in_the_corpus_are_named_and_ignored_on_request() {
+    let place = Place::new();
+    place.file(
+        "own/corpus.jsonl",
+        "{\"_id\":\"q1\",\"text\":\"头痛怎么办\"}\n{\"_id\":\"q2\",\"text\":\"发烧三天\"}\n\
+        {\"_id\":\"d1\",\"text\":\"头痛怎么治\"}\n{\"_id\":\"d2\",\"text\":\"发烧三次\"}\n",
+    );
+    place.file(
+        "own/queries.jsonl",
+        "{\"_id\":\"q1\",\"text\":\"头痛怎么办\"}\n{\"_id\":\"q2\",\"text\":\"发烧三天\"}\n",
+    );
+    place.file("own/qrels.tsv", "q1\td1\t1\nq2\td2\t1\n");
+    let base = "eval --model bm25 --output results --task own";
+    let warning = "warning: own: 2 of 2 queries have a document with their own id, e.g. \"q1\"; if it is the query itself, as \
+                   in ArguAna, set ignore_identical_ids\n";
+    let (status, stdout, stderr) = place.care(base);
+    assert_eq!((status, stderr.as_str()), (0, warning));
+    assert!(stdout.contains("own\tmrr_at_10\t0.5000\n"), "{stdout}");
+    let metrics = "metrics --qrels own/qrels.tsv --run results/own.trec --measures mrr@10";
+    let mean = |line: &str| {
+        let (status, stdout, stderr) = place.care(line);
+        assert_eq!(status, 0, "{stderr}");
+        (serde_json::from_str::<Value>(&stdout).unwrap()["measures"]["mrr@10"].clone(), stderr)
+    };
+    let (score, stderr) = mean(metrics);
+    assert_eq!(score, json!(0.5));
+    assert!(stderr.starts_with("warning: 2 queries retrieve a document with their own id; "), "{stderr}");
+    assert_eq!(mean(&format!("{metrics} --ignore-identical-ids")), (json!(1.0), String::new()));
+
+    let (status, stdout, stderr) = place.care(&format!("{base} --ignore-identical-ids"));
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("own\tmrr_at_10\t1.0000\n"), "{stdout}");
+    assert_eq!(mean(metrics), (json!(1.0), String::new()));
+    let report: Value = serde_json::from_slice(&fs::read(place.path("results/own.json")).unwrap()).unwrap();
+    assert_eq!(report["care"]["ignore_identical_ids"], json!(true));
+    place.file("own/task.toml", "name = \"own\"\nignore_identical_ids = true\n");
+    assert_eq!(place.care(base), (0, stdout, String::new()));
+    place.fails(
+        "eval --model bm25 --output results --task mini-sts --ignore-identical-ids",
+        "--ignore-identical-ids applies only to retrieval, and no task is",
+    );
+}
+
+#[test]
+fn judged_documents_that_the_corpus_lacks_are_named() {
+    let place = Place::new();
+    place.file("own/corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛\"}\n{\"_id\":\"b\",\"text\":\"发烧\"}\n");
+    place.file("own/queries.jsonl", "{\"_id\":\"q\",\"text\":\"头痛\"}\n");
+    let base = "eval --model bm25 --output results --task own";
+    place.file("own/qrels.tsv", "q\t\"a\"\t1\nq\t\"b\"\t1\n");
+    place.fails(
+        base,
+        "own: task own: no judged document is in the corpus: the judgements have e.g. \"\\\"a\\\"\", the corpus \"a\"",
+    );
+    place.file("own/qrels.tsv", "q\ta\t1\nq\ty\t1\nq\tz\t0\n");
+    let (status, _, stderr) = place.care(base);
+    let warning = "warning: own: 2 of 3 judged documents are not in the corpus: the judgements have e.g. \"y\", the corpus \"a\"\n";
+    assert_eq!((status, stderr.as_str()), (0, warning));
+    place.file("own/qrels.tsv", "q\ta\t1\nq\tb\t1\nq\tz\t0\n");
+    let (status, _, stderr) = place.care(base);
+    assert_eq!((status, stderr.as_str()), (0, "warning: own: 1 of 3 judged documents are not in the corpus\n"));
+}
+
+#[test]
 fn the_baseline_is_tested_like_a_model() {
     let place = Place::new();
     let (status, stdout, stderr) = place.care("eval --model bm25 --output results --task mini-retrieval");

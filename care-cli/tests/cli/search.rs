@@ -56,6 +56,56 @@ fn search_answers_a_query_or_every_line_of_stdin() {
 }
 
 #[test]
+fn a_corpus_is_read_as_in_an_evaluation() {
+    let place = Place::new();
+    place.file("ints.jsonl", "{\"_id\":3,\"title\":\"\",\"text\":\"头痛先休息\"}\n{\"_id\":4,\"text\":\"少吃盐\"}\n");
+    place.file(
+        "id.jsonl",
+        "{\"id\":\"3\",\"title\":null,\"text\":\" 头痛先休息\\n\"}\n{\"id\":\"4\",\"text\":\"少吃盐\"}\n",
+    );
+    place.file("table.csv", "text,_id\n头痛先休息,3\n少吃盐,4\n");
+    let bert = tiny("bert");
+    let answers = ["ints.jsonl", "id.jsonl", "table.csv"].map(|corpus| {
+        let (status, stdout, stderr) =
+            place.care(&format!("search --model {bert} --corpus {corpus} --query 头痛先休息"));
+        assert_eq!(status, 0, "{stderr}");
+        stdout
+    });
+    assert!(answers[0].contains("\"_id\":\"3\"") && answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    place.file("twice.jsonl", "{\"_id\":1,\"text\":\"a\"}\n\n{\"_id\":\"1\",\"text\":\"b\"}\n");
+    let line = format!("search --model {bert} --corpus twice.jsonl --query x");
+    place.fails(&line, "twice.jsonl:3: duplicate `_id` \"1\", first on line 1");
+    place.fails(&format!("search --model {bert} --corpus ints.jsonl --query ~"), "the query is empty");
+}
+
+#[test]
+fn a_bad_line_of_stdin_is_answered_and_the_next_one_read() {
+    let place = Place::new();
+    place.file("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛\"}\n");
+    let output = assert_cmd::Command::cargo_bin("care")
+        .unwrap()
+        .current_dir(place.0.path())
+        .args(["search", "--model", &tiny("bert"), "--corpus", "corpus.jsonl"])
+        .write_stdin(
+            [&b"\xef\xbb\xbf"[..], "头痛\n".as_bytes(), b"\xff\n", b" \n", b"\xb7\xa2\xc9\xd5\r\n", "发烧".as_bytes()]
+                .concat(),
+        )
+        .output()
+        .unwrap();
+    let lines: Vec<Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["query"], &lines[4]["query"], lines.len()), (&json!("头痛"), &json!("发烧"), 5));
+    assert_eq!(lines[1], json!({"line": 2, "error": "stdin:2: not valid UTF-8 text"}));
+    assert_eq!(lines[2], json!({"line": 3, "error": "stdin:3: the query is empty"}));
+    assert!(lines[3]["error"].as_str().unwrap().starts_with("stdin:4: not valid UTF-8 text; it looks like GB18030"));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), stderr.as_str()),
+        (Some(1), "error: 3 of 5 lines of stdin could not be answered\n")
+    );
+}
+
+#[test]
 fn a_reader_that_leaves_is_no_failure() {
     let place = Place::new();
     place.file("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛\"}\n");
