@@ -8,6 +8,7 @@ use clap::Args;
 use cmedteb::{Sources, Task};
 
 use crate::progress::download_bar;
+use crate::stderr::note;
 
 /// Options of every command that reads tasks.
 #[derive(Debug, Clone, Args)]
@@ -47,7 +48,7 @@ impl TaskArgs {
 pub(crate) fn warn(tasks: &[Task]) {
     for task in tasks {
         for warning in task.warnings() {
-            eprintln!("warning: {}: {warning}", task.name());
+            note!("warning: {}: {warning}", task.name());
         }
     }
 }

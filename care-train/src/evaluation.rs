@@ -108,9 +108,9 @@ fn main_measure(task: &Task) -> String {
 
 /// The towers in their state at one point of a stage, without graphs or dropout, for inference only.
 pub(crate) struct Snapshot<'a> {
-    query: QueryTower<AnyEncoder>,
+    pub(crate) query: QueryTower<AnyEncoder>,
     /// Not used if the store has the vectors.
-    document: DocumentTower<AnyEncoder>,
+    pub(crate) document: DocumentTower<AnyEncoder>,
     towers: &'a Towers,
 }
 

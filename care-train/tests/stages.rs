@@ -134,7 +134,7 @@ fn joint_finetuning_moves_both_towers() {
 fn symmetric_training_moves_the_document_tower_alone() {
     let (before, after, reports) = train(StageKind::SymmetricDocument, |_| {});
     falls(&reports);
-    let query = |pair: &AsymmetricEncoder| pair.fingerprint(care_core::Role::Query).unwrap();
+    let query = |pair: &AsymmetricEncoder| pair.fingerprint(Role::Query).unwrap();
     assert_eq!(query(&before), query(&after));
     assert_ne!(vectors(&before).1, vectors(&after).1);
 }

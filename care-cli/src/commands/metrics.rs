@@ -10,6 +10,8 @@ use care_eval::stats::{Interval, bootstrap_interval};
 use care_eval::{Evaluation, Evaluator, Measure, Missing, Ties};
 use serde::Serialize;
 
+use crate::stderr::note;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Judgements: TREC, BEIR TSV, or JSON {query: {document: grade}}
@@ -58,7 +60,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let own = run.query_ids().filter(|query_id| run.score(query_id, query_id).is_some()).count();
     if own > 0 {
-        eprintln!(
+        note!(
             "warning: {own} queries retrieve a document with their own id; if it is the query itself, as in ArguAna, use \
              --ignore-identical-ids"
         );

@@ -227,7 +227,8 @@ fn frozen_networks_stay_packed_and_the_dev_set_is_encoded_with_the_trained_weigh
         checkpoints.write(place, &[written], trainer.optimizer()).expect("written");
         let queries = [Query::new("头痛怎么办"), Query::new("发烧")];
         let documents = [Document::new("多休息"), Document::new("头痛的处理：多休息，必要时就医。")];
-        let snapshot = trainer.embedder();
+        let snapshot = trainer.towers().snapshot();
+        assert!(packed(snapshot.query.network()) && packed(snapshot.document.network()), "{kind:?}");
         let found = [snapshot.embed_queries(&queries), snapshot.embed_documents(&documents)]
             .map(|found| found.expect("encoded"));
         drop(snapshot);
