@@ -23,7 +23,8 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "DIR|ORG/NAME")]
     model: String,
     #[arg(long, help = format!(
-        "Pooling of hidden states: {}; by default as saved, else that of sentence-transformers",
+        "Pooling of hidden states: {}, or several joined by +; by default as saved, else mean, or last-token for causal \
+         language models",
         Pooling::names().join(", ")
     ))]
     pooling: Option<Pooling>,

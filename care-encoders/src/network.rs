@@ -30,7 +30,8 @@ impl<E: Encoder> Network<E> {
     pub fn new(encoder: E, head: HeadConfig, device: &Device) -> Result<Self> {
         let hidden = encoder.hidden_size();
         let dim = head.embedding_dim(hidden)?;
-        let projection = head.projection.as_ref().map(|config| LinearProjection::new(hidden, config, device));
+        let pooled = head.pooling.outputs(hidden);
+        let projection = head.projection.as_ref().map(|config| LinearProjection::new(pooled, config, device));
         Ok(Self { encoder, projection, head, dim })
     }
 
@@ -64,10 +65,12 @@ impl<E: Encoder> Network<E> {
     /// # Errors
     /// As [`Network::new`], and if the projection's settings change.
     pub fn with_head(self, head: HeadConfig) -> Result<Self> {
-        if head.projection != self.head.projection {
+        let hidden = self.encoder.hidden_size();
+        let inputs = |head: &HeadConfig| head.projection.as_ref().map(|_| head.pooling.outputs(hidden));
+        if head.projection != self.head.projection || inputs(&head) != inputs(&self.head) {
             return Err(Error::new(ErrorKind::Config, "the settings of a trained projection cannot be changed"));
         }
-        let dim = head.embedding_dim(self.encoder.hidden_size())?;
+        let dim = head.embedding_dim(hidden)?;
         Ok(Self { head, dim, ..self })
     }
 

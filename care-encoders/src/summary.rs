@@ -148,7 +148,7 @@ impl fmt::Display for TowerSummary {
         let normalised = if self.normalize.value { "normalised" } else { "not normalised" };
         let similarity = if self.cosine { "cosine" } else { "dot product" };
         write!(f, "{} tower: ", self.role.as_str())?;
-        write!(f, "{} pooling ({}), ", self.pooling.value.as_str(), self.pooling.source)?;
+        write!(f, "{} pooling ({}), ", self.pooling.value, self.pooling.source)?;
         write!(f, "{normalised}, compared by {similarity} ({}), ", self.normalize.source)?;
         write!(f, "{} dimensions ({}), ", self.dim.value, self.dim.source)?;
         write!(f, "at most {} tokens ({}), ", self.max_length.value, self.max_length.source)?;

@@ -372,9 +372,17 @@ fn modules_that_towers_do_not_have_are_refused() {
         ),
         (
             vec![("Transformer", ""), ("Pooling", "p")],
-            json!({"pooling_mode": "max"}),
+            json!({"pooling_mode": ["mean", "attention"]}),
             json!({}),
-            "M/p/config.json: pooling [\"max\"] is not supported, only one of cls, mean, lasttoken",
+            "M/p/config.json: pooling [\"mean\", \"attention\"] is not supported, only one or several of cls, max, mean, \
+             mean_sqrt_len_tokens, weightedmean, lasttoken",
+        ),
+        (
+            vec![("Transformer", ""), ("Pooling", "p")],
+            json!({"pooling_mode": ["mean", "mean"]}),
+            json!({}),
+            "M/p/config.json: pooling [\"mean\", \"mean\"] is not supported, only one or several of cls, max, mean, \
+             mean_sqrt_len_tokens, weightedmean, lasttoken",
         ),
         (
             vec![("Transformer", ""), ("Pooling", "p")],
@@ -400,6 +408,182 @@ fn modules_that_towers_do_not_have_are_refused() {
         fs::write(folder.join("modules.json"), modules(&rows)).unwrap();
         write_module(&folder, "p", &pooling);
         write_module(&folder, "d", &dense);
+        assert_eq!(tower_refusal(&folder, EncoderOptions::default()), message);
+    }
+}
+
+/// The error of loading the tiny BERT, with mean pooling and these settings of its `Transformer` module.
+fn settings_refusal(settings: &Value) -> Option<String> {
+    let (_place, folder) = copy();
+    fs::write(folder.join("modules.json"), modules(&[("Transformer", ""), ("Pooling", "p")])).unwrap();
+    write_module(&folder, "p", &json!({"pooling_mode": "mean"}));
+    fs::write(folder.join("sentence_bert_config.json"), settings.to_string()).unwrap();
+    let error = load_tower::<Query>(&folder, &EncoderOptions::default(), &common::cpu()).err()?;
+    Some(error.to_string().replace(&folder.display().to_string(), "M"))
+}
+
+#[test]
+fn settings_of_a_transformer_module_that_change_vectors_are_refused() {
+    for (settings, problem) in [
+        (
+            json!({"transformer_task": "fill-mask"}),
+            "`transformer_task` fill-mask is not supported, only feature-extraction",
+        ),
+        (
+            json!({"module_output_name": "sentence_embedding"}),
+            "`module_output_name` sentence_embedding is not supported, only token_embeddings",
+        ),
+        (
+            json!({"modality_config": {"text": {"method": "get_text_features", "method_output_name": "pooler_output"}}}),
+            "`modality_config.text` {\"method\":\"get_text_features\",\"method_output_name\":\"pooler_output\"} is not \
+             supported, only `forward` and its `last_hidden_state`",
+        ),
+        (
+            json!({"modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"},
+                                       "message": {"method": "forward"}}}),
+            "`modality_config.message` {\"method\":\"forward\"} is not supported, only texts without a chat template",
+        ),
+        (
+            json!({"query_expansion": {"strategy": "fixed", "length": 32}}),
+            "`query_expansion` {\"length\":32,\"strategy\":\"fixed\"} is not supported, only null",
+        ),
+        (
+            json!({"tokenizer_name_or_path": "bert-base-uncased"}),
+            "`tokenizer_name_or_path` \"bert-base-uncased\" is not supported, only null: the tokenizer of the same folder",
+        ),
+        (
+            json!({"processing_kwargs": {"text": {"max_length": 8}}}),
+            "`processing_kwargs.text.max_length` 8 is not supported, only its default",
+        ),
+        (
+            json!({"processing_kwargs": {"common": {"truncation": false}}}),
+            "`processing_kwargs.common.truncation` false is not supported, only its default",
+        ),
+        (
+            json!({"config_args": {"is_causal": false}}),
+            "`config_kwargs.is_causal` false is not supported, only the value in config.json: set it there",
+        ),
+        (
+            json!({"config_kwargs": {"hidden_act": "relu"}}),
+            "`config_kwargs.hidden_act` \"relu\" is not supported, only the value in config.json: set it there",
+        ),
+        (
+            json!({"model_args": {"default_task": "retrieval"}}),
+            "`model_kwargs.default_task` \"retrieval\" is not supported, only its default",
+        ),
+        (
+            json!({"tokenizer_args": {"truncation_side": "left"}}),
+            "`processor_kwargs.truncation_side` \"left\" is not supported, only its default",
+        ),
+    ] {
+        let expected = format!("M/sentence_bert_config.json: {problem}");
+        assert_eq!(settings_refusal(&settings), Some(expected), "{settings}");
+    }
+    let unknown = settings_refusal(&json!({"pooling": "max"})).unwrap();
+    assert!(unknown.starts_with("M/sentence_bert_config.json: field `pooling`: unknown field `pooling`"), "{unknown}");
+    for settings in [
+        json!({"max_seq_length": 32, "do_lower_case": false}),
+        json!({"transformer_task": "feature-extraction", "module_output_name": "token_embeddings", "unpad_inputs": true,
+               "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}}),
+        json!({"model_args": {"trust_remote_code": true, "attn_implementation": "sdpa", "torch_dtype": "bfloat16"}}),
+        json!({"config_kwargs": {"hidden_act": "gelu", "use_cache": false}, "query_expansion": null}),
+        json!({"processor_kwargs": {"model_max_length": 16, "truncation_side": "right", "padding_side": "left"}}),
+        json!({"processing_kwargs": {"text": {"padding": "max_length"}, "chat_template": {"x": 1}}, "backend": "onnx"}),
+    ] {
+        assert_eq!(settings_refusal(&settings), None, "{settings}");
+    }
+}
+
+#[test]
+fn modules_of_other_packages_and_folders_elsewhere_are_refused() {
+    for (class, path, message) in [
+        (
+            "custom_st.Transformer",
+            "",
+            "M/modules.json: module `custom_st.Transformer` is custom code, which is not run; only sentence-transformers' \
+             own are known",
+        ),
+        (
+            "Transformer",
+            "",
+            "M/modules.json: module `Transformer` is custom code, which is not run; only sentence-transformers' own are \
+             known",
+        ),
+        (
+            "sentence_transformers.models.Transformer",
+            "../model",
+            "M/modules.json: \"../model\" is not the name of a folder in the same folder",
+        ),
+        (
+            "sentence_transformers.models.Transformer",
+            "/etc",
+            "M/modules.json: \"/etc\" is not the name of a folder in the same folder",
+        ),
+        (
+            "sentence_transformers.models.Transformer",
+            "a/b",
+            "M/modules.json: \"a/b\" is not the name of a folder in the same folder",
+        ),
+        (
+            "sentence_transformers.models.Transformer",
+            "a\\..\\b",
+            "M/modules.json: \"a\\\\..\\\\b\" is not the name of a folder in the same folder",
+        ),
+    ] {
+        let (_place, folder) = copy();
+        let rows = json!([{"idx": 0, "name": "0", "path": path, "type": class}]);
+        fs::write(folder.join("modules.json"), rows.to_string()).unwrap();
+        assert_eq!(tower_refusal(&folder, EncoderOptions::default()), message);
+    }
+}
+
+#[test]
+fn routers_without_both_routes_are_refused() {
+    let transformer = "sentence_transformers.models.Transformer";
+    for (class, file, structure, types, message) in [
+        (
+            "Router",
+            "router_config.json",
+            json!({"query": ["t"]}),
+            json!({"t": transformer}),
+            "M/r/router_config.json: `structure` has the routes [\"query\"], but a pair needs \"query\" and \"document\"",
+        ),
+        (
+            "Asym",
+            "config.json",
+            json!({"passage": ["t"], "question": ["t"]}),
+            json!({"t": transformer}),
+            "M/r/config.json: `structure` has the routes [\"passage\", \"question\"], but a pair needs \"query\" and \
+             \"document\"",
+        ),
+        (
+            "Router",
+            "router_config.json",
+            json!({"query": ["t"], "document": ["u"]}),
+            json!({"u": transformer}),
+            "M/r/router_config.json: `types` has no module `t`",
+        ),
+        (
+            "Asym",
+            "config.json",
+            json!({"query": ["../t"], "document": ["../t"]}),
+            json!({"../t": transformer}),
+            "M/r/config.json: \"../t\" is not the name of a folder in the same folder",
+        ),
+        (
+            "Router",
+            "router_config.json",
+            json!({"query": ["t"], "document": ["t"]}),
+            json!({"t": "modeling.Transformer"}),
+            "M/r/router_config.json: module `modeling.Transformer` is custom code, which is not run; only \
+             sentence-transformers' own are known",
+        ),
+    ] {
+        let (_place, folder) = copy();
+        fs::write(folder.join("modules.json"), modules(&[(class, "r")])).unwrap();
+        fs::create_dir(folder.join("r")).unwrap();
+        let config = json!({"types": types, "structure": structure, "parameters": {}});
+        fs::write(folder.join("r").join(file), config.to_string()).unwrap();
         assert_eq!(tower_refusal(&folder, EncoderOptions::default()), message);
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use care_core::{Embeddings, Query};
+use care_core::{Document, Embeddings, Query};
 
 use care_encoders::head::{HeadConfig, Pooling, TruncationOrder};
 use care_encoders::{
@@ -291,4 +291,156 @@ fn a_folder_that_states_no_pooling_has_that_of_sentence_transformers() {
         common::edit_json(&folder.join("config.json"), |config| config[change.0] = change.1.clone());
         assert_eq!(pooling(&folder), expected, "{name} {change:?}");
     }
+}
+
+/// A copy of the tiny BERT as a model of sentence-transformers whose routes, in folder `0_R`, are equal.
+fn routed(class: &str, file: &str) -> (tempfile::TempDir, PathBuf) {
+    let (place, folder) = common::copy("bert");
+    let routes = folder.join("0_R");
+    let (mut types, mut structure) = (json!({}), json!({}));
+    for role in ["query", "document"] {
+        let [transformer, pooling] = ["0_Transformer", "1_Pooling"].map(|name| format!("{role}_{name}"));
+        fs::create_dir_all(routes.join(&transformer)).unwrap();
+        for entry in fs::read_dir(common::fixture("bert")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), routes.join(&transformer).join(entry.file_name())).unwrap();
+        }
+        write_module(&routes, &pooling, &json!({"word_embedding_dimension": 64, "pooling_mode_mean_tokens": true}));
+        types[&transformer] = json!("sentence_transformers.models.Transformer");
+        types[&pooling] = json!("sentence_transformers.sentence_transformer.modules.pooling.Pooling");
+        structure[role] = json!([transformer, pooling]);
+    }
+    let config = json!({"types": types, "structure": structure, "parameters": {"allow_empty_key": true}});
+    fs::write(routes.join(file), config.to_string()).unwrap();
+    let class = format!("sentence_transformers.{class}");
+    let rows = json!([
+        {"idx": 0, "name": "0", "path": "0_R", "type": class},
+        {"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.base.modules.normalize.Normalize"},
+    ]);
+    fs::write(folder.join("modules.json"), rows.to_string()).unwrap();
+    (place, folder)
+}
+
+#[test]
+fn routers_of_every_version_are_read() {
+    let options = EncoderOptions::default();
+    let expected = vectors(&common::fixture("bert"), &options.clone().with_pooling(Pooling::Mean));
+    for (class, file) in [
+        ("models.Asym", "config.json"),
+        ("models.Asym.Asym", "config.json"),
+        ("models.Router", "router_config.json"),
+        ("base.modules.router.Router", "router_config.json"),
+    ] {
+        let (_place, folder) = routed(class, file);
+        assert_eq!(vectors(&folder, &options), expected, "{class}");
+        assert!(AsymmetricEncoder::is_pair(&folder).unwrap(), "{class}");
+    }
+}
+
+#[test]
+fn each_role_has_its_length_limit() {
+    let (_place, folder) = mean_chain(&json!({}), false);
+    for (settings, query, document) in [
+        (json!({"query_length": 8, "document_length": 32}), 8, 32),
+        (json!({"query_length": 8, "max_seq_length": 16}), 8, 16),
+        (json!({"max_seq_length": 16, "tokenizer_args": {"model_max_length": 24}}), 24, 24),
+        (json!({"document_length": 500}), 64, 64),
+    ] {
+        fs::write(folder.join("sentence_bert_config.json"), settings.to_string()).unwrap();
+        let options = EncoderOptions::default();
+        let pair = AsymmetricEncoder::open(&folder, &options, &options, &common::cpu()).unwrap();
+        let limits = [pair.query().tokenizer().max_length(), pair.document().tokenizer().max_length()];
+        assert_eq!(limits, [query, document], "{settings}");
+        let alone = load_tower::<Document>(&folder, &options, &common::cpu()).unwrap();
+        assert_eq!(alone.tokenizer().max_length(), document, "{settings}");
+    }
+}
+
+#[test]
+fn do_lower_case_lowers_what_the_tokenizer_does_not() {
+    let (_place, folder) = mean_chain(&json!({}), false);
+    let ids = |text: &str| tower(&folder, &EncoderOptions::default()).tokenize(&[text.into()]).unwrap().remove(0);
+    let set = |normalizer: Value, lower: bool| {
+        common::edit_json(&folder.join("tokenizer.json"), |tokenizer| {
+            tokenizer["normalizer"] = normalizer;
+            // The tiny vocabulary has no letters.
+            let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+            if let Some(id) = vocabulary.remove("5") {
+                vocabulary.insert("a".into(), id);
+            }
+        });
+        fs::write(folder.join("sentence_bert_config.json"), json!({"do_lower_case": lower}).to_string()).unwrap();
+    };
+    let cased = json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": false,
+                       "lowercase": false});
+    let (upper, lower) = ("A 38", "a 38");
+    set(cased.clone(), false);
+    assert_ne!(ids(upper), ids(lower), "case matters without the setting");
+    for normalizer in [cased, Value::Null, json!({"type": "Lowercase"})] {
+        set(normalizer, true);
+        assert_eq!(ids(upper), ids(lower));
+    }
+}
+
+#[test]
+fn every_pooling_equals_that_of_sentence_transformers() {
+    let golden: Value = serde_json::from_slice(&fs::read(common::fixture("poolings.json")).unwrap()).unwrap();
+    let texts: Vec<String> = serde_json::from_value(golden["texts"].clone()).unwrap();
+    let texts: Vec<Query> = texts.into_iter().map(Query::new).collect();
+    let flag = |mode: &str| match mode {
+        "lasttoken" => "pooling_mode_lasttoken".to_owned(),
+        mode => format!("pooling_mode_{mode}_tokens"),
+    };
+    for name in ["bert", "qwen3"] {
+        for (mode, expected) in golden[name].as_object().unwrap() {
+            let expected: Vec<Vec<f32>> = serde_json::from_value(expected.clone()).unwrap();
+            let parts: Vec<&str> = mode.split('+').collect();
+            let newer = json!({"embedding_dimension": 64, "pooling_mode": parts, "include_prompt": true});
+            let older = match parts.as_slice() {
+                [one @ ("max" | "weightedmean" | "lasttoken")] => {
+                    Some(json!({flag(one): true, "pooling_mode_mean_tokens": false}))
+                }
+                ["mean_sqrt_len_tokens"] => Some(json!({"pooling_mode_mean_sqrt_len_tokens": true})),
+                // The flags have an order of their own.
+                _ => None,
+            };
+            for settings in [Some(newer), older].into_iter().flatten() {
+                let (_place, folder) = common::copy(name);
+                fs::write(folder.join("modules.json"), modules(&[("Transformer", ""), ("Pooling", "p")])).unwrap();
+                fs::write(folder.join("sentence_bert_config.json"), r#"{"max_seq_length": 32}"#).unwrap();
+                write_module(&folder, "p", &settings);
+                let raw = EncoderOptions::default().with_normalize(false);
+                let off = common::difference(&rows(&tower(&folder, &raw).embed(&texts, 4096).unwrap()), &expected);
+                assert!(off <= 1e-4, "{name} {mode}: {off}");
+                // Saved and loaded, it is the same.
+                let saved = tempfile::tempdir().unwrap();
+                save_tower(saved.path(), &tower(&folder, &raw)).unwrap();
+                let again = tower(saved.path(), &EncoderOptions::default());
+                let off = common::difference(&rows(&again.embed(&texts, 4096).unwrap()), &expected);
+                assert!(off <= 1e-4, "{name} {mode}, saved: {off}");
+            }
+        }
+    }
+}
+
+#[test]
+fn several_flags_of_the_older_form_are_concatenated_in_pythons_order() {
+    let (_place, folder) = mean_chain(&json!({}), false);
+    let pooling = |settings: Value| {
+        write_module(&folder, "1_Pooling", &settings);
+        tower(&folder, &EncoderOptions::default()).network().head().pooling.to_string()
+    };
+    let several = json!({"pooling_mode_lasttoken": true, "pooling_mode_mean_tokens": true, "pooling_mode_max_tokens": true,
+                         "pooling_mode_cls_token": false});
+    assert_eq!(pooling(several), "max+mean+last-token");
+    assert_eq!(pooling(json!({"word_embedding_dimension": 64})), "mean", "the default");
+    assert_eq!(
+        pooling(json!({"pooling_mode": "cls", "pooling_mode_max_tokens": true})),
+        "cls",
+        "the newer form decides"
+    );
+    assert_eq!(
+        tower(&folder, &EncoderOptions::default().with_pooling("cls+mean".parse().unwrap())).embedding_dim(),
+        128
+    );
 }

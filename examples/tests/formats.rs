@@ -8,7 +8,7 @@ use source::{Sources, sources_of, tokens, workspace};
 
 /// Structs that a file is read into: their crate, name, and the heading in `docs/formats.md` below which each of their
 /// fields is named in backticks.
-const STRUCTS: [(&str, &str, &str); 18] = [
+const STRUCTS: [(&str, &str, &str); 19] = [
     ("care-train", "TrainConfig", "### Top level"),
     ("care-train", "ModelConfig", "### `[model]`"),
     ("care-train", "TowerConfig", "### `[model]`"),
@@ -25,6 +25,7 @@ const STRUCTS: [(&str, &str, &str); 18] = [
     ("care-encoders", "TowerManifest", "## Saved pair"),
     ("care-encoders", "HeadConfig", "## Saved pair"),
     ("care-encoders", "ProjectionConfig", "## Saved pair"),
+    ("care-encoders", "TransformerSettings", "## sentence-transformers folder"),
     ("care-encoders", "AdapterConfig", "## PEFT adapter"),
     ("cmedteb", "TaskFile", "### Task files"),
 ];

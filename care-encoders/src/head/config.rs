@@ -44,12 +44,17 @@ impl HeadConfig {
         self.normalize && !cut_last
     }
 
+    /// Dimensions of a vector before truncation, given the encoder's hidden size.
+    pub(crate) fn projected(&self, hidden_size: usize) -> usize {
+        self.projection.as_ref().map_or(self.pooling.outputs(hidden_size), |projection| projection.outputs)
+    }
+
     /// Dimensions of an embedding, given the encoder's hidden size.
     ///
     /// # Errors
     /// [`ErrorKind::Dimension`] if they are 0 or larger than what they are truncated from.
     pub(crate) fn embedding_dim(&self, hidden_size: usize) -> Result<usize> {
-        let width = self.projection.as_ref().map_or(hidden_size, |projection| projection.outputs);
+        let width = self.projected(hidden_size);
         let dim = self.dim.unwrap_or(width);
         if width == 0 || dim == 0 || dim > width {
             return Err(Error::new(

@@ -8,7 +8,7 @@ mod truncate;
 
 pub use config::HeadConfig;
 pub use normalize::l2_normalize;
-pub use pooling::Pooling;
+pub use pooling::{Concat, Pooling};
 pub use projection::{LinearProjection, ProjectionActivation, ProjectionConfig};
 pub use truncate::TruncationOrder;
 pub(crate) use truncate::normalize_and_truncate;

@@ -10,8 +10,10 @@ use crate::head::{Pooling, TruncationOrder};
 
 /// Options for loading an encoder or a tower.
 ///
-/// `None` means what the saved model specifies (`care.json`, the modules of sentence-transformers); for a bare Hugging
-/// Face folder, which specifies none of it, the default that each field states.
+/// `None` means what the folder states. A saved pair states everything in `care.json`. A sentence-transformers model states
+/// what its modules and settings say, and each field tells what applies if they say nothing. The published CARE layout
+/// implies pooling, order and dimensions. A bare Hugging Face folder states none of it: each field tells what applies to
+/// such a folder, and to the base model of a PEFT adapter. [`Tower::summary`](crate::Tower::summary) tells what was taken.
 ///
 /// ```
 /// use care_encoders::EncoderOptions;
@@ -24,30 +26,35 @@ use crate::head::{Pooling, TruncationOrder};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EncoderOptions {
-    /// Pooling. Default for a bare folder: `last-token` for a causal language model by its `architectures`, else `mean`.
+    /// Pooling. Bare folder: `last-token` for a causal language model by its `architectures`, else `mean`. Published CARE
+    /// layout: `cls` for queries, `last-token` for documents. sentence-transformers: as its `Pooling` module says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
-    /// Dimensions of an embedding, `1..=` the tower's. Default for a bare folder: all of them.
+    /// Dimensions of an embedding, `1..=` the tower's. Bare folder: all. Published CARE layout: those of the query tower.
+    /// sentence-transformers: `truncate_dim`, else all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dim: Option<usize>,
-    /// Order of truncating and normalising. Default for a bare folder: truncate first.
+    /// Order of truncating and normalising. Bare folder: truncate first. Published CARE layout: normalise first.
+    /// sentence-transformers: truncate first, unless its `similarity_fn_name` is `dot` and it has a `truncate_dim`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncation: Option<TruncationOrder>,
-    /// Length limit of a text in tokens, special tokens included. Default for a bare folder: 512, or the network's
-    /// positions if fewer.
+    /// Length limit of a text in tokens, special tokens included, at most the network's positions. Bare folder and
+    /// published CARE layout: 512. sentence-transformers: `query_length` or `document_length`, else `max_seq_length`, else
+    /// `model_max_length` of its tokenizer, else the positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
-    /// Template with `{text}`, or prefix. Default for a bare folder: none.
+    /// Template with `{text}`, or prefix. Bare folder and published CARE layout: none. sentence-transformers: the prompt of
+    /// the role, else none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
-    /// Whether vectors are normalised to length 1. Default for a bare folder: yes. Default for sentence-transformers:
-    /// yes, unless its `similarity_fn_name` is `dot` and it has no `Normalize` module.
+    /// Whether vectors are normalised to length 1. Bare folder and published CARE layout: yes. sentence-transformers: yes,
+    /// unless its `similarity_fn_name` is `dot` and it has no `Normalize` module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalize: Option<bool>,
-    /// Layers to keep, by index from 0, ascending. Default: all.
+    /// Layers to keep, by index from 0, ascending. Every layout: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<Vec<usize>>,
-    /// Dtype of weights and activations. Default: f32.
+    /// Dtype of weights and activations. Every layout: f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// Accept f16 for a decoder of more than a billion weights, where it may overflow. Default: false.

@@ -39,6 +39,8 @@ pub(crate) struct Recipe {
     pub(crate) other_similarity: Option<(PathBuf, String)>,
     /// Length limit of a text in tokens.
     pub(crate) max_length: Option<usize>,
+    /// Whether texts are turned into lower case, whether or not the tokenizer does.
+    pub(crate) lower_case: bool,
     /// Template or prefix.
     pub(crate) instruction: String,
     /// The special token that ends every text, if the folder specifies it.
@@ -57,6 +59,7 @@ impl Recipe {
             head: None,
             other_similarity: None,
             max_length: None,
+            lower_case: false,
             instruction: String::new(),
             terminal_token: None,
             sources: Sources {
@@ -103,6 +106,7 @@ impl Recipe {
     fn shares_tokenizer(&self, options: &EncoderOptions, other: &Self, other_options: &EncoderOptions) -> bool {
         self.transformer == other.transformer
             && self.max_length == other.max_length
+            && self.lower_case == other.lower_case
             && options.max_length == other_options.max_length
     }
 
@@ -113,7 +117,8 @@ impl Recipe {
     fn tokenizer(&self, options: &EncoderOptions) -> Result<Tokenizer> {
         let config = self.config(options.ignore_custom_code)?;
         let saved_length = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(config.max_positions());
-        load_tokenizer(&self.transformer, &config, options.max_length.unwrap_or(saved_length))
+        let tokenizer = load_tokenizer(&self.transformer, &config, options.max_length.unwrap_or(saved_length))?;
+        if self.lower_case { tokenizer.with_lower_case() } else { Ok(tokenizer) }
     }
 
     /// Loads network and tokenizer concurrently and joins them into a tower.

@@ -1,6 +1,7 @@
 //! Tokenizers: text to token ids, through Hugging Face's `tokenizers`.
 
 mod characters;
+mod lower_case;
 mod model;
 mod tokenizer;
 mod unigram;

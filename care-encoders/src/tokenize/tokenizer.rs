@@ -8,6 +8,7 @@ use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, Trunc
 
 use care_core::{Error, ErrorKind, Result};
 
+use super::lower_case::with_lower_case;
 use super::model::Model;
 
 /// A tokenizer of `tokenizers` with our [`Model`].
@@ -84,6 +85,19 @@ impl Tokenizer {
         let mut inner = (*self.inner).clone();
         limit(&mut inner, max_length)?;
         Ok(Self { inner: Arc::new(inner), max_length, ..*self })
+    }
+
+    /// The same tokenizer, turning texts into lower case before all else if it does not yet; copies the vocabulary then.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot be changed.
+    pub fn with_lower_case(self) -> Result<Self> {
+        let Some(normalizer) = with_lower_case(self.inner.get_normalizer()) else { return Ok(self) };
+        let mut inner = (*self.inner).clone();
+        inner.with_normalizer(Some(normalizer)).map_err(|e| {
+            Error::new(ErrorKind::Tokenizer, format!("cannot turn texts into lower case: {e}")).with_source(e)
+        })?;
+        Ok(Self { inner: Arc::new(inner), ..self })
     }
 
     /// Sets the padding id.

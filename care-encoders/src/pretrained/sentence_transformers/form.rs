@@ -1,6 +1,7 @@
 //! File names, module names and JSON formats of sentence-transformers folders.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use care_core::Role;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,11 @@ pub(crate) struct RouterConfig {
     pub(crate) structure: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     pub(crate) parameters: Value,
+}
+
+/// The path of a file in the model's folder.
+pub(crate) fn inside(model: &Path, file: &Path) -> String {
+    file.strip_prefix(model).unwrap_or(file).display().to_string()
 }
 
 /// The folder of a module in a `Router` model.

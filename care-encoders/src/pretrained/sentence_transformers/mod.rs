@@ -2,6 +2,7 @@
 
 mod form;
 mod read;
+mod transformer;
 mod write;
 
 pub(crate) use form::{MODULES, ROUTER_FILES, is_module_folder, projection_folder, transformer_folder};

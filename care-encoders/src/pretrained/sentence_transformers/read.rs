@@ -1,20 +1,18 @@
 //! Reads the towers of a sentence-transformers folder.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use care_core::{Error, ErrorKind, Result, Role};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::form::{IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, TANH, TRANSFORMER_SETTINGS};
+use super::form::{IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, TANH, inside};
+use super::transformer::transformer;
 use crate::head::{HeadConfig, Pooling, ProjectionActivation, ProjectionConfig, TruncationOrder};
-use crate::pretrained::folder::{CONFIG, TOKENIZER_CONFIG, read_json, require_folder};
-use crate::pretrained::recipe::{PairRecipe, Recipe, hugging_face};
+use crate::pretrained::folder::{CONFIG, read_json};
+use crate::pretrained::recipe::{PairRecipe, Recipe};
 use crate::summary::{Source, Sources};
-
-/// A `model_max_length` from here on means no limit.
-const NO_LIMIT: f64 = 1e9;
 
 /// The settings of the whole model that are used.
 #[derive(Deserialize, Default)]
@@ -76,6 +74,7 @@ impl Settings {
 }
 
 /// One module of a chain: its class without the package path, and its folder.
+#[derive(Clone)]
 struct Link {
     class: String,
     folder: PathBuf,
@@ -89,38 +88,57 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
     let rows: Vec<ModuleRow> = read_json(&folder.join(MODULES))?;
     let settings_path = folder.join(SETTINGS);
     let settings = if settings_path.exists() { read_json(&settings_path)? } else { Settings::default() };
-    let mut chain: Vec<Link> = rows.iter().map(|row| link(&row.class, folder.join(&row.path))).collect();
-    if chain.first().is_none_or(|first| first.class != "Router") {
+    let modules = folder.join(MODULES);
+    let chain = rows.iter().map(|row| link(&modules, &row.class, folder, &row.path)).collect::<Result<Vec<Link>>>()?;
+    let routers = ["Router", "Asym"];
+    if chain.first().is_none_or(|first| !routers.contains(&first.class.as_str())) {
         let recipe = |role| recipe(folder, &chain, &settings, role);
         return Ok(PairRecipe::new(recipe(Role::Query)?, recipe(Role::Document)?));
     }
-    let router = chain.remove(0).folder;
-    let config: RouterConfig = read_json(&router.join(ROUTER))?;
-    if config
-        .parameters
-        .get("route_mappings")
-        .is_some_and(|mappings| mappings.as_object().is_none_or(|m| !m.is_empty()))
-    {
-        return Err(Error::format(router.join(ROUTER), "`route_mappings` are not supported"));
-    }
-    let recipe = |role: Role| {
-        let missing = |what: String| Error::format(router.join(ROUTER), what);
-        let names = config.structure.get(role.as_str());
-        let names = names.ok_or_else(|| missing(format!("`structure` has no route `{}`", role.as_str())))?;
-        let mut route = Vec::new();
-        for name in names {
-            let class = config.types.get(name).ok_or_else(|| missing(format!("`types` has no module `{name}`")))?;
-            route.push(link(class, router.join(name)));
-        }
-        // Modules after the router apply to each of its routes.
-        route.extend(rows.iter().skip(1).map(|row| link(&row.class, folder.join(&row.path))));
-        self::recipe(folder, &route, &settings, role)
-    };
+    let (router, after) = chain.split_at(1);
+    let recipe =
+        |role| self::recipe(folder, &[route(&router[0].folder, role)?, after.to_vec()].concat(), &settings, role);
     Ok(PairRecipe::new(recipe(Role::Query)?, recipe(Role::Document)?))
 }
 
-fn link(class: &str, folder: PathBuf) -> Link {
-    Link { class: class.rsplit('.').next().unwrap_or_default().to_owned(), folder }
+/// The modules of a role's route in the folder of a `Router`, or of an `Asym`, as it was called before version 5.
+fn route(router: &Path, role: Role) -> Result<Vec<Link>> {
+    // An `Asym` has the same settings in its `config.json`.
+    let path = [ROUTER, CONFIG].map(|name| router.join(name)).into_iter().find(|path| path.exists());
+    let path = path.unwrap_or_else(|| router.join(ROUTER));
+    let config: RouterConfig = read_json(&path)?;
+    let mappings = config.parameters.get("route_mappings").filter(|mappings| !mappings.is_null());
+    if mappings.is_some_and(|mappings| mappings.as_object().is_none_or(|mappings| !mappings.is_empty())) {
+        return Err(Error::format(&path, "`route_mappings` are not supported"));
+    }
+    if [Role::Query, Role::Document].iter().any(|role| !config.structure.contains_key(role.as_str())) {
+        let routes: Vec<&String> = config.structure.keys().collect();
+        let problem = format!("`structure` has the routes {routes:?}, but a pair needs \"query\" and \"document\"");
+        return Err(Error::format(&path, problem));
+    }
+    let of = |name: &String| {
+        let class = config.types.get(name);
+        let class = class.ok_or_else(|| Error::format(&path, format!("`types` has no module `{name}`")))?;
+        link(&path, class, router, name)
+    };
+    config.structure[role.as_str()].iter().map(of).collect()
+}
+
+/// The module of a class of sentence-transformers, in a folder of `parent`, or in `parent` itself.
+///
+/// # Errors
+/// If the class is of another package, or the folder is not directly in `parent`; both are written in the file `stated`.
+fn link(stated: &Path, class: &str, parent: &Path, name: &str) -> Result<Link> {
+    if !class.starts_with("sentence_transformers.") {
+        let problem =
+            format!("module `{class}` is custom code, which is not run; only sentence-transformers' own are known");
+        return Err(Error::format(stated, problem));
+    }
+    let inside = Path::new(name).components().collect::<Vec<_>>();
+    if !matches!(inside.as_slice(), [] | [Component::Normal(_)]) || name.contains(['\\', ':']) {
+        return Err(Error::format(stated, format!("{name:?} is not the name of a folder in the same folder")));
+    }
+    Ok(Link { class: class.rsplit('.').next().unwrap_or_default().to_owned(), folder: parent.join(name) })
 }
 
 /// The tower that a chain of modules describes.
@@ -128,7 +146,7 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
     let refuse = |problem: String| Err(Error::new(ErrorKind::Config, format!("{}: {problem}", folder.display())));
     let mut links = chain.iter();
     let mut recipe = match links.next() {
-        Some(first) if first.class == "Transformer" => transformer(folder, &first.folder)?,
+        Some(first) if first.class == "Transformer" => transformer(folder, &first.folder, role)?,
         Some(first) => return refuse(format!("the first module is a {}, not a Transformer", first.class)),
         None => return refuse(format!("{MODULES} lists no modules")),
     };
@@ -161,73 +179,18 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
     Ok(recipe)
 }
 
-/// The path of a file in the model's folder.
-fn inside(model: &Path, file: &Path) -> String {
-    file.strip_prefix(model).unwrap_or(file).display().to_string()
-}
-
-/// A `Transformer` module: a Hugging Face folder with a length limit.
-fn transformer(model: &Path, folder: &Path) -> Result<Recipe> {
-    #[derive(Deserialize, Default)]
-    struct Settings {
-        max_seq_length: Option<usize>,
-        #[serde(default)]
-        do_lower_case: bool,
-        transformer_task: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct TokenizerSettings {
-        model_max_length: Option<f64>,
-    }
-    require_folder(folder)?;
-    let path = TRANSFORMER_SETTINGS.iter().map(|name| folder.join(name)).find(|path| path.exists());
-    let settings: Settings = path.as_deref().map(read_json).transpose()?.unwrap_or_default();
-    let refuse = |field: &str, value: &str| {
-        let path = path.clone().unwrap_or_default();
-        Err(Error::format(&path, format!("`{field}` {value} is not supported")))
-    };
-    if settings.do_lower_case {
-        return refuse("do_lower_case", "true");
-    }
-    if let Some(task) = settings.transformer_task.filter(|task| task != "feature-extraction") {
-        return refuse("transformer_task", &task);
-    }
-    let mut recipe = hugging_face(folder)?;
-    let tokenizer = folder.join(TOKENIZER_CONFIG);
-    let announced = match tokenizer.exists() {
-        true => read_json::<TokenizerSettings>(&tokenizer)?.model_max_length.filter(|length| *length < NO_LIMIT),
-        false => None,
-    };
-    // Without a limit, the network's positions apply.
-    let (limit, source) = match (settings.max_seq_length, announced) {
-        (Some(limit), _) => (limit, Source::File(inside(model, path.as_deref().unwrap_or(folder)))),
-        (None, Some(limit)) => (limit as usize, Source::File(inside(model, &tokenizer))),
-        (None, None) => (usize::MAX, Source::Network),
-    };
-    recipe.max_length = Some(limit);
-    recipe.sources.max_length = source;
-    Ok(recipe)
-}
-
 /// The pooling of a `Pooling` module, whose settings have a newer and an older form.
+///
+/// # Reference
+/// sentence-transformers 6.2: the newer form precedes the older one, and the mean is the default of both.
 fn pooling(folder: &Path) -> Result<Pooling> {
     #[derive(Deserialize)]
     struct Settings {
         pooling_mode: Option<Value>,
-        #[serde(default)]
-        pooling_mode_cls_token: bool,
-        #[serde(default)]
-        pooling_mode_mean_tokens: bool,
-        #[serde(default)]
-        pooling_mode_max_tokens: bool,
-        #[serde(default)]
-        pooling_mode_mean_sqrt_len_tokens: bool,
-        #[serde(default)]
-        pooling_mode_weightedmean_tokens: bool,
-        #[serde(default)]
-        pooling_mode_lasttoken: bool,
         #[serde(default = "yes")]
         include_prompt: bool,
+        #[serde(flatten)]
+        flags: BTreeMap<String, Value>,
     }
     fn yes() -> bool {
         true
@@ -237,26 +200,18 @@ fn pooling(folder: &Path) -> Result<Pooling> {
     if !settings.include_prompt {
         return Err(Error::format(&path, "`include_prompt` false is not supported"));
     }
-    let older = [
-        ("cls", settings.pooling_mode_cls_token),
-        ("mean", settings.pooling_mode_mean_tokens),
-        ("max", settings.pooling_mode_max_tokens),
-        ("mean_sqrt_len_tokens", settings.pooling_mode_mean_sqrt_len_tokens),
-        ("weightedmean", settings.pooling_mode_weightedmean_tokens),
-        ("lasttoken", settings.pooling_mode_lasttoken),
-    ];
-    let modes: Vec<String> = match settings.pooling_mode {
+    let modes: Vec<&str> = match &settings.pooling_mode {
         Some(Value::String(mode)) => vec![mode],
-        Some(Value::Array(modes)) => modes.iter().map(|mode| mode.as_str().unwrap_or_default().to_owned()).collect(),
-        _ => older.iter().filter(|(_, set)| *set).map(|(mode, _)| (*mode).to_owned()).collect(),
+        Some(Value::Array(modes)) => modes.iter().map(|mode| mode.as_str().unwrap_or_default()).collect(),
+        _ => {
+            let set = |flag: &str| settings.flags.get(flag).is_some_and(|set| *set == true);
+            let modes: Vec<&str> = Pooling::flags().filter(|(_, flag)| set(flag)).map(|(mode, _)| mode).collect();
+            if modes.is_empty() { vec!["mean"] } else { modes }
+        }
     };
-    let pooling = match modes.as_slice() {
-        [mode] => Pooling::from_mode(mode),
-        _ => None,
-    };
-    pooling.ok_or_else(|| {
-        let supported = Pooling::modes().join(", ");
-        Error::format(&path, format!("pooling {modes:?} is not supported, only one of {supported}"))
+    Pooling::from_modes(&modes).ok_or_else(|| {
+        let supported = Pooling::all_modes().collect::<Vec<_>>().join(", ");
+        Error::format(&path, format!("pooling {modes:?} is not supported, only one or several of {supported}"))
     })
 }
 

@@ -147,7 +147,7 @@ fn modules<T: Text>(tower: &Tower<T, AnyEncoder>, cut_last: bool) -> Vec<Module>
     let head = tower.network().head();
     let mut modules = vec![Module::Transformer, Module::Pooling(head.pooling)];
     modules.extend(head.projection.clone().map(Module::Projection));
-    let width = head.projection.as_ref().map_or(tower.network().hidden_size(), |projection| projection.outputs);
+    let width = head.projected(tower.network().hidden_size());
     let cut = head.dim.filter(|dim| *dim < width).map(|dim| Module::Cut { width, dim });
     let normalize = head.normalize.then_some(Module::Normalize);
     if head.truncation == TruncationOrder::NormalizeThenTruncate {
@@ -186,17 +186,14 @@ impl Module {
                 let settings = json!({"max_seq_length": tower.tokenizer().max_length(), "do_lower_case": false});
                 write_json(&folder.join(TRANSFORMER_SETTINGS[0]), &settings)
             }
-            // The older form of these settings, which every version reads.
             Module::Pooling(pooling) => {
-                let mut settings = json!({
-                    "word_embedding_dimension": network.hidden_size(),
-                    "pooling_mode_max_tokens": false,
-                    "pooling_mode_mean_sqrt_len_tokens": false,
-                    "pooling_mode_weightedmean_tokens": false,
-                    "include_prompt": true,
-                });
-                for (flag, set) in pooling.flags() {
-                    settings[flag] = set.into();
+                let mut settings = json!({"word_embedding_dimension": network.hidden_size(), "include_prompt": true});
+                let modes = pooling.modes();
+                // The older form of these settings, which every version reads. It has one order of concatenation only.
+                let flags: Vec<_> = Pooling::flags().map(|(mode, flag)| (mode, flag, modes.contains(&mode))).collect();
+                match flags.iter().filter(|(_, _, set)| *set).map(|(mode, ..)| *mode).eq(modes.iter().copied()) {
+                    true => flags.iter().for_each(|(_, flag, set)| settings[*flag] = (*set).into()),
+                    false => settings["pooling_mode"] = modes.into(),
                 }
                 write_json(&config, &settings)
             }
@@ -205,7 +202,8 @@ impl Module {
                     ProjectionActivation::Identity => IDENTITY,
                     ProjectionActivation::Tanh => TANH,
                 };
-                write_json(&config, &dense(network.hidden_size(), projection.outputs, projection.bias, activation))?;
+                let inputs = network.head().pooling.outputs(network.hidden_size());
+                write_json(&config, &dense(inputs, projection.outputs, projection.bias, activation))?;
                 let path = folder.join(SINGLE);
                 network.projection().map_or(Ok(()), |weights| {
                     write_weights(&path, &PROJECTION, &weights.unpacked_copy().first_outputs(projection.outputs))
