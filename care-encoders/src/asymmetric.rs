@@ -87,6 +87,37 @@ impl AsymmetricEncoder {
         Ok(Self::new(query, document)?.with_provenance(recipes.provenance))
     }
 
+    /// Loads the query tower of one folder and the document tower of another, each in any layout that
+    /// [`load_tower`](crate::load_tower) reads, e.g. two towers that were published apart. Options that are set override
+    /// the folders' settings.
+    ///
+    /// ```no_run
+    /// use care_encoders::head::Pooling;
+    /// use care_encoders::{AsymmetricEncoder, Device, EncoderOptions};
+    ///
+    /// // CLS pooling, compared by inner product, queries of at most 64 tokens.
+    /// let document = EncoderOptions::default().with_pooling(Pooling::Cls).with_normalize(false);
+    /// let query = document.clone().with_max_length(64);
+    /// let device = Device::Cpu.open()?;
+    /// let pair =
+    ///     AsymmetricEncoder::open_two("MedCPT-Query-Encoder", "MedCPT-Article-Encoder", &query, &document, &device)?;
+    /// # Ok::<(), care_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`AsymmetricEncoder::open`].
+    pub fn open_two(
+        query_folder: impl AsRef<Path>,
+        document_folder: impl AsRef<Path>,
+        query: &EncoderOptions,
+        document: &EncoderOptions,
+        device: &Device,
+    ) -> Result<Self> {
+        let recipes = read_layout(query_folder.as_ref())?.with_document(read_layout(document_folder.as_ref())?);
+        let (query, document) = recipes.load(query, document, device)?;
+        Self::new(query, document)
+    }
+
     /// Whether a folder contains two towers rather than one encoder for both roles.
     ///
     /// # Errors

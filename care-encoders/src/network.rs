@@ -118,12 +118,20 @@ impl<E: Encoder> Network<E> {
         Self { encoder: self.encoder.unpacked_copy(), projection, head: self.head.clone(), dim: self.dim }
     }
 
-    /// Converts the encoder's weights to another dtype.
+    /// Converts the encoder's weights to another dtype. Packed weights are packed again where the new dtype allows it;
+    /// [`Precision::Int8`] quantizes on the CPU and, like packing, does nothing elsewhere. Clones keep their weights.
+    ///
+    /// Converting back does not restore what an earlier conversion has lost.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         if precision == Precision::Int8 {
-            return self.prepacked(Prepack::Int8);
+            return self.with_precision(Precision::F32).prepacked(Prepack::Int8);
         }
+        if Precision::of(&self.encoder) == precision {
+            return self;
+        }
+        let mut packed = false;
+        self.encoder.clone().for_each_linear(&mut |linear| packed |= linear.prepacked().is_some());
         struct Cast(Precision);
         impl burn::module::ModuleMapper for Cast {
             fn map_float<const D: usize>(
@@ -133,9 +141,9 @@ impl<E: Encoder> Network<E> {
                 param.map(|weight| weight.cast(self.0.dtype()))
             }
         }
-        let encoder = self.encoder.map(&mut Cast(precision));
+        let encoder = self.encoder.unpacked_copy().map(&mut Cast(precision));
         // Pooled states are f32, so the projection's weights stay f32.
-        Self { encoder, ..self }
+        Self { encoder: if packed { encoder.prepacked(Prepack::F32) } else { encoder }, ..self }
     }
 
     /// Embeddings of a batch, the same computation for training and inference.

@@ -10,7 +10,7 @@ use std::path::Path;
 use care_core::{Document, Embedder, Instruction, Query, Text};
 
 use care_encoders::{
-    AnyEncoder, AsymmetricEncoder, EncoderOptions, Network, Precision, Tower, load_encoder, load_tower,
+    AnyEncoder, AsymmetricEncoder, Encoder, EncoderOptions, Network, Precision, Tower, load_encoder, load_tower,
     network_with_head, random_encoder, save_tower, tower_fingerprint,
 };
 
@@ -308,4 +308,60 @@ fn a_change_of_a_loaded_tower_is_in_its_fingerprint_and_in_what_is_saved() {
     let again = load_encoder(place.path().join("half"), &EncoderOptions::default(), &cpu()).unwrap();
     let again = half.clone().map_network(|network| network.map_encoder(|_| again).with_precision(Precision::Bf16));
     assert_eq!(tower_fingerprint(&again).unwrap(), tower_fingerprint(&half).unwrap(), "bf16 must be saved as bf16");
+}
+
+#[test]
+fn the_dtype_of_a_loaded_tower_can_be_changed() {
+    for name in ["bert", "qwen3"] {
+        let load = |precision| -> Tower<Query, AnyEncoder> {
+            load_tower(fixture(name), &options(Pooling::Mean).with_precision(precision), &cpu()).unwrap()
+        };
+        let vectors = |tower: &Tower<Query, AnyEncoder>| rows(&tower.embed(&texts(), 4096).unwrap());
+        let change = |tower: &Tower<Query, AnyEncoder>, precision| {
+            tower.clone().map_network(|network| network.with_precision(precision))
+        };
+        let packed = |tower: &Tower<Query, AnyEncoder>| {
+            let mut forms = Vec::new();
+            tower.network().encoder().clone().for_each_linear(&mut |linear| forms.push(linear.prepacked()));
+            forms.dedup();
+            forms
+        };
+        let full = load(Precision::F32);
+        let (expected, quantized) = (vectors(&full), vectors(&load(Precision::Int8)));
+        assert_ne!(expected, quantized, "{name}");
+        // int8 of a packed tower is int8, also of one in bf16.
+        let int8 = change(&full, Precision::Int8);
+        assert_eq!((vectors(&int8), packed(&int8)), (quantized, vec![Some(Prepack::Int8)]), "{name}");
+        assert!(int8.network().encoder().is_quantized() && !full.network().encoder().is_quantized());
+        assert_eq!(int8.summary().precision.value, Precision::Int8);
+        let half = change(&full, Precision::Bf16);
+        assert!(change(&half, Precision::Int8).network().encoder().is_quantized());
+        assert_eq!(packed(&change(&half, Precision::Int8)), [Some(Prepack::Int8)], "{name}");
+        // f32 of a packed tower stays packed, and so does the tower itself.
+        let same = change(&full, Precision::F32);
+        assert_eq!((vectors(&same), packed(&same)), (expected.clone(), vec![Some(Prepack::F32)]), "{name}");
+        assert_eq!((vectors(&full), packed(&full)), (expected, vec![Some(Prepack::F32)]), "{name}");
+        assert_eq!(Precision::of(half.network().encoder()), Precision::Bf16);
+    }
+}
+
+#[test]
+fn a_pair_is_opened_from_two_folders() {
+    let (query, document) = (options(Pooling::Mean).with_instruction("问："), options(Pooling::LastToken));
+    let pair = AsymmetricEncoder::open_two(fixture("bert"), fixture("qwen3"), &query, &document, &cpu()).unwrap();
+    let towers = AsymmetricEncoder::new(
+        load_tower(fixture("bert"), &query, &cpu()).unwrap(),
+        load_tower(fixture("qwen3"), &document, &cpu()).unwrap(),
+    );
+    assert_same(&pair, &towers.unwrap());
+    // Of a pair, the tower of the role is taken.
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("pair");
+    pair.save(&target).unwrap();
+    let plain = EncoderOptions::default();
+    let again = AsymmetricEncoder::open_two(&target, &target, &plain, &plain, &cpu()).unwrap();
+    assert_same(&pair, &again);
+    let narrow = query.with_dim(16);
+    let error = AsymmetricEncoder::open_two(fixture("bert"), &target, &narrow, &plain, &cpu()).unwrap_err().to_string();
+    assert_eq!(error, "the query tower has 16 dimensions and the document tower 64; set `dim` of the wider one");
 }

@@ -109,14 +109,17 @@ impl Linear {
         true
     }
 
-    /// Packs the weight for inference on the CPU, LoRA adapter merged, and frees the plain one. Nothing happens if the
-    /// weight is not an f32 host tensor, is trainable, or is packed already.
+    /// Packs the weight for inference on the CPU, LoRA adapter merged, and frees the plain one. A weight that is packed in
+    /// f32 already can still be quantized; its other clones stay as they are. Nothing happens if the weight is not an f32
+    /// host tensor, is trainable, or is quantized already.
     ///
     /// Callers that read the weight afterwards get it, unpacked on demand: the same numbers for [`Prepack::F32`], the
     /// dequantized ones for [`Prepack::Int8`]. From then on the layer computes with the plain weight.
     pub fn prepack(&mut self, prepack: Prepack) {
-        if self.prepacked().is_some() {
-            return;
+        match self.prepacked() {
+            Some(form) if form == prepack || form == Prepack::Int8 => return,
+            Some(_) => *self = self.unpacked_copy(),
+            None => {}
         }
         self.merge_lora();
         let weight = self.weight.val();
@@ -277,9 +280,13 @@ mod tests {
         }
         // Clones share the unpacked weight, so the original computes with it, too.
         assert_eq!(packed.prepacked(), None);
+        packed.prepack(Prepack::F32);
+        let in_f32 = packed.clone();
         packed.prepack(Prepack::Int8);
-        assert_eq!(packed.prepacked(), Some(Prepack::Int8));
-        assert!(packed.is_quantized() && !plain.is_quantized());
+        assert_eq!([&in_f32, &packed].map(Linear::prepacked), [Some(Prepack::F32), Some(Prepack::Int8)]);
+        packed.prepack(Prepack::F32);
+        assert_eq!(packed.prepacked(), Some(Prepack::Int8), "what is lost stays lost");
+        assert!(packed.is_quantized() && !in_f32.is_quantized() && !plain.is_quantized());
         assert!(packed.unpacked_copy().is_quantized() && packed.unpacked().is_quantized(), "precision stays lost");
     }
 

@@ -245,6 +245,11 @@ impl PairRecipe {
         Self { query, document, provenance: Value::Null }
     }
 
+    /// The query tower of this folder and the document tower of another.
+    pub(crate) fn with_document(self, other: Self) -> Self {
+        Self::new(self.query, other.document)
+    }
+
     /// One encoder in both roles.
     pub(crate) fn same(recipe: Recipe) -> Self {
         Self::new(recipe.clone(), recipe)

@@ -26,8 +26,10 @@ def tiny(name):
 
 
 def both(name, folder, model, loaded, bound=1e-5):
-    compare(f"{name}, queries", embed(folder, model, "query"), loaded.encode_query(TEXTS), bound)
-    compare(f"{name}, documents", embed(folder, model, "document"), loaded.encode_document(TEXTS), bound)
+    # Python divides by the lengths when it compares by cosine, `care` when it makes the vectors.
+    unit = {"normalize_embeddings": loaded.similarity_fn_name == "cosine"}
+    compare(f"{name}, queries", embed(folder, model, "query"), loaded.encode_query(TEXTS, **unit), bound)
+    compare(f"{name}, documents", embed(folder, model, "document"), loaded.encode_document(TEXTS, **unit), bound)
 
 
 def saved_by_us(folder):
@@ -76,6 +78,11 @@ def saved_by_them(folder):
     prompts = {"query": "问：", "document": "答："}
     models = {
         "plain, mean": SentenceTransformer(modules=[bert(), Pooling(64, "mean")]),
+        "mean, dot product": SentenceTransformer(modules=[bert(), Pooling(64, "mean")], similarity_fn_name="dot"),
+        "max and weighted mean, concatenated": SentenceTransformer(
+            modules=[bert(), Pooling(64, ["weightedmean", "max"])]),
+        "8 tokens for queries, lower case": SentenceTransformer(modules=[
+            Transformer(tiny("bert"), max_seq_length=40, query_length=8, do_lower_case=True), Pooling(64, "mean")]),
         "Dense with Tanh and Normalize, prompts": SentenceTransformer(
             modules=[bert(), Pooling(64, "cls"), Dense(64, 24), Normalize()], prompts=prompts),
         "Dense without bias and activation": SentenceTransformer(
@@ -93,6 +100,11 @@ def saved_by_them(folder):
         target = os.path.join(folder, f"theirs{number}")
         model.save_pretrained(target)
         both(name, folder, target, SentenceTransformer(target))
+    # A plain folder of Hugging Face, from which Python makes a model.
+    for name in ("bert", "qwen3", "qwen3_causal_lm"):
+        plain = os.path.join(folder, f"plain_{name}")
+        shutil.copytree(tiny(name), plain)
+        both(f"{name} without modules.json", folder, plain, SentenceTransformer(plain))
 
 
 if __name__ == "__main__":
