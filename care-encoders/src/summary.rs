@@ -117,7 +117,7 @@ pub struct TowerSummary {
 
 impl TowerSummary {
     /// The same settings from `sources`.
-    pub(crate) fn from_sources(self, sources: Sources) -> Self {
+    pub(crate) fn with_sources(self, sources: Sources) -> Self {
         Self {
             pooling: Setting::new(self.pooling.value, sources.pooling),
             normalize: Setting::new(self.normalize.value, sources.normalize),

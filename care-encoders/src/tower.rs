@@ -75,7 +75,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
 
     /// Notes where the settings come from.
     pub(crate) fn with_sources(self, sources: Sources) -> Self {
-        Self { loaded: Some(self.settings().from_sources(sources)), ..self }
+        Self { loaded: Some(self.settings().with_sources(sources)), ..self }
     }
 
     fn settings(&self) -> TowerSummary {
