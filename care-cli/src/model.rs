@@ -34,6 +34,10 @@ pub(crate) struct ModelArgs {
     /// Maximum text length in tokens, including special tokens; by default as saved, else 512
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
+    /// Special token that ends every text, where the tokenizer adds none; empty: there is none. By default as
+    /// tokenizer_config.json specifies
+    #[arg(long, value_name = "TOKEN")]
+    terminal_token: Option<String>,
     /// Maximum number of tokens per forward pass, including padding
     #[arg(long, value_name = "N", default_value_t = DEFAULT_TOKEN_BUDGET)]
     pub(crate) batch_tokens: usize,
@@ -87,6 +91,7 @@ impl ModelArgs {
         options.pooling = own.pooling.or(self.pooling);
         options.dim = own.dim.or(self.dim);
         options.max_length = own.max_length.or(self.max_length);
+        options.terminal_token = self.terminal_token.clone();
         options.instruction = own.instruction.cloned();
         options.layers = own.layers.cloned();
         options.normalize = if self.normalize { Some(true) } else { self.no_normalize.then_some(false) };

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::encoder::Encoder;
 use crate::layers::{ParameterPath, Parts};
 use crate::registry::AnyEncoder;
+use crate::tokenize::TruncationSide;
 use crate::tower::Tower;
 
 /// The SHA-256, in hexadecimal, of everything that determines a tower's vector for a prepared text: architecture, every
@@ -48,6 +49,9 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
     update(&mut weights.digest, &format!("{:?}", network.head()));
     update(&mut weights.digest, &tower.tokenizer().max_length().to_string());
     update(&mut weights.digest, &tower.tokenizer().to_json()?);
+    if tower.tokenizer().truncation_side() == TruncationSide::Left {
+        update(&mut weights.digest, "truncated on the left");
+    }
     for (name, linear) in network.encoder().clone().linears() {
         if let Some(lora) = linear.lora() {
             update(&mut weights.digest, &format!("{name} {}", lora.scale()));

@@ -30,13 +30,8 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// # Errors
     /// If the tokenizer has ids that the embedding table lacks, or its length limit exceeds the network's positions.
     pub fn new(tokenizer: Tokenizer, network: Network<E>, instruction: Instruction<T>) -> Result<Self> {
-        let (ids, rows) = (tokenizer.vocab_size(), network.encoder().vocab_size());
-        if ids > rows {
-            return Err(Error::new(
-                ErrorKind::Tokenizer,
-                format!("the {} tower's tokenizer has {ids} ids but its embedding table {rows} rows", T::ROLE.as_str()),
-            ));
-        }
+        let rows = network.encoder().vocab_size();
+        tokenizer.require_rows(rows, &format!("the {} tower", T::ROLE.as_str()))?;
         if tokenizer.pad_id() as usize >= rows {
             let (role, pad) = (T::ROLE.as_str(), tokenizer.pad_id());
             let message = format!("the {role} tower's padding id is {pad} but its embedding table has {rows} rows");

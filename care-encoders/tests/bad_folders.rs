@@ -194,7 +194,7 @@ fn a_tokenizer_of_another_model_is_refused() {
     fs::remove_file(folder.join("tokenizer_config.json")).unwrap();
     assert_eq!(
         tower_refusal(&folder, EncoderOptions::default()),
-        "the query tower's tokenizer has 320 ids but its embedding table 200 rows"
+        "M/tokenizer.json: the tokenizer has 320 ids, but the embedding table of the query tower has 200 rows"
     );
 }
 
@@ -584,6 +584,64 @@ fn routers_without_both_routes_are_refused() {
         fs::create_dir(folder.join("r")).unwrap();
         let config = json!({"types": types, "structure": structure, "parameters": {}});
         fs::write(folder.join("r").join(file), config.to_string()).unwrap();
+        assert_eq!(tower_refusal(&folder, EncoderOptions::default()), message);
+    }
+}
+
+#[test]
+fn an_id_that_only_the_post_processor_has_is_refused() {
+    for (token, id, rows) in [("[CLS]", 99_999, 200), ("[SEP]", 200, 200)] {
+        let (_place, folder) = copy();
+        edit_json(&folder.join("tokenizer.json"), |json| {
+            json["post_processor"]["special_tokens"][token]["ids"] = json!([id]);
+        });
+        assert_eq!(
+            tower_refusal(&folder, EncoderOptions::default()),
+            format!(
+                "M/tokenizer.json: the post-processor adds {token:?} with id {id}, but the embedding table of the \
+                 query tower has {rows} rows"
+            )
+        );
+    }
+    // In the template for pairs too.
+    let (_place, folder) = copy();
+    edit_json(&folder.join("tokenizer.json"), |json| {
+        json["post_processor"]["special_tokens"]["[X]"] = json!({"id": "[X]", "ids": [700], "tokens": ["[X]"]});
+        json["post_processor"]["pair"][0]["SpecialToken"]["id"] = json!("[X]");
+    });
+    assert!(tower_refusal(&folder, EncoderOptions::default()).contains("adds \"[X]\" with id 700"));
+}
+
+#[test]
+fn a_tokenizer_that_makes_the_library_panic_names_its_file() {
+    let (_place, folder) = copy();
+    edit_json(&folder.join("tokenizer.json"), |json| json["post_processor"]["special_tokens"] = json!({}));
+    let message = tower_refusal(&folder, EncoderOptions::default());
+    assert!(message.starts_with("M/tokenizer.json: not a tokenizer: the tokenizer is damaged ("), "{message}");
+}
+
+#[test]
+fn fields_of_the_tokenizer_configuration_are_checked() {
+    for (change, message) in [
+        (
+            (|c| c["truncation_side"] = json!("middle")) as fn(&mut Value),
+            "M/tokenizer_config.json: field `truncation_side`: unknown variant `middle`, expected `right` or `left`",
+        ),
+        (
+            |c| c["add_eos_token"] = json!("yes"),
+            "M/tokenizer_config.json: field `add_eos_token`: invalid type: string \"yes\", expected a boolean",
+        ),
+        (
+            |c| c["add_bos_token"] = json!(true),
+            "M/tokenizer_config.json: `add_bos_token` is true, but `bos_token` names no token",
+        ),
+        (
+            |c| c["model_max_length"] = json!([1]),
+            "M/tokenizer_config.json: field `model_max_length`: invalid type: sequence, expected f64",
+        ),
+    ] {
+        let (_place, folder) = copy();
+        edit_json(&folder.join("tokenizer_config.json"), change);
         assert_eq!(tower_refusal(&folder, EncoderOptions::default()), message);
     }
 }

@@ -1,4 +1,4 @@
-//! Loads and writes a Hugging Face folder: `config.json`, `model.safetensors`, `tokenizer.json`.
+//! Loads and writes the network of a Hugging Face folder: `config.json` and `model.safetensors`.
 
 use std::path::Path;
 
@@ -6,22 +6,18 @@ use burn::tensor::Device;
 use care_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::checkpoint::{Checkpoint, SINGLE};
 use super::options::EncoderOptions;
 use super::weights::{fill_from, write_weights};
-use crate::batch::PaddingSide;
 use crate::device::Precision;
 use crate::encoder::Encoder;
 use crate::layers::Prepack;
 use crate::registry::{AnyEncoder, Architecture, EncoderConfig};
 use crate::settings::parse_fields;
-use crate::tokenize::Tokenizer;
 
 pub(crate) const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
-pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Decoders with more weights than this may overflow f16 in their hidden states.
 const LARGEST_F16_DECODER: f64 = 1e9;
@@ -102,76 +98,6 @@ pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
     .into();
     write_json(&folder.join(CONFIG), &json)?;
     write_weights(&folder.join(SINGLE), row.weights, encoder)
-}
-
-/// Reads the tokenizer of a folder, and checks that it matches `tokenizer_config.json`.
-///
-/// # Errors
-/// If it is missing or broken, or lacks a special token that `tokenizer_config.json` names.
-pub(crate) fn load_tokenizer(folder: &Path, config: &EncoderConfig, max_length: usize) -> Result<Tokenizer> {
-    let path = folder.join(TOKENIZER);
-    let pad = config.settings().common().pad_token_id;
-    let tokenizer = Tokenizer::from_file(&path, pad.unwrap_or(0), max_length)?;
-    let mut named_pad = None;
-    for (role, token) in special_tokens(folder)? {
-        let Some(id) = tokenizer.token_to_id(&token) else {
-            let message = format!(
-                "{}: has no token {token:?}, which {TOKENIZER_CONFIG} names as {role}: the tokenizer belongs to \
-                 another model",
-                path.display()
-            );
-            return Err(Error::new(ErrorKind::Tokenizer, message));
-        };
-        if role == "pad_token" {
-            named_pad = Some(id);
-        }
-    }
-    Ok(match (pad, named_pad) {
-        (None, Some(id)) => tokenizer.with_pad_id(id),
-        _ => tokenizer,
-    })
-}
-
-/// The special tokens of `tokenizer_config.json` as pairs of role and token; empty without the file.
-fn special_tokens(folder: &Path) -> Result<Vec<(String, String)>> {
-    let path = folder.join(TOKENIZER_CONFIG);
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let settings: Map<String, Value> = read_json(&path)?;
-    let roles = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-    let named = roles.iter().filter_map(|role| {
-        let token = settings.get(*role)?;
-        // A token is a string, or an object with the string as its `content`.
-        let text = token.as_str().or_else(|| token.get("content")?.as_str())?;
-        Some(((*role).to_owned(), text.to_owned()))
-    });
-    Ok(named.collect())
-}
-
-/// Writes a tokenizer, with settings that make transformers use `tokenizer.json` as it is.
-///
-/// # Errors
-/// If a file cannot be written.
-pub(crate) fn write_tokenizer(folder: &Path, tokenizer: &Tokenizer, encoder: &AnyEncoder) -> Result<()> {
-    tokenizer.save(folder.join(TOKENIZER))?;
-    let mut settings = json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": tokenizer.max_length(),
-        "padding_side": match encoder.padding_side() {
-            PaddingSide::Right => "right",
-            PaddingSide::Left => "left",
-        },
-        "clean_up_tokenization_spaces": false,
-    });
-    // transformers makes the padding token special, so naming an ordinary token would change how texts are split.
-    let special = tokenizer.special_tokens();
-    let candidates = [Some(tokenizer.pad_id()), tokenizer.terminal_token(), special.first().copied()];
-    let pad = candidates.into_iter().flatten().find(|id| special.contains(id));
-    if let Some(pad) = pad.and_then(|id| tokenizer.id_to_token(id)) {
-        settings["pad_token"] = pad.into();
-    }
-    write_json(&folder.join(TOKENIZER_CONFIG), &settings)
 }
 
 /// Returns an error if a path is not a folder.

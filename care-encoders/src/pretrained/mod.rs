@@ -11,6 +11,7 @@ mod pair;
 mod random;
 mod recipe;
 mod sentence_transformers;
+mod tokenizer;
 mod weights;
 
 pub use adapter_config::read_lora_config;

@@ -39,7 +39,7 @@ pub struct EncoderOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncation: Option<TruncationOrder>,
     /// Length limit of a text in tokens, special tokens included, at most the network's positions. Bare folder and
-    /// published CARE layout: 512. sentence-transformers: `query_length` or `document_length`, else `max_seq_length`, else
+    /// published CARE layout: 512, or `model_max_length` of the tokenizer if that is less. sentence-transformers: `query_length` or `document_length`, else `max_seq_length`, else
     /// `model_max_length` of its tokenizer, else the positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
@@ -47,6 +47,11 @@ pub struct EncoderOptions {
     /// the role, else none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
+    /// Special token that ends every text, where `tokenizer.json` adds none; the empty string accepts that there is
+    /// none. Default: `eos_token`, if `add_eos_token` of `tokenizer_config.json` is true; last-token pooling requires
+    /// one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminal_token: Option<String>,
     /// Whether vectors are normalised to length 1. Bare folder and published CARE layout: yes. sentence-transformers: yes,
     /// unless its `similarity_fn_name` is `dot` and it has no `Normalize` module.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,6 +105,12 @@ impl EncoderOptions {
         Self { instruction: Some(instruction.into()), ..self }
     }
 
+    /// The same options with this terminal token; the empty string for none.
+    #[must_use]
+    pub fn with_terminal_token(self, token: impl Into<String>) -> Self {
+        Self { terminal_token: Some(token.into()), ..self }
+    }
+
     /// The same options with normalised vectors, or without.
     #[must_use]
     pub fn with_normalize(self, normalize: bool) -> Self {
@@ -144,6 +155,7 @@ impl EncoderOptions {
             ("truncation", self.truncation.is_some()),
             ("max_length", self.max_length.is_some()),
             ("instruction", self.instruction.is_some()),
+            ("terminal_token", self.terminal_token.is_some()),
             ("normalize", self.normalize.is_some()),
         ];
         match set.into_iter().find(|(_, set)| *set) {

@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::adapter_config::{self, AdapterConfig};
 use super::checkpoint::{Checkpoint, INDEX, SINGLE};
-use super::folder::{CONFIG, load_tokenizer, read_encoder, read_json};
+use super::folder::{CONFIG, read_encoder, read_json};
 use super::options::EncoderOptions;
+use super::tokenizer::{TOKENIZER_CONFIG, TokenizerConfig, load_tokenizer};
 use super::weights::fill_from;
 use crate::encoder::Encoder;
 use crate::head::{HeadConfig, Pooling, TruncationOrder};
@@ -108,6 +109,7 @@ impl Recipe {
             && self.max_length == other.max_length
             && self.lower_case == other.lower_case
             && options.max_length == other_options.max_length
+            && options.terminal_token == other_options.terminal_token
     }
 
     /// The tokenizer of the network.
@@ -116,9 +118,21 @@ impl Recipe {
     /// If it is missing or broken, or an option is out of range.
     fn tokenizer(&self, options: &EncoderOptions) -> Result<Tokenizer> {
         let config = self.config(options.ignore_custom_code)?;
-        let saved_length = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(config.max_positions());
-        let tokenizer = load_tokenizer(&self.transformer, &config, options.max_length.unwrap_or(saved_length))?;
+        let max_length = match options.max_length {
+            Some(length) => length,
+            None => self.default_length()?.min(config.max_positions()),
+        };
+        let tokenizer = load_tokenizer(&self.transformer, &config, max_length, options.terminal_token.as_deref())?;
         if self.lower_case { tokenizer.with_lower_case() } else { Ok(tokenizer) }
+    }
+
+    /// The length limit without an option.
+    fn default_length(&self) -> Result<usize> {
+        let bare = || {
+            let announced = TokenizerConfig::read(&self.transformer)?.model_max_length()?;
+            Ok(announced.unwrap_or(DEFAULT_MAX_LENGTH).min(DEFAULT_MAX_LENGTH))
+        };
+        self.max_length.map_or_else(bare, Ok)
     }
 
     /// Loads network and tokenizer concurrently and joins them into a tower.
@@ -164,42 +178,51 @@ impl Recipe {
         }
         let instruction = Instruction::new(options.instruction.as_ref().unwrap_or(&self.instruction))?;
         let tower = Tower::new(tokenizer, network.prepacked(Prepack::F32), instruction)?;
-        self.check_terminal_token(&tower)?;
-        let sources = self.sources(&tower, options);
+        if options.terminal_token.is_none() {
+            self.check_terminal_token(&tower)?;
+        }
+        let sources = self.sources(&tower, options)?;
         Ok(tower.with_sources(sources))
     }
 
     /// Where the settings of a tower with these options come from.
-    fn sources<T: Text>(&self, tower: &Tower<T, AnyEncoder>, options: &EncoderOptions) -> Sources {
+    fn sources<T: Text>(&self, tower: &Tower<T, AnyEncoder>, options: &EncoderOptions) -> Result<Sources> {
         let source = |set: bool, saved: &Source| if set { Source::Option } else { saved.clone() };
         // The positions may allow less than the folder or the default does.
-        let limit = self.max_length.unwrap_or(DEFAULT_MAX_LENGTH);
-        let limited = if tower.tokenizer().max_length() < limit { &Source::Network } else { &self.sources.max_length };
-        Sources {
+        let limit = self.default_length()?;
+        let of_tokenizer = Source::File(TOKENIZER_CONFIG.to_owned());
+        let limited = match self.max_length {
+            _ if tower.tokenizer().max_length() < limit => &Source::Network,
+            None if limit < DEFAULT_MAX_LENGTH => &of_tokenizer,
+            _ => &self.sources.max_length,
+        };
+        Ok(Sources {
             pooling: source(options.pooling.is_some(), &self.sources.pooling),
             normalize: source(options.normalize.is_some(), &self.sources.normalize),
             dim: source(options.dim.is_some(), &self.sources.dim),
             max_length: source(options.max_length.is_some(), limited),
             instruction: source(options.instruction.is_some(), &self.sources.instruction),
             precision: source(options.precision.is_some(), &self.sources.precision),
-        }
+        })
     }
 
+    /// Checks that texts end as they did when the tower was saved; or, if the folder does not specify how, that
+    /// last-token pooling reads a special token and not the last word.
     fn check_terminal_token<T: Text>(&self, tower: &Tower<T, AnyEncoder>) -> Result<()> {
+        let (folder, role) = (self.transformer.display(), T::ROLE.as_str());
         let found = tower.tokenizer().terminal_token();
-        match self.terminal_token {
+        let problem = match self.terminal_token {
             Some(saved) if saved != found => {
-                let (folder, role) = (self.transformer.display(), T::ROLE.as_str());
-                Err(Error::new(
-                    ErrorKind::Tokenizer,
-                    format!(
-                        "{folder}: the {role} tower was saved with terminal token {saved:?} but its tokenizer adds \
-                         {found:?}"
-                    ),
-                ))
+                format!("the {role} tower was saved with terminal token {saved:?} but its tokenizer adds {found:?}")
             }
-            _ => Ok(()),
-        }
+            None if found.is_none() && tower.network().head().pooling == Pooling::LastToken => format!(
+                "last-token pooling of the {role} tower needs a special token that ends every text, and the tokenizer \
+                 adds none; set `add_eos_token` and `eos_token` in tokenizer_config.json, or the option \
+                 `terminal_token` (empty if the model was trained without), or another pooling"
+            ),
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Tokenizer, format!("{folder}: {problem}")))
     }
 }
 

@@ -2,9 +2,12 @@
 
 mod characters;
 mod lower_case;
+mod ends;
 mod model;
 mod tokenizer;
 mod unigram;
+mod window;
 
 pub use characters::{TokenizerStyle, character_tokenizer};
 pub use tokenizer::Tokenizer;
+pub use window::TruncationSide;

@@ -1,15 +1,20 @@
 //! The [`Tokenizer`] of a tower, with its length limit.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
+use rayon::prelude::*;
+use tokenizers::utils::truncation::TruncationDirection;
+use tokenizers::{Encoding, PostProcessor};
 
 use care_core::{Error, ErrorKind, Result};
 
 use super::lower_case::with_lower_case;
+use super::ends::{Special, with_ends};
 use super::model::Model;
+use super::window::{self, TruncationSide};
 
 /// A tokenizer of `tokenizers` with our [`Model`].
 type Inner = tokenizers::TokenizerImpl<
@@ -27,9 +32,13 @@ type Inner = tokenizers::TokenizerImpl<
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<Inner>,
+    /// The file that it was read from.
+    path: Option<Arc<Path>>,
     vocab_size: usize,
     pad_id: u32,
     max_length: usize,
+    side: TruncationSide,
+    remarks: Arc<[String]>,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -38,6 +47,7 @@ impl fmt::Debug for Tokenizer {
             .field("vocab_size", &self.vocab_size)
             .field("pad_id", &self.pad_id)
             .field("max_length", &self.max_length)
+            .field("side", &self.side)
             .finish()
     }
 }
@@ -48,9 +58,7 @@ impl Tokenizer {
     /// # Errors
     /// If it is not a tokenizer, or `max_length` leaves no room for text beside the special tokens.
     pub fn from_json(json: &str, pad_id: u32, max_length: usize) -> Result<Self> {
-        let inner = serde_json::from_str(json)
-            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("not a tokenizer: {e}")).with_source(e))?;
-        Self::new(inner, pad_id, max_length)
+        Self::parse(json, None, pad_id, max_length)
     }
 
     /// Reads a `tokenizer.json`.
@@ -60,31 +68,71 @@ impl Tokenizer {
     pub fn from_file(path: impl AsRef<Path>, pad_id: u32, max_length: usize) -> Result<Self> {
         let path = path.as_ref();
         let json = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let inner = serde_json::from_str(&json).map_err(|e| {
-            Error::format(path, format!("not a tokenizer: {e}")).with_kind(ErrorKind::Tokenizer).with_source(e)
-        })?;
-        Self::new(inner, pad_id, max_length)
+        Self::parse(&json, Some(path), pad_id, max_length)
     }
 
-    fn new(mut inner: Inner, pad_id: u32, max_length: usize) -> Result<Self> {
+    /// Parses the content of a `tokenizer.json`, which `path` names in messages.
+    pub(crate) fn parse(json: &str, path: Option<&Path>, pad_id: u32, max_length: usize) -> Result<Self> {
+        let refuse = |problem: String| refuse(path, format!("not a tokenizer: {problem}"));
+        let read = || serde_json::from_str::<Inner>(json);
+        let mut inner = guarded(read).map_err(&refuse)?.map_err(|e| refuse(e.to_string()).with_source(e))?;
+        // The file's own settings; the direction is what Python falls back on too.
+        let side = match inner.get_truncation().map(|truncation| truncation.direction) {
+            Some(TruncationDirection::Left) => TruncationSide::Left,
+            _ => TruncationSide::Right,
+        };
         inner.with_padding(None);
-        limit(&mut inner, max_length)?;
-        let added = inner.get_added_vocabulary().get_vocab().values().max().map_or(0, |&id| id as usize + 1);
-        let vocab_size = inner.get_model().id_bound().max(added);
-        Ok(Self { inner: Arc::new(inner), vocab_size, pad_id, max_length })
+        // Cannot fail: there are no settings to check.
+        let _ = inner.with_truncation(None);
+        let path = path.map(Arc::from);
+        let mut tokenizer =
+            Self { inner: Arc::new(inner), path, vocab_size: 0, pad_id, max_length, side, remarks: Arc::new([]) };
+        // What makes the library panic shows at the first text, so that comes now.
+        for text in ["", "1 a\u{e9} \u{5934}"] {
+            guarded(|| tokenizer.inner.encode_fast(text, true)).map(drop).map_err(&refuse)?;
+        }
+        tokenizer.vocab_size = guarded(|| tokenizer.id_bound()).map_err(&refuse)?;
+        tokenizer.with_max_length(max_length)
     }
 
-    /// The same tokenizer with another length limit; copies the vocabulary.
+    /// The largest id of the model and the added tokens + 1.
+    fn vocabulary_bound(&self) -> usize {
+        let added = self.inner.get_added_vocabulary().get_vocab().values().max();
+        self.inner.get_model().id_bound().max(added.map_or(0, |&id| id as usize + 1))
+    }
+
+    /// The largest id that a text can have + 1.
+    fn id_bound(&self) -> usize {
+        let post = self.post_processed().into_iter().map(|(id, _)| id as usize + 1).max();
+        self.vocabulary_bound().max(post.unwrap_or(0))
+    }
+
+    /// The tokens that the post-processor adds, with their ids.
+    fn post_processed(&self) -> Vec<(u32, String)> {
+        let tokens = |pair| {
+            let encoding = self.inner.post_process(Encoding::default(), pair, true).unwrap_or_default();
+            encoding.get_ids().iter().copied().zip(encoding.get_tokens().to_vec()).collect::<Vec<_>>()
+        };
+        let second = guarded(|| tokens(Some(Encoding::default()))).unwrap_or_default();
+        [tokens(None), second].concat()
+    }
+
+    /// The same tokenizer with another length limit.
     ///
     /// # Errors
     /// If `max_length` leaves no room for text beside the special tokens.
     pub fn with_max_length(&self, max_length: usize) -> Result<Self> {
-        if max_length == self.max_length {
-            return Ok(self.clone());
+        let reserved = self.reserved(false);
+        if max_length <= reserved {
+            let allowed = format!("at least {}, since the tokenizer adds {reserved} special tokens", reserved + 1);
+            return Err(Error::setting("max_length", max_length, &allowed));
         }
-        let mut inner = (*self.inner).clone();
-        limit(&mut inner, max_length)?;
-        Ok(Self { inner: Arc::new(inner), max_length, ..*self })
+        Ok(Self { max_length, ..self.clone() })
+    }
+
+    /// Number of special tokens that are added to a text, or to a pair of texts.
+    fn reserved(&self, pair: bool) -> usize {
+        self.inner.get_post_processor().map_or(0, |post| post.added_tokens(pair))
     }
 
     /// The same tokenizer, turning texts into lower case before all else if it does not yet; copies the vocabulary then.
@@ -106,33 +154,132 @@ impl Tokenizer {
         Self { pad_id, ..self }
     }
 
+    /// Sets the side on which texts are truncated. Default: as in `tokenizer.json`, else right.
+    #[must_use]
+    pub fn with_truncation_side(self, side: TruncationSide) -> Self {
+        Self { side, ..self }
+    }
+
+    /// Adds special tokens before and after each text, which truncation keeps.
+    ///
+    /// `first` is not added if texts begin with a special token already, and `last` not if they end with one.
+    ///
+    /// # Errors
+    /// If the vocabulary has no such token, or the length limit leaves no room for text beside the special tokens.
+    pub fn with_ends(self, first: Option<&str>, last: Option<&str>) -> Result<Self> {
+        let first = first.filter(|_| self.initial_token().is_none());
+        let last = last.filter(|_| self.terminal_token().is_none());
+        if first.or(last).is_none() {
+            return Ok(self);
+        }
+        let post = with_ends(self.inner.get_post_processor(), self.special(first)?, self.special(last)?);
+        let post = post.map_err(|e| self.error(format!("cannot add special tokens: {e}")))?;
+        let mut inner = (*self.inner).clone();
+        inner.with_post_processor(Some(post));
+        Self { inner: Arc::new(inner), ..self.clone() }.with_max_length(self.max_length)
+    }
+
+    fn special<'a>(&self, token: Option<&'a str>) -> Result<Option<Special<'a>>> {
+        let with_id = |token| match self.token_to_id(token) {
+            Some(id) => Ok((token, id)),
+            None => Err(self.error(format!("has no token {token:?}"))),
+        };
+        token.map(with_id).transpose()
+    }
+
+    /// Adds a remark.
+    #[must_use]
+    pub(crate) fn with_remark(self, remark: String) -> Self {
+        Self { remarks: self.remarks.iter().cloned().chain([remark]).collect(), ..self }
+    }
+
+    /// What a user should know about how this tokenizer was put together, e.g. a terminal token that other programs do
+    /// not add. One sentence each, without a final full stop; empty if there is nothing.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// Token ids of each text, special tokens included, at most [`Tokenizer::max_length`] of them.
     ///
     /// A text without tokens (an empty text, if the tokenizer adds none) becomes one padding token, so that every text
     /// has a vector.
     ///
+    /// A long text is cut before it is tokenized, far behind the tokens that are kept, so that its length hardly
+    /// matters. The ids are those of the whole text, except in a word of thousands of characters whose pieces depend on
+    /// its other end. Of a text that has almost no tokens, only the first 256 KiB, or 256 bytes for each token of
+    /// the length limit, are read.
+    ///
     /// # Errors
     /// If the tokenizer rejects a text.
     pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
-        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let encodings = self
-            .inner
-            .encode_batch_fast(texts, true)
-            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot tokenize: {e}")).with_source(e))?;
-        Ok(encodings
-            .iter()
-            .map(|encoding| match encoding.get_ids() {
-                [] => vec![self.pad_id],
-                ids => ids.to_vec(),
-            })
-            .collect())
+        texts.par_iter().map(|text| self.ids(text.as_ref())).collect()
+    }
+
+    fn ids(&self, text: &str) -> Result<Vec<u32>> {
+        let encode = || self.inner.post_process(self.part(text, self.max_length - self.reserved(false))?, None, true);
+        match self.guard(encode)?.get_ids() {
+            [] => Ok(vec![self.pad_id]),
+            ids => Ok(ids.to_vec()),
+        }
+    }
+
+    /// The first (or last) `kept` tokens of a text, without special tokens.
+    fn part(&self, text: &str, kept: usize) -> tokenizers::Result<Encoding> {
+        let mut encoding = Encoding::default();
+        for size in window::sizes(kept) {
+            let part = window::cut(text, size, self.side);
+            encoding = self.inner.encode_fast(part, false)?;
+            if part.len() == text.len() || window::suffices(encoding.len(), kept) {
+                break;
+            }
+        }
+        encoding.truncate(kept, 0, self.side.direction());
+        encoding.take_overflowing();
+        Ok(encoding)
+    }
+
+    /// Runs a part of `tokenizers`; a panic in it is an error too.
+    fn guard<T>(&self, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        match guarded(run) {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(e)) => Err(self.error(format!("cannot tokenize: {e}")).with_source(e)),
+            Err(panic) => Err(self.error(format!("cannot tokenize: {panic}"))),
+        }
+    }
+
+    fn error(&self, problem: String) -> Error {
+        refuse(self.path.as_deref(), problem)
     }
 
     /// The special token that ends every text, if the tokenizer adds one.
     pub fn terminal_token(&self) -> Option<u32> {
-        let last = |text| self.inner.encode_fast(text, true).ok()?.get_ids().last().copied();
-        // In an empty text, a token that only starts texts would also be the last one.
-        last("").filter(|&token| last("1") == Some(token))
+        self.same_token(|ids| ids.last().copied())
+    }
+
+    /// The special token that begins every text, if the tokenizer adds one.
+    pub fn initial_token(&self) -> Option<u32> {
+        self.same_token(|ids| ids.first().copied())
+    }
+
+    /// The token at one end of an empty text, if another text has it too: in an empty text alone, the token of the
+    /// other end would be there.
+    fn same_token(&self, end: impl Fn(&[u32]) -> Option<u32>) -> Option<u32> {
+        let at_end = |text| end(self.guard(|| self.inner.encode_fast(text, true)).ok()?.get_ids());
+        at_end("").filter(|&token| at_end("1") == Some(token))
+    }
+
+    /// Returns an error if an id is not in an embedding table of this many rows, which `owner` names.
+    pub(crate) fn require_rows(&self, rows: usize, owner: &str) -> Result<()> {
+        if self.vocab_size <= rows {
+            return Ok(());
+        }
+        let vocabulary = self.vocabulary_bound();
+        let added = self.post_processed().into_iter().find(|(id, _)| *id as usize >= rows.max(vocabulary));
+        let problem = match added.filter(|_| vocabulary <= rows) {
+            Some((id, token)) => format!("the post-processor adds {token:?} with id {id}"),
+            None => format!("the tokenizer has {vocabulary} ids"),
+        };
+        Err(self.error(format!("{problem}, but the embedding table of {owner} has {rows} rows")))
     }
 
     /// The id of a token, as spelled in the vocabulary.
@@ -158,7 +305,7 @@ impl Tokenizer {
         ids
     }
 
-    /// The largest id + 1, added tokens included.
+    /// The largest id + 1, added tokens and those of the post-processor included.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
@@ -173,22 +320,22 @@ impl Tokenizer {
         self.max_length
     }
 
-    /// The content of a `tokenizer.json`, without the length limit.
+    /// The side on which texts are truncated.
+    pub fn truncation_side(&self) -> TruncationSide {
+        self.side
+    }
+
+    /// The content of a `tokenizer.json`, without length limit and side of truncation.
     ///
     /// # Errors
     /// If the tokenizer cannot be serialised.
     pub fn to_json(&self) -> Result<String> {
-        let mut inner = (*self.inner).clone();
-        let write = |inner: &mut Inner| {
-            inner.with_truncation(None)?;
-            inner.to_string(true)
-        };
-        write(&mut inner).map_err(|e| {
+        self.inner.to_string(true).map_err(|e| {
             Error::new(ErrorKind::Tokenizer, format!("cannot serialise the tokenizer: {e}")).with_source(e)
         })
     }
 
-    /// Writes a `tokenizer.json`, without the length limit.
+    /// Writes a `tokenizer.json`, without length limit and side of truncation.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -198,30 +345,27 @@ impl Tokenizer {
     }
 }
 
-/// Makes a tokenizer truncate texts to `max_length` tokens, special tokens included.
-fn limit(tokenizer: &mut Inner, max_length: usize) -> Result<()> {
-    let reserved = tokenizer.get_post_processor().map_or(0, |post| {
-        use tokenizers::PostProcessor;
-        post.added_tokens(false)
-    });
-    if max_length <= reserved {
-        let allowed = format!("at least {}, since the tokenizer adds {reserved} special tokens", reserved + 1);
-        return Err(Error::setting("max_length", max_length, &allowed));
+/// An error of a tokenizer, with its file if there is one.
+fn refuse(path: Option<&Path>, problem: String) -> Error {
+    match path {
+        Some(path) => Error::format(path, problem).with_kind(ErrorKind::Tokenizer),
+        None => Error::new(ErrorKind::Tokenizer, problem),
     }
-    let truncation = TruncationParams {
-        direction: TruncationDirection::Right,
-        max_length,
-        strategy: TruncationStrategy::LongestFirst,
-        stride: 0,
-    };
-    match tokenizer.with_truncation(Some(truncation)) {
-        Ok(_) => Ok(()),
-        Err(e) => Err(Error::new(ErrorKind::Tokenizer, format!("cannot truncate to {max_length} tokens: {e}"))),
-    }
+}
+
+/// The result of `run`, or the message of a panic in it. Damaged files make the library panic.
+fn guarded<T>(run: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        format!("the tokenizer is damaged ({})", text.unwrap_or("panic"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::tokenize::{TokenizerStyle, character_tokenizer};
 
@@ -277,5 +421,164 @@ mod tests {
         let two = Tokenizer::from_file(&path, one.pad_id(), 16).expect("read");
         let texts = ["头痛38度，怎么办？", ""];
         assert_eq!(one.encode(&texts).expect("encodes"), two.encode(&texts).expect("encodes"));
+    }
+
+    /// The tokenizer of a fixture, whose definition `change` may edit.
+    fn fixture(name: &str, max_length: usize, change: impl FnOnce(&mut Value)) -> Result<Tokenizer> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name).join("tokenizer.json");
+        let here =
+            std::env::var_os("CARE_TEST_DATA").map_or(path, |data| Path::new(&data).join(name).join("tokenizer.json"));
+        let mut json = serde_json::from_slice(&std::fs::read(here).expect("a fixture")).expect("JSON");
+        change(&mut json);
+        Tokenizer::from_json(&json.to_string(), 0, max_length)
+    }
+
+    /// The ids of a text that is tokenized as a whole.
+    fn whole(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+        let mut encoding = tokenizer.inner.encode_fast(text, false).expect("encodes");
+        encoding.truncate(tokenizer.max_length - tokenizer.reserved(false), 0, tokenizer.side.direction());
+        encoding.take_overflowing();
+        tokenizer.inner.post_process(encoding, None, true).expect("processes").get_ids().to_vec()
+    }
+
+    /// WordPiece, byte-level BPE and unigram.
+    const MODELS: [&str; 3] = ["bert", "qwen3", "gte_new"];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn a_long_text_has_the_ids_of_the_whole(
+            parts in prop::collection::vec("[a-zA-Z头痛怎么办发烧é]{1,12}|[0-9]{1,3}[ ]{0,3}|[ \n]{1,4}|[，。?!]|\u{feff}|\u{301}", 2..12),
+            gap in prop::sample::select(vec!["", " ", "\n"]),
+            max_length in 3usize..300,
+            left: bool,
+        ) {
+            let text = parts.iter().cycle().take(6000).fold(String::new(), |text, part| text + gap + part);
+            for name in MODELS {
+                let side = if left { TruncationSide::Left } else { TruncationSide::Right };
+                let tokenizer = fixture(name, max_length, |_| {}).expect("fits").with_truncation_side(side);
+                prop_assert_eq!(&tokenizer.encode(&[&text]).expect("encodes")[0], &whole(&tokenizer, &text), "{}", name);
+            }
+        }
+    }
+
+    #[test]
+    fn twenty_megabytes_cost_what_their_first_tokens_cost() {
+        for name in MODELS {
+            let tokenizer = fixture(name, 512, |_| {}).expect("fits");
+            for unit in ["高血压患者能吃党参吗", "high blood pressure, ", "a", " ", "\n", "0", "头 "] {
+                let text = unit.repeat((20 << 20) / unit.len());
+                let short = unit.repeat((64 << 10) / unit.len());
+                let ids = tokenizer.encode(&[&text]).expect("encodes");
+                assert_eq!(ids[0], whole(&tokenizer, &short), "{name}: {unit:?}");
+            }
+        }
+        // A word of more than 100 characters is unknown, wherever it is cut.
+        let tokenizer = fixture("bert", 16, |_| {}).expect("fits");
+        let ids = tokenizer.encode(&["a ".repeat(9) + &"b".repeat(1 << 20)]).expect("encodes");
+        assert_eq!(ids[0], whole(&tokenizer, &("a ".repeat(9) + &"b".repeat(101))));
+    }
+
+    #[test]
+    fn a_text_can_be_truncated_on_the_left() {
+        for name in MODELS {
+            let right = fixture(name, 9, |json| json["truncation"] = Value::Null).expect("fits");
+            let truncation = json!({"direction": "Left", "max_length": 7, "strategy": "LongestFirst", "stride": 0});
+            let left = fixture(name, 9, |json| json["truncation"] = truncation).expect("fits");
+            assert_eq!([right.side, left.side], [TruncationSide::Right, TruncationSide::Left]);
+            let long = right.with_max_length(100).expect("fits");
+            let [right, left, long] = [right, left, long].map(|one| {
+                (
+                    one.encode(&["头痛 怎么办 头痛 发烧 hot"]).expect("encodes").remove(0),
+                    one.initial_token(),
+                    one.terminal_token(),
+                )
+            });
+            let (first, last) = (usize::from(long.1.is_some()), usize::from(long.2.is_some()));
+            let text = &long.0[first..long.0.len() - last];
+            assert_eq!(left.0[first..9 - last], text[text.len() - (9 - first - last)..], "{name}");
+            assert_eq!(right.0[first..9 - last], text[..9 - first - last], "{name}");
+            assert_eq!((left.0[0], left.0[8]), (long.1.unwrap_or(left.0[0]), long.2.expect("ends")), "{name}");
+        }
+    }
+
+    #[test]
+    fn ends_are_added_where_there_are_none() {
+        let template = |single: &[&str]| {
+            let piece = |token: &&str| match *token {
+                "$A" => json!({"Sequence": {"id": "A", "type_id": 0}}),
+                token => json!({"SpecialToken": {"id": token, "type_id": 0}}),
+            };
+            let token = |id: u32, token: &str| json!({"id": token, "ids": [id], "tokens": [token]});
+            let tokens =
+                json!({"<|im_start|>": token(318, "<|im_start|>"), "<|endoftext|>": token(317, "<|endoftext|>")});
+            json!({"type": "TemplateProcessing", "single": single.iter().map(piece).collect::<Vec<_>>(), "pair": [],
+                   "special_tokens": tokens})
+        };
+        let bytes = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true});
+        let (first, last) = (Some("<|im_start|>"), Some("<|endoftext|>"));
+        for (post, first, last, expected) in [
+            (Value::Null, None, last, [None, Some(317)]),
+            (bytes.clone(), None, last, [None, Some(317)]),
+            (bytes.clone(), first, None, [Some(318), None]),
+            (bytes.clone(), first, last, [Some(318), Some(317)]),
+            (bytes.clone(), None, None, [None, None]),
+            (template(&["<|im_start|>", "$A"]), first, last, [Some(318), Some(317)]),
+            (template(&["$A", "<|endoftext|>"]), first, last, [Some(318), Some(317)]),
+            (template(&["$A", "<|im_start|>"]), None, last, [None, Some(318)]),
+            (
+                json!({"type": "Sequence", "processors": [bytes, template(&["<|im_start|>", "$A"])]}),
+                None,
+                last,
+                [Some(318), Some(317)],
+            ),
+        ] {
+            let before = fixture("qwen3", 8, |json| json["post_processor"] = post.clone()).expect("fits");
+            let after = before.clone().with_ends(first, last).expect("added");
+            assert_eq!([after.initial_token(), after.terminal_token()], expected, "{post}");
+            // Exactly once, also around a text that is truncated, and in the saved form.
+            for text in ["头", "头痛怎么办头痛怎么办"] {
+                let ids = after.encode(&[text]).expect("encodes").remove(0);
+                let inside = [before.initial_token(), before.terminal_token()].iter().flatten().count();
+                let plain = before.with_max_length(8 - expected.iter().flatten().count() + inside).expect("fits");
+                let plain = plain.encode(&[text]).expect("encodes").remove(0);
+                let plain = &plain[usize::from(before.initial_token().is_some())..];
+                let plain = &plain[..plain.len() - usize::from(before.terminal_token().is_some())];
+                let around: Vec<u32> =
+                    expected[0].into_iter().chain(plain.iter().copied()).chain(expected[1]).collect();
+                assert_eq!(ids, around, "{post}: {text}");
+                let saved = Tokenizer::from_json(&after.to_json().expect("JSON"), 0, 8).expect("read");
+                assert_eq!(saved.encode(&[text]).expect("encodes")[0], ids);
+            }
+        }
+        let error = fixture("qwen3", 8, |json| json["post_processor"] = Value::Null).expect("fits");
+        let error = error.with_ends(None, Some("</s>")).expect_err("no such token");
+        assert_eq!(error.to_string(), "has no token \"</s>\"");
+    }
+
+    #[test]
+    fn a_damaged_tokenizer_is_an_error_and_no_panic() {
+        for (change, problem) in [
+            // A template whose special token is not defined.
+            (
+                (|json| json["post_processor"]["special_tokens"] = json!({})) as fn(&mut Value),
+                "not a tokenizer: the tokenizer is damaged (",
+            ),
+            (
+                |json| json["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+                "not a tokenizer: the tokenizer is damaged (",
+            ),
+            (
+                |json| json["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "/////w=="}),
+                "not a tokenizer: the tokenizer is damaged (",
+            ),
+            (|json| json["model"]["vocab"] = json!({}), "cannot tokenize: WordPiece error: "),
+        ] {
+            let result = fixture("bert", 8, change).and_then(|tokenizer| tokenizer.encode(&["头"]));
+            let error = result.expect_err("damaged");
+            assert_eq!(error.kind(), ErrorKind::Tokenizer);
+            assert!(error.to_string().starts_with(problem), "{error}");
+        }
     }
 }

@@ -8,12 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::form::{TRANSFORMER_SETTINGS, inside};
-use crate::pretrained::folder::{CONFIG, TOKENIZER_CONFIG, read_json, require_folder};
+use crate::pretrained::folder::{CONFIG, read_json, require_folder};
 use crate::pretrained::recipe::{Recipe, hugging_face};
+use crate::pretrained::tokenizer::{TOKENIZER_CONFIG, TokenizerConfig};
 use crate::summary::Source;
-
-/// A `model_max_length` from here on means no limit.
-const NO_LIMIT: f64 = 1e9;
 
 /// Arguments of transformers' loaders, and fields of `config.json`, that change where or how fast a network is computed,
 /// or what else it could return, but not its hidden states beyond rounding. sentence-transformers itself drops
@@ -78,10 +76,6 @@ struct TransformerSettings {
 /// # Reference
 /// sentence-transformers 6.2, `base/modules/transformer.py`.
 pub(super) fn transformer(model: &Path, folder: &Path, role: Role) -> Result<Recipe> {
-    #[derive(Deserialize)]
-    struct TokenizerSettings {
-        model_max_length: Option<f64>,
-    }
     require_folder(folder)?;
     let path = TRANSFORMER_SETTINGS.iter().map(|name| folder.join(name)).find(|path| path.exists());
     let settings: TransformerSettings = path.as_deref().map(read_json).transpose()?.unwrap_or_default();
@@ -94,16 +88,13 @@ pub(super) fn transformer(model: &Path, folder: &Path, role: Role) -> Result<Rec
         Role::Document => settings.document_length,
     };
     let tokenizer = folder.join(TOKENIZER_CONFIG);
-    let announced = match tokenizer.exists() {
-        true => read_json::<TokenizerSettings>(&tokenizer)?.model_max_length.filter(|length| *length < NO_LIMIT),
-        false => None,
-    };
+    let announced = TokenizerConfig::read(folder)?.model_max_length()?;
     let given = settings.processor_kwargs.as_ref().and_then(|given| given.get("model_max_length")?.as_u64());
     let limit = by_role.or(given.map(|limit| limit as usize)).or(settings.max_seq_length);
     // Without a limit, the network's positions apply.
     let (limit, source) = match (limit, announced) {
         (Some(limit), _) => (limit, Source::File(inside(model, &path))),
-        (None, Some(limit)) => (limit as usize, Source::File(inside(model, &tokenizer))),
+        (None, Some(limit)) => (limit, Source::File(inside(model, &tokenizer))),
         (None, None) => (usize::MAX, Source::Network),
     };
     recipe.max_length = Some(limit);
