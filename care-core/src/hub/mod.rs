@@ -85,8 +85,8 @@ impl Hub {
         Self::new(HubConfig::from_env()?)
     }
 
-    /// The folder of a model: every `.json` and `.safetensors` file of the repository, subfolders included except
-    /// `onnx`, `openvino`, `original` and `coreml`.
+    /// The folder of a model: every `.json` and `.safetensors` file and `vocab.txt` of the repository, subfolders included
+    /// except `onnx`, `openvino`, `original` and `coreml`.
     ///
     /// A folder that another program downloaded is used as it is if it has the weights and the tokenizer of each
     /// `config.json`, every shard of an index, and the modules listed in `modules.json` or `router_config.json`.

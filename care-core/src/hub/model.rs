@@ -12,11 +12,15 @@ const ENTRIES: [&str; 3] = ["config.json", "modules.json", "router_config.json"]
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Whether a file is downloaded: JSON and safetensors, in the root and in the folders of a model's modules.
+/// The vocabulary of BERT, which can take the place of a `tokenizer.json`.
+const VOCABULARY: &str = "vocab.txt";
+
+/// Whether a file is downloaded: JSON, safetensors and BERT's vocabulary, in the root and in the folders of a model's
+/// modules.
 pub(super) fn is_model_file(file: &str) -> bool {
     let mut folders: Vec<&str> = file.split('/').collect();
     let name = folders.pop().unwrap_or_default();
-    (name.ends_with(".json") || name.ends_with(".safetensors"))
+    (name.ends_with(".json") || name.ends_with(".safetensors") || name == VOCABULARY)
         && !folders.iter().any(|folder| OTHER_FORMATS.contains(folder))
 }
 
@@ -52,6 +56,7 @@ fn files_named_by(folder: &Path, file: &str, files: &BTreeSet<String>) -> Vec<St
         let has = |field| config.get(field).is_some();
         let weights = if files.contains(&format!("{beside}{INDEX}")) { INDEX } else { WEIGHTS };
         match (has("model_type"), has("in_features")) {
+            (true, _) if files.contains(&format!("{beside}{VOCABULARY}")) => vec![weights.into()],
             (true, _) => vec![weights.into(), "tokenizer.json".into()],
             (_, true) => vec![weights.into()],
             _ => Vec::new(),
@@ -137,6 +142,7 @@ mod tests {
             "1_Pooling/config.json",
             "2_Dense/model.safetensors",
             "query_0_Transformer/tokenizer.json",
+            "vocab.txt",
         ] {
             assert!(is_model_file(file), "{file}");
         }
@@ -175,6 +181,7 @@ mod tests {
         assert_eq!(lacking(&[config, tokenizer]).as_deref(), Some("model.safetensors"));
         assert_eq!(lacking(&[config, weights]).as_deref(), Some("tokenizer.json"));
         assert_eq!(lacking(&[config, weights, tokenizer]), None);
+        assert_eq!(lacking(&[config, weights, ("vocab.txt", "[UNK]")]), None);
         let part = ("query_0_Transformer/config.json", r#"{"model_type": "bert"}"#);
         assert_eq!(lacking(&[part]).as_deref(), Some("query_0_Transformer/model.safetensors"));
     }

@@ -1,4 +1,5 @@
-//! Reads and writes the tokenizer of a Hugging Face folder: `tokenizer.json` and `tokenizer_config.json`.
+//! Reads and writes the tokenizer of a Hugging Face folder: `tokenizer.json`, or BERT's `vocab.txt`, and
+//! `tokenizer_config.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +11,21 @@ use super::folder::{read_json, write_json};
 use crate::batch::PaddingSide;
 use crate::encoder::Encoder;
 use crate::registry::{AnyEncoder, EncoderConfig};
-use crate::tokenize::{Tokenizer, TruncationSide};
+use crate::tokenize::{BertSettings, Tokenizer, TruncationSide, bert_definition};
 
 const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// The vocabulary of BERT, from which its tokenizer is built where there is no `tokenizer.json`.
+const VOCABULARY: &str = "vocab.txt";
+/// The classes of tokenizers that are built from a vocabulary as BERT's is.
+const BERT_CLASSES: [&str; 6] = [
+    "BertTokenizer",
+    "BertTokenizerFast",
+    "DistilBertTokenizer",
+    "DistilBertTokenizerFast",
+    "ElectraTokenizer",
+    "ElectraTokenizerFast",
+];
 /// A `model_max_length` from here on means no limit.
 const NO_LIMIT: f64 = 1e9;
 /// The roles of special tokens in `tokenizer_config.json`.
@@ -90,12 +102,20 @@ pub(crate) fn load_tokenizer(
     max_length: usize,
     terminal_token: Option<&str>,
 ) -> Result<Tokenizer> {
-    let path = folder.join(TOKENIZER);
     let pad = config.settings().common().pad_token_id;
     let settings = TokenizerConfig::read(folder)?;
-    let mut tokenizer = Tokenizer::from_file(&path, pad.unwrap_or(0), max_length)?;
+    let is_built = !folder.join(TOKENIZER).exists();
+    let path = folder.join(if is_built { VOCABULARY } else { TOKENIZER });
+    let mut tokenizer = match is_built {
+        true => Tokenizer::parse(&built(folder, config, &settings)?, Some(&path), pad.unwrap_or(0), max_length)?,
+        false => Tokenizer::from_file(&path, pad.unwrap_or(0), max_length)?,
+    };
     let mut named_pad = None;
     for (role, token) in ROLES.iter().filter_map(|role| Some((*role, settings.token(role)?))) {
+        // A vocabulary may lack tokens that no text has.
+        if is_built && tokenizer.token_to_id(token).is_none() {
+            continue;
+        }
         let Some(id) = tokenizer.token_to_id(token) else {
             let problem = format!(
                 "has no token {token:?}, which {TOKENIZER_CONFIG} names as {role}: the tokenizer belongs to another \
@@ -114,6 +134,49 @@ pub(crate) fn load_tokenizer(
         tokenizer = tokenizer.with_truncation_side(side);
     }
     add_ends(tokenizer, &settings, terminal_token)
+}
+
+/// The definition of a tokenizer that is built from a folder's `vocab.txt`.
+///
+/// # Errors
+/// If the folder has none, or is not of BERT's form.
+fn built(folder: &Path, config: &EncoderConfig, settings: &TokenizerConfig) -> Result<String> {
+    let path = folder.join(VOCABULARY);
+    let class: Option<String> = settings.field("tokenizer_class")?;
+    let is_bert = match class {
+        Some(class) => BERT_CLASSES.contains(&class.as_str()),
+        None => config.settings().model_type() == "bert",
+    };
+    // Not computed here: words that are never split, texts that are not split into words, tokens of another file.
+    let differs = settings.field::<bool>("do_basic_tokenize")? == Some(false)
+        || settings.field::<Vec<String>>("never_split")?.is_some_and(|words| !words.is_empty())
+        || folder.join("added_tokens.json").exists();
+    if !is_bert || differs || !path.exists() {
+        let others = ["vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"];
+        let other = others.into_iter().find(|name| folder.join(name).exists());
+        let other = other.map_or_else(String::new, |name| {
+            format!(
+                "; {name} alone is not supported{}: convert it in Python with \
+                 AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+                if name == VOCABULARY { " for this kind of tokenizer" } else { "" }
+            )
+        });
+        return Err(Error::new(ErrorKind::Io, format!("{}: no {TOKENIZER}{other}", folder.display())));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+    let token = |role: &str, default: &str| settings.token(role).unwrap_or(default).to_owned();
+    let added: Option<Map<String, Value>> = settings.field("added_tokens_decoder")?;
+    let added = added.into_iter().flatten().filter_map(|(_, token)| Some(token.get("content")?.as_str()?.to_owned()));
+    let bert = BertSettings {
+        do_lower_case: settings.field("do_lower_case")?.unwrap_or(true),
+        strip_accents: settings.field("strip_accents")?,
+        tokenize_chinese_chars: settings.field("tokenize_chinese_chars")?.unwrap_or(true),
+        unk_token: token("unk_token", "[UNK]"),
+        cls_token: token("cls_token", "[CLS]"),
+        sep_token: token("sep_token", "[SEP]"),
+        other_tokens: added.chain([token("pad_token", "[PAD]"), token("mask_token", "[MASK]")]).collect(),
+    };
+    bert_definition(&text, &bert).map_err(|e| e.in_file(&path).with_kind(ErrorKind::Tokenizer))
 }
 
 /// Adds the special tokens that `tokenizer_config.json` or the option demands.

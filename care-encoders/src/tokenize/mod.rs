@@ -6,8 +6,10 @@ mod ends;
 mod model;
 mod tokenizer;
 mod unigram;
+mod vocabulary;
 mod window;
 
 pub use characters::{TokenizerStyle, character_tokenizer};
 pub use tokenizer::Tokenizer;
+pub(crate) use vocabulary::{BertSettings, bert_definition};
 pub use window::TruncationSide;
