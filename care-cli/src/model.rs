@@ -152,7 +152,8 @@ pub(crate) struct PairArgs {
     /// Instruction for queries: a template with `{text}`, or a prefix; by default as saved
     #[arg(long, value_name = "TEXT")]
     query_instruction: Option<String>,
-    /// Instruction for documents: a template with `{text}`, or a prefix; by default as saved
+    /// Instruction for documents: a template with `{text}`, or a prefix; by default as saved. `{title}\n{text}` with a
+    /// line break joins title and text by it, `{title}{sep}{text}` makes them a pair of segments (MedCPT, DPR)
     #[arg(long, value_name = "TEXT")]
     document_instruction: Option<String>,
     /// PEFT adapter for the query tower

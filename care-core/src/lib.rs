@@ -15,7 +15,7 @@ mod text;
 pub use embedder::Embedder;
 pub use embeddings::Embeddings;
 pub use error::{Error, ErrorKind, Result};
-pub use text::{Document, Instruction, Query, Role, Text};
+pub use text::{Document, Instruction, Query, Role, Text, check_template};
 
 /// The version of ndarray in whose types [`Embeddings`] can be given and taken.
 pub use ndarray;

@@ -19,6 +19,8 @@ pub enum PaddingSide {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenBatch {
     ids: Vec<u32>,
+    /// The type of each token; empty if all are 0.
+    types: Vec<u32>,
     spans: Vec<(usize, usize)>,
     seq_len: usize,
     side: PaddingSide,
@@ -37,7 +39,7 @@ impl TokenBatch {
             PaddingSide::Left => (row + 1) * seq_len - length,
         };
         let spans = place(texts, start_of, &mut ids);
-        Self { ids, spans, seq_len, side }
+        Self { ids, types: Vec::new(), spans, seq_len, side }
     }
 
     /// Packs texts into one row without padding. Networks keep them apart: a token attends only to its own text.
@@ -53,7 +55,21 @@ impl TokenBatch {
             end - length
         };
         let spans = place(texts, start_of, &mut ids);
-        Self { ids, spans, seq_len, side: PaddingSide::Right }
+        Self { ids, types: Vec::new(), spans, seq_len, side: PaddingSide::Right }
+    }
+
+    /// Sets the type of each token: 0 or, in the second segment of a pair, 1. Padding gets 0.
+    ///
+    /// # Panics
+    /// Panics unless there is a type for each token of each text.
+    #[must_use]
+    pub fn with_token_types<I: AsRef<[u32]>>(self, types: &[I]) -> Self {
+        assert_eq!(types.len(), self.spans.len(), "token types of as many texts as the batch has");
+        let mut all = vec![0; self.ids.len()];
+        for (&(start, end), types) in self.spans.iter().zip(types) {
+            all[start..end].copy_from_slice(types.as_ref());
+        }
+        Self { types: all, ..self }
     }
 
     /// Number of texts.
@@ -100,6 +116,14 @@ impl TokenBatch {
     pub fn input_ids(&self, device: &Device) -> Tensor<2, Int> {
         let ids: Vec<i64> = self.ids.iter().map(|&id| i64::from(id)).collect();
         Tensor::from_data(TensorData::new(ids, [self.rows(), self.seq_len]), device)
+    }
+
+    /// The type of each token, `[rows, seq]`; `None` if all are 0. Types are at most `largest`, the last row of a
+    /// network's table.
+    pub fn token_type_ids(&self, largest: u32, device: &Device) -> Option<Tensor<2, Int>> {
+        let types: Vec<i64> = self.types.iter().map(|&kind| i64::from(kind.min(largest))).collect();
+        let shape = [self.rows(), self.seq_len];
+        types.iter().any(|&kind| kind != 0).then(|| Tensor::from_data(TensorData::new(types, shape), device))
     }
 
     /// The mask `[rows, seq]`: true = text, false = padding.
@@ -188,6 +212,21 @@ mod tests {
         assert_eq!(mask, [true, true, true, false, false, true]);
         let places = left.position_ids(&device).into_data().convert::<i64>().try_to_vec::<i64>().expect("ints");
         assert_eq!(places, [0, 1, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn token_types_go_to_the_places_of_their_tokens() {
+        let (texts, types) = ([vec![7, 8, 9], vec![5, 6]], [vec![0, 1, 1], vec![0, 1]]);
+        let device = crate::device::Device::Cpu.open().expect("the cpu is compiled in");
+        let left = TokenBatch::pad(&texts, 0, PaddingSide::Left).with_token_types(&types);
+        let packed = TokenBatch::varlen(&texts).with_token_types(&types);
+        for (batch, expected) in [(left, vec![0, 1, 1, 0, 0, 1]), (packed, vec![0, 1, 1, 0, 1])] {
+            let types = batch.token_type_ids(1, &device).expect("a second segment").into_data();
+            assert_eq!(types.convert::<i64>().try_to_vec::<i64>().expect("ints"), expected);
+            // A table of one row has no second type.
+            assert!(batch.token_type_ids(0, &device).is_none());
+        }
+        assert!(TokenBatch::varlen(&texts).token_type_ids(1, &device).is_none());
     }
 
     #[test]

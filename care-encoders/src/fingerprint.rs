@@ -15,8 +15,8 @@ use crate::tower::Tower;
 /// The SHA-256, in hexadecimal, of everything that determines a tower's vector for a prepared text: architecture, every
 /// weight in its dtype, LoRA adapters, head, tokenizer and length limit.
 ///
-/// It covers neither the instruction, which is part of the prepared text, nor the device. Two towers with equal
-/// fingerprints return equal vectors, up to differences in rounding between devices.
+/// It covers neither the device nor the instruction, which is part of the prepared text, except for whether texts are
+/// pairs. Two towers with equal fingerprints return equal vectors, up to differences in rounding between devices.
 ///
 /// # Errors
 /// If the tokenizer cannot be serialised.
@@ -51,6 +51,9 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
     update(&mut weights.digest, &tower.tokenizer().to_json()?);
     if tower.tokenizer().truncation_side() == TruncationSide::Left {
         update(&mut weights.digest, "truncated on the left");
+    }
+    if tower.instruction().is_pair() {
+        update(&mut weights.digest, "pairs");
     }
     for (name, linear) in network.encoder().clone().linears() {
         if let Some(lora) = linear.lora() {

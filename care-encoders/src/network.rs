@@ -179,6 +179,18 @@ impl<E: Encoder> Network<E> {
         token_budget: usize,
         progress: &mut dyn FnMut(&EmbedProgress),
     ) -> Result<Embeddings> {
+        self.embed_typed(texts, None, pad_id, token_budget, progress)
+    }
+
+    /// [`Network::embed_ids`] with the type of each token, or without.
+    pub(crate) fn embed_typed<I: AsRef<[u32]> + Sync>(
+        &self,
+        texts: &[I],
+        types: Option<&[Vec<u32>]>,
+        pad_id: u32,
+        token_budget: usize,
+        progress: &mut dyn FnMut(&EmbedProgress),
+    ) -> Result<Embeddings> {
         let lengths: Vec<usize> = texts.iter().map(|text| text.as_ref().len()).collect();
         let varlen = self.encoder.prefers_varlen();
         let schedule = Schedule::inference(&lengths, varlen, &self.encoder.device(), token_budget);
@@ -187,6 +199,13 @@ impl<E: Encoder> Network<E> {
             let batch = match varlen {
                 true => TokenBatch::varlen(&rows),
                 false => TokenBatch::pad(&rows, pad_id, self.encoder.padding_side()),
+            };
+            let batch = match types {
+                Some(types) => {
+                    let rows: Vec<&Vec<u32>> = schedule.passes()[pass].iter().map(|&index| &types[index]).collect();
+                    batch.with_token_types(&rows)
+                }
+                None => batch,
             };
             let vectors = self.forward(&batch).into_data().try_to_vec::<f32>();
             let vectors = vectors

@@ -28,7 +28,8 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// Joins the parts after checking that they fit together.
     ///
     /// # Errors
-    /// If the tokenizer has ids that the embedding table lacks, or its length limit exceeds the network's positions.
+    /// If the tokenizer has ids that the embedding table lacks, its length limit exceeds the network's positions, or the
+    /// instruction makes pairs that the tokenizer has no template for.
     pub fn new(tokenizer: Tokenizer, network: Network<E>, instruction: Instruction<T>) -> Result<Self> {
         let rows = network.encoder().vocab_size();
         tokenizer.require_rows(rows, &format!("the {} tower", T::ROLE.as_str()))?;
@@ -36,6 +37,9 @@ impl<T: Text, E: Encoder> Tower<T, E> {
             let (role, pad) = (T::ROLE.as_str(), tokenizer.pad_id());
             let message = format!("the {role} tower's padding id is {pad} but its embedding table has {rows} rows");
             return Err(Error::new(ErrorKind::Tokenizer, message));
+        }
+        if instruction.is_pair() {
+            tokenizer.require_pairs()?;
         }
         let positions = network.encoder().max_positions();
         if tokenizer.max_length() > positions {
@@ -134,7 +138,16 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// # Errors
     /// If the tokenizer rejects a text.
     pub fn tokenize(&self, texts: &[T]) -> Result<Vec<Vec<u32>>> {
-        self.tokenizer.encode(&self.prepare(texts))
+        self.encode(&self.prepare(texts)).map(|(ids, _)| ids)
+    }
+
+    /// Token ids of prepared texts and, if they are pairs, the types of their tokens.
+    fn encode<S: AsRef<str> + Sync>(&self, prepared: &[S]) -> Result<(Vec<Vec<u32>>, Option<Vec<Vec<u32>>>)> {
+        let pairs: Option<Vec<_>> = prepared.iter().map(|text| self.instruction.segments(text.as_ref())).collect();
+        match pairs.filter(|_| self.instruction.is_pair()) {
+            Some(pairs) => self.tokenizer.encode_pairs(&pairs).map(|(ids, types)| (ids, Some(types))),
+            None => Ok((self.tokenizer.encode(prepared)?, None)),
+        }
     }
 
     /// Embeddings of texts, in order, computed in passes of at most `token_budget` tokens, padding included, unless one
@@ -169,14 +182,16 @@ impl<T: Text, E: Encoder> Tower<T, E> {
         token_budget: usize,
         progress: &mut dyn FnMut(&EmbedProgress),
     ) -> Result<Embeddings> {
-        let ids = self.tokenizer.encode(prepared)?;
+        let (ids, types) = self.encode(prepared)?;
         let role = T::ROLE.as_str();
-        self.network.embed_ids(&ids, self.tokenizer.pad_id(), token_budget, progress).map_err(|e| match e.kind() {
-            ErrorKind::NonFinite => {
-                let message = e.to_string().replacen("of text", &format!("of {role}"), 1);
-                Error::new(ErrorKind::NonFinite, message)
+        self.network.embed_typed(&ids, types.as_deref(), self.tokenizer.pad_id(), token_budget, progress).map_err(|e| {
+            match e.kind() {
+                ErrorKind::NonFinite => {
+                    let message = e.to_string().replacen("of text", &format!("of {role}"), 1);
+                    Error::new(ErrorKind::NonFinite, message)
+                }
+                _ => e,
             }
-            _ => e,
         })
     }
 }

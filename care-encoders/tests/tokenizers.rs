@@ -4,20 +4,25 @@
 
 mod common;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use care_core::{Document, Query};
+use care_core::{Document, Embedder, Query, Role};
 
 use care_encoders::head::Pooling;
 use care_encoders::tokenize::TruncationSide;
-use care_encoders::{AsymmetricEncoder, EncoderOptions, load_tower, tower_fingerprint};
+use care_encoders::{AsymmetricEncoder, EncoderOptions, Precision, load_tower, tower_fingerprint};
 use common::{cpu, difference, edit_json, fixture, rows};
 use serde_json::{Value, json};
+
+fn golden() -> Value {
+    serde_json::from_slice(&fs::read(fixture("tokenizers.json")).unwrap()).unwrap()
+}
 
 const TEXTS: [&str; 3] = ["高血压患者能吃党参吗？", "", "fever 38.5"];
 
 /// A copy of a tiny decoder whose `tokenizer.json` adds no token, as gte-Qwen2 and stella are published.
-fn without_end(name: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+fn without_end(name: &str) -> (tempfile::TempDir, PathBuf) {
     let (place, folder) = common::copy(name);
     edit_json(&folder.join("tokenizer.json"), |json| {
         json["post_processor"] =
@@ -163,4 +168,184 @@ fn a_bare_folder_has_the_length_limit_of_its_tokenizer() {
         assert_eq!(load(EncoderOptions::default()), limit, "{announced}");
         assert_eq!(load(EncoderOptions::default().with_max_length(40)), 40, "{announced}");
     }
+}
+
+/// A copy of the tiny BERT with a `vocab.txt` instead of a `tokenizer.json`.
+fn with_vocabulary(settings: &Value) -> (tempfile::TempDir, PathBuf) {
+    let (place, folder) = common::copy("bert");
+    fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    fs::copy(fixture("bert_vocab/vocab.txt"), folder.join("vocab.txt")).unwrap();
+    let mut fields = json!({"tokenizer_class": "BertTokenizer"});
+    fields.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    fs::write(folder.join("tokenizer_config.json"), fields.to_string()).unwrap();
+    (place, folder)
+}
+
+#[test]
+fn a_vocabulary_is_the_tokenizer_that_transformers_makes_of_it() {
+    let golden = golden();
+    let texts: Vec<String> = serde_json::from_value(golden["texts"].clone()).unwrap();
+    let texts: Vec<Query> = texts.into_iter().map(Query::new).collect();
+    let all = golden["vocab"].as_array().unwrap();
+    assert!(all.len() > 4 && all.iter().any(|one| one["ids"] != all[0]["ids"]));
+    for one in all {
+        let (place, folder) = with_vocabulary(&one["settings"]);
+        let expected: Vec<Vec<u32>> = serde_json::from_value(one["ids"].clone()).unwrap();
+        let options = EncoderOptions::default();
+        let tower = load_tower::<Query>(&folder, &options, &cpu()).unwrap();
+        for (text, (ids, expected)) in texts.iter().zip(tower.tokenize(&texts).unwrap().iter().zip(&expected)) {
+            assert_eq!(ids, expected, "{text:?} with {}", one["settings"]);
+        }
+        // A saved pair has it as `tokenizer.json`.
+        let target = place.path().join("pair");
+        AsymmetricEncoder::open(&folder, &options, &options, &cpu()).unwrap().save(&target).unwrap();
+        let loaded = AsymmetricEncoder::load(&target, &cpu()).unwrap();
+        assert_eq!(loaded.query().tokenize(&texts).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_vocabulary_without_settings_or_with_windows_line_ends_is_read() {
+    let (_place, folder) = with_vocabulary(&json!({}));
+    let texts = ["高血压 café FEVER".into(), "[MASK] twice".into()];
+    let load = || load_tower::<Query>(&folder, &EncoderOptions::default(), &cpu()).unwrap().tokenize(&texts).unwrap();
+    let expected = load();
+    fs::remove_file(folder.join("tokenizer_config.json")).unwrap();
+    assert_eq!(load(), expected);
+    let text = fs::read_to_string(folder.join("vocab.txt")).unwrap();
+    for other in [text.replace('\n', "\r\n"), text.trim_end().to_owned()] {
+        fs::write(folder.join("vocab.txt"), other).unwrap();
+        assert_eq!(load(), expected);
+    }
+}
+
+#[test]
+fn a_folder_without_a_tokenizer_that_can_be_read_says_what_to_do() {
+    let python = "convert it in Python with AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)";
+    for settings in [
+        json!({"tokenizer_class": "BertJapaneseTokenizer"}),
+        json!({"do_basic_tokenize": false}),
+        json!({"never_split": ["[X]"]}),
+    ] {
+        let (_place, folder) = with_vocabulary(&settings);
+        assert_eq!(
+            refusal(&folder, &EncoderOptions::default()),
+            format!("M: no tokenizer.json; vocab.txt alone is not supported for this kind of tokenizer: {python}")
+        );
+    }
+    for (name, file) in [("bert", "spiece.model"), ("qwen3", "vocab.json"), ("gte_hf", "sentencepiece.bpe.model")] {
+        let (_place, folder) = common::copy(name);
+        fs::rename(folder.join("tokenizer.json"), folder.join(file)).unwrap();
+        assert_eq!(
+            refusal(&folder, &EncoderOptions::default()),
+            format!("M: no tokenizer.json; {file} alone is not supported: {python}")
+        );
+        fs::remove_file(folder.join(file)).unwrap();
+        assert_eq!(refusal(&folder, &EncoderOptions::default()), "M: no tokenizer.json");
+    }
+    let (_place, folder) = with_vocabulary(&json!({"cls_token": "[X9]"}));
+    assert_eq!(refusal(&folder, &EncoderOptions::default()), "M/vocab.txt: has no token \"[X9]\"");
+    let (_place, folder) = with_vocabulary(&json!({}));
+    fs::write(folder.join("vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n").unwrap();
+    assert_eq!(refusal(&folder, &EncoderOptions::default()), "M/vocab.txt: has no token \"[SEP]\"");
+}
+
+#[test]
+fn title_and_text_are_a_pair_as_in_transformers() {
+    let golden = golden();
+    let pairs: Vec<[String; 2]> = serde_json::from_value(golden["pairs"]["texts"].clone()).unwrap();
+    let documents: Vec<Document> = pairs.into_iter().map(|[title, text]| Document::with_title(title, text)).collect();
+    for one in golden["pairs"]["by_length"].as_array().unwrap() {
+        let (_place, folder) = common::copy("bert");
+        configure(&folder, &json!({"truncation_side": one["side"]}));
+        let options = EncoderOptions::default()
+            .with_instruction("{title}{sep}{text}")
+            .with_max_length(one["max_length"].as_u64().unwrap() as usize);
+        let tower = load_tower::<Document>(&folder, &options, &cpu()).unwrap();
+        let expected: Vec<Vec<u32>> = serde_json::from_value(one["ids"].clone()).unwrap();
+        assert_eq!(tower.tokenize(&documents).unwrap(), expected, "{} {}", one["side"], one["max_length"]);
+        let expected: Vec<Vec<f32>> = serde_json::from_value(one["cls"].clone()).unwrap();
+        if expected.is_empty() {
+            continue;
+        }
+        for budget in [1, 4096] {
+            let off = difference(&rows(&tower.embed(&documents, budget).unwrap()), &expected);
+            assert!(off <= 1e-5, "{off}");
+        }
+        // With padding too, where sequences are not packed; bf16 rounds to about 3 digits.
+        let options = options.clone().with_precision(Precision::Bf16);
+        let bf16 = load_tower::<Document>(&folder, &options, &cpu()).unwrap();
+        let close = common::cosine(&rows(&bf16.embed(&documents, 4096).unwrap()), &expected);
+        assert!(close > 0.999, "{close}");
+        // One segment has other vectors.
+        let plain = load_tower::<Document>(&folder, &EncoderOptions::default(), &cpu()).unwrap();
+        assert!(common::cosine(&rows(&plain.embed(&documents[..1], 4096).unwrap()), &expected[..1]) < 0.99);
+    }
+}
+
+#[test]
+fn a_pair_of_title_and_text_is_saved_and_part_of_the_fingerprint() {
+    let place = tempfile::tempdir().unwrap();
+    let load = |template: &str| {
+        let options = EncoderOptions::default().with_instruction(template);
+        AsymmetricEncoder::open(fixture("bert"), &EncoderOptions::default(), &options, &cpu()).unwrap()
+    };
+    let documents = [Document::with_title("头痛", "先休息"), Document::new("多喝水")];
+    let print = |pair: &AsymmetricEncoder| pair.fingerprint(Role::Document).unwrap().unwrap();
+    let plain = load("");
+    for (template, same) in [("{title}。{text}", true), ("{title}{sep}{text}", false)] {
+        let pair = load(template);
+        assert_eq!(print(&pair) == print(&plain), same, "{template}");
+        let target = place.path().join("pair");
+        pair.save(&target).unwrap();
+        let loaded = AsymmetricEncoder::load(&target, &cpu()).unwrap();
+        assert_eq!(loaded.document().instruction().template(), template);
+        assert_eq!(print(&loaded), print(&pair));
+        let vectors = |pair: &AsymmetricEncoder| rows(&pair.embed_documents(&documents).unwrap());
+        assert_eq!(vectors(&loaded), vectors(&pair));
+        assert_ne!(vectors(&loaded)[0], vectors(&plain)[0], "{template}");
+        assert_ne!(pair.document_key(&documents[0]), plain.document_key(&documents[0]));
+        let settings = fs::read_to_string(target.join("config_sentence_transformers.json")).unwrap();
+        let settings: Value = serde_json::from_str(&settings).unwrap();
+        assert_eq!(settings["prompts"]["document"], "");
+    }
+}
+
+#[test]
+fn pairs_that_cannot_be_encoded_are_refused() {
+    let refused = |folder: &Path, max_length: usize| {
+        let options = EncoderOptions::default().with_instruction("{title}{sep}{text}").with_max_length(max_length);
+        let error = load_tower::<Document>(folder, &options, &cpu()).unwrap_err();
+        error.to_string().replace(&folder.display().to_string(), "M")
+    };
+    let (_place, folder) = common::copy("bert");
+    assert_eq!(
+        refused(&folder, 4),
+        "`max_length` is 4, allowed: at least 5, since the tokenizer adds 3 special tokens to a pair"
+    );
+    for pair in [json!([]), json!([{"Sequence": {"id": "A", "type_id": 0}}])] {
+        edit_json(&folder.join("tokenizer.json"), |json| json["post_processor"]["pair"] = pair);
+        let message = refused(&folder, 12);
+        assert!(message.starts_with("M/tokenizer.json: the post-processor has no template for pairs"), "{message}");
+    }
+    let error =
+        load_tower::<Query>(fixture("bert"), &EncoderOptions::default().with_instruction("{title}{sep}{text}"), &cpu());
+    assert!(error.unwrap_err().to_string().contains("contains {title}, which is no placeholder"));
+}
+
+#[test]
+fn a_literal_prompt_is_kept_and_an_option_with_braces_is_refused() {
+    let (place, folder) = common::copy("qwen3");
+    let options = EncoderOptions::default().with_instruction("Instruct: {}\nQuery: {}");
+    assert_eq!(
+        refusal(&folder, &options),
+        "the query instruction \"Instruct: {}\\nQuery: {}\" contains {}, which is no placeholder, allowed: {text}"
+    );
+    // What a pair was saved with, or a prompt of sentence-transformers, is text.
+    let options = EncoderOptions::default().with_instruction("Instruct: a\nQuery: ");
+    let target = place.path().join("pair");
+    AsymmetricEncoder::open(&folder, &options, &options, &cpu()).unwrap().save(&target).unwrap();
+    edit_json(&target.join("care.json"), |json| json["query"]["instruction"] = json!("Instruct: {}\nQuery: {}{text}"));
+    let loaded = AsymmetricEncoder::load(&target, &cpu()).unwrap();
+    assert_eq!(loaded.query_key(&"头".into()), "Instruct: {}\nQuery: {}头");
 }

@@ -115,6 +115,10 @@ impl<'a> Trainer<'a> {
         if [query.network(), document.network()].iter().any(|network| network.encoder().is_quantized()) {
             return Err(Error::setting("precision", "\"int8\"", "f32, bf16 or f16 for training"));
         }
+        if document.instruction().is_pair() {
+            let template = format!("{:?}", document.instruction().template());
+            return Err(Error::setting("instruction", template, "without {sep}: training rows have no titles"));
+        }
         if stage.kind == StageKind::Symmetric {
             let parts = (query.network().encoder().config(), query.network().head(), query.tokenizer().to_json()?);
             let other =

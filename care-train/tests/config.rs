@@ -42,6 +42,16 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
             "prompt_template = \"{text}\"",
             "`prompt_template` is \"{text}\", allowed: a text with exactly one {prompt} and one {text}",
         ),
+        (
+            "prompt_template = \"{instruction}: {prompt} {text}\"",
+            "`prompt_template` \"{instruction}: {prompt} {text}\" contains {instruction}, which is no placeholder, \
+             allowed: {prompt}, {text}",
+        ),
+        (
+            "prompt_template = '{prompt}\\n{text}'",
+            "`prompt_template` \"{prompt}\\\\n{text}\" contains a backslash and a letter; write a line break itself, in a \
+             shell $'\\n'",
+        ),
         ("loss = [{ kind = \"info-nce\", weight = 0.0 }]", "loss[0]: `weight` is 0, allowed: above 0"),
         ("loss = [{ kind = \"info-nce\", temperature = 0.0 }]", "loss[0]: `temperature` is 0, allowed: above 0"),
         (

@@ -693,4 +693,11 @@ fn settings_that_do_not_fit_the_towers_are_refused() {
     assert_eq!(stage.mode(Role::Document), TrainMode::Full);
     let error = Trainer::new(common::pair(0.0), &stage, &[], 7).err().unwrap().to_string();
     assert_eq!(error, "a stage needs at least one source of training rows");
+    let (query, document) = common::pair(0.0).into_towers();
+    let document = document.with_instruction(care_core::Instruction::new("{title}{sep}{text}").unwrap());
+    let error = Trainer::new(AsymmetricEncoder::new(query, document).unwrap(), &stage, &sources, 7).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "`instruction` is \"{title}{sep}{text}\", allowed: without {sep}: training rows have no titles"
+    );
 }

@@ -24,6 +24,12 @@ impl Embedding {
         embedding(self.weight.val(), ids)
     }
 
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        let [rows, _] = self.weight.lazy_shape().dims();
+        rows
+    }
+
     /// The first row, as `[1, 1, width]`.
     pub(crate) fn first_row(&self) -> Tensor<3> {
         self.weight.val().narrow(0, 0, 1).unsqueeze()

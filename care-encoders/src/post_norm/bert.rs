@@ -46,8 +46,8 @@ pub struct BertConfig {
     /// Rows of the position table. The longest text has this many tokens minus the first position. Default 512.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,
-    /// Rows of the token-type table; every token has type 0, and 0 rows mean no table. Default 2; always 0 for
-    /// DistilBERT.
+    /// Rows of the token-type table. Tokens have type 0, those of a pair's second segment type 1;
+    /// 0 rows mean no table. Default 2; always 0 for DistilBERT.
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
     /// Added to the variance in layer norms. Default 1e-12; always 1e-12 for DistilBERT.

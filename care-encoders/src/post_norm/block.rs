@@ -103,7 +103,8 @@ impl TextEmbeddings {
         self.word.device()
     }
 
-    /// Embeds a batch. A text's first token gets row `first_position` of the position table; every token has type 0.
+    /// Embeds a batch. A text's first token gets row `first_position` of the position table; tokens have type 0,
+    /// or the types of the batch.
     ///
     /// # Shapes
     /// `[batch, seq]` to `[batch, seq, width]`.
@@ -114,7 +115,10 @@ impl TextEmbeddings {
             sum = sum + positions.forward(batch.position_ids(&device) + first_position as i64);
         }
         if let Some(types) = &self.token_type {
-            sum = sum + types.first_row();
+            sum = match batch.token_type_ids(types.rows() as u32 - 1, &device) {
+                Some(ids) => sum + types.forward(ids),
+                None => sum + types.first_row(),
+            };
         }
         self.dropout.forward(self.norm.forward(sum))
     }

@@ -27,7 +27,8 @@ pub struct GteConfig {
     /// Length of the longest text in tokens. Default 8192.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,
-    /// Rows of the token-type table; every token has type 0, and 0 rows mean no table. Default 1.
+    /// Rows of the token-type table; 0 rows mean no table. Tokens have type 0, those of a pair's second segment
+    /// type 1. Default 1.
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
     /// Added to the variance in layer norms. Default 1e-12.

@@ -176,7 +176,10 @@ impl Recipe {
             network = network
                 .try_map_projection(|projection| fill_from(&checkpoint, &PROJECTION, Default::default(), projection))?;
         }
-        let instruction = Instruction::new(options.instruction.as_ref().unwrap_or(&self.instruction))?;
+        let instruction = match &options.instruction {
+            Some(template) => Instruction::new(template)?,
+            None => Instruction::stored(&self.instruction)?,
+        };
         let tower = Tower::new(tokenizer, network.prepacked(Prepack::F32), instruction)?;
         if options.terminal_token.is_none() {
             self.check_terminal_token(&tower)?;

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use tokenizers::utils::truncation::TruncationDirection;
-use tokenizers::{Encoding, PostProcessor};
+use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::{Encoding, PostProcessor, Token};
 
 use care_core::{Error, ErrorKind, Result};
 
@@ -216,14 +216,63 @@ impl Tokenizer {
     }
 
     fn ids(&self, text: &str) -> Result<Vec<u32>> {
-        let encode = || self.inner.post_process(self.part(text, self.max_length - self.reserved(false))?, None, true);
-        match self.guard(encode)?.get_ids() {
+        match self.guard(|| self.single(text))?.get_ids() {
             [] => Ok(vec![self.pad_id]),
             ids => Ok(ids.to_vec()),
         }
     }
 
-    /// The first (or last) `kept` tokens of a text, without special tokens.
+    fn single(&self, text: &str) -> tokenizers::Result<Encoding> {
+        let kept = self.max_length - self.reserved(false);
+        let mut encoding = self.part(text, kept)?;
+        encoding.truncate(kept, 0, self.side.direction());
+        encoding.take_overflowing();
+        self.inner.post_process(encoding, None, true)
+    }
+
+    /// Token ids and token types of pairs of texts, special tokens included, at most [`Tokenizer::max_length`] of them:
+    /// of the longer text, tokens are cut off first.
+    ///
+    /// # Errors
+    /// If the tokenizer rejects a text, has no template for pairs, or its length limit leaves no room for them.
+    pub fn encode_pairs<S: AsRef<str> + Sync>(&self, pairs: &[(S, S)]) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>)> {
+        self.require_pairs()?;
+        let encode = |(first, second): &(S, S)| {
+            let encoding = self.guard(|| self.pair(first.as_ref(), second.as_ref()))?;
+            Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()))
+        };
+        pairs.par_iter().map(encode).collect()
+    }
+
+    fn pair(&self, first: &str, second: &str) -> tokenizers::Result<Encoding> {
+        let kept = self.max_length - self.reserved(true);
+        let (first, mut second) = (self.part(first, kept)?, self.part(second, kept)?);
+        second.set_type_ids(vec![1; second.len()]);
+        let direction = self.side.direction();
+        let strategy = TruncationStrategy::LongestFirst;
+        let truncation = TruncationParams { direction, max_length: kept, strategy, stride: 0 };
+        let (mut first, mut second) = truncate_encodings(first, Some(second), &truncation)?;
+        first.take_overflowing();
+        second.as_mut().map(Encoding::take_overflowing);
+        self.inner.post_process(first, second, true)
+    }
+
+    /// Returns an error if pairs of texts cannot be encoded.
+    pub(crate) fn require_pairs(&self) -> Result<()> {
+        let reserved = self.reserved(true);
+        if self.max_length < reserved + 2 {
+            let allowed =
+                format!("at least {}, since the tokenizer adds {reserved} special tokens to a pair", reserved + 2);
+            return Err(Error::setting("max_length", self.max_length, &allowed));
+        }
+        let one = || Encoding::from_tokens(vec![Token::new(0, String::new(), (0, 0))], 0);
+        match self.guard(|| self.inner.post_process(one(), Some(one()), true))?.len() {
+            both if both == reserved + 2 => Ok(()),
+            _ => Err(self.error("the post-processor has no template for pairs of texts".to_owned())),
+        }
+    }
+
+    /// The tokens of a text without special tokens; of a long text at least the first (or last) `kept` ones.
     fn part(&self, text: &str, kept: usize) -> tokenizers::Result<Encoding> {
         let mut encoding = Encoding::default();
         for size in window::sizes(kept) {
@@ -233,8 +282,6 @@ impl Tokenizer {
                 break;
             }
         }
-        encoding.truncate(kept, 0, self.side.direction());
-        encoding.take_overflowing();
         Ok(encoding)
     }
 
@@ -444,12 +491,15 @@ mod tests {
     /// WordPiece, byte-level BPE and unigram.
     const MODELS: [&str; 3] = ["bert", "qwen3", "gte_new"];
 
+    /// Words, numbers, blanks, punctuation, a byte-order mark and a combining accent.
+    const PARTS: &str = "[a-zA-Z头痛怎么办发烧é]{1,12}|[0-9]{1,3}[ ]{0,3}|[ \n]{1,4}|[，。?!]|\u{feff}|\u{301}";
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
         fn a_long_text_has_the_ids_of_the_whole(
-            parts in prop::collection::vec("[a-zA-Z头痛怎么办发烧é]{1,12}|[0-9]{1,3}[ ]{0,3}|[ \n]{1,4}|[，。?!]|\u{feff}|\u{301}", 2..12),
+            parts in prop::collection::vec(PARTS, 2..12),
             gap in prop::sample::select(vec!["", " ", "\n"]),
             max_length in 3usize..300,
             left: bool,

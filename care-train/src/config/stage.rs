@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use care_core::{Document, Error, ErrorKind, Instruction, Result, Role};
+use care_core::{Document, Error, ErrorKind, Instruction, Result, Role, check_template};
 use care_encoders::lora::LoraConfig;
 use serde::{Deserialize, Serialize};
 
@@ -291,7 +291,7 @@ impl StageConfig {
         let allowed = match self.kind {
             StageKind::QueryAlignment => "unset in query-alignment stages, whose texts have no task",
             _ if !(once("{prompt}") && once("{text}")) => "a text with exactly one {prompt} and one {text}",
-            _ => return Ok(()),
+            _ => return check_template("`prompt_template`", template, &["{prompt}", "{text}"]),
         };
         Err(Error::setting("prompt_template", format!("{template:?}"), allowed))
     }
