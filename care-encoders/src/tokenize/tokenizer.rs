@@ -253,7 +253,9 @@ impl Tokenizer {
         let truncation = TruncationParams { direction, max_length: kept, strategy, stride: 0 };
         let (mut first, mut second) = truncate_encodings(first, Some(second), &truncation)?;
         first.take_overflowing();
-        second.as_mut().map(Encoding::take_overflowing);
+        if let Some(second) = &mut second {
+            second.take_overflowing();
+        }
         self.inner.post_process(first, second, true)
     }
 
