@@ -34,7 +34,7 @@ fn describe<T: Text>(out: &mut impl Write, tower: &Tower<T, AnyEncoder>) -> Resu
         None => writeln!(out, "  {name:<14} {value}"),
     };
     line("architecture", config["model_type"].as_str().unwrap_or("unknown").to_owned(), None)?;
-    line("pooling", summary.pooling.value.as_str().to_owned(), Some(&summary.pooling.source))?;
+    line("pooling", summary.pooling.value.to_string(), Some(&summary.pooling.source))?;
     line("normalised", yes_or_no(summary.normalize.value), Some(&summary.normalize.source))?;
     let similarity = if summary.cosine { "cosine: every vector has length 1" } else { "dot product" };
     line("similarity", similarity.to_owned(), None)?;

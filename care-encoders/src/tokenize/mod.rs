@@ -1,8 +1,8 @@
 //! Tokenizers: text to token ids, through Hugging Face's `tokenizers`.
 
 mod characters;
-mod lower_case;
 mod ends;
+mod lower_case;
 mod model;
 mod tokenizer;
 mod unigram;

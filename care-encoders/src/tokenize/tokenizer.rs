@@ -11,8 +11,8 @@ use tokenizers::{Encoding, PostProcessor, Token};
 
 use care_core::{Error, ErrorKind, Result};
 
-use super::lower_case::with_lower_case;
 use super::ends::{Special, with_ends};
+use super::lower_case::with_lower_case;
 use super::model::Model;
 use super::window::{self, TruncationSide};
 
