@@ -37,7 +37,7 @@ pub use burn;
 
 /// Network configurations, with the field names of Hugging Face's `config.json`.
 pub mod config {
-    pub use crate::decoder::{DecoderConfig, DecoderFamily};
+    pub use crate::decoder::{DecoderConfig, DecoderFamily, LayerType};
     pub use crate::layers::{Activation, RopeParameters, RopeScaling};
     pub use crate::post_norm::{BertConfig, BertFamily, GteConfig};
     pub use crate::registry::EncoderConfig;

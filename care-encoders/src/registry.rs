@@ -55,6 +55,7 @@ static ARCHITECTURES: &[Architecture] = &[
     Architecture { model_type: "qwen2", class: "Qwen2Model", parse: parse_decoder, weights: &decoder::WEIGHTS },
     Architecture { model_type: "qwen3", class: "Qwen3Model", parse: parse_decoder, weights: &decoder::WEIGHTS },
     Architecture { model_type: "llama", class: "LlamaModel", parse: parse_decoder, weights: &decoder::WEIGHTS },
+    Architecture { model_type: "mistral", class: "MistralModel", parse: parse_decoder, weights: &decoder::WEIGHTS },
 ];
 
 fn parse_bert(config: Value) -> Result<EncoderConfig> {
@@ -106,7 +107,7 @@ pub enum EncoderConfig {
     Bert(BertConfig),
     /// `model_type: gte` or `new`.
     Gte(GteConfig),
-    /// `model_type: qwen2`, `qwen3` or `llama`.
+    /// `model_type: qwen2`, `qwen3`, `llama` or `mistral`.
     Decoder(DecoderConfig),
 }
 
@@ -176,7 +177,7 @@ impl EncoderConfig {
 pub enum AnyEncoder {
     /// BERT, DistilBERT, RoBERTa, XLM-RoBERTa or GTE.
     PostNorm(PostNorm),
-    /// Qwen2, Qwen3 or Llama.
+    /// Qwen2, Qwen3, Llama or Mistral.
     Decoder(Decoder),
 }
 

@@ -1,15 +1,17 @@
 //! Fields, defaults and checks that the configurations of all architectures share.
 
+use std::collections::BTreeMap;
+
 use care_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::layers::Activation;
 
 /// The largest size in a configuration; the product of two sizes then fits into a `usize`.
 const LARGEST_SIZE: usize = 1 << 30;
-/// The largest number of layers.
-const MOST_LAYERS: usize = 10_000;
+/// The largest number of layers; more are refused.
+pub(crate) const MOST_LAYERS: usize = 10_000;
 
 /// The fields that every configuration has.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +83,14 @@ pub(crate) fn parse_fields<T: DeserializeOwned>(json: Value) -> Result<T> {
         let message = if field == "." { problem.to_string() } else { format!("field `{field}`: {problem}") };
         Error::new(ErrorKind::Format, message)
     })
+}
+
+/// A field of an object that may be absent or null; the error for a wrong type names it.
+pub(crate) fn optional<T: DeserializeOwned>(json: &Value, field: &str) -> Result<Option<T>> {
+    let Some(value) = json.get(field) else { return Ok(None) };
+    // The field alone in an object, so that the error has its path.
+    let fields: BTreeMap<String, Option<T>> = parse_fields(json!({ field: value }))?;
+    Ok(fields.into_values().next().flatten())
 }
 
 impl Common {

@@ -56,7 +56,8 @@ fn configurations_name_the_field() {
     for (change, message) in [
         (
             (|c| c["model_type"] = json!("t5")) as fn(&mut Value),
-            "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, roberta, xlm-roberta, gte, new, qwen2, qwen3, llama",
+            "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, roberta, xlm-roberta, gte, new, qwen2, qwen3, llama, \
+             mistral",
         ),
         (
             |c| c["hidden_size"] = json!("64"),
@@ -259,8 +260,10 @@ fn settings_of_decoders_and_gte_that_are_not_computed_are_refused() {
             |c| {
                 c["use_sliding_window"] = json!(true);
                 c["max_window_layers"] = json!(1);
+                c["sliding_window"] = json!(0);
+                c.as_object_mut().unwrap().remove("layer_types");
             },
-            "M/config.json: sliding-window attention (`use_sliding_window`) is not supported",
+            "M/config.json: `sliding_window` is 0, allowed: at least 1",
         ),
         ("qwen3", |c| c["head_dim"] = json!(31), "M/config.json: `head_dim` is 31, allowed: an even number"),
         (

@@ -26,8 +26,9 @@ use serde_json::{Value, json};
 const POOLINGS: [(&str, Pooling); 3] = [("cls", Pooling::Cls), ("mean", Pooling::Mean), ("last", Pooling::LastToken)];
 
 fn golden(name: &str) -> Value {
-    let text = std::fs::read_to_string(fixture("golden.json")).unwrap();
-    serde_json::from_str::<Value>(&text).unwrap()[name].clone()
+    let read = |path| serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap();
+    let own = fixture(name).join("golden.json");
+    if own.exists() { read(own) } else { read(fixture("golden.json"))[name].clone() }
 }
 
 fn ids(case: &Value) -> Vec<Vec<u32>> {
@@ -130,8 +131,22 @@ fn check(name: &str, pad: u32) {
                 }
             }
         }
+        trainable(name, pad, device, &golden);
         let half = half_cosine(name, pad, device, &golden);
         eprintln!("| {name} | {device} | {unpadded:.1e} | {padded:.1e} | {half} |");
+    }
+}
+
+/// Compares the vectors of a network that can be trained, for which burn's operations take the place of the kernels.
+fn trainable(name: &str, pad: u32, device: Device, golden: &Value) {
+    let opened = device.open().unwrap().autodiff();
+    let encoder = load_encoder(fixture(name), &EncoderOptions::default(), &opened).unwrap();
+    let network = Network::new(encoder, HeadConfig::new(Pooling::Mean), &opened).unwrap();
+    let (texts, expected) = (ids(&golden["ids"]), vectors(&golden["ids"]["unpadded"]["mean"]));
+    let [right, left] = [PaddingSide::Right, PaddingSide::Left].map(|side| TokenBatch::pad(&texts, pad, side));
+    for (what, batch) in [("right", right), ("left", left), ("packed", TokenBatch::varlen(&texts))] {
+        let off = difference(&forward_batch(&network, &batch), &expected);
+        assert!(off <= tolerance(device), "{name} {device} trainable {what}: {off}");
     }
 }
 
@@ -222,6 +237,10 @@ equals_transformers! {
     qwen3_with_biases_and_linear_scaling: "qwen3_bias", 0;
     llama_with_three_queries_to_a_key: "llama", 0;
     llama_with_biases_and_its_own_scaling: "llama_bias", 0;
+    qwen3_with_sliding_layer_types: "qwen3_sliding", 0;
+    qwen2_with_sliding_layers_from_the_second_on: "qwen2_sliding", 0;
+    qwen2_with_sliding_layers_that_is_not_causal: "qwen2_sliding_bidirectional", 0;
+    mistral_with_a_window: "mistral", 0;
 }
 
 #[test]
@@ -248,6 +267,26 @@ fn known_custom_code_gives_the_vectors_of_the_network_that_it_computes() {
         let ignored = difference(&vectors_of(&EncoderOptions::default().with_ignore_custom_code(true)), &expected);
         assert_eq!(ignored > 1e-2, name == "qwen2_bidirectional", "{name}: {ignored}");
     }
+}
+
+#[test]
+fn layers_keep_their_windows_when_others_are_cut() {
+    use care_encoders::config::{EncoderConfig, LayerType};
+    let of = |name: &str, layers: &[usize]| {
+        let options = EncoderOptions::default().with_layers(layers);
+        let EncoderConfig::Decoder(config) = load_encoder(fixture(name), &options, &common::cpu()).unwrap().config()
+        else {
+            panic!("{name} is a decoder");
+        };
+        let json = EncoderConfig::Decoder(config.clone()).to_json();
+        assert_eq!(EncoderConfig::from_json(json.clone()).unwrap(), EncoderConfig::Decoder(config.clone()), "{json}");
+        (config.layer_types, config.sliding_window, json["use_sliding_window"].clone())
+    };
+    let (full, sliding) = (LayerType::FullAttention, LayerType::SlidingAttention);
+    assert_eq!(of("qwen3_sliding", &[1, 2]), (vec![full, sliding], Some(3), json!(true)));
+    assert_eq!(of("qwen2_sliding", &[0, 3]), (vec![full, sliding], Some(4), json!(true)));
+    assert_eq!(of("qwen3_sliding", &[1, 3]), (vec![], None, json!(null)));
+    assert_eq!(of("mistral", &[1]), (vec![sliding], Some(4), json!(null)));
 }
 
 /// Runs the tests above on each instruction set that the processor supports, each in its own process.

@@ -56,7 +56,8 @@ fn run<W: PackedWeight>(name: &str, width: usize, lengths: &[usize], pack: fn(&[
         (end - length, end)
     };
     let spans: Vec<(usize, usize)> = lengths.iter().map(span).collect();
-    let heads = AttentionHeads { heads: 12, kv_heads: 12, head_dim: width / 12, causal: false };
+    let heads =
+        AttentionHeads { heads: 12, kv_heads: 12, head_dim: width / 12, causal: false, reach: None, scale: 0.125 };
     let (ones, bias) = (vec![1.0; 4 * width], numbers(4 * width));
     let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for round in 0..ROUNDS + 2 {

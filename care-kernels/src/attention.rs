@@ -27,6 +27,21 @@ pub struct AttentionHeads {
     pub head_dim: usize,
     /// Whether a token attends only to itself and the tokens before it.
     pub causal: bool,
+    /// Sliding window: the distance of the farthest tokens to which a token attends, before it and, unless `causal`,
+    /// after it. `None`: any distance.
+    pub reach: Option<usize>,
+    /// Factor of the scores, usually `1/sqrt(head_dim)`.
+    pub scale: f32,
+}
+
+impl AttentionHeads {
+    /// The tokens of `text` to which at least one of `rows` attends.
+    fn seen(&self, rows: &Range<usize>, text: &Range<usize>) -> Range<usize> {
+        let reach = self.reach.unwrap_or(usize::MAX);
+        let first = rows.start.saturating_sub(reach).max(text.start);
+        let end = if self.causal { rows.end } else { rows.end.saturating_add(reach).min(text.end) };
+        first..end
+    }
 }
 
 /// The inputs of attention, one row per token.
@@ -38,7 +53,7 @@ struct States<'a> {
     shape: AttentionHeads,
 }
 
-/// Scaled dot-product attention of each token over the tokens of its own text; the scale is `1/sqrt(head_dim)`.
+/// Scaled dot-product attention of each token over the tokens of its own text, or those of them in its window.
 ///
 /// `spans` are the rows `(start, end)` of each text. Rows outside every span are padding; their result is zero.
 ///
@@ -118,27 +133,26 @@ impl WithKernel for Piece<'_> {
 
     #[inline(always)]
     fn with_kernel<S: Kernel>(mut self, simd: S) {
-        let AttentionHeads { heads, kv_heads, head_dim, causal } = self.states.shape;
+        let AttentionHeads { heads, kv_heads, head_dim, .. } = self.states.shape;
         let most = ACROSS * S::F32_LANES;
-        // With a causal mask, no row attends to a key after the last row.
-        let keys = if causal { self.rows.end } else { self.text.end } - self.text.start;
+        let keys = self.states.shape.seen(&self.rows, &self.text);
         let mut scratch = Scratch {
-            keys: vec![[0.0; CHUNK]; keys * head_dim.div_ceil(CHUNK)],
-            values: vec![0.0; keys * head_dim.next_multiple_of(most)],
+            keys: vec![[0.0; CHUNK]; keys.len() * head_dim.div_ceil(CHUNK)],
+            values: vec![0.0; keys.len() * head_dim.next_multiple_of(most)],
             queries: vec![0.0; head_dim.next_multiple_of(CHUNK) * most],
-            scores: vec![0.0; keys * most],
+            scores: vec![0.0; keys.len() * most],
             scales: vec![0.0; most],
         };
         let group = heads / kv_heads;
         for kv_head in 0..kv_heads {
-            self.load::<S>(kv_head, keys, &mut scratch);
+            self.load::<S>(kv_head, &keys, &mut scratch);
             for head in kv_head * group..(kv_head + 1) * group {
                 for start in self.rows.clone().step_by(most) {
                     let rows = start..self.rows.end.min(start + most);
                     if rows.len() > S::F32_LANES {
-                        self.tile::<S, ACROSS>(simd, head, rows, keys, &mut scratch);
+                        self.tile::<S, ACROSS>(simd, head, rows, &keys, &mut scratch);
                     } else {
-                        self.tile::<S, 1>(simd, head, rows, keys, &mut scratch);
+                        self.tile::<S, 1>(simd, head, rows, &keys, &mut scratch);
                     }
                 }
             }
@@ -149,68 +163,64 @@ impl WithKernel for Piece<'_> {
 impl<'a> Piece<'a> {
     /// Packs the keys and values of one head.
     #[inline(always)]
-    fn load<S: Kernel>(&self, kv_head: usize, keys: usize, scratch: &mut Scratch) {
+    fn load<S: Kernel>(&self, kv_head: usize, keys: &Range<usize>, scratch: &mut Scratch) {
         let AttentionHeads { kv_heads, head_dim, .. } = self.states.shape;
         let (panel, chunks) = (ACROSS * S::F32_LANES, head_dim.div_ceil(CHUNK));
-        let of = |states: &'a [f32], key: usize| {
-            &states[((self.text.start + key) * kv_heads + kv_head) * head_dim..][..head_dim]
-        };
-        for tile in tiles(0..keys, tile_rows::<S>()) {
+        let of =
+            |states: &'a [f32], key: usize| &states[((keys.start + key) * kv_heads + kv_head) * head_dim..][..head_dim];
+        let count = keys.len();
+        for tile in tiles(0..count, tile_rows::<S>()) {
             let into = &mut scratch.keys[tile.start * chunks..tile.end * chunks];
             for (row, key) in tile.clone().enumerate() {
                 copy_chunks(of(self.states.key, key), into, |chunk| chunk * tile.len() + row);
             }
         }
         let (values, _) = scratch.values.as_chunks_mut::<CHUNK>();
-        for key in 0..keys {
-            let start = |dimension| (dimension / panel * keys + key) * panel + dimension % panel;
+        for key in 0..count {
+            let start = |dimension| (dimension / panel * count + key) * panel + dimension % panel;
             copy_chunks(of(self.states.value, key), values, |chunk| start(chunk * CHUNK) / CHUNK);
         }
     }
 
-    /// One head of a tile of rows that fit into `A` vectors. Scores are stored with one row per key, so that the
-    /// softmax runs over vectors of queries.
+    /// One head of a tile of rows that fit into `A` vectors; `keys` are packed. Scores are stored with one row per key,
+    /// so that the softmax runs over vectors of queries.
     #[inline(always)]
     fn tile<S: Kernel, const A: usize>(
         &mut self,
         simd: S,
         head: usize,
         rows: Range<usize>,
-        keys: usize,
+        keys: &Range<usize>,
         scratch: &mut Scratch,
     ) {
-        let AttentionHeads { heads, head_dim, causal, .. } = self.states.shape;
+        let AttentionHeads { heads, head_dim, scale, .. } = self.states.shape;
         let (across, panel, width) = (A * S::F32_LANES, ACROSS * S::F32_LANES, heads * head_dim);
-        let seen = if causal { rows.end - self.text.start } else { keys };
+        // Counted from the first packed key.
+        let seen = self.states.shape.seen(&rows, &self.text);
+        let seen = seen.start - keys.start..seen.end - keys.start;
         let chunks = head_dim.div_ceil(CHUNK);
         let queries = &mut scratch.queries[..chunks * CHUNK * across];
-        let scale = 1.0 / (head_dim as f32).sqrt();
         for (at, row) in rows.clone().enumerate() {
             let query = &self.states.query[row * width + head * head_dim..][..head_dim];
             for (into, x) in queries.chunks_exact_mut(across).zip(query) {
                 into[at] = x * scale;
             }
         }
-        for tile in tiles(0..keys, tile_rows::<S>()).take_while(|tile| tile.start < seen) {
+        let of_seen = |tile: &Range<usize>| tile.start < seen.end && seen.start < tile.end;
+        for tile in tiles(0..keys.len(), tile_rows::<S>()).filter(of_seen) {
             let keys = &scratch.keys[tile.start * chunks..tile.end * chunks];
             let scores = &mut scratch.scores[tile.start * across..tile.end * across];
             with_rows!(tile.len(), tile_rows::<S>(), R => match_keys::<S, R, A>(simd, keys, queries, scores));
         }
-        let scores = &mut scratch.scores[..seen * across];
-        if causal {
-            // Hides each row of the tile from the rows before it.
-            let own = &mut scores[(rows.start - self.text.start) * across..];
-            for (before, scores) in own.chunks_exact_mut(across).enumerate() {
-                scores[..before].fill(f32::NEG_INFINITY);
-            }
-        }
+        let scores = &mut scratch.scores[seen.start * across..seen.end * across];
+        self.hide(scores, across, &rows, keys.start + seen.start);
         let scales = &mut scratch.scales;
         for (into, vector) in scales.chunks_exact_mut(S::F32_LANES).zip(softmax::<S, A>(simd, scores)) {
             simd.partial_store_f32s(into, vector);
         }
-        for (place, values) in scratch.values.chunks_exact(keys * panel).enumerate() {
+        for (place, values) in scratch.values.chunks_exact(keys.len() * panel).enumerate() {
             let columns = (head_dim - place * panel).min(panel);
-            let values = &values[..seen * panel];
+            let values = &values[seen.start * panel..seen.end * panel];
             for tile in tiles(0..rows.len(), tile_rows::<S>()) {
                 let weights = &scores[tile.start..];
                 let first = (rows.start - self.rows.start + tile.start) * width + head * head_dim + place * panel;
@@ -223,6 +233,31 @@ impl<'a> Piece<'a> {
                     }
                 });
             }
+        }
+    }
+}
+
+impl Piece<'_> {
+    /// Hides keys from the rows of a tile that do not attend to them. `scores` has one row of `across` queries per key,
+    /// from the key `first` on.
+    #[inline(always)]
+    fn hide(&self, scores: &mut [f32], across: usize, rows: &Range<usize>, first: usize) {
+        let AttentionHeads { causal, reach, .. } = self.states.shape;
+        // A window that no text exceeds hides nothing.
+        let reach = reach.filter(|reach| *reach + 1 < self.text.len());
+        let start = match (causal, reach) {
+            (false, None) => return,
+            // Earlier keys are before every row.
+            (true, None) => rows.start,
+            (_, Some(_)) => first,
+        };
+        let reach = reach.unwrap_or(usize::MAX);
+        let queries = |row: usize| row.saturating_sub(rows.start).min(across);
+        for (key, scores) in (start..).zip(scores[(start - first) * across..].chunks_exact_mut(across)) {
+            let earliest = if causal { key } else { key.saturating_sub(reach) };
+            let latest = key.saturating_add(reach);
+            scores[..queries(earliest)].fill(f32::NEG_INFINITY);
+            scores[queries(latest.saturating_add(1))..].fill(f32::NEG_INFINITY);
         }
     }
 }
@@ -328,7 +363,7 @@ mod tests {
 
     /// Attention by its definition, in f64.
     fn expected(states: &States<'_>, spans: &[(usize, usize)]) -> Vec<f64> {
-        let AttentionHeads { heads, kv_heads, head_dim, causal } = states.shape;
+        let AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale } = states.shape;
         let mut out = vec![0.0; states.query.len()];
         let at = |states: &[f32], row: usize, heads: usize, head: usize, d: usize| {
             f64::from(states[(row * heads + head) * head_dim + d])
@@ -336,11 +371,12 @@ mod tests {
         for &(start, end) in spans {
             for (row, head) in (start..end).flat_map(|row| (0..heads).map(move |head| (row, head))) {
                 let kv_head = head / (heads / kv_heads);
-                let keys = start..if causal { row + 1 } else { end };
+                let sees = |key: &usize| reach.is_none_or(|reach| key.abs_diff(row) <= reach);
+                let keys = (start..if causal { row + 1 } else { end }).filter(sees);
                 let score = |key: usize| {
                     let terms = (0..head_dim)
                         .map(|d| at(states.query, row, heads, head, d) * at(states.key, key, kv_heads, kv_head, d));
-                    (terms.sum::<f64>() / (head_dim as f64).sqrt()).exp()
+                    (terms.sum::<f64>() * f64::from(scale)).exp()
                 };
                 let weights: Vec<f64> = keys.clone().map(score).collect();
                 let total: f64 = weights.iter().sum();
@@ -358,14 +394,20 @@ mod tests {
     #[test]
     fn attention_is_that_of_the_definition_on_every_instruction_set() {
         let spans: [&[(usize, usize)]; 4] = [&[(0, 1)], &[(0, 19)], &[(0, 3), (3, 40), (45, 50)], &[(2, 150)]];
+        let shapes = [(1, 1, 8), (4, 2, 12), (2, 2, 64)];
+        // 36 and 147 are the distances of the ends of a text.
+        let reaches = [None, Some(0), Some(1), Some(7), Some(36), Some(60), Some(147)];
+        let masks = [false, true].map(|causal| reaches.map(|reach| (causal, reach))).concat();
         for set in InstructionSet::available() {
-            for (heads, kv_heads, head_dim) in [(1, 1, 8), (4, 2, 12), (2, 2, 64)] {
-                for (spans, causal) in spans.into_iter().flat_map(|spans| [(spans, false), (spans, true)]) {
-                    let tokens = spans.last().map_or(0, |&(_, end)| end) + 2;
-                    let query = numbers(tokens * heads * head_dim, 7);
-                    let key = numbers(tokens * kv_heads * head_dim, 8);
-                    let value = numbers(tokens * kv_heads * head_dim, 9);
-                    let shape = AttentionHeads { heads, kv_heads, head_dim, causal };
+            for ((heads, kv_heads, head_dim), spans) in shapes.into_iter().flat_map(|shape| spans.map(|of| (shape, of)))
+            {
+                let tokens = spans.last().map_or(0, |&(_, end)| end) + 2;
+                let query = numbers(tokens * heads * head_dim, 7);
+                let key = numbers(tokens * kv_heads * head_dim, 8);
+                let value = numbers(tokens * kv_heads * head_dim, 9);
+                for &(causal, reach) in &masks {
+                    let scale = 0.75 / (head_dim as f32).sqrt();
+                    let shape = AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale };
                     let states = States { query: &query, key: &key, value: &value, shape };
                     let what = format!("{set:?}, {shape:?}, {spans:?}");
                     close(&attention_with(set, states, spans, 2), &expected(&states, spans), 1e-5, &what);

@@ -1,24 +1,13 @@
-//! The configuration of the decoders: `config.json` of Qwen2, Qwen3 and Llama.
+//! The configuration of the decoders: `config.json` of Qwen2, Qwen3, Llama and Mistral.
 
-use care_core::{Error, ErrorKind, Result};
+use care_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::family::DecoderFamily;
+use super::window::{self, LayerType};
 use crate::layers::{Activation, RopeParameters};
-use crate::settings::{Common, Settings, common, default, require, require_multiple};
-
-/// The family of a decoder. Families differ in their biases and in the norms of their heads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum DecoderFamily {
-    /// Qwen2: biases on queries, keys and values.
-    Qwen2,
-    /// Qwen3: norms over the heads of queries and keys.
-    Qwen3,
-    /// Llama: neither.
-    Llama,
-}
+use crate::settings::{Common, Settings, common, default, parse_fields, require, require_multiple};
 
 /// A decoder's configuration, with the field names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,7 +24,7 @@ pub struct DecoderConfig {
     /// Number of query heads.
     pub num_attention_heads: usize,
     /// Number of key and value heads; divides `num_attention_heads`. Default `num_attention_heads` for Llama, 32 for
-    /// Qwen.
+    /// Qwen, 8 for Mistral.
     pub num_key_value_heads: usize,
     /// Dimensions per head. Default `hidden_size / num_attention_heads`, for Qwen3 128.
     pub head_dim: usize,
@@ -51,8 +40,17 @@ pub struct DecoderConfig {
     /// Whether a token attends only to itself and the tokens before it. Default true; gte-Qwen2 sets it to false.
     #[serde(default = "default::yes")]
     pub is_causal: bool,
-    /// Whether the projections of attention have biases. Default false. For Qwen2, queries, keys and values always do
-    /// and the output never does.
+    /// What the attention of each layer reaches; empty if no layer has a sliding window. Default empty for Qwen2 and
+    /// Qwen3, unless `use_sliding_window` is set. Llama's is empty, Mistral's follows from `sliding_window`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_types: Vec<LayerType>,
+    /// Size of the sliding window, >= 1: a token attends to this many tokens up to itself or, if not causal, to this
+    /// many on each side of it. None if no layer has a window. Default 4096 for Mistral, and for Qwen2 and Qwen3 with
+    /// `use_sliding_window`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<usize>,
+    /// Whether the projections of attention have biases. Default false; always false for Mistral. For Qwen2, queries,
+    /// keys and values always do and the output never does.
     #[serde(default)]
     pub attention_bias: bool,
     /// Whether the layers of the feed-forward block have biases; only for Llama. Default false.
@@ -94,6 +92,8 @@ impl DecoderConfig {
             rms_norm_eps: default_rms_eps(),
             rope_parameters: RopeParameters::new(1e6),
             is_causal: true,
+            layer_types: Vec::new(),
+            sliding_window: None,
             attention_bias: false,
             mlp_bias: false,
             hidden_act: default::silu(),
@@ -105,25 +105,47 @@ impl DecoderConfig {
     /// Fills in fields that follow from others, and rejects unsupported settings.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
         RopeParameters::normalize(config, DEFAULT_THETA)?;
+        let family: DecoderFamily = parse_fields(config["model_type"].clone())?;
         let number = |config: &Value, field: &str| config.get(field).and_then(Value::as_u64).filter(|&n| n > 0);
         let (width, heads) = (number(config, "hidden_size"), number(config, "num_attention_heads"));
-        let is_null = |config: &Value, field: &str| config.get(field).is_none_or(Value::is_null);
         if let (Some(width), Some(heads)) = (width, heads) {
-            let family = config.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
-            if is_null(config, "head_dim") {
-                config["head_dim"] = if family == "qwen3" { 128 } else { width / heads }.into();
+            if config.get("head_dim").is_none_or(Value::is_null) {
+                config["head_dim"] = if family == DecoderFamily::Qwen3 { 128 } else { width / heads }.into();
             }
-            if is_null(config, "num_key_value_heads") {
-                config["num_key_value_heads"] = if family == "llama" { heads } else { 32 }.into();
+            let kv_heads = match (config.get("num_key_value_heads"), family) {
+                (None, DecoderFamily::Qwen2 | DecoderFamily::Qwen3) => Some(32),
+                (None, DecoderFamily::Mistral) => Some(8),
+                (None | Some(Value::Null), _) => Some(heads),
+                _ => None,
+            };
+            if let Some(kv_heads) = kv_heads {
+                config["num_key_value_heads"] = kv_heads.into();
             }
         }
-        let slides = config.get("use_sliding_window") == Some(&Value::Bool(true))
-            && number(config, "max_window_layers") < number(config, "num_hidden_layers");
-        if slides {
-            let message = "sliding-window attention (`use_sliding_window`) is not supported";
-            return Err(Error::new(ErrorKind::Config, message));
+        window::normalize(config, family)
+    }
+
+    /// The distance of the farthest tokens to which a layer with a sliding window attends; `None` if there is none.
+    ///
+    /// # Reference
+    /// transformers counts the token itself among the `sliding_window` tokens of a causal layer, but not among those on
+    /// either side of it if `is_causal` is false.
+    pub(crate) fn reach(&self) -> Option<usize> {
+        self.sliding_window.map(|window| if self.is_causal { window - 1 } else { window })
+    }
+
+    /// Whether the layer has a sliding window.
+    pub(crate) fn slides(&self, layer: usize) -> bool {
+        self.layer_types.get(layer) == Some(&LayerType::SlidingAttention)
+    }
+
+    /// Keeps the settings of the layers with these indices.
+    pub(crate) fn keep_layers(&mut self, keep: &[usize]) {
+        self.layer_types = keep.iter().filter_map(|&layer| self.layer_types.get(layer)).copied().collect();
+        if !self.layer_types.contains(&LayerType::SlidingAttention) {
+            self.layer_types.clear();
+            self.sliding_window = None;
         }
-        Ok(())
     }
 
     /// Whether queries, keys and values have biases.
@@ -152,11 +174,7 @@ impl DecoderConfig {
 
 impl Settings for DecoderConfig {
     fn model_type(&self) -> &'static str {
-        match self.model_type {
-            DecoderFamily::Qwen2 => "qwen2",
-            DecoderFamily::Qwen3 => "qwen3",
-            DecoderFamily::Llama => "llama",
-        }
+        self.model_type.name()
     }
 
     fn common(&self) -> Common {
@@ -167,6 +185,7 @@ impl Settings for DecoderConfig {
         require("head_dim", self.head_dim)?;
         require("num_key_value_heads", self.num_key_value_heads)?;
         self.rope_parameters.check()?;
+        self.sliding_window.map_or(Ok(()), |window| require("sliding_window", window))?;
         if !self.head_dim.is_multiple_of(2) {
             return Err(Error::setting("head_dim", self.head_dim, "an even number"));
         }
@@ -175,14 +194,131 @@ impl Settings for DecoderConfig {
         if self.mlp_bias && self.model_type != DecoderFamily::Llama {
             return Err(Error::setting("mlp_bias", self.mlp_bias, "false, except for llama"));
         }
+        if self.attention_bias && self.model_type == DecoderFamily::Mistral {
+            return Err(Error::setting("attention_bias", self.attention_bias, "false for mistral"));
+        }
         Ok(())
     }
 
     fn to_json(&self) -> serde_json::Result<Value> {
         let mut fields = serde_json::to_value(self)?;
         RopeParameters::denormalize(&mut fields);
+        window::denormalize(&mut fields, self.model_type, self.sliding_window);
         // These networks have no language-model head; if transformers adds one, it shares the embedding table.
         fields["tie_word_embeddings"] = true.into();
         Ok(fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::settings::parse;
+    use LayerType::{FullAttention as Full, SlidingAttention as Sliding};
+
+    fn read(model_type: &str, fields: &Value) -> Result<DecoderConfig> {
+        let mut config = json!({
+            "model_type": model_type, "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "head_dim": 4, "intermediate_size": 9, "max_position_embeddings": 9,
+        });
+        for (name, value) in fields.as_object().expect("fields") {
+            config[name] = value.clone();
+        }
+        parse(config, DecoderConfig::normalize)
+    }
+
+    #[test]
+    fn layers_have_the_windows_that_transformers_gives_them() {
+        let none: &[LayerType] = &[];
+        let mixed = json!(["sliding_attention", "full_attention", "sliding_attention"]);
+        let full = json!(["full_attention", "full_attention", "full_attention"]);
+        for (model_type, fields, types, window) in [
+            (
+                "qwen3",
+                json!({"use_sliding_window": true, "layer_types": mixed, "sliding_window": 5}),
+                [Sliding, Full, Sliding].as_slice(),
+                Some(5),
+            ),
+            ("qwen2", json!({"use_sliding_window": true, "layer_types": mixed}), &[Sliding, Full, Sliding], Some(4096)),
+            (
+                "qwen2",
+                json!({"use_sliding_window": true, "max_window_layers": 1, "sliding_window": 2}),
+                &[Full, Sliding, Sliding],
+                Some(2),
+            ),
+            ("qwen2", json!({"use_sliding_window": true, "max_window_layers": 0, "sliding_window": null}), none, None),
+            ("qwen2", json!({"use_sliding_window": true, "sliding_window": 2}), none, None),
+            ("qwen2", json!({"use_sliding_window": true, "max_window_layers": 0, "layer_types": full}), none, None),
+            ("qwen3", json!({"use_sliding_window": false, "max_window_layers": 0, "sliding_window": 2}), none, None),
+            ("qwen3", json!({"max_window_layers": 0, "sliding_window": 2, "layer_types": full}), none, None),
+            ("llama", json!({"sliding_window": 2, "layer_types": full}), none, None),
+            ("mistral", json!({}), &[Sliding, Sliding, Sliding], Some(4096)),
+            (
+                "mistral",
+                json!({"sliding_window": 3, "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention"]}),
+                &[Sliding, Sliding, Sliding],
+                Some(3),
+            ),
+            ("mistral", json!({"sliding_window": null, "max_window_layers": 0}), none, None),
+        ] {
+            let config = read(model_type, &fields).expect("valid");
+            assert_eq!(
+                (config.layer_types.as_slice(), config.sliding_window),
+                (types, window),
+                "{model_type} {fields}"
+            );
+            let written = config.to_json().expect("written");
+            assert_eq!(read(model_type, &written).expect("written"), config);
+        }
+    }
+
+    #[test]
+    fn windows_that_do_not_fit_are_refused() {
+        let mixed = json!(["sliding_attention", "full_attention", "sliding_attention"]);
+        let no_window = "`layer_types` is sliding_attention without a window, allowed: full_attention for every layer, or a \
+                         `sliding_window` and, for qwen2 and qwen3, `use_sliding_window` true";
+        for (model_type, fields, message) in [
+            ("qwen3", json!({"layer_types": mixed}), no_window),
+            ("qwen2", json!({"use_sliding_window": true, "layer_types": mixed, "sliding_window": null}), no_window),
+            (
+                "qwen2",
+                json!({"use_sliding_window": true, "layer_types": ["full_attention"]}),
+                "`layer_types` is 1 entries, allowed: one entry for each of the 3 layers",
+            ),
+            (
+                "qwen2",
+                json!({"use_sliding_window": true, "layer_types": mixed, "sliding_window": 0}),
+                "`sliding_window` is 0, allowed: at least 1",
+            ),
+            (
+                "mistral",
+                json!({"sliding_window": -1}),
+                "field `sliding_window`: invalid value: integer `-1`, expected usize",
+            ),
+            (
+                "qwen2",
+                json!({"use_sliding_window": 1}),
+                "field `use_sliding_window`: invalid type: integer `1`, expected a boolean",
+            ),
+            (
+                "qwen3",
+                json!({"layer_types": ["chunked_attention"]}),
+                "field `layer_types[0]`: unknown variant `chunked_attention`, expected `full_attention` or `sliding_attention`",
+            ),
+            (
+                "llama",
+                json!({"layer_types": mixed}),
+                "`layer_types` is [\"sliding_attention\",\"full_attention\",\"sliding_attention\"], allowed: full_attention for every layer",
+            ),
+            (
+                "mistral",
+                json!({"layer_types": mixed}),
+                "`layer_types` is [\"sliding_attention\",\"full_attention\",\"sliding_attention\"], allowed: sliding_attention for every layer",
+            ),
+        ] {
+            assert_eq!(read(model_type, &fields).expect_err("refused").to_string(), message);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The network of Qwen2, Qwen3 and Llama.
+//! The network of Qwen2, Qwen3, Llama and Mistral.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -12,11 +12,11 @@ use crate::layers::{
 };
 use crate::ops::{AttentionMask, RotaryTable};
 
-/// A Qwen2, Qwen3 or Llama decoder without its language-model head.
+/// A Qwen2, Qwen3, Llama or Mistral decoder without its language-model head.
 ///
 /// # Reference
-/// Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388) and Llama (arXiv 2407.21783); Hugging Face's
-/// `Qwen2Model`, `Qwen3Model` and `LlamaModel`. Qwen3 normalises queries and keys over the head dimension before the
+/// Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388), Llama (arXiv 2407.21783) and Mistral (arXiv 2310.06825); Hugging
+/// Face's `Qwen2Model`, `Qwen3Model`, `LlamaModel` and `MistralModel`. Qwen3 normalises queries and keys over the head dimension before the
 /// rotation.
 #[derive(Module, Debug)]
 pub struct Decoder {
@@ -35,6 +35,8 @@ struct Layer {
     attention: SelfAttention,
     mlp_norm: RmsNorm,
     mlp: GatedMlp,
+    #[module(skip)]
+    slides: bool,
 }
 
 impl Decoder {
@@ -55,11 +57,12 @@ impl Decoder {
             false => SelfAttention::new(shape, device),
         };
         let bias = GatedBias { inner: config.mlp_bias, down: config.mlp_bias };
-        let layer = |_| Layer {
+        let layer = |number| Layer {
             attention_norm: norm(width),
             attention: attention(),
             mlp_norm: norm(width),
             mlp: GatedMlp::new(width, config.intermediate_size, bias, config.hidden_act, device),
+            slides: config.slides(number),
         };
         Self {
             tokens: Embedding::new(config.vocab_size, width, device),
@@ -83,6 +86,7 @@ impl Parts for Decoder {
 
     fn keep_layers(&mut self, keep: &[usize]) {
         pick_layers(&mut self.layers, &mut self.config.num_hidden_layers, keep);
+        self.config.keep_layers(keep);
     }
 
     fn dropout(&self) -> Option<f64> {
@@ -132,10 +136,14 @@ impl Encoder for Decoder {
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         let device = self.tokens.device();
-        let mask = AttentionMask::new(batch, self.config.is_causal);
+        let mask = |reach| AttentionMask::new(batch, self.config.is_causal).within(reach);
+        let (full, sliding) = (mask(None), mask(self.config.reach()));
         let rotary = self.angles.table(batch.seq_len(), self.config.head_dim, &self.config.rope_parameters);
         let embedded = self.tokens.forward(batch.input_ids(&device));
-        let states = self.layers.iter().fold(embedded, |states, layer| layer.forward(states, &rotary, &mask));
+        let states = self.layers.iter().fold(embedded, |states, layer| {
+            let mask = if layer.slides { &sliding } else { &full };
+            layer.forward(states, &rotary, mask)
+        });
         self.norm.forward(states)
     }
 }

@@ -55,7 +55,7 @@ impl SelfAttention {
             output: Linear::new(heads * head_dim, width, output_bias, device),
             query_norm: None,
             key_norm: None,
-            heads: AttentionHeads { heads, kv_heads, head_dim },
+            heads: AttentionHeads { heads, kv_heads, head_dim, scale: (head_dim as f64).sqrt().recip() },
         }
     }
 

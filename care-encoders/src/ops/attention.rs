@@ -15,9 +15,11 @@ pub(crate) struct AttentionHeads {
     pub(crate) kv_heads: usize,
     /// Dimensions per head.
     pub(crate) head_dim: usize,
+    /// Factor of the scores, usually `1/sqrt(head_dim)`.
+    pub(crate) scale: f64,
 }
 
-/// Attention of each token over those its mask allows, scaled by `1/sqrt(head_dim)`.
+/// Attention of each token over those its mask allows.
 ///
 /// Scores and their softmax are f32 whatever the dtype of the states.
 ///
@@ -35,8 +37,14 @@ pub(crate) fn attention(
         (Some(queries), Some(keys), Some(values)) => {
             let shape = query.dims();
             drop((query, key, value));
-            let AttentionHeads { heads, kv_heads, head_dim } = heads;
-            let heads = care_kernels::AttentionHeads { heads, kv_heads, head_dim, causal: mask.is_causal() };
+            let heads = care_kernels::AttentionHeads {
+                heads: heads.heads,
+                kv_heads: heads.kv_heads,
+                head_dim: heads.head_dim,
+                causal: mask.is_causal(),
+                reach: mask.reach(),
+                scale: heads.scale as f32,
+            };
             let (q, k, v) = (queries.values(), keys.values(), values.values());
             let attended = care_kernels::attention(q, k, v, mask.spans(), heads, kernel_threads());
             [queries, keys, values].into_iter().for_each(Host::recycle);
@@ -47,11 +55,12 @@ pub(crate) fn attention(
 }
 
 fn with_burn([query, key, value]: [Tensor<3>; 3], heads: AttentionHeads, mask: &AttentionMask<'_>) -> Tensor<3> {
-    let AttentionHeads { heads, kv_heads, head_dim } = heads;
+    let AttentionHeads { heads, kv_heads, head_dim, scale } = heads;
     let dims @ [rows, seq, _] = query.dims();
     let dtype = query.dtype();
     let hidden = mask.hidden(heads, &query.device());
-    let options = AttentionModuleOptions { is_causal: mask.is_causal() && hidden.is_none(), ..Default::default() };
+    let is_causal = mask.is_causal() && hidden.is_none();
+    let options = AttentionModuleOptions { scale: Some(scale), is_causal, ..Default::default() };
     let split = |states: Tensor<3>, heads: usize| {
         states.reshape([rows, seq, heads, head_dim]).swap_dims(1, 2).cast(FloatDType::F32)
     };

@@ -6,14 +6,17 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::batch::{PaddingSide, TokenBatch};
 
-/// The attention mask of one batch: causal or not; no position attends to padding or to another text.
+/// The attention mask of one batch: causal or not, with a sliding window or not; no position attends to padding or to
+/// another text.
 ///
 /// A mask tensor is materialised only if needed: not for a batch without padding, and not for causal attention with
-/// right padding, which no text can attend to. A padded position always attends to itself, so that its hidden state
+/// right padding, which no text can attend to, unless a text is longer than the window. A padded position always attends to itself, so that its hidden state
 /// stays finite.
 pub(crate) struct AttentionMask<'a> {
     batch: &'a TokenBatch,
     causal: bool,
+    /// The distance of the farthest positions that are attended to, if a text exceeds it.
+    reach: Option<usize>,
     /// `[rows, 1, seq, seq]`, true = hidden.
     hidden: OnceCell<Option<Tensor<4, Bool>>>,
 }
@@ -21,7 +24,13 @@ pub(crate) struct AttentionMask<'a> {
 impl<'a> AttentionMask<'a> {
     /// The mask of `batch`.
     pub(crate) fn new(batch: &'a TokenBatch, causal: bool) -> Self {
-        Self { batch, causal, hidden: OnceCell::new() }
+        Self { batch, causal, reach: None, hidden: OnceCell::new() }
+    }
+
+    /// The same with a sliding window: a position attends to no other that is farther away than `reach`.
+    pub(crate) fn within(self, reach: Option<usize>) -> Self {
+        let longest = self.spans().iter().map(|(start, end)| end - start).max().unwrap_or(0);
+        Self { reach: reach.filter(|reach| reach + 1 < longest), ..self }
     }
 
     /// Whether a position attends only to itself and those before it.
@@ -29,12 +38,18 @@ impl<'a> AttentionMask<'a> {
         self.causal
     }
 
+    /// The distance of the farthest positions that a position attends to; `None` if no text exceeds the window.
+    pub(crate) fn reach(&self) -> Option<usize> {
+        self.reach
+    }
+
     /// The range of each text's positions, counted through all rows.
     pub(crate) fn spans(&self) -> &[(usize, usize)] {
         self.batch.spans()
     }
 
-    /// `[rows, heads, seq, seq]`, true = hidden, causal mask included; `None` if nothing but the causal mask applies.
+    /// `[rows, heads, seq, seq]`, true = hidden, causal mask and window included; `None` if nothing but the causal mask
+    /// applies.
     pub(crate) fn hidden(&self, heads: usize, device: &Device) -> Option<Tensor<4, Bool>> {
         self.hidden.get_or_init(|| self.materialise(device)).as_ref().map(|hidden| {
             let [rows, _, seq, _] = hidden.dims();
@@ -45,7 +60,7 @@ impl<'a> AttentionMask<'a> {
     fn materialise(&self, device: &Device) -> Option<Tensor<4, Bool>> {
         let (batch, causal) = (self.batch, self.causal);
         let invisible = !batch.has_padding() || (causal && batch.padding_side() == PaddingSide::Right);
-        if invisible && !batch.is_varlen() {
+        if invisible && !batch.is_varlen() && self.reach.is_none() {
             return None;
         }
         let (rows, seq) = (batch.rows(), batch.seq_len());
@@ -59,7 +74,8 @@ impl<'a> AttentionMask<'a> {
                 hidden.extend((0..seq).map(|key| {
                     let other = text_of[key].is_none() || (text_of[query].is_some() && text_of[key] != text_of[query]);
                     let future = causal && key > query;
-                    key != query && (other || future)
+                    let far = self.reach.is_some_and(|reach| key.abs_diff(query) > reach);
+                    key != query && (other || future || far)
                 }));
             }
         }

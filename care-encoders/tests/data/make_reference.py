@@ -5,13 +5,14 @@
     python3 make_reference.py
 
 Writes one folder per checkpoint (seeded random weights; norms and biases are random too, so that none can be
-missed) and golden.json. The tokenizers (tokenizer.json, tokenizer_config.json) are inputs: those of bert/,
+missed), golden.json, and for newer checkpoints FOLDER/golden.json. The tokenizers (tokenizer.json, tokenizer_config.json) are inputs: those of bert/,
 qwen3/ and gte_new/ are copied to the checkpoints with the same vocabulary.
 
-golden.json: {checkpoint: {"ids" | "text": {ids, texts?, unpadded, right, left?}, "gradients"}}; each padding has the
-pooled vectors `cls`, `mean`, `last`, L2-normalised, and `<pooling>_raw` without normalisation. Networks with absolute
-positions are not run with left padding. `gradients` are the norms of the gradients of every weight, in ascending
-order, of the loss in `gradients` below. On another CPU the last digits differ, by less than 1e-5.
+golden.json: {checkpoint: VALUES}; FOLDER/golden.json: VALUES. VALUES are {"ids" | "text": {ids, texts?, unpadded,
+right, left?}, "gradients"}, without gradients in the folders; each padding has the pooled vectors `cls`, `mean`,
+`last`, L2-normalised, and `<pooling>_raw` without normalisation. Networks with absolute positions are not run with
+left padding. `gradients` are the norms of the gradients of every weight, in ascending order, of the loss in
+`gradients` below. On another CPU the last digits differ, by less than 1e-5.
 
 No version of transformers has the network `model_type: new` without remote code. `gte_new` has the weights of
 `gte_hf` under the names of that code, so its vectors are those of GteModel; `gte_new_plain` lacks token types
@@ -19,18 +20,23 @@ and rotary scaling, and its vectors are those of a GteModel built from the same 
 
 `qwen2_bidirectional` sets `is_causal: false`, which transformers 5 respects in every decoder: its vectors are
 bit-identical to those of the model with a 4-D mask that hides nothing.
+
+The checkpoints with sliding windows mix windows of 3 and 4 tokens, in layers that `layer_types` or `max_window_layers`
+chooses, with texts that are shorter and longer. `embedding_gemma` is a folder of sentence-transformers with two
+projections; `text.embeddings` are the vectors after them.
 """
 import json
 import os
 import shutil
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import (
-    AutoModel, BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, GteConfig, GteModel,
-    LlamaConfig, LlamaForCausalLM, LlamaModel, Qwen2Config, Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model,
-    RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig, XLMRobertaModel,
+    AutoModel, BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, Gemma3TextConfig,
+    Gemma3TextModel, GteConfig, GteModel, LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig, MistralModel,
+    Qwen2Config, Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, RobertaConfig, RobertaForMaskedLM,
+    XLMRobertaConfig, XLMRobertaModel,
 )
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -47,8 +53,9 @@ def path(*parts):
     return os.path.join(HERE, *parts)
 
 
-def fill(model, seed, kept=None):
-    """Fills a model with random weights, in order of names, except those with `kept` in their name."""
+def fill(model, seed, kept=None, norm=1):
+    """Fills a model with random weights, in order of names, except those with `kept` in their name; those of norms are
+    around `norm`."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
@@ -56,7 +63,7 @@ def fill(model, seed, kept=None):
             if kept and kept in name:
                 continue
             if "norm" in name.lower() and name.endswith("weight"):
-                weight.copy_(1 + 0.2 * noise)
+                weight.copy_(norm + 0.2 * noise)
             elif name.endswith("bias"):
                 weight.copy_(0.1 * noise)
             elif "embed" in name:
@@ -64,6 +71,11 @@ def fill(model, seed, kept=None):
             else:
                 weight.copy_(0.12 * noise)
     return model.eval()
+
+
+def write_json(*parts, value):
+    with open(path(*parts), "w") as file:
+        json.dump(value, file, indent=1)
 
 
 def edit_config(name, change):
@@ -194,6 +206,85 @@ def llama():
     save(fill(LlamaModel(config), 11), "llama_bias")
 
 
+def sliding():
+    """Layers with sliding windows, mixed with others and not, causal and not."""
+    sizes = dict(
+        vocab_size=100, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=48, max_position_embeddings=64, pad_token_id=0, rope_parameters=default_rope(),
+    )
+    mixed = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]
+    config = Qwen3Config(**sizes, head_dim=8, use_sliding_window=True, sliding_window=3, layer_types=mixed)
+    save(fill(Qwen3Model(config), 12), "qwen3_sliding")
+    # Older files lack layer_types.
+    config = Qwen2Config(**sizes, use_sliding_window=True, sliding_window=4, max_window_layers=2)
+    save(fill(Qwen2Model(config), 13), "qwen2_sliding")
+    edit_config("qwen2_sliding", lambda config: config.pop("layer_types"))
+    config = Qwen2Config(**sizes, use_sliding_window=True, sliding_window=3, layer_types=mixed[::-1])
+    save(fill(Qwen2Model(config), 14), "qwen2_sliding_bidirectional", {"is_causal": False})
+    config = MistralConfig(**{**sizes, "num_hidden_layers": 2}, sliding_window=4)
+    save(fill(MistralModel(config), 15), "mistral")
+
+
+def scaled():
+    """Rotary scaling: YaRN with defaults and without, in both spellings, and dynamic NTK, for texts of all positions."""
+    sizes = dict(
+        vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=48, max_position_embeddings=64, pad_token_id=0,
+    )
+    rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+    config = LlamaConfig(**sizes, head_dim=32, rope_parameters=rope)
+    save(fill(LlamaModel(config), 16), "llama_yarn")
+    rope = {
+        "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 8,
+        "beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 1.3, "truncate": False,
+    }
+    config = Qwen3Config(**sizes, head_dim=32, rope_parameters=rope)
+    save(fill(Qwen3Model(config), 17), "qwen3_yarn", older=False)
+    config = Qwen2Config(**sizes, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0})
+    save(fill(Qwen2Model(config), 18), "qwen2_dynamic")
+
+
+def gemma():
+    """Gemma 3, causal with nested settings, and as EmbeddingGemma: in both directions, with the older spelling."""
+    sizes = dict(
+        vocab_size=100, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=1, head_dim=16,
+        intermediate_size=48, max_position_embeddings=64, query_pre_attn_scalar=24, sliding_window=4,
+    )
+    rope = {
+        "full_attention": {"rope_type": "linear", "rope_theta": 1e5, "factor": 2.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+    }
+    mixed = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]
+    config = Gemma3TextConfig(**sizes, rope_parameters=rope, layer_types=mixed)
+    save(fill(Gemma3TextModel(config), 19, norm=0), "gemma3", older=False)
+    rope = {"rope_theta": 1e5, "rope_local_base_freq": 100.0, "rope_scaling": None}
+    sizes["vocab_size"] = 320
+    config = Gemma3TextConfig(**sizes, **rope, sliding_window_pattern=3, use_bidirectional_attention=True)
+    name = "embedding_gemma"
+    save(fill(Gemma3TextModel(config), 20, norm=0), name, {**rope, "sliding_window_pattern": 3}, older=False)
+    edit_config(name, lambda config: [config.pop(field) for field in ("layer_types", "rope_parameters")])
+    copy_tokenizer("qwen3", name)
+    generator = torch.Generator().manual_seed(21)
+    dense = [("2_Dense", 48, 32), ("3_Dense", 24, 48)]
+    for folder, outputs, inputs in dense:
+        os.makedirs(path(name, folder), exist_ok=True)
+        weight = 0.2 * torch.randn(outputs, inputs, generator=generator)
+        save_file({"linear.weight": weight}, path(name, folder, "model.safetensors"))
+        os.chmod(path(name, folder, "model.safetensors"), 0o644)
+        write_json(name, folder, "config.json", value={
+            "in_features": inputs, "out_features": outputs, "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        })
+    os.makedirs(path(name, "1_Pooling"), exist_ok=True)
+    write_json(name, "1_Pooling", "config.json", value={"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True})
+    chain = [("", "Transformer"), ("1_Pooling", "Pooling"), *((folder, "Dense") for folder, _, _ in dense), ("4_Normalize", "Normalize")]
+    write_json(name, "modules.json", value=[
+        {"idx": idx, "name": str(idx), "path": folder, "type": f"sentence_transformers.models.{kind}"}
+        for idx, (folder, kind) in enumerate(chain)
+    ])
+    write_json(name, "sentence_bert_config.json", value={"max_seq_length": 48, "do_lower_case": False})
+
+
 def gte():
     """Hugging Face's form, and the same weights in the authors' form, with fused and prefixed tensors or neither."""
     head_dim, theta, factor = 16, 20000.0, 8.0
@@ -320,6 +411,18 @@ def gradients(model, tokens, mask):
     return sorted(float(f"{norm:.7g}") for norm in norms)
 
 
+def write_golden(name, *args, dense=(), **kwargs):
+    """The values of a checkpoint in a file of its own; with `dense`, those of its texts after these projections too."""
+    values = golden(name, *args, **kwargs)
+    if dense:
+        vectors = torch.tensor(values["text"]["unpadded"]["mean_raw"])
+        for folder in dense:
+            vectors = vectors @ load_file(path(name, folder, "model.safetensors"))["linear.weight"].T
+        values["text"]["embeddings"] = numbers(torch.nn.functional.normalize(vectors, dim=-1).tolist())
+    with open(path(name, "golden.json"), "w", encoding="utf-8") as file:
+        json.dump(values, file, ensure_ascii=False)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     bert()
@@ -329,6 +432,9 @@ if __name__ == "__main__":
     qwen3_bias()
     qwen2()
     llama()
+    sliding()
+    scaled()
+    gemma()
     plain_gte = gte()
     right, both = ["right"], ["right", "left"]
     # With start and end, the longest text has as many tokens as the network has positions: 34 - 2, and 40.
@@ -351,3 +457,9 @@ if __name__ == "__main__":
     }
     with open(path("golden.json"), "w", encoding="utf-8") as file:
         json.dump(values, file, ensure_ascii=False)
+    for name in ("qwen3_sliding", "qwen2_sliding", "qwen2_sliding_bidirectional", "mistral"):
+        write_golden(name, [], [2], 0, both)
+    write_golden("gemma3", [2], [1], 0, both)
+    write_golden("embedding_gemma", [2], [1], 0, both, dense=("2_Dense", "3_Dense"))
+    for name in ("llama_yarn", "qwen3_yarn", "qwen2_dynamic"):
+        write_golden(name, [], [2], 0, both, lengths=(5, 1, 17, 63, 9))
