@@ -251,9 +251,19 @@ fn settings_of_decoders_and_gte_that_are_not_computed_are_refused() {
     for (name, change, message) in [
         (
             "qwen3",
-            (|c| c["rope_scaling"] = json!({"type": "yarn", "factor": 4.0})) as fn(&mut Value),
-            "M/config.json: field `rope_parameters`: unknown variant `yarn`, expected one of `default`, `linear`, \
-             `llama3`",
+            (|c| c["rope_scaling"] = json!({"type": "longrope", "factor": 4.0})) as fn(&mut Value),
+            "M/config.json: field `rope_scaling`: unknown variant `longrope`, expected one of `default`, `linear`, \
+             `dynamic`, `llama3`, `yarn`",
+        ),
+        (
+            "gte_hf",
+            |c| c["rope_parameters"] = json!({"rope_type": "linear", "factor": -4.0}),
+            "M/config.json: `rope_parameters.factor` is -4, allowed: a number above 0",
+        ),
+        (
+            "gte_new",
+            |c| c["rope_scaling"] = json!("ntk"),
+            "M/config.json: `rope_scaling` is \"ntk\", allowed: an object with a `rope_type`, or null",
         ),
         (
             "qwen2",
@@ -289,7 +299,7 @@ fn settings_of_decoders_and_gte_that_are_not_computed_are_refused() {
         (
             "llama_bias",
             |c| c["rope_scaling"]["high_freq_factor"] = json!(0.5),
-            "M/config.json: `high_freq_factor` is 0.5, allowed: a number above low_freq_factor",
+            "M/config.json: `rope_scaling.high_freq_factor` is 0.5, allowed: a number above low_freq_factor",
         ),
     ] {
         let (_place, folder) = common::copy(name);

@@ -2,7 +2,7 @@
 
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::layers::{Activation, RopeParameters};
 use crate::settings::{Common, Settings, common, default, require_dropout, require_multiple};
@@ -112,18 +112,17 @@ impl GteConfig {
         if config.pointer("/rope_scaling/mixed_b").is_some_and(|mixed| !mixed.is_null()) {
             return Err(Error::new(ErrorKind::Config, "rotary scaling with `mixed_b` is not supported"));
         }
-        RopeParameters::normalize(config, NEW_THETA)?;
-        let (width, heads) = (config["hidden_size"].as_f64(), config["num_attention_heads"].as_f64());
-        let rope = &mut config["rope_parameters"];
-        if rope["rope_type"] == "ntk"
-            && let (Some(width), Some(heads)) = (width, heads)
-            && let (Some(theta), Some(factor)) = (rope["rope_theta"].as_f64(), rope["factor"].as_f64())
+        let number = |path: &str| config.pointer(path).and_then(Value::as_f64);
+        let ntk = ["/rope_scaling/rope_type", "/rope_scaling/type"].iter().find_map(|path| config.pointer(path));
+        if ntk.is_some_and(|kind| kind == "ntk")
+            && let (Some(width), Some(heads)) = (number("/hidden_size"), number("/num_attention_heads"))
+            && let Some(factor) = number("/rope_scaling/factor")
         {
-            rope["rope_type"] = "linear".into();
-            rope["rope_theta"] = (theta * factor).into();
-            rope["factor"] = factor.powf(2.0 * heads / width).into();
+            let theta = number("/rope_theta").unwrap_or(NEW_THETA);
+            config["rope_scaling"] = json!({"rope_type": "linear", "factor": factor.powf(2.0 * heads / width)});
+            config["rope_theta"] = (theta * factor).into();
         }
-        Ok(())
+        RopeParameters::normalize(config, NEW_THETA)
     }
 
     pub(crate) fn head_dim(&self) -> usize {
