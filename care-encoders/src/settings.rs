@@ -68,11 +68,45 @@ pub(crate) fn parse<C: Settings + DeserializeOwned>(
     mut json: Value,
     normalize: fn(&mut Value) -> Result<()>,
 ) -> Result<C> {
+    tidy(&mut json);
     normalize(&mut json)?;
     let config: C = parse_fields(json)?;
     config.common().check()?;
     config.check()?;
     Ok(config)
+}
+
+/// Fields for which null is a value of its own.
+const NULLABLE: [&str; 4] = ["is_causal", "num_key_value_heads", "pad_token_id", "sliding_window"];
+
+/// Removes fields that are null, which stands for their default, and writes whole numbers such as `256.0` as integers.
+fn tidy(config: &mut Value) {
+    if let Some(fields) = config.as_object_mut() {
+        fields.retain(|name, value| !value.is_null() || NULLABLE.contains(&name.as_str()));
+    }
+    make_whole(config);
+}
+
+fn make_whole(value: &mut Value) {
+    /// Above this, neighbouring floating-point numbers are more than 1 apart.
+    const LARGEST: f64 = (1u64 << 53) as f64;
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Number(number) => {
+            if let Some(whole) = number.as_f64().filter(|x| number.is_f64() && x.fract() == 0.0 && x.abs() <= LARGEST) {
+                *value = (whole as i64).into();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Takes a padding token of -1, which is in conversions of older Llamas, as none.
+pub(crate) fn allow_no_padding_token(config: &mut Value) {
+    if config.get("pad_token_id").is_some_and(|id| *id == -1) {
+        config["pad_token_id"] = Value::Null;
+    }
 }
 
 /// Deserializes JSON; the error for a wrong type names the field.
@@ -127,6 +161,14 @@ pub(crate) fn require_multiple((field, size): (&str, usize), (of, parts): (&str,
         return Ok(());
     }
     Err(Error::setting(field, size, &format!("a multiple of {of} ({parts})")))
+}
+
+/// Checks what is added to a variance or a mean square.
+pub(crate) fn require_epsilon(field: &str, epsilon: f64) -> Result<()> {
+    if epsilon > 0.0 && epsilon <= 1.0 {
+        return Ok(());
+    }
+    Err(Error::setting(field, epsilon, "above 0, at most 1"))
 }
 
 /// Checks that a dropout probability is in `[0, 1)`.

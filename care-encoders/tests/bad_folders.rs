@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use care_core::{ErrorKind, Query};
 
-use care_encoders::{AsymmetricEncoder, Device, EncoderOptions, Precision, load_encoder, load_tower};
+use care_encoders::batch::TokenBatch;
+use care_encoders::{AsymmetricEncoder, Device, Encoder, EncoderOptions, Precision, load_encoder, load_tower};
 use common::{edit_json, fixture, modules, write_module};
 use serde_json::{Value, json};
 
@@ -306,6 +307,63 @@ fn settings_of_decoders_and_gte_that_are_not_computed_are_refused() {
         edit_config(&folder, change);
         assert_eq!(refusal(&folder).1, message, "{name}");
     }
+}
+
+#[test]
+fn settings_as_python_writes_them_are_accepted() {
+    let states = |folder: &Path| {
+        let encoder = load_encoder(folder, &EncoderOptions::default(), &common::cpu()).unwrap();
+        let batch = TokenBatch::varlen(&[[5, 6, 7]]);
+        encoder.forward(&batch).into_data().try_to_vec::<f32>().unwrap()
+    };
+    for (name, changes) in [
+        ("qwen3", json!({"pad_token_id": -1, "attention_bias": null, "hidden_act": null, "vocab_size": 320.0})),
+        ("llama_bias", json!({"pad_token_id": -1.0, "head_dim": 16.0, "rms_norm_eps": null})),
+        ("bert", json!({"pad_token_id": -1, "layer_norm_eps": null, "hidden_size": 64.0, "type_vocab_size": 2.0})),
+        ("gte_hf", json!({"pad_token_id": -1, "hidden_act": null, "max_position_embeddings": 128.0})),
+        ("roberta", json!({"pad_token_id": 1.0, "num_attention_heads": 4.0})),
+    ] {
+        let (_place, folder) = common::copy(name);
+        let before = states(&folder);
+        edit_config(&folder, |config| {
+            changes.as_object().unwrap().iter().for_each(|(field, value)| config[field] = value.clone());
+        });
+        assert_eq!(states(&folder), before, "{name}");
+    }
+}
+
+#[test]
+fn settings_that_no_network_has_are_refused() {
+    let epsilon = |value| format!("is {value}, allowed: above 0, at most 1");
+    for (name, field, value, message) in [
+        ("qwen3", "rms_norm_eps", json!(-1), format!("`rms_norm_eps` {}", epsilon("-1"))),
+        ("llama", "rms_norm_eps", json!(0.0), format!("`rms_norm_eps` {}", epsilon("0"))),
+        ("bert", "layer_norm_eps", json!(-1e-12), format!("`layer_norm_eps` {}", epsilon("-0.000000000001"))),
+        ("gte_new", "layer_norm_eps", json!(2.5), format!("`layer_norm_eps` {}", epsilon("2.5"))),
+        (
+            "qwen2",
+            "vocab_size",
+            json!(320.5),
+            "field `vocab_size`: invalid type: floating point `320.5`, expected usize".into(),
+        ),
+        ("qwen2", "is_causal", json!(null), "field `is_causal`: invalid type: null, expected a boolean".into()),
+        // Its positions follow from the padding token.
+        (
+            "roberta",
+            "pad_token_id",
+            json!(-1),
+            "field `pad_token_id`: invalid value: integer `-1`, expected u32".into(),
+        ),
+        ("bert", "pad_token_id", json!(-2), "field `pad_token_id`: invalid value: integer `-2`, expected u32".into()),
+    ] {
+        let (_place, folder) = common::copy(name);
+        edit_config(&folder, |config| config[field] = value);
+        assert_eq!(refusal(&folder).1, format!("M/config.json: {message}"), "{name}");
+    }
+    let (_place, folder) = copy();
+    edit_config(&folder, |config| config["layer_norm_eps"] = json!(1e308));
+    let message = refusal(&folder).1;
+    assert!(message.starts_with("M/config.json: `layer_norm_eps` is 1") && message.ends_with("at most 1"), "{message}");
 }
 
 #[test]

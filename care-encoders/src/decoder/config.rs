@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::family::DecoderFamily;
 use super::window::{self, LayerType};
 use crate::layers::{Activation, RopeParameters};
-use crate::settings::{Common, Settings, common, default, parse_fields, require, require_multiple};
+use crate::settings::{
+    Common, Settings, allow_no_padding_token, common, default, parse_fields, require, require_epsilon, require_multiple,
+};
 
 /// A decoder's configuration, with the field names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ pub struct DecoderConfig {
     pub intermediate_size: usize,
     /// Length of the longest text in tokens.
     pub max_position_embeddings: usize,
-    /// Added to the mean square in norms. Default 1e-6.
+    /// Added to the mean square in norms, above 0 and at most 1. Default 1e-6.
     #[serde(default = "default_rms_eps")]
     pub rms_norm_eps: f64,
     /// The rotary settings, in either spelling.
@@ -62,7 +64,7 @@ pub struct DecoderConfig {
     /// Standard deviation of random weights. Default 0.02.
     #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
-    /// Id of the padding token. Default none.
+    /// Id of the padding token. Default none, also for -1.
     #[serde(default)]
     pub pad_token_id: Option<u32>,
 }
@@ -104,6 +106,7 @@ impl DecoderConfig {
 
     /// Fills in fields that follow from others, and rejects unsupported settings.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
+        allow_no_padding_token(config);
         RopeParameters::normalize(config, DEFAULT_THETA)?;
         let family: DecoderFamily = parse_fields(config["model_type"].clone())?;
         let number = |config: &Value, field: &str| config.get(field).and_then(Value::as_u64).filter(|&n| n > 0);
@@ -184,6 +187,7 @@ impl Settings for DecoderConfig {
     fn check(&self) -> Result<()> {
         require("head_dim", self.head_dim)?;
         require("num_key_value_heads", self.num_key_value_heads)?;
+        require_epsilon("rms_norm_eps", self.rms_norm_eps)?;
         self.rope_parameters.check()?;
         self.sliding_window.map_or(Ok(()), |window| require("sliding_window", window))?;
         if !self.head_dim.is_multiple_of(2) {

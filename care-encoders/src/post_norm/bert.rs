@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::layers::Activation;
-use crate::settings::{Common, Settings, common, default, require_dropout, require_multiple};
+use crate::settings::{
+    Common, Settings, allow_no_padding_token, common, default, require_dropout, require_epsilon, require_multiple,
+};
 
 /// The family of a network. Families differ only in positions and in the names of their weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +52,8 @@ pub struct BertConfig {
     /// 0 rows mean no table. Default 2; always 0 for DistilBERT.
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
-    /// Added to the variance in layer norms. Default 1e-12; always 1e-12 for DistilBERT.
+    /// Added to the variance in layer norms, above 0 and at most 1. Default 1e-12; always 1e-12
+    /// for DistilBERT.
     #[serde(default = "default::layer_norm_eps")]
     pub layer_norm_eps: f64,
     /// Activation inside the feed-forward block. Default `gelu`.
@@ -108,8 +111,12 @@ impl BertConfig {
     /// Fills in the family's padding token, and rejects unsupported settings.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
         let family = config.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let zero = ["bert", "distilbert"].contains(&family.as_str());
+        if zero {
+            // The positions of the others follow from the token.
+            allow_no_padding_token(config);
+        }
         if config.get("pad_token_id").is_none_or(Value::is_null) {
-            let zero = ["bert", "distilbert"].contains(&family.as_str());
             config["pad_token_id"] = if zero { 0 } else { 1 }.into();
         }
         if family == "distilbert" {
@@ -164,6 +171,7 @@ impl Settings for BertConfig {
 
     fn check(&self) -> Result<()> {
         require_dropout(self.hidden_dropout_prob)?;
+        require_epsilon("layer_norm_eps", self.layer_norm_eps)?;
         require_multiple(("hidden_size", self.hidden_size), ("num_attention_heads", self.num_attention_heads))?;
         if self.max_position_embeddings <= self.first_position() {
             let allowed = format!("above {}, the row of the first position", self.first_position());

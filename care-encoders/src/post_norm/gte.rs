@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::layers::{Activation, RopeParameters};
-use crate::settings::{Common, Settings, common, default, require_dropout, require_multiple};
+use crate::settings::{
+    Common, Settings, allow_no_padding_token, common, default, require_dropout, require_epsilon, require_multiple,
+};
 
 /// A GTE configuration, with the field names of Hugging Face's `config.json` for `model_type: gte`.
 ///
@@ -31,7 +33,7 @@ pub struct GteConfig {
     /// type 1. Default 1.
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
-    /// Added to the variance in layer norms. Default 1e-12.
+    /// Added to the variance in layer norms, above 0 and at most 1. Default 1e-12.
     #[serde(default = "default::layer_norm_eps")]
     pub layer_norm_eps: f64,
     /// Activation inside the feed-forward block. Default `gelu`.
@@ -87,6 +89,7 @@ impl GteConfig {
     }
 
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
+        allow_no_padding_token(config);
         RopeParameters::normalize(config, NATIVE_THETA)
     }
 
@@ -122,6 +125,7 @@ impl GteConfig {
             config["rope_scaling"] = json!({"rope_type": "linear", "factor": factor.powf(2.0 * heads / width)});
             config["rope_theta"] = (theta * factor).into();
         }
+        allow_no_padding_token(config);
         RopeParameters::normalize(config, NEW_THETA)
     }
 
@@ -141,6 +145,7 @@ impl Settings for GteConfig {
 
     fn check(&self) -> Result<()> {
         require_dropout(self.hidden_dropout_prob)?;
+        require_epsilon("layer_norm_eps", self.layer_norm_eps)?;
         self.rope_parameters.check()?;
         let halves = ("twice num_attention_heads", 2 * self.num_attention_heads);
         require_multiple(("hidden_size", self.hidden_size), halves)
