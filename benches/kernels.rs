@@ -78,7 +78,8 @@ fn states(tokens: usize) -> Vec<f32> {
 #[bench::tokens_32(32)]
 #[bench::tokens_128(128)]
 fn self_attention(states: Vec<f32>) -> Vec<f32> {
-    let heads = AttentionHeads { heads: 12, kv_heads: 12, head_dim: HIDDEN / 12, causal: false, reach: None, scale: 0.125 };
+    let head_dim = HIDDEN / 12;
+    let heads = AttentionHeads { heads: 12, kv_heads: 12, head_dim, causal: false, reach: None, scale: 0.125 };
     let spans = [(0, states.len() / HIDDEN)];
     black_box(attention(black_box(&states), &states, &states, &spans, heads, 1))
 }

@@ -56,6 +56,12 @@ static ARCHITECTURES: &[Architecture] = &[
     Architecture { model_type: "qwen3", class: "Qwen3Model", parse: parse_decoder, weights: &decoder::WEIGHTS },
     Architecture { model_type: "llama", class: "LlamaModel", parse: parse_decoder, weights: &decoder::WEIGHTS },
     Architecture { model_type: "mistral", class: "MistralModel", parse: parse_decoder, weights: &decoder::WEIGHTS },
+    Architecture {
+        model_type: "gemma3_text",
+        class: "Gemma3TextModel",
+        parse: parse_decoder,
+        weights: &decoder::GEMMA3,
+    },
 ];
 
 fn parse_bert(config: Value) -> Result<EncoderConfig> {
@@ -107,7 +113,7 @@ pub enum EncoderConfig {
     Bert(BertConfig),
     /// `model_type: gte` or `new`.
     Gte(GteConfig),
-    /// `model_type: qwen2`, `qwen3`, `llama` or `mistral`.
+    /// `model_type: qwen2`, `qwen3`, `llama`, `mistral` or `gemma3_text`.
     Decoder(DecoderConfig),
 }
 
@@ -177,7 +183,7 @@ impl EncoderConfig {
 pub enum AnyEncoder {
     /// BERT, DistilBERT, RoBERTa, XLM-RoBERTa or GTE.
     PostNorm(PostNorm),
-    /// Qwen2, Qwen3, Llama or Mistral.
+    /// Qwen2, Qwen3, Llama, Mistral or Gemma 3.
     Decoder(Decoder),
 }
 

@@ -57,6 +57,11 @@ pub(crate) trait Settings {
     /// The fields of the `config.json`.
     fn to_json(&self) -> serde_json::Result<Value>;
 
+    /// The weight of a norm in a new network.
+    fn initial_norm_weight(&self) -> f32 {
+        1.0
+    }
+
     /// Length of the longest text, in tokens, that the network has positions for.
     fn max_positions(&self) -> usize {
         self.common().max_position_embeddings

@@ -58,7 +58,7 @@ fn configurations_name_the_field() {
         (
             (|c| c["model_type"] = json!("t5")) as fn(&mut Value),
             "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, roberta, xlm-roberta, gte, new, qwen2, qwen3, llama, \
-             mistral",
+             mistral, gemma3_text",
         ),
         (
             |c| c["hidden_size"] = json!("64"),
@@ -399,6 +399,10 @@ fn f16_is_refused_for_a_large_decoder_unless_it_is_forced() {
     let refused = load(false).replace(&folder.display().to_string(), "M");
     assert_eq!(refused, "M: a decoder of 1.3 billion weights overflows f16: use bf16, or force f16");
     assert!(load(true).contains("has shape [320, 64], expected [20000000, 64]"));
+    let gemma =
+        load_encoder(fixture("gemma3"), &EncoderOptions::default().with_precision(Precision::F16), &common::cpu());
+    let refused = gemma.unwrap_err().to_string();
+    assert!(refused.ends_with("gemma3: gemma3_text overflows f16: use bf16, or force f16"), "{refused}");
 }
 
 #[test]

@@ -7,11 +7,15 @@
 
 mod common;
 
+use std::path::Path;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use care_core::Document;
 
-use care_encoders::{AnyEncoder, Device, Encoder, EncoderOptions, Network, Precision, load_encoder, load_tower};
+use care_encoders::{
+    AnyEncoder, Device, Encoder, EncoderOptions, Network, Precision, load_encoder, load_tower, save_tower,
+};
 
 use care_encoders::batch::{PaddingSide, TokenBatch};
 
@@ -244,6 +248,78 @@ equals_transformers! {
     llama_with_yarn: "llama_yarn", 0;
     qwen3_with_every_setting_of_yarn: "qwen3_yarn", 0;
     qwen2_with_dynamic_scaling: "qwen2_dynamic", 0;
+    gemma_3: "gemma3", 0;
+    gemma_3_in_both_directions: "embedding_gemma", 0;
+}
+
+#[test]
+fn projections_in_a_row_are_one() {
+    let golden = golden("embedding_gemma");
+    let texts: Vec<String> = serde_json::from_value(golden["text"]["texts"].clone()).unwrap();
+    let texts: Vec<Document> = texts.into_iter().map(Document::new).collect();
+    let expected = vectors(&golden["text"]["embeddings"]);
+    let embed = |folder: &Path| {
+        let tower = load_tower::<Document>(folder, &EncoderOptions::default(), &common::cpu()).unwrap();
+        assert_eq!(tower.tokenize(&texts).unwrap(), ids(&golden["text"]));
+        let vectors = rows(&tower.embed(&texts, 4096).unwrap());
+        (tower, vectors)
+    };
+    let (tower, found) = embed(&fixture("embedding_gemma"));
+    let off = difference(&found, &expected);
+    assert!(off <= 1e-5, "{off}");
+    // It is saved as one.
+    let place = tempfile::tempdir().unwrap();
+    let saved = place.path().join("saved");
+    save_tower(&saved, &tower).unwrap();
+    let off = difference(&embed(&saved).1, &expected);
+    assert!(off <= 1e-5, "saved: {off}");
+
+    // With biases, and refused after an activation.
+    let copy = place.path().join("copy");
+    copy_folder(&fixture("embedding_gemma"), &copy);
+    let biased = |folder: &str, outputs: usize, scale: f32| -> Vec<f32> {
+        let folder = copy.join(folder);
+        common::edit_json(&folder.join("config.json"), |config| config["bias"] = json!(true));
+        let bias: Vec<f32> = (0..outputs).map(|at| scale * (at as f32 - 9.0)).collect();
+        let bytes: Vec<u8> = bias.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let file = std::fs::read(folder.join("model.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![outputs], &bytes).unwrap();
+        let all = [("linear.weight", tensors.tensor("linear.weight").unwrap()), ("linear.bias", view)];
+        std::fs::write(folder.join("model.safetensors"), safetensors::serialize(all, None).unwrap()).unwrap();
+        bias
+    };
+    let first = biased("2_Dense", 48, 0.01);
+    let second = biased("3_Dense", 24, 0.02);
+    let file = std::fs::read(copy.join("3_Dense/model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let bytes = tensors.tensor("linear.weight").unwrap().data().to_vec();
+    let weight: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let moved = |row: usize| weight[row * 48..][..48].iter().zip(&first).map(|(w, x)| w * x).sum::<f32>() + second[row];
+    let options = EncoderOptions::default().with_normalize(false);
+    let raw = |folder: &Path| {
+        let tower = load_tower::<Document>(folder, &options, &common::cpu()).unwrap();
+        rows(&tower.embed(&texts, 4096).unwrap())
+    };
+    let expected: Vec<Vec<f32>> = raw(&fixture("embedding_gemma"))
+        .iter()
+        .map(|vector| vector.iter().enumerate().map(|(row, x)| x + moved(row)).collect())
+        .collect();
+    let off = difference(&raw(&copy), &expected);
+    assert!(off <= 1e-4, "biases: {off}");
+
+    let tanh = json!("torch.nn.modules.activation.Tanh");
+    common::edit_json(&copy.join("2_Dense/config.json"), |config| config["activation_function"] = tanh);
+    let error = load_tower::<Document>(&copy, &options, &common::cpu()).unwrap_err().to_string();
+    assert!(error.ends_with("module Dense is not supported at this position of the chain"), "{error}");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if path.is_dir() { copy_folder(&path, &target) } else { std::fs::copy(&path, &target).map(|_| ()).unwrap() }
+    }
 }
 
 #[test]

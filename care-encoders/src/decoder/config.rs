@@ -1,10 +1,11 @@
-//! The configuration of the decoders: `config.json` of Qwen2, Qwen3, Llama and Mistral.
+//! The configuration of the decoders: `config.json` of Qwen2, Qwen3, Llama, Mistral and Gemma 3.
 
 use care_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::family::DecoderFamily;
+use super::gemma;
 use super::window::{self, LayerType};
 use crate::layers::{Activation, RopeParameters};
 use crate::settings::{
@@ -26,9 +27,9 @@ pub struct DecoderConfig {
     /// Number of query heads.
     pub num_attention_heads: usize,
     /// Number of key and value heads; divides `num_attention_heads`. Default `num_attention_heads` for Llama, 32 for
-    /// Qwen, 8 for Mistral.
+    /// Qwen, 8 for Mistral, 4 for Gemma 3.
     pub num_key_value_heads: usize,
-    /// Dimensions per head. Default `hidden_size / num_attention_heads`, for Qwen3 128.
+    /// Dimensions per head. Default `hidden_size / num_attention_heads`, 128 for Qwen3, 256 for Gemma 3.
     pub head_dim: usize,
     /// Dimensions inside the feed-forward block.
     pub intermediate_size: usize,
@@ -37,18 +38,26 @@ pub struct DecoderConfig {
     /// Added to the mean square in norms, above 0 and at most 1. Default 1e-6.
     #[serde(default = "default_rms_eps")]
     pub rms_norm_eps: f64,
-    /// The rotary settings, in either spelling.
+    /// The rotary settings, in either spelling. For Gemma 3 those of layers without a window.
     pub rope_parameters: RopeParameters,
+    /// Gemma 3 only: the rotary settings of layers with a window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_rope_parameters: Option<RopeParameters>,
+    /// Gemma 3 only: attention scores are divided by the root of this, >= 1. Default 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_pre_attn_scalar: Option<usize>,
     /// Whether a token attends only to itself and the tokens before it. Default true; gte-Qwen2 sets it to false.
+    /// The opposite of Gemma's `use_bidirectional_attention`.
     #[serde(default = "default::yes")]
     pub is_causal: bool,
     /// What the attention of each layer reaches; empty if no layer has a sliding window. Default empty for Qwen2 and
-    /// Qwen3, unless `use_sliding_window` is set. Llama's is empty, Mistral's follows from `sliding_window`.
+    /// Qwen3, unless `use_sliding_window` is set. Llama's is empty, Mistral's follows from `sliding_window`. Default for
+    /// Gemma 3: all but every sixth, or every `sliding_window_pattern`th, layer have one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layer_types: Vec<LayerType>,
     /// Size of the sliding window, >= 1: a token attends to this many tokens up to itself or, if not causal, to this
-    /// many on each side of it. None if no layer has a window. Default 4096 for Mistral, and for Qwen2 and Qwen3 with
-    /// `use_sliding_window`.
+    /// many on each side of it, for Gemma 3 to half as many. None if no layer has a window. Default 4096; for Qwen2 and
+    /// Qwen3 none without `use_sliding_window`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<usize>,
     /// Whether the projections of attention have biases. Default false; always false for Mistral. For Qwen2, queries,
@@ -93,6 +102,8 @@ impl DecoderConfig {
             max_position_embeddings: 512,
             rms_norm_eps: default_rms_eps(),
             rope_parameters: RopeParameters::new(1e6),
+            sliding_rope_parameters: None,
+            query_pre_attn_scalar: None,
             is_causal: true,
             layer_types: Vec::new(),
             sliding_window: None,
@@ -107,8 +118,11 @@ impl DecoderConfig {
     /// Fills in fields that follow from others, and rejects unsupported settings.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
         allow_no_padding_token(config);
-        RopeParameters::normalize(config, DEFAULT_THETA)?;
         let family: DecoderFamily = parse_fields(config["model_type"].clone())?;
+        match family {
+            DecoderFamily::Gemma3 => gemma::normalize(config)?,
+            _ => RopeParameters::normalize(config, DEFAULT_THETA)?,
+        }
         let number = |config: &Value, field: &str| config.get(field).and_then(Value::as_u64).filter(|&n| n > 0);
         let (width, heads) = (number(config, "hidden_size"), number(config, "num_attention_heads"));
         if let (Some(width), Some(heads)) = (width, heads) {
@@ -132,9 +146,24 @@ impl DecoderConfig {
     ///
     /// # Reference
     /// transformers counts the token itself among the `sliding_window` tokens of a causal layer, but not among those on
-    /// either side of it if `is_causal` is false.
+    /// either side of it if `is_causal` is false. Gemma 3 with `use_bidirectional_attention` has half of them on either
+    /// side.
     pub(crate) fn reach(&self) -> Option<usize> {
-        self.sliding_window.map(|window| if self.is_causal { window - 1 } else { window })
+        self.sliding_window.map(|window| match (self.is_causal, self.model_type) {
+            (true, _) => window - 1,
+            (false, DecoderFamily::Gemma3) => window / 2,
+            (false, _) => window,
+        })
+    }
+
+    /// The factor of attention scores, if it is not `1/sqrt(head_dim)`.
+    pub(crate) fn attention_scale(&self) -> Option<f64> {
+        self.query_pre_attn_scalar.map(|scalar| (scalar as f64).sqrt().recip())
+    }
+
+    /// The factor of token embeddings, if they are scaled.
+    pub(crate) fn embedding_scale(&self) -> Option<f64> {
+        (self.model_type == DecoderFamily::Gemma3).then(|| (self.hidden_size as f64).sqrt())
     }
 
     /// Whether the layer has a sliding window.
@@ -163,7 +192,7 @@ impl DecoderConfig {
 
     /// Whether the heads of queries and keys are normalised.
     pub(crate) fn norms_heads(&self) -> bool {
-        self.model_type == DecoderFamily::Qwen3
+        matches!(self.model_type, DecoderFamily::Qwen3 | DecoderFamily::Gemma3)
     }
 
     /// Number of weights, without biases and norms.
@@ -189,7 +218,20 @@ impl Settings for DecoderConfig {
         require("num_key_value_heads", self.num_key_value_heads)?;
         require_epsilon("rms_norm_eps", self.rms_norm_eps)?;
         self.rope_parameters.check()?;
-        self.sliding_window.map_or(Ok(()), |window| require("sliding_window", window))?;
+        let gemma = self.model_type == DecoderFamily::Gemma3;
+        for (field, size) in
+            [("sliding_window", self.sliding_window), ("query_pre_attn_scalar", self.query_pre_attn_scalar)]
+        {
+            size.map_or(Ok(()), |size| require(field, size))?;
+        }
+        for (field, set) in [
+            ("query_pre_attn_scalar", self.query_pre_attn_scalar.is_some()),
+            ("sliding_rope_parameters", self.sliding_rope_parameters.is_some()),
+        ] {
+            if set && !gemma {
+                return Err(Error::setting(field, "set", "unset, except for gemma3_text"));
+            }
+        }
         if !self.head_dim.is_multiple_of(2) {
             return Err(Error::setting("head_dim", self.head_dim, "an even number"));
         }
@@ -204,9 +246,17 @@ impl Settings for DecoderConfig {
         Ok(())
     }
 
+    fn initial_norm_weight(&self) -> f32 {
+        // Gemma's weights are added to 1.
+        if self.model_type == DecoderFamily::Gemma3 { 0.0 } else { 1.0 }
+    }
+
     fn to_json(&self) -> serde_json::Result<Value> {
         let mut fields = serde_json::to_value(self)?;
-        RopeParameters::denormalize(&mut fields);
+        match self.model_type {
+            DecoderFamily::Gemma3 => gemma::denormalize(&mut fields),
+            _ => RopeParameters::denormalize(&mut fields),
+        }
         window::denormalize(&mut fields, self.model_type, self.sliding_window);
         // These networks have no language-model head; if transformers adds one, it shares the embedding table.
         fields["tie_word_embeddings"] = true.into();
@@ -266,6 +316,29 @@ mod tests {
                 Some(3),
             ),
             ("mistral", json!({"sliding_window": null, "max_window_layers": 0}), none, None),
+            ("gemma3_text", json!({}), &[Sliding, Sliding, Sliding], Some(4096)),
+            (
+                "gemma3_text",
+                json!({"sliding_window_pattern": 2, "sliding_window": 3}),
+                &[Sliding, Full, Sliding],
+                Some(3),
+            ),
+            (
+                "gemma3_text",
+                json!({"layer_types": mixed, "use_bidirectional_attention": true}),
+                &[Sliding, Full, Sliding],
+                Some(4096),
+            ),
+            ("gemma3_text", json!({"layer_types": full}), none, None),
+            (
+                "gemma3_text",
+                json!({
+                    "sliding_window_pattern": 2, "sliding_window": 9,
+                    "rope_parameters": {"full_attention": null, "sliding_attention": {"type": "linear", "factor": 2.0}},
+                }),
+                &[Sliding, Full, Sliding],
+                Some(9),
+            ),
         ] {
             let config = read(model_type, &fields).expect("valid");
             assert_eq!(
@@ -295,6 +368,24 @@ mod tests {
                 "qwen2",
                 json!({"use_sliding_window": true, "layer_types": mixed, "sliding_window": 0}),
                 "`sliding_window` is 0, allowed: at least 1",
+            ),
+            ("gemma3_text", json!({"sliding_window": null}), no_window),
+            ("gemma3_text", json!({"sliding_window_pattern": 0}), "`sliding_window_pattern` is 0, allowed: at least 1"),
+            (
+                "gemma3_text",
+                json!({"is_causal": false}),
+                "`is_causal` is false, allowed: true for gemma3_text, which has the field `use_bidirectional_attention`",
+            ),
+            ("gemma3_text", json!({"attn_logit_softcapping": 50.0}), "`attn_logit_softcapping` 50 is not supported"),
+            (
+                "gemma3_text",
+                json!({"rope_parameters": {"rope_theta": 1e4}}),
+                "`rope_parameters.rope_theta` is not supported: allowed are full_attention and sliding_attention",
+            ),
+            (
+                "llama",
+                json!({"query_pre_attn_scalar": 9}),
+                "`query_pre_attn_scalar` is set, allowed: unset, except for gemma3_text",
             ),
             (
                 "mistral",

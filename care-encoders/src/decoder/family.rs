@@ -15,6 +15,10 @@ pub enum DecoderFamily {
     Llama,
     /// Mistral: neither, and every layer has a sliding window.
     Mistral,
+    /// Gemma 3: norms over the heads, and before and after each block, whose weights are added to 1; scaled embeddings;
+    /// rotary settings by layer type.
+    #[serde(rename = "gemma3_text")]
+    Gemma3,
 }
 
 impl DecoderFamily {
@@ -25,6 +29,7 @@ impl DecoderFamily {
             DecoderFamily::Qwen3 => "qwen3",
             DecoderFamily::Llama => "llama",
             DecoderFamily::Mistral => "mistral",
+            DecoderFamily::Gemma3 => "gemma3_text",
         }
     }
 }

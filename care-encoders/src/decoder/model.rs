@@ -1,9 +1,10 @@
-//! The network of Qwen2, Qwen3, Llama and Mistral.
+//! The network of Qwen2, Qwen3, Llama, Mistral and Gemma 3.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::config::DecoderConfig;
+use super::family::DecoderFamily;
 use crate::batch::TokenBatch;
 use crate::encoder::Encoder;
 use crate::layers::{
@@ -12,12 +13,12 @@ use crate::layers::{
 };
 use crate::ops::{AttentionMask, RotaryTable};
 
-/// A Qwen2, Qwen3, Llama or Mistral decoder without its language-model head.
+/// A Qwen2, Qwen3, Llama, Mistral or Gemma 3 decoder without its language-model head.
 ///
 /// # Reference
-/// Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388), Llama (arXiv 2407.21783) and Mistral (arXiv 2310.06825); Hugging
-/// Face's `Qwen2Model`, `Qwen3Model`, `LlamaModel` and `MistralModel`. Qwen3 normalises queries and keys over the head dimension before the
-/// rotation.
+/// Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388), Llama (arXiv 2407.21783), Mistral (arXiv 2310.06825) and Gemma 3
+/// (arXiv 2503.19786); Hugging Face's `Qwen2Model`, `Qwen3Model`, `LlamaModel`, `MistralModel` and `Gemma3TextModel`.
+/// Qwen3 and Gemma 3 normalise queries and keys over the head dimension before the rotation.
 #[derive(Module, Debug)]
 pub struct Decoder {
     tokens: Embedding,
@@ -25,6 +26,9 @@ pub struct Decoder {
     norm: RmsNorm,
     #[module(skip)]
     angles: RotaryAngles,
+    /// Those of layers with a window, if they differ.
+    #[module(skip)]
+    sliding_angles: RotaryAngles,
     #[module(skip)]
     config: DecoderConfig,
 }
@@ -33,8 +37,12 @@ pub struct Decoder {
 struct Layer {
     attention_norm: RmsNorm,
     attention: SelfAttention,
+    /// The norm of what attention returns, for Gemma 3.
+    attended_norm: Option<RmsNorm>,
     mlp_norm: RmsNorm,
     mlp: GatedMlp,
+    /// The norm of what the feed-forward block returns, for Gemma 3.
+    fed_norm: Option<RmsNorm>,
     #[module(skip)]
     slides: bool,
 }
@@ -43,7 +51,11 @@ impl Decoder {
     /// A network whose weights are zero until they are loaded or initialised.
     pub(crate) fn new(config: &DecoderConfig, device: &Device) -> Self {
         let width = config.hidden_size;
-        let norm = |width| RmsNorm::new(width, config.rms_norm_eps, device);
+        let gemma = config.model_type == DecoderFamily::Gemma3;
+        let norm = |width| match gemma {
+            true => RmsNorm::around_one(width, config.rms_norm_eps, device),
+            false => RmsNorm::new(width, config.rms_norm_eps, device),
+        };
         let shape = AttentionShape {
             width,
             heads: config.num_attention_heads,
@@ -52,16 +64,19 @@ impl Decoder {
             input_bias: config.attention_input_bias(),
             output_bias: config.attention_output_bias(),
         };
+        let attention = || SelfAttention::new(shape, device).with_scale(config.attention_scale());
         let attention = || match config.norms_heads() {
-            true => SelfAttention::new(shape, device).with_head_norms(|| norm(config.head_dim)),
-            false => SelfAttention::new(shape, device),
+            true => attention().with_head_norms(|| norm(config.head_dim)),
+            false => attention(),
         };
         let bias = GatedBias { inner: config.mlp_bias, down: config.mlp_bias };
         let layer = |number| Layer {
             attention_norm: norm(width),
             attention: attention(),
+            attended_norm: gemma.then(|| norm(width)),
             mlp_norm: norm(width),
             mlp: GatedMlp::new(width, config.intermediate_size, bias, config.hidden_act, device),
+            fed_norm: gemma.then(|| norm(width)),
             slides: config.slides(number),
         };
         Self {
@@ -69,6 +84,7 @@ impl Decoder {
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             norm: norm(width),
             angles: RotaryAngles::default(),
+            sliding_angles: RotaryAngles::default(),
             config: config.clone(),
         }
     }
@@ -102,11 +118,18 @@ impl Parts for Decoder {
 
 impl Layer {
     fn forward(&self, input: Tensor<3>, rotary: &RotaryTable, mask: &AttentionMask<'_>) -> Tensor<3> {
+        let after = |norm: &Option<RmsNorm>, states| norm.iter().fold(states, |states, norm| norm.forward(states));
         let attended = self.attention.forward(self.attention_norm.forward(input.clone()), Some(rotary), mask);
-        let middle = input + attended;
+        let middle = input + after(&self.attended_norm, attended);
         let fed = self.mlp.forward(self.mlp_norm.forward(middle.clone()));
-        middle + fed
+        middle + after(&self.fed_norm, fed)
     }
+}
+
+/// States times a factor, which is rounded to their dtype first: Gemma was trained so.
+fn scaled(states: Tensor<3>, factor: f64) -> Tensor<3> {
+    let factor = Tensor::<3>::from_data([[[factor as f32]]], (&states.device(), states.dtype()));
+    states * factor
 }
 
 impl Encoder for Decoder {
@@ -138,11 +161,16 @@ impl Encoder for Decoder {
         let device = self.tokens.device();
         let mask = |reach| AttentionMask::new(batch, self.config.is_causal).within(reach);
         let (full, sliding) = (mask(None), mask(self.config.reach()));
-        let rotary = self.angles.table(batch.seq_len(), self.config.head_dim, &self.config.rope_parameters);
+        let DecoderConfig { head_dim, rope_parameters, sliding_rope_parameters, .. } = &self.config;
+        let rotary = self.angles.table(batch.seq_len(), *head_dim, rope_parameters);
+        let own = sliding_rope_parameters.as_ref();
+        let own = own.map(|rope| self.sliding_angles.table(batch.seq_len(), *head_dim, rope));
+        let sliding_rotary = own.as_ref().unwrap_or(&rotary);
         let embedded = self.tokens.forward(batch.input_ids(&device));
-        let states = self.layers.iter().fold(embedded, |states, layer| {
-            let mask = if layer.slides { &sliding } else { &full };
-            layer.forward(states, &rotary, mask)
+        let embedded = self.config.embedding_scale().into_iter().fold(embedded, scaled);
+        let states = self.layers.iter().fold(embedded, |states, layer| match layer.slides {
+            true => layer.forward(states, sliding_rotary, &sliding),
+            false => layer.forward(states, &rotary, &full),
         });
         self.norm.forward(states)
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::family::DecoderFamily;
-use crate::settings::{MOST_LAYERS, optional};
+use crate::settings::{MOST_LAYERS, optional, require};
 
 /// What the attention of a layer reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub enum LayerType {
 
 /// Default size of the window.
 const DEFAULT_WINDOW: usize = 4096;
+/// Default of Gemma's `sliding_window_pattern`.
+const DEFAULT_PATTERN: usize = 6;
 /// Default of `max_window_layers`.
 const DEFAULT_WINDOW_LAYERS: usize = 28;
 
@@ -28,7 +30,7 @@ const DEFAULT_WINDOW_LAYERS: usize = 28;
 /// # Reference
 /// transformers. Qwen has a window only with `use_sliding_window`, in the layers that `layer_types` names; without the
 /// field, in those from `max_window_layers` on. Every layer of Mistral has one unless `sliding_window` is null. Llama
-/// has none.
+/// has none. Gemma 3 has one in the layers that `layer_types` names, else in all but every `sliding_window_pattern`th.
 ///
 /// # Errors
 /// If a field has the wrong type, `layer_types` does not fit the network, or there is no window for its layers.
@@ -46,17 +48,20 @@ pub(super) fn normalize(config: &mut Value, family: DecoderFamily) -> Result<()>
     let window = match family {
         DecoderFamily::Qwen2 | DecoderFamily::Qwen3 => window.filter(|_| on),
         DecoderFamily::Llama => None,
-        DecoderFamily::Mistral => window,
+        DecoderFamily::Mistral | DecoderFamily::Gemma3 => window,
     };
     let first = match family {
         DecoderFamily::Mistral => 0,
         _ => optional(config, "max_window_layers")?.unwrap_or(DEFAULT_WINDOW_LAYERS),
     };
-    let derived = |layer| match window {
-        Some(_) if layer >= first => LayerType::SlidingAttention,
-        _ => LayerType::FullAttention,
+    let pattern = optional(config, "sliding_window_pattern")?.unwrap_or(DEFAULT_PATTERN);
+    require("sliding_window_pattern", pattern)?;
+    let slides = |layer: usize| match family {
+        DecoderFamily::Gemma3 => !(layer + 1).is_multiple_of(pattern),
+        _ => window.is_some() && layer >= first,
     };
-    let derived: Vec<LayerType> = (0..layers).map(derived).collect();
+    let of = |slides| if slides { LayerType::SlidingAttention } else { LayerType::FullAttention };
+    let derived: Vec<LayerType> = (0..layers).map(|layer| of(slides(layer))).collect();
     if let Some(given) = &given {
         check(given, &derived, family)?;
     }
@@ -100,6 +105,13 @@ pub(super) fn denormalize(fields: &mut Value, family: DecoderFamily, window: Opt
         }
         // Without the field, transformers has a window.
         DecoderFamily::Mistral => fields["sliding_window"] = json!(window),
+        DecoderFamily::Gemma3 => {
+            if fields.get("layer_types").is_none() {
+                let layers = fields["num_hidden_layers"].as_u64().unwrap_or(0);
+                fields["layer_types"] = (0..layers).map(|_| json!(LayerType::FullAttention)).collect();
+            }
+            fields["sliding_window"] = window.unwrap_or(DEFAULT_WINDOW).into();
+        }
         _ => {}
     }
 }

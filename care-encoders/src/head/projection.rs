@@ -80,6 +80,17 @@ impl LinearProjection {
         Self { linear: self.linear.first_outputs(outputs), ..self }
     }
 
+    /// One projection that computes what `first`, which must have no activation, and then this one do.
+    #[must_use]
+    pub(crate) fn after(self, first: Self) -> Self {
+        Self { linear: self.linear.after(first.linear), ..self }
+    }
+
+    /// Output dimensions.
+    pub(crate) fn outputs(&self) -> usize {
+        self.linear.dims()[1]
+    }
+
     /// Packs the weight for inference on the CPU: see [`Linear::prepack`].
     #[must_use]
     pub fn prepacked(mut self) -> Self {

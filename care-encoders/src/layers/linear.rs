@@ -57,6 +57,18 @@ impl Linear {
         Self { weight, bias, lora: None, packed: None, quantized: self.quantized }
     }
 
+    /// One layer that computes what `first` and then this one do, LoRA adapters merged.
+    #[must_use]
+    pub(crate) fn after(mut self, mut first: Self) -> Self {
+        first.merge_lora();
+        self.merge_lora();
+        let outputs = self.dims()[1];
+        let moved = first.bias.as_ref().map(|bias| self.forward(bias.val().unsqueeze::<2>()).reshape([outputs]));
+        let bias = moved.map(Param::from_tensor).or(self.bias);
+        let weight = Param::from_tensor(first.weight.val().matmul(self.weight.val()));
+        Self { weight, bias, lora: None, packed: None, quantized: first.quantized || self.quantized }
+    }
+
     /// The LoRA adapter, if there is one.
     pub fn lora(&self) -> Option<&Lora> {
         self.lora.as_ref()

@@ -1,7 +1,7 @@
 //! Layer norm and RMS norm with their weights.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::parameter::parameter;
 use crate::ops::{layer_norm, rms_norm};
@@ -30,22 +30,32 @@ impl LayerNorm {
     }
 }
 
-/// `x / sqrt(mean(x²) + eps) * weight` over the last axis, or over each head in it.
+/// `x / sqrt(mean(x²) + eps) * weight` over the last axis, or over each head in it; with `1 + weight` for the norms of
+/// Gemma.
 #[derive(Module, Debug)]
 pub(crate) struct RmsNorm {
     weight: Param<Tensor<1>>,
     #[module(skip)]
     eps: f64,
+    #[module(skip)]
+    around_one: bool,
 }
 
 impl RmsNorm {
     pub(crate) fn new(size: usize, eps: f64, device: &Device) -> Self {
-        Self { weight: parameter([size], device), eps }
+        Self { weight: parameter([size], device), eps, around_one: false }
+    }
+
+    /// A norm whose weights are added to 1, in f32.
+    pub(crate) fn around_one(size: usize, eps: f64, device: &Device) -> Self {
+        Self { around_one: true, ..Self::new(size, eps, device) }
     }
 
     /// # Shapes
     /// `[rows, seq, n * size]`, unchanged: `n` is 1, or the number of heads.
     pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        rms_norm(input, self.weight.val(), self.eps)
+        let weight = self.weight.val();
+        let weight = if self.around_one { weight.cast(FloatDType::F32) + 1.0 } else { weight };
+        rms_norm(input, weight, self.eps)
     }
 }

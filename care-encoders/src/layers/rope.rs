@@ -112,6 +112,50 @@ impl RopeParameters {
         Ok(())
     }
 
+    /// [`RopeParameters::normalize`] for networks whose layers with a sliding window have settings of their own, which
+    /// become `sliding_rope_parameters`.
+    ///
+    /// # Reference
+    /// transformers' Gemma 3: `rope_parameters` has one object per layer type; earlier versions wrote `rope_theta` and
+    /// `rope_scaling` for layers without a window, `rope_local_base_freq` for the others.
+    ///
+    /// # Errors
+    /// As [`RopeParameters::normalize`], and if `rope_parameters` has other fields.
+    pub(crate) fn normalize_by_layer(config: &mut Value, full_theta: f64, sliding_theta: f64) -> Result<()> {
+        const FULL: &str = "full_attention";
+        const SLIDING: &str = "sliding_attention";
+        let layers: Value = object(config, "rope_parameters")?.unwrap_or_default().into();
+        let mut names = layers.as_object().into_iter().flat_map(Map::keys);
+        if let Some(other) = names.find(|name| *name != FULL && *name != SLIDING) {
+            let message = format!("`rope_parameters.{other}` is not supported: allowed are {FULL} and {SLIDING}");
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        let of = |layer: &str| Ok::<_, Error>(object(&layers, layer)?.unwrap_or_default());
+        let (mut full, mut field) = (of(FULL)?, "rope_parameters.full_attention");
+        if let Some(scaling) = object(config, "rope_scaling")?.filter(|scaling| !scaling.is_empty()) {
+            full.extend(scaling);
+            field = "rope_scaling";
+        }
+        let full = Self::read(config, field, full, ("rope_theta", full_theta))?;
+        let beside = ("rope_local_base_freq", sliding_theta);
+        let sliding = Self::read(config, "rope_parameters.sliding_attention", of(SLIDING)?, beside)?;
+        config["rope_parameters"] = json!(full);
+        config["sliding_rope_parameters"] = json!(sliding);
+        Ok(())
+    }
+
+    /// Replaces both settings by the older spelling, unless it cannot express those of layers with a window.
+    pub(crate) fn denormalize_by_layer(config: &mut Value) {
+        let sliding = config.as_object_mut().and_then(|config| config.remove("sliding_rope_parameters"));
+        let Some(sliding) = sliding else { return Self::denormalize(config) };
+        if sliding["rope_type"] == "default" {
+            config["rope_local_base_freq"] = sliding["rope_theta"].clone();
+            return Self::denormalize(config);
+        }
+        config["rope_parameters"] =
+            json!({ "full_attention": config["rope_parameters"], "sliding_attention": sliding });
+    }
+
     /// The settings in an object of a `config.json`. A base that it lacks is that of the field `theta` beside it, else
     /// the default.
     fn read(config: &Value, field: &str, mut settings: Map<String, Value>, theta: (&str, f64)) -> Result<Self> {

@@ -55,13 +55,18 @@ impl SelfAttention {
             output: Linear::new(heads * head_dim, width, output_bias, device),
             query_norm: None,
             key_norm: None,
-            heads: AttentionHeads { heads, kv_heads, head_dim, scale: (head_dim as f64).sqrt().recip() },
+            heads: AttentionHeads { heads, kv_heads, head_dim, scale: None },
         }
     }
 
     /// Adds norms over the heads of queries and keys, applied before the rotation.
     pub(crate) fn with_head_norms(self, norm: impl Fn() -> RmsNorm) -> Self {
         Self { query_norm: Some(norm()), key_norm: Some(norm()), ..self }
+    }
+
+    /// Sets the factor of the scores; `None` for `1/sqrt(head_dim)`.
+    pub(crate) fn with_scale(self, scale: Option<f64>) -> Self {
+        Self { heads: AttentionHeads { scale, ..self.heads }, ..self }
     }
 
     pub(crate) fn linears(&mut self) -> [(&'static str, &mut Linear); 4] {

@@ -15,8 +15,8 @@ pub(crate) struct AttentionHeads {
     pub(crate) kv_heads: usize,
     /// Dimensions per head.
     pub(crate) head_dim: usize,
-    /// Factor of the scores, usually `1/sqrt(head_dim)`.
-    pub(crate) scale: f64,
+    /// Factor of the scores; `None`: `1/sqrt(head_dim)`.
+    pub(crate) scale: Option<f64>,
 }
 
 /// Attention of each token over those its mask allows.
@@ -43,7 +43,7 @@ pub(crate) fn attention(
                 head_dim: heads.head_dim,
                 causal: mask.is_causal(),
                 reach: mask.reach(),
-                scale: heads.scale as f32,
+                scale: heads.scale.map_or_else(|| 1.0 / (heads.head_dim as f32).sqrt(), |scale| scale as f32),
             };
             let (q, k, v) = (queries.values(), keys.values(), values.values());
             let attended = care_kernels::attention(q, k, v, mask.spans(), heads, kernel_threads());
@@ -60,7 +60,7 @@ fn with_burn([query, key, value]: [Tensor<3>; 3], heads: AttentionHeads, mask: &
     let dtype = query.dtype();
     let hidden = mask.hidden(heads, &query.device());
     let is_causal = mask.is_causal() && hidden.is_none();
-    let options = AttentionModuleOptions { scale: Some(scale), is_causal, ..Default::default() };
+    let options = AttentionModuleOptions { scale, is_causal, ..Default::default() };
     let split = |states: Tensor<3>, heads: usize| {
         states.reshape([rows, seq, heads, head_dim]).swap_dims(1, 2).cast(FloatDType::F32)
     };

@@ -10,8 +10,8 @@ use crate::batch::{PaddingSide, TokenBatch};
 /// another text.
 ///
 /// A mask tensor is materialised only if needed: not for a batch without padding, and not for causal attention with
-/// right padding, which no text can attend to, unless a text is longer than the window. A padded position always attends to itself, so that its hidden state
-/// stays finite.
+/// right padding, which no text can attend to, unless a text is longer than the window. A padded position always attends
+/// to itself, so that its hidden state stays finite.
 pub(crate) struct AttentionMask<'a> {
     batch: &'a TokenBatch,
     causal: bool,

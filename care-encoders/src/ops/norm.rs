@@ -38,7 +38,8 @@ pub(crate) fn layer_norm(
 /// in it.
 ///
 /// # Shapes
-/// `input [rows, seq, n * size]`, `weight [size]`; returns the shape of the input.
+/// `input [rows, seq, n * size]`, `weight [size]`; returns the shape and dtype of the input. The weight is applied in its
+/// own dtype.
 pub(crate) fn rms_norm(input: Tensor<3>, weight: Tensor<1>, eps: f64) -> Tensor<3> {
     if let Some(mut rows) = Host::of(&input) {
         drop(input);
@@ -51,6 +52,6 @@ pub(crate) fn rms_norm(input: Tensor<3>, weight: Tensor<1>, eps: f64) -> Tensor<
     let [size] = weight.dims();
     let input = input.reshape([dims[0], dims[1], dims[2] / size, size]).cast(FloatDType::F32);
     let scale = (input.clone().square().mean_dim(3) + eps).sqrt();
-    let normed = (input / scale).cast(dtype) * weight.unsqueeze();
-    normed.reshape(dims)
+    let normed = (input / scale).cast(weight.dtype()) * weight.unsqueeze();
+    normed.cast(dtype).reshape(dims)
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::checkpoint::{Checkpoint, SINGLE};
 use super::options::EncoderOptions;
 use super::weights::{fill_from, write_weights};
+use crate::decoder::DecoderFamily;
 use crate::device::Precision;
 use crate::encoder::Encoder;
 use crate::layers::Prepack;
@@ -50,14 +51,15 @@ pub(crate) fn read_encoder(
     let precision = options.precision.unwrap_or_default();
     if let EncoderConfig::Decoder(decoder) = &config
         && precision == Precision::F16
-        && decoder.parameter_count() > LARGEST_F16_DECODER
+        && (decoder.parameter_count() > LARGEST_F16_DECODER || decoder.model_type == DecoderFamily::Gemma3)
         && !options.force_f16
     {
-        let billions = decoder.parameter_count() / 1e9;
-        let message = format!(
-            "{}: a decoder of {billions:.1} billion weights overflows f16: use bf16, or force f16",
-            folder.display()
-        );
+        let what = match decoder.model_type {
+            // Of any size: the states grow with the scaled embeddings.
+            DecoderFamily::Gemma3 => "gemma3_text".to_owned(),
+            _ => format!("a decoder of {:.1} billion weights", decoder.parameter_count() / 1e9),
+        };
+        let message = format!("{}: {what} overflows f16: use bf16, or force f16", folder.display());
         return Err(Error::new(ErrorKind::Config, message));
     }
     let mut encoder = fill_from(&checkpoint, row.weights, precision, config.build(device))?;

@@ -57,8 +57,9 @@ impl TowerManifest {
     }
 
     fn recipe(self, folder: &Path, role: Role) -> Recipe {
+        let dense = self.head.projection.iter().map(|config| (folder.join(projection_folder(role)), config.clone()));
         Recipe {
-            dense: self.head.projection.as_ref().map(|_| folder.join(projection_folder(role))),
+            dense: dense.collect(),
             head: Some(self.head),
             max_length: Some(self.max_length),
             instruction: self.instruction,

@@ -15,7 +15,7 @@ use crate::registry::{AnyEncoder, EncoderConfig};
 
 /// A network with random weights, equal for equal configuration and seed on every device.
 ///
-/// Norms are 1 and biases 0; all other weights are normally distributed with the standard deviation
+/// Norms are the identity and biases 0; all other weights are normally distributed with the standard deviation
 /// `initializer_range`.
 ///
 /// # Errors
@@ -23,7 +23,9 @@ use crate::registry::{AnyEncoder, EncoderConfig};
 pub fn random_encoder(config: &EncoderConfig, seed: u64, device: &Device) -> Result<AnyEncoder> {
     // Configurations built in code have not been checked yet.
     let config = EncoderConfig::from_json(config.to_json())?;
-    Ok(randomize(config.build(device), seed, config.settings().common().initializer_range))
+    let settings = config.settings();
+    let deviation = settings.common().initializer_range;
+    Ok(randomize(config.build(device), seed, deviation, settings.initial_norm_weight()))
 }
 
 /// A network with a head. A projection gets random weights from `seed`.
@@ -37,18 +39,20 @@ pub fn network_with_head(
     device: &Device,
 ) -> Result<Network<AnyEncoder>> {
     let deviation = (encoder.hidden_size() as f64).sqrt().recip();
-    Network::new(encoder, head, device)?.try_map_projection(|projection| Ok(randomize(projection, seed, deviation)))
+    Network::new(encoder, head, device)?
+        .try_map_projection(|projection| Ok(randomize(projection, seed, deviation, 1.0)))
 }
 
-/// Fills a module with random weights.
-pub(crate) fn randomize<M: Module>(module: M, seed: u64, standard_deviation: f64) -> M {
+/// Fills a module with random weights, and norms with `norm_weight`.
+fn randomize<M: Module>(module: M, seed: u64, standard_deviation: f64, norm_weight: f32) -> M {
     let rng = ChaCha8Rng::seed_from_u64(seed);
-    module.map(&mut Randomizer { rng, standard_deviation, path: ParameterPath::default() })
+    module.map(&mut Randomizer { rng, standard_deviation, norm_weight, path: ParameterPath::default() })
 }
 
 struct Randomizer {
     rng: ChaCha8Rng,
     standard_deviation: f64,
+    norm_weight: f32,
     path: ParameterPath,
 }
 
@@ -66,7 +70,7 @@ impl ModuleMapper for Randomizer {
         let count = shape.iter().product();
         let values: Vec<f32> = match (self.path.is_bias(), self.path.is_norm()) {
             (true, _) => vec![0.0; count],
-            (false, true) => vec![1.0; count],
+            (false, true) => vec![self.norm_weight; count],
             (false, false) => match Normal::new(0.0, self.standard_deviation) {
                 Ok(normal) => (0..count).map(|_| normal.sample(&mut self.rng) as f32).collect(),
                 // Unreachable: configurations are checked, so the deviation is finite.

@@ -14,7 +14,7 @@ use super::options::EncoderOptions;
 use super::tokenizer::{TOKENIZER_CONFIG, TokenizerConfig, load_tokenizer};
 use super::weights::fill_from;
 use crate::encoder::Encoder;
-use crate::head::{HeadConfig, Pooling, TruncationOrder};
+use crate::head::{HeadConfig, LinearProjection, Pooling, ProjectionConfig, TruncationOrder};
 use crate::layers::{PROJECTION, Prepack};
 use crate::network::Network;
 use crate::registry::{AnyEncoder, Architecture, EncoderConfig};
@@ -30,8 +30,8 @@ const DEFAULT_MAX_LENGTH: usize = 512;
 pub(crate) struct Recipe {
     /// The Hugging Face folder of network and tokenizer.
     pub(crate) transformer: PathBuf,
-    /// The folder of the projection's weights, if the head has one.
-    pub(crate) dense: Option<PathBuf>,
+    /// The folders of the projection's weights, if the head has one; several are multiplied into one.
+    pub(crate) dense: Vec<(PathBuf, ProjectionConfig)>,
     /// A PEFT adapter of the network.
     pub(crate) adapter: Option<PathBuf>,
     /// The head; `None` for sentence-transformers' default.
@@ -55,7 +55,7 @@ impl Recipe {
     pub(crate) fn bare(transformer: &Path) -> Self {
         Self {
             transformer: transformer.to_owned(),
-            dense: None,
+            dense: Vec::new(),
             adapter: None,
             head: None,
             other_similarity: None,
@@ -171,10 +171,9 @@ impl Recipe {
             normalize: options.normalize.unwrap_or(saved.normalize),
         };
         let mut network = Network::new(encoder, head, device)?;
-        if let Some(dense) = &self.dense {
-            let checkpoint = Checkpoint::open(dense)?;
-            network = network
-                .try_map_projection(|projection| fill_from(&checkpoint, &PROJECTION, Default::default(), projection))?;
+        let hidden_size = network.hidden_size();
+        if let Some(projection) = self.projection(hidden_size, device)? {
+            network = network.try_map_projection(|_| Ok(projection))?;
         }
         let instruction = match &options.instruction {
             Some(template) => Instruction::new(template)?,
@@ -207,6 +206,21 @@ impl Recipe {
             instruction: source(options.instruction.is_some(), &self.sources.instruction),
             precision: source(options.precision.is_some(), &self.sources.precision),
         })
+    }
+
+    /// The projection of the head, if it has one.
+    fn projection(&self, hidden_size: usize, device: &Device) -> Result<Option<LinearProjection>> {
+        let mut whole: Option<LinearProjection> = None;
+        for (folder, config) in &self.dense {
+            let inputs = whole.as_ref().map_or(hidden_size, LinearProjection::outputs);
+            let empty = LinearProjection::new(inputs, config, device);
+            let next = fill_from(&Checkpoint::open(folder)?, &PROJECTION, Default::default(), empty)?;
+            whole = Some(match whole {
+                Some(first) => next.after(first),
+                None => next,
+            });
+        }
+        Ok(whole)
     }
 
     /// Checks that texts end as they did when the tower was saved; or, if the folder does not specify how, that

@@ -141,6 +141,11 @@ fn link(stated: &Path, class: &str, parent: &Path, name: &str) -> Result<Link> {
     Ok(Link { class: class.rsplit('.').next().unwrap_or_default().to_owned(), folder: parent.join(name) })
 }
 
+/// Whether a projection and one after it are one linear map.
+fn is_linear(projection: Option<&ProjectionConfig>) -> bool {
+    projection.is_none_or(|projection| projection.activation == ProjectionActivation::Identity)
+}
+
 /// The tower that a chain of modules describes.
 fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Result<Recipe> {
     let refuse = |problem: String| Err(Error::new(ErrorKind::Config, format!("{}: {problem}", folder.display())));
@@ -157,9 +162,11 @@ fn recipe(folder: &Path, chain: &[Link], settings: &Settings, role: Role) -> Res
                 head = Some(HeadConfig { normalize: false, ..HeadConfig::new(pooling(&link.folder)?) });
                 recipe.sources.pooling = Source::File(inside(folder, &link.folder.join(CONFIG)));
             }
-            ("Dense", Some(head)) if head.projection.is_none() && !head.normalize => {
-                head.projection = Some(projection(&link.folder)?);
-                recipe.dense = Some(link.folder.clone());
+            ("Dense", Some(head)) if !head.normalize && is_linear(head.projection.as_ref()) => {
+                let config = projection(&link.folder)?;
+                let bias = config.bias || head.projection.as_ref().is_some_and(|before| before.bias);
+                head.projection = Some(config.clone().with_bias(bias));
+                recipe.dense.push((link.folder.clone(), config));
                 recipe.sources.dim = Source::File(inside(folder, &link.folder.join(CONFIG)));
             }
             ("Normalize", Some(head)) => head.normalize = true,
