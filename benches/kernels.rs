@@ -81,7 +81,7 @@ fn self_attention(states: Vec<f32>) -> Vec<f32> {
     let head_dim = HIDDEN / 12;
     let heads = AttentionHeads { heads: 12, kv_heads: 12, head_dim, causal: false, reach: None, scale: 0.125 };
     let spans = [(0, states.len() / HIDDEN)];
-    black_box(attention(black_box(&states), &states, &states, &spans, heads, 1))
+    black_box(attention(black_box(&states), &states, &states, &spans, heads, None, 1))
 }
 
 fn norm() -> [Vec<f32>; 4] {

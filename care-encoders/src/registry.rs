@@ -41,6 +41,13 @@ static ARCHITECTURES: &[Architecture] = &[
         weights: &post_norm::ROBERTA,
     },
     Architecture {
+        model_type: "mpnet",
+        class: "MPNetModel",
+        parse: parse_bert,
+        pooling: Pooling::Cls,
+        weights: &post_norm::MPNET,
+    },
+    Architecture {
         model_type: "gte",
         class: "GteModel",
         parse: |config| parse(config, GteConfig::normalize).map(EncoderConfig::Gte),
@@ -109,7 +116,7 @@ impl Architecture {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum EncoderConfig {
-    /// `model_type: bert`, `distilbert`, `roberta` or `xlm-roberta`.
+    /// `model_type: bert`, `distilbert`, `roberta`, `xlm-roberta` or `mpnet`.
     Bert(BertConfig),
     /// `model_type: gte` or `new`.
     Gte(GteConfig),
@@ -181,7 +188,7 @@ impl EncoderConfig {
 #[derive(Module, Debug)]
 #[non_exhaustive]
 pub enum AnyEncoder {
-    /// BERT, DistilBERT, RoBERTa, XLM-RoBERTa or GTE.
+    /// BERT, DistilBERT, RoBERTa, XLM-RoBERTa, MPNet or GTE.
     PostNorm(PostNorm),
     /// Qwen2, Qwen3, Llama, Mistral or Gemma 3.
     Decoder(Decoder),

@@ -57,7 +57,7 @@ fn configurations_name_the_field() {
     for (change, message) in [
         (
             (|c| c["model_type"] = json!("t5")) as fn(&mut Value),
-            "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, roberta, xlm-roberta, gte, new, qwen2, qwen3, llama, \
+            "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, roberta, xlm-roberta, mpnet, gte, new, qwen2, qwen3, llama, \
              mistral, gemma3_text",
         ),
         (

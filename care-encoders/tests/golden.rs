@@ -230,6 +230,7 @@ equals_transformers! {
     distilbert_with_sinusoidal_positions: "distilbert_sinusoidal", 0;
     roberta_with_prefix_and_head: "roberta", 1;
     xlm_roberta_with_pooler: "xlm_roberta", 1;
+    mpnet_with_prefix_and_head: "mpnet", 1;
     gte_in_hugging_faces_form: "gte_hf", 1;
     gte_in_the_authors_form_packed: "gte_new", 1;
     gte_in_the_authors_form_unpacked: "gte_new_plain", 1;
@@ -405,6 +406,7 @@ fn texts_get_the_same_ids_and_vectors_through_the_tower() {
     for (name, key) in [
         ("bert", "mean"),
         ("distilbert", "mean"),
+        ("mpnet", "mean"),
         ("gte_hf", "mean"),
         ("gte_new", "mean"),
         ("gte_new_plain", "mean"),

@@ -52,9 +52,13 @@ fn json(path: &Path) -> Value {
 
 #[test]
 fn a_saved_pair_loads_with_equal_vectors() {
-    for (query, document) in
-        [("bert", "qwen3"), ("distilbert", "qwen3"), ("gte_new", "qwen2"), ("gte_new_plain", "qwen3_causal_lm")]
-    {
+    for (query, document) in [
+        ("bert", "qwen3"),
+        ("distilbert", "mpnet"),
+        ("mpnet", "distilbert"),
+        ("gte_new", "qwen2"),
+        ("gte_new_plain", "qwen3_causal_lm"),
+    ] {
         let asked = options(Pooling::Mean).with_instruction("问：");
         let pair = AsymmetricEncoder::new(
             load_tower(fixture(query), &asked, &cpu()).unwrap(),
@@ -93,6 +97,7 @@ fn gte_is_saved_in_hugging_faces_form() {
 fn a_network_is_saved_under_the_field_names_of_its_own_architecture() {
     for (name, fields) in [
         ("bert", vec!["hidden_size", "num_hidden_layers", "intermediate_size", "hidden_act", "type_vocab_size"]),
+        ("mpnet", vec!["hidden_size", "layer_norm_eps", "max_position_embeddings", "pad_token_id"]),
         ("distilbert", vec!["dim", "n_layers", "n_heads", "hidden_dim", "activation", "dropout"]),
     ] {
         let place = tempfile::tempdir().unwrap();

@@ -78,7 +78,7 @@ fn run<W: PackedWeight>(name: &str, width: usize, lengths: &[usize], pack: fn(&[
             });
             let mut attended = Vec::new();
             timed("attention", &mut || {
-                attended = attention(&projected[0], &projected[1], &projected[2], &spans, heads, threads)
+                attended = attention(&projected[0], &projected[1], &projected[2], &spans, heads, None, threads)
             });
             let mut linear = |what, weight: &W, input: &[f32], activation| {
                 let mut out = vec![0.0; tokens * weight.outputs()];

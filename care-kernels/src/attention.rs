@@ -51,14 +51,18 @@ struct States<'a> {
     key: &'a [f32],
     value: &'a [f32],
     shape: AttentionHeads,
+    bias: Option<&'a [f32]>,
 }
 
 /// Scaled dot-product attention of each token over the tokens of its own text, or those of them in its window.
 ///
-/// `spans` are the rows `(start, end)` of each text. Rows outside every span are padding; their result is zero.
+/// `spans` are the rows `(start, end)` of each text. Rows outside every span are padding; their result is zero. `bias` is
+/// added to the scores: to that of the query at position `q` and the key at `k` of a text, the value at `far + q - k` of
+/// the head's row.
 ///
 /// # Shapes
-/// `query [tokens, heads * head_dim]`, `key` and `value [tokens, kv_heads * head_dim]`; returns the shape of `query`.
+/// `query [tokens, heads * head_dim]`, `key` and `value [tokens, kv_heads * head_dim]`, `bias [heads, 2 * far + 1]`,
+/// where no text has more than `far + 1` tokens; returns the shape of `query`.
 ///
 /// # Panics
 /// Panics if the sizes do not match, or if the spans overlap or are not in order.
@@ -68,9 +72,10 @@ pub fn attention(
     value: &[f32],
     spans: &[(usize, usize)],
     shape: AttentionHeads,
+    bias: Option<&[f32]>,
     threads: usize,
 ) -> Vec<f32> {
-    attention_with(InstructionSet::current(), States { query, key, value, shape }, spans, threads)
+    attention_with(InstructionSet::current(), States { query, key, value, shape, bias }, spans, threads)
 }
 
 fn attention_with(set: InstructionSet, states: States<'_>, spans: &[(usize, usize)], threads: usize) -> Vec<f32> {
@@ -81,6 +86,12 @@ fn attention_with(set: InstructionSet, states: States<'_>, spans: &[(usize, usiz
     assert_eq!(states.key.len(), tokens * kv_heads * head_dim, "`key` must be [tokens, kv_heads * head_dim]");
     assert_eq!(states.value.len(), states.key.len(), "`value` must have the shape of `key`");
     assert_eq!(heads % kv_heads, 0, "`heads` must be a multiple of `kv_heads`");
+    let longest = spans.iter().map(|(start, end)| end - start).max().unwrap_or(0);
+    let fits = |bias: &[f32]| {
+        let far = bias.len() / heads / 2;
+        bias.len() == heads * (2 * far + 1) && longest <= far + 1
+    };
+    assert!(states.bias.is_none_or(fits), "`bias` must be [heads, 2 * far + 1], for texts of up to far + 1 tokens");
     let mut out = vec![0.0; states.query.len()];
 
     // A piece of work is a text, or some of its rows if there are too few texts to keep every thread busy.
@@ -213,6 +224,7 @@ impl<'a> Piece<'a> {
             with_rows!(tile.len(), tile_rows::<S>(), R => match_keys::<S, R, A>(simd, keys, queries, scores));
         }
         let scores = &mut scratch.scores[seen.start * across..seen.end * across];
+        self.add_bias(scores, across, head, &rows, keys.start + seen.start);
         self.hide(scores, across, &rows, keys.start + seen.start);
         let scales = &mut scratch.scales;
         for (into, vector) in scales.chunks_exact_mut(S::F32_LANES).zip(softmax::<S, A>(simd, scores)) {
@@ -238,6 +250,21 @@ impl<'a> Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// Adds the bias of a head to the scores of a tile. `scores` has one row of `across` queries per key, from the key
+    /// `first` on.
+    #[inline(always)]
+    fn add_bias(&self, scores: &mut [f32], across: usize, head: usize, rows: &Range<usize>, first: usize) {
+        let Some(bias) = self.states.bias else { return };
+        let count = bias.len() / self.states.shape.heads;
+        let bias = &bias[head * count..][..count];
+        for (key, scores) in (first..).zip(scores.chunks_exact_mut(across)) {
+            let bias = &bias[count / 2 + rows.start - key..][..rows.len()];
+            for (score, bias) in scores.iter_mut().zip(bias) {
+                *score += bias;
+            }
+        }
+    }
+
     /// Hides keys from the rows of a tile that do not attend to them. `scores` has one row of `across` queries per key,
     /// from the key `first` on.
     #[inline(always)]
@@ -365,6 +392,10 @@ mod tests {
     fn expected(states: &States<'_>, spans: &[(usize, usize)]) -> Vec<f64> {
         let AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale } = states.shape;
         let mut out = vec![0.0; states.query.len()];
+        let bias = |head: usize, row: usize, key: usize| {
+            let at = |count: usize| head * count + count / 2 + row - key;
+            states.bias.map_or(0.0, |bias| f64::from(bias[at(bias.len() / heads)]))
+        };
         let at = |states: &[f32], row: usize, heads: usize, head: usize, d: usize| {
             f64::from(states[(row * heads + head) * head_dim + d])
         };
@@ -376,7 +407,7 @@ mod tests {
                 let score = |key: usize| {
                     let terms = (0..head_dim)
                         .map(|d| at(states.query, row, heads, head, d) * at(states.key, key, kv_heads, kv_head, d));
-                    (terms.sum::<f64>() * f64::from(scale)).exp()
+                    (terms.sum::<f64>() * f64::from(scale) + bias(head, row, key)).exp()
                 };
                 let weights: Vec<f64> = keys.clone().map(score).collect();
                 let total: f64 = weights.iter().sum();
@@ -405,14 +436,30 @@ mod tests {
                 let query = numbers(tokens * heads * head_dim, 7);
                 let key = numbers(tokens * kv_heads * head_dim, 8);
                 let value = numbers(tokens * kv_heads * head_dim, 9);
+                // As short as the longest text allows.
+                let far = spans.iter().map(|(start, end)| end - start).max().unwrap_or(1) - 1;
+                let bias = numbers(heads * (2 * far + 1), 10);
                 for &(causal, reach) in &masks {
                     let scale = 0.75 / (head_dim as f32).sqrt();
                     let shape = AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale };
-                    let states = States { query: &query, key: &key, value: &value, shape };
-                    let what = format!("{set:?}, {shape:?}, {spans:?}");
+                    // Half of the masks with a bias, half without.
+                    let bias = (causal ^ reach.is_none_or(|reach| reach % 2 == 0)).then_some(bias.as_slice());
+                    let states = States { query: &query, key: &key, value: &value, shape, bias };
+                    let what = format!("{set:?}, {shape:?}, {spans:?}, bias: {}", bias.is_some());
                     close(&attention_with(set, states, spans, 2), &expected(&states, spans), 1e-5, &what);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_bias_that_does_not_fit_the_heads_or_the_longest_text_is_refused() {
+        let shape = AttentionHeads { heads: 2, kv_heads: 2, head_dim: 1, causal: false, reach: None, scale: 1.0 };
+        let states = [0.0; 10];
+        for (count, fits) in [(18, true), (22, true), (14, false), (19, false), (20, false), (0, false)] {
+            let bias = vec![0.0; count];
+            let run = || attention(&states, &states, &states, &[(0, 5)], shape, Some(&bias), 1);
+            assert_eq!(std::panic::catch_unwind(run).is_ok(), fits, "{count}");
         }
     }
 }

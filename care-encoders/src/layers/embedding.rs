@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::module::embedding;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::parameter::parameter;
 use crate::ops::Host;
@@ -33,6 +33,14 @@ impl Embedding {
     /// The first row, as `[1, 1, width]`.
     pub(crate) fn first_row(&self) -> Tensor<3> {
         self.weight.val().narrow(0, 0, 1).unsqueeze()
+    }
+
+    /// The rows with these numbers, `[count, width]`.
+    pub(crate) fn rows(&self, numbers: impl Iterator<Item = usize>) -> Tensor<2> {
+        let numbers: Vec<i64> = numbers.map(|number| number as i64).collect();
+        let count = numbers.len();
+        let numbers = Tensor::<2, Int>::from_data(TensorData::new(numbers, [1, count]), &self.device());
+        self.forward(numbers).squeeze_dim(0)
     }
 
     /// Excludes the table from training.

@@ -3,7 +3,7 @@
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{FloatDType, Tensor};
 
-use super::{AttentionMask, Host};
+use super::{AttentionMask, DistanceBias, Host};
 use crate::schedule::kernel_threads;
 
 /// How hidden states are divided into heads.
@@ -19,7 +19,7 @@ pub(crate) struct AttentionHeads {
     pub(crate) scale: Option<f64>,
 }
 
-/// Attention of each token over those its mask allows.
+/// Attention of each token over those its mask allows, with the mask's bias of scores.
 ///
 /// Scores and their softmax are f32 whatever the dtype of the states.
 ///
@@ -46,7 +46,9 @@ pub(crate) fn attention(
                 scale: heads.scale.map_or_else(|| 1.0 / (heads.head_dim as f32).sqrt(), |scale| scale as f32),
             };
             let (q, k, v) = (queries.values(), keys.values(), values.values());
-            let attended = care_kernels::attention(q, k, v, mask.spans(), heads, kernel_threads());
+            let bias = mask.distance_bias().map(DistanceBias::host);
+            let bias = bias.as_ref().map(Host::values);
+            let attended = care_kernels::attention(q, k, v, mask.spans(), heads, bias, kernel_threads());
             [queries, keys, values].into_iter().for_each(Host::recycle);
             Host::tensor(attended, shape)
         }
@@ -59,13 +61,14 @@ fn with_burn([query, key, value]: [Tensor<3>; 3], heads: AttentionHeads, mask: &
     let dims @ [rows, seq, _] = query.dims();
     let dtype = query.dtype();
     let hidden = mask.hidden(heads, &query.device());
+    let bias = mask.distance_bias().map(|bias| bias.of_pairs(seq));
     let is_causal = mask.is_causal() && hidden.is_none();
     let options = AttentionModuleOptions { scale, is_causal, ..Default::default() };
     let split = |states: Tensor<3>, heads: usize| {
         states.reshape([rows, seq, heads, head_dim]).swap_dims(1, 2).cast(FloatDType::F32)
     };
     let (key, value) = (repeat_heads(split(key, kv_heads), heads), repeat_heads(split(value, kv_heads), heads));
-    let attended = burn::tensor::module::attention(split(query, heads), key, value, hidden, None, options).cast(dtype);
+    let attended = burn::tensor::module::attention(split(query, heads), key, value, hidden, bias, options).cast(dtype);
     attended.swap_dims(1, 2).reshape(dims)
 }
 

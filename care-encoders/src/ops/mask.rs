@@ -1,9 +1,10 @@
-//! The attention mask of a batch: which positions may attend to which.
+//! The attention mask of a batch: which positions may attend to which, and with which bias.
 
 use std::cell::OnceCell;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
+use super::DistanceBias;
 use crate::batch::{PaddingSide, TokenBatch};
 
 /// The attention mask of one batch: causal or not, with a sliding window or not; no position attends to padding or to
@@ -17,6 +18,7 @@ pub(crate) struct AttentionMask<'a> {
     causal: bool,
     /// The distance of the farthest positions that are attended to, if a text exceeds it.
     reach: Option<usize>,
+    bias: Option<DistanceBias>,
     /// `[rows, 1, seq, seq]`, true = hidden.
     hidden: OnceCell<Option<Tensor<4, Bool>>>,
 }
@@ -24,13 +26,23 @@ pub(crate) struct AttentionMask<'a> {
 impl<'a> AttentionMask<'a> {
     /// The mask of `batch`.
     pub(crate) fn new(batch: &'a TokenBatch, causal: bool) -> Self {
-        Self { batch, causal, reach: None, hidden: OnceCell::new() }
+        Self { batch, causal, reach: None, bias: None, hidden: OnceCell::new() }
     }
 
     /// The same with a sliding window: a position attends to no other that is farther away than `reach`.
     pub(crate) fn within(self, reach: Option<usize>) -> Self {
         let longest = self.spans().iter().map(|(start, end)| end - start).max().unwrap_or(0);
         Self { reach: reach.filter(|reach| reach + 1 < longest), ..self }
+    }
+
+    /// The same with a bias of the scores.
+    pub(crate) fn with_distance_bias(self, bias: DistanceBias) -> Self {
+        Self { bias: Some(bias), ..self }
+    }
+
+    /// The bias of the scores.
+    pub(crate) fn distance_bias(&self) -> Option<&DistanceBias> {
+        self.bias.as_ref()
     }
 
     /// Whether a position attends only to itself and those before it.

@@ -7,6 +7,7 @@
 
 mod activation;
 mod attention;
+mod distance_bias;
 mod gate;
 mod host;
 mod linear;
@@ -16,6 +17,7 @@ mod rope;
 
 pub(crate) use activation::activate;
 pub(crate) use attention::{AttentionHeads, attention};
+pub(crate) use distance_bias::DistanceBias;
 pub(crate) use gate::gate;
 pub(crate) use host::Host;
 pub use linear::Prepack;

@@ -1,15 +1,16 @@
-//! The configuration of BERT, DistilBERT, RoBERTa and XLM-RoBERTa.
+//! The configuration of BERT, DistilBERT, RoBERTa, XLM-RoBERTa and MPNet.
 
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::buckets::BUCKETS;
 use crate::layers::Activation;
 use crate::settings::{
     Common, Settings, allow_no_padding_token, common, default, require_dropout, require_epsilon, require_multiple,
 };
 
-/// The family of a network. Families differ only in positions and in the names of their weights.
+/// The family of a network. Families differ in positions, token types and the names of their weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum BertFamily {
@@ -25,9 +26,12 @@ pub enum BertFamily {
     /// XLM-RoBERTa (multilingual-e5, bge-m3): positions as in RoBERTa.
     #[serde(rename = "xlm-roberta")]
     XlmRoberta,
+    /// MPNet (all-mpnet-base-v2): positions count from 2, attention has a bias by distance; no token types.
+    #[serde(rename = "mpnet")]
+    Mpnet,
 }
 
-/// A BERT, DistilBERT, RoBERTa or XLM-RoBERTa configuration, with the field names of Hugging Face's `config.json`.
+/// A BERT, DistilBERT, RoBERTa, XLM-RoBERTa or MPNet configuration, with the field names of Hugging Face's `config.json`.
 ///
 /// DistilBERT's own names (`dim`, `n_layers`, `n_heads`, `hidden_dim`, `activation`, `dropout`) are read and written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,7 +53,8 @@ pub struct BertConfig {
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,
     /// Rows of the token-type table. Tokens have type 0, those of a pair's second segment type 1;
-    /// 0 rows mean no table. Default 2; always 0 for DistilBERT.
+    /// 0 rows mean no table. Default 2; always 0 for DistilBERT
+    /// and MPNet.
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
     /// Added to the variance in layer norms, above 0 and at most 1. Default 1e-12; always 1e-12
@@ -65,7 +70,7 @@ pub struct BertConfig {
     /// Standard deviation of random weights. Default 0.02.
     #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
-    /// Id of the padding token. Default 0 for BERT and DistilBERT, 1 for RoBERTa and XLM-RoBERTa.
+    /// Id of the padding token. Default 0 for BERT and DistilBERT, else 1.
     #[serde(default)]
     pub pad_token_id: Option<u32>,
 }
@@ -121,8 +126,17 @@ impl BertConfig {
         }
         if family == "distilbert" {
             rename(config, |(ours, theirs)| (theirs, ours));
-            config["type_vocab_size"] = 0.into();
             config["layer_norm_eps"] = default::layer_norm_eps().into();
+        }
+        if ["distilbert", "mpnet"].contains(&family.as_str()) {
+            config["type_vocab_size"] = 0.into();
+        }
+        if family == "mpnet"
+            && let Some(buckets) = config.get("relative_attention_num_buckets")
+            && *buckets != BUCKETS
+        {
+            let message = format!("`relative_attention_num_buckets` {buckets} is not supported, only {BUCKETS}");
+            return Err(Error::new(ErrorKind::Config, message));
         }
         if let Some(kind) = config.get("position_embedding_type")
             && !kind.is_null()
@@ -141,7 +155,14 @@ impl BertConfig {
         match self.model_type {
             BertFamily::Bert | BertFamily::DistilBert => 0,
             BertFamily::Roberta | BertFamily::XlmRoberta => self.pad_token_id.unwrap_or(1) as usize + 1,
+            // transformers does not follow `pad_token_id` here.
+            BertFamily::Mpnet => 2,
         }
+    }
+
+    /// Whether attention has a bias by distance.
+    pub(crate) fn has_distance_bias(&self) -> bool {
+        self.model_type == BertFamily::Mpnet
     }
 }
 
@@ -162,6 +183,7 @@ impl Settings for BertConfig {
             BertFamily::DistilBert => "distilbert",
             BertFamily::Roberta => "roberta",
             BertFamily::XlmRoberta => "xlm-roberta",
+            BertFamily::Mpnet => "mpnet",
         }
     }
 

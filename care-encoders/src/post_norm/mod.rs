@@ -1,7 +1,8 @@
-//! Bidirectional encoders with post-norm blocks: BERT, DistilBERT, RoBERTa, XLM-RoBERTa and GTE.
+//! Bidirectional encoders with post-norm blocks: BERT, DistilBERT, RoBERTa, XLM-RoBERTa, MPNet and GTE.
 
 mod bert;
 mod block;
+mod buckets;
 mod gte;
 mod model;
 mod weights;
@@ -10,4 +11,4 @@ pub use bert::{BertConfig, BertFamily};
 pub use gte::GteConfig;
 pub use model::PostNorm;
 pub(crate) use model::PostNormConfig;
-pub(crate) use weights::{BERT, DISTILBERT, GTE, ROBERTA};
+pub(crate) use weights::{BERT, DISTILBERT, GTE, MPNET, ROBERTA};

@@ -1,32 +1,37 @@
-//! The network of BERT, DistilBERT, RoBERTa, XLM-RoBERTa and GTE.
+//! The network of BERT, DistilBERT, RoBERTa, XLM-RoBERTa, MPNet and GTE.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::bert::BertConfig;
 use super::block::{Block, FeedForward, Shape, TextEmbeddings};
+use super::buckets::{BUCKETS, bucket};
 use super::gte::GteConfig;
 use crate::batch::TokenBatch;
 use crate::encoder::Encoder;
 use crate::layers::{
     Embedding, GatedBias, GatedMlp, Linear, Mlp, Parts, RopeParameters, RotaryAngles, layer_linears, pick_layers,
 };
-use crate::ops::AttentionMask;
+use crate::ops::{AttentionMask, DistanceBias};
 use crate::settings::Settings;
 
-/// A bidirectional encoder with a norm after each residual sum: BERT, DistilBERT, RoBERTa, XLM-RoBERTa or GTE, without a pooler.
+/// A bidirectional encoder with a norm after each residual sum: BERT, DistilBERT, RoBERTa, XLM-RoBERTa, MPNet or GTE,
+/// without a pooler.
 ///
 /// The families differ in their position embeddings and in their feed-forward blocks, as the configuration specifies.
 ///
 /// # Reference
-/// Devlin et al. 2019, arXiv 1810.04805; Sanh et al. 2019, arXiv 1910.01108; Liu et al. 2019, arXiv 1907.11692; Zhang
-/// et al. 2024, arXiv 2407.19669; Hugging Face's `BertModel`, `DistilBertModel`, `RobertaModel`, `XLMRobertaModel` and `GteModel`, and the `NewModel` of GTE's authors.
+/// Devlin et al. 2019, arXiv 1810.04805; Sanh et al. 2019, arXiv 1910.01108; Liu et al. 2019, arXiv 1907.11692; Song
+/// et al. 2020, arXiv 2004.09297; Zhang et al. 2024, arXiv 2407.19669; Hugging Face's `BertModel`, `DistilBertModel`,
+/// `RobertaModel`, `XLMRobertaModel`, `MPNetModel` and `GteModel`, and the `NewModel` of GTE's authors.
 /// DIFFERENCE: learned positions follow the mask, so left-padded batches have the same vectors as right-padded ones,
 /// and in RoBERTa a padding token inside a text has a position like any other. In training, dropout applies to hidden
 /// states but not to attention weights, and in DistilBERT after attention too.
 #[derive(Module, Debug)]
 pub struct PostNorm {
     embeddings: TextEmbeddings,
+    /// MPNet's bias of attention scores, `[buckets, heads]`.
+    distance_bias: Option<Embedding>,
     layers: Vec<Block>,
     #[module(skip)]
     angles: RotaryAngles,
@@ -66,6 +71,10 @@ impl PostNormConfig {
                 Positions::Rotary { head_dim: config.head_dim(), settings: &config.rope_parameters }
             }
         }
+    }
+
+    fn has_distance_bias(&self) -> bool {
+        matches!(self, PostNormConfig::Bert(config) if config.has_distance_bias())
     }
 
     fn shape(&self) -> Shape {
@@ -112,6 +121,7 @@ impl PostNorm {
         let layers = config.settings().common().num_hidden_layers;
         Self {
             embeddings: TextEmbeddings::new(&shape, device),
+            distance_bias: config.has_distance_bias().then(|| Embedding::new(BUCKETS, shape.heads, device)),
             layers: (0..layers).map(|_| Block::new(&shape, config.feed_forward(device), device)).collect(),
             angles: RotaryAngles::default(),
             config,
@@ -175,6 +185,10 @@ impl Encoder for PostNorm {
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         let mask = AttentionMask::new(batch, false);
+        let mask = self.distance_bias.iter().fold(mask, |mask, table| {
+            let lookup = |distances: &[isize]| table.rows(distances.iter().map(|&distance| bucket(distance)));
+            mask.with_distance_bias(DistanceBias::new(batch.seq_len() - 1, lookup))
+        });
         let (first, rotary) = match self.config.positions() {
             Positions::Learned { first } => (first, None),
             Positions::Rotary { head_dim, settings } => {

@@ -58,6 +58,26 @@ const BERT_ROWS: &[(&str, &str)] = &[
     ("layers.*.mlp_norm", "encoder.layer.*.output.LayerNorm"),
 ];
 
+pub(crate) const MPNET: WeightTable = WeightTable {
+    prefixes: &["mpnet."],
+    rows: &[
+        ("embeddings.word", "embeddings.word_embeddings"),
+        ("embeddings.position", "embeddings.position_embeddings"),
+        ("embeddings.norm", "embeddings.LayerNorm"),
+        ("distance_bias", "encoder.relative_attention_bias"),
+        ("layers.*.attention.query", "encoder.layer.*.attention.attn.q"),
+        ("layers.*.attention.key", "encoder.layer.*.attention.attn.k"),
+        ("layers.*.attention.value", "encoder.layer.*.attention.attn.v"),
+        ("layers.*.attention.output", "encoder.layer.*.attention.attn.o"),
+        ("layers.*.attention_norm", "encoder.layer.*.attention.LayerNorm"),
+        ("layers.*.mlp.up", "encoder.layer.*.intermediate.dense"),
+        ("layers.*.mlp.down", "encoder.layer.*.output.dense"),
+        ("layers.*.mlp_norm", "encoder.layer.*.output.LayerNorm"),
+    ],
+    fused: &[],
+    ignored: &["pooler.", "lm_head.", "classifier.", "qa_outputs.", "embeddings.position_ids"],
+};
+
 /// First the names of transformers' `GteModel`, under which weights are written; then those of the authors' `NewModel`,
 /// which transformers writes for either. In the latter, query, key and value may be fused into one tensor, and up and
 /// gate always are.

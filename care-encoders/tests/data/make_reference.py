@@ -35,6 +35,7 @@ from tokenizers import Tokenizer
 from transformers import (
     AutoModel, BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, Gemma3TextConfig,
     Gemma3TextModel, GteConfig, GteModel, LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig, MistralModel,
+    MPNetConfig, MPNetForMaskedLM,
     Qwen2Config, Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, RobertaConfig, RobertaForMaskedLM,
     XLMRobertaConfig, XLMRobertaModel,
 )
@@ -138,6 +139,19 @@ def roberta():
     )
     save(fill(RobertaForMaskedLM(RobertaConfig(**sizes)), 6), "roberta")
     save(fill(XLMRobertaModel(XLMRobertaConfig(**sizes)), 7), "xlm_roberta", older=False)
+
+
+def mpnet():
+    """With prefix and head. The longest text is past the last of the buckets of distances, which begins at 91."""
+    sizes = dict(
+        vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=130, layer_norm_eps=1e-5, pad_token_id=1,
+    )
+    model = fill(MPNetForMaskedLM(MPNetConfig(**sizes)), 14)
+    with torch.no_grad():
+        model.mpnet.encoder.relative_attention_bias.weight.mul_(10)
+    save(model, "mpnet")
+    copy_tokenizer("gte_new", "mpnet")
 
 
 def qwen3():
@@ -428,6 +442,7 @@ if __name__ == "__main__":
     bert()
     distilbert()
     roberta()
+    mpnet()
     qwen3()
     qwen3_bias()
     qwen2()
@@ -445,6 +460,7 @@ if __name__ == "__main__":
         "distilbert_sinusoidal": golden("distilbert_sinusoidal", [2], [3], 0, right, lengths=all_of_roberta),
         "roberta": golden("roberta", [0], [2], 1, right, lengths=all_of_roberta),
         "xlm_roberta": golden("xlm_roberta", [0], [2], 1, right, lengths=all_of_roberta),
+        "mpnet": golden("mpnet", [0], [2], 1, both, lengths=(5, 1, 17, 126, 40)),
         "gte_hf": golden("gte_hf", [0], [2], 1, both),
         "gte_new": golden("gte_new", [0], [2], 1, both, AutoModel.from_pretrained(path("gte_hf"), attn_implementation="eager").eval()),
         "gte_new_plain": golden("gte_new_plain", [0], [2], 1, both, plain_gte),
