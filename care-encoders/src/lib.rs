@@ -9,6 +9,7 @@ mod encoder;
 mod fingerprint;
 pub mod head;
 pub mod layers;
+mod modern_bert;
 mod network;
 mod ops;
 mod post_norm;
@@ -25,6 +26,7 @@ pub use decoder::Decoder;
 pub use device::{Device, Precision};
 pub use encoder::Encoder;
 pub use fingerprint::tower_fingerprint;
+pub use modern_bert::ModernBert;
 pub use network::{EmbedProgress, Network};
 pub use post_norm::PostNorm;
 pub use pretrained::{EncoderOptions, load_encoder, load_tower, network_with_head, random_encoder, save_tower};
@@ -37,8 +39,9 @@ pub use burn;
 
 /// Network configurations, with the field names of Hugging Face's `config.json`.
 pub mod config {
-    pub use crate::decoder::{DecoderConfig, DecoderFamily, LayerType};
-    pub use crate::layers::{Activation, RopeParameters, RopeScaling};
+    pub use crate::decoder::{DecoderConfig, DecoderFamily};
+    pub use crate::layers::{Activation, LayerType, RopeParameters, RopeScaling};
+    pub use crate::modern_bert::{ModernBertConfig, ModernBertRope};
     pub use crate::post_norm::{BertConfig, BertFamily, GteConfig};
     pub use crate::registry::EncoderConfig;
 }

@@ -12,6 +12,7 @@ use crate::batch::{PaddingSide, TokenBatch};
 use crate::decoder::{self, Decoder, DecoderConfig};
 use crate::encoder::Encoder;
 use crate::layers::{Embedding, Linear, Lora, Parts, WeightTable};
+use crate::modern_bert::{self, ModernBert, ModernBertConfig};
 use crate::post_norm::{self, BertConfig, GteConfig, PostNorm, PostNormConfig};
 use crate::settings::{Settings, parse};
 
@@ -58,6 +59,12 @@ static ARCHITECTURES: &[Architecture] = &[
         class: "NewModel",
         parse: |config| parse(config, GteConfig::normalize_new).map(EncoderConfig::Gte),
         weights: &post_norm::GTE,
+    },
+    Architecture {
+        model_type: "modernbert",
+        class: "ModernBertModel",
+        parse: |config| parse(config, ModernBertConfig::normalize).map(EncoderConfig::ModernBert),
+        weights: &modern_bert::WEIGHTS,
     },
     Architecture { model_type: "qwen2", class: "Qwen2Model", parse: parse_decoder, weights: &decoder::WEIGHTS },
     Architecture { model_type: "qwen3", class: "Qwen3Model", parse: parse_decoder, weights: &decoder::WEIGHTS },
@@ -120,6 +127,8 @@ pub enum EncoderConfig {
     Bert(BertConfig),
     /// `model_type: gte` or `new`.
     Gte(GteConfig),
+    /// `model_type: modernbert`.
+    ModernBert(ModernBertConfig),
     /// `model_type: qwen2`, `qwen3`, `llama`, `mistral` or `gemma3_text`.
     Decoder(DecoderConfig),
 }
@@ -163,6 +172,7 @@ impl EncoderConfig {
         match self {
             EncoderConfig::Bert(config) => config,
             EncoderConfig::Gte(config) => config,
+            EncoderConfig::ModernBert(config) => config,
             EncoderConfig::Decoder(config) => config,
         }
     }
@@ -173,6 +183,7 @@ impl EncoderConfig {
         match self {
             EncoderConfig::Bert(config) => post_norm(PostNormConfig::Bert(config.clone())),
             EncoderConfig::Gte(config) => post_norm(PostNormConfig::Gte(config.clone())),
+            EncoderConfig::ModernBert(config) => AnyEncoder::ModernBert(ModernBert::new(config, device)),
             EncoderConfig::Decoder(config) => AnyEncoder::Decoder(Decoder::new(config, device)),
         }
     }
@@ -190,6 +201,8 @@ impl EncoderConfig {
 pub enum AnyEncoder {
     /// BERT, DistilBERT, RoBERTa, XLM-RoBERTa, MPNet or GTE.
     PostNorm(PostNorm),
+    /// ModernBERT.
+    ModernBert(ModernBert),
     /// Qwen2, Qwen3, Llama, Mistral or Gemma 3.
     Decoder(Decoder),
 }
@@ -199,6 +212,7 @@ macro_rules! with_network {
     ($encoder:expr, $model:ident => $body:expr) => {
         match $encoder {
             AnyEncoder::PostNorm($model) => $body,
+            AnyEncoder::ModernBert($model) => $body,
             AnyEncoder::Decoder($model) => $body,
         }
     };
@@ -212,6 +226,7 @@ impl AnyEncoder {
                 PostNormConfig::Bert(config) => EncoderConfig::Bert(config),
                 PostNormConfig::Gte(config) => EncoderConfig::Gte(config),
             },
+            AnyEncoder::ModernBert(model) => EncoderConfig::ModernBert(model.config().clone()),
             AnyEncoder::Decoder(model) => EncoderConfig::Decoder(model.config().clone()),
         }
     }
@@ -221,12 +236,19 @@ impl AnyEncoder {
     /// Keeps only the layers with these indices, from 0, e.g. to cut a small query tower from a large network.
     ///
     /// # Errors
-    /// If `keep` is empty, not ascending, or contains an index that is out of range.
+    /// If `keep` is empty, not ascending, or contains an index that is out of range, or if it lacks the first layer of a
+    /// ModernBERT, the only one without a norm before its attention.
     pub fn with_layers(mut self, keep: &[usize]) -> Result<Self> {
-        let layers = self.config().settings().common().num_hidden_layers;
+        let config = self.config();
+        let settings = config.settings();
+        let layers = settings.common().num_hidden_layers;
         let ascending = keep.windows(2).all(|pair| pair[0] < pair[1]);
         if !ascending || keep.last().is_none_or(|&last| last >= layers) {
             let allowed = format!("at least one index below {layers}, ascending");
+            return Err(Error::setting("layers", format!("{keep:?}"), &allowed));
+        }
+        if settings.needs_first_layer() && keep[0] != 0 {
+            let allowed = format!("lists that begin with 0, which {} networks need", settings.model_type());
             return Err(Error::setting("layers", format!("{keep:?}"), &allowed));
         }
         self.keep_layers(keep);

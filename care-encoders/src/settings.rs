@@ -62,6 +62,11 @@ pub(crate) trait Settings {
         1.0
     }
 
+    /// Whether a network without the first of its layers is none of this architecture.
+    fn needs_first_layer(&self) -> bool {
+        false
+    }
+
     /// Length of the longest text, in tokens, that the network has positions for.
     fn max_positions(&self) -> usize {
         self.common().max_position_embeddings
@@ -176,12 +181,17 @@ pub(crate) fn require_epsilon(field: &str, epsilon: f64) -> Result<()> {
     Err(Error::setting(field, epsilon, "above 0, at most 1"))
 }
 
-/// Checks that a dropout probability is in `[0, 1)`.
+/// Checks that `hidden_dropout_prob` is in `[0, 1)`.
 pub(crate) fn require_dropout(probability: f64) -> Result<()> {
+    require_probability("hidden_dropout_prob", probability)
+}
+
+/// Checks that a dropout probability is in `[0, 1)`.
+pub(crate) fn require_probability(field: &str, probability: f64) -> Result<()> {
     if (0.0..1.0).contains(&probability) {
         return Ok(());
     }
-    Err(Error::setting("hidden_dropout_prob", probability, "0 to below 1"))
+    Err(Error::setting(field, probability, "0 to below 1"))
 }
 
 /// transformers' defaults of fields that several configurations share.

@@ -17,7 +17,17 @@ use common::{cpu, difference, edit_json, fixture};
 use serde_json::{Value, json};
 
 /// Adapters that [`LoraConfig`] describes.
-const NAMES: [&str; 6] = ["qwen3", "qwen3_causal_lm", "bert_rs", "gte_all", "names_causal_lm", "names_bert"];
+const NAMES: [&str; 9] = [
+    "qwen3",
+    "qwen3_causal_lm",
+    "bert_rs",
+    "gte_all",
+    "names_causal_lm",
+    "names_bert",
+    "distilbert",
+    "mpnet",
+    "modernbert",
+];
 
 /// Adapters with settings of PEFT that it has no place for: the first such setting.
 const FOREIGN: [(&str, &str); 11] = [

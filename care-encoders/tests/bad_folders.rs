@@ -57,8 +57,8 @@ fn configurations_name_the_field() {
     for (change, message) in [
         (
             (|c| c["model_type"] = json!("t5")) as fn(&mut Value),
-            "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, roberta, xlm-roberta, mpnet, gte, new, qwen2, qwen3, llama, \
-             mistral, gemma3_text",
+            "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, roberta, xlm-roberta, mpnet, gte, new, \
+             modernbert, qwen2, qwen3, llama, mistral, gemma3_text",
         ),
         (
             |c| c["hidden_size"] = json!("64"),

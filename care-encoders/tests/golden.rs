@@ -234,6 +234,8 @@ equals_transformers! {
     gte_in_hugging_faces_form: "gte_hf", 1;
     gte_in_the_authors_form_packed: "gte_new", 1;
     gte_in_the_authors_form_unpacked: "gte_new_plain", 1;
+    modernbert_with_prefix_and_head: "modernbert", 0;
+    modernbert_with_biases_and_rotary_scaling: "modernbert_bias", 0;
     qwen2: "qwen2", 317;
     qwen2_that_is_not_causal: "qwen2_bidirectional", 0;
     qwen3: "qwen3", 317;
@@ -410,6 +412,7 @@ fn texts_get_the_same_ids_and_vectors_through_the_tower() {
         ("gte_hf", "mean"),
         ("gte_new", "mean"),
         ("gte_new_plain", "mean"),
+        ("modernbert", "mean"),
         ("qwen2", "mean"),
         ("qwen3", "mean"),
         ("qwen3_causal_lm", "last"),

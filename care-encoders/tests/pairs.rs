@@ -55,7 +55,7 @@ fn a_saved_pair_loads_with_equal_vectors() {
     for (query, document) in [
         ("bert", "qwen3"),
         ("distilbert", "mpnet"),
-        ("mpnet", "distilbert"),
+        ("mpnet", "modernbert"),
         ("gte_new", "qwen2"),
         ("gte_new_plain", "qwen3_causal_lm"),
     ] {
@@ -97,6 +97,10 @@ fn gte_is_saved_in_hugging_faces_form() {
 fn a_network_is_saved_under_the_field_names_of_its_own_architecture() {
     for (name, fields) in [
         ("bert", vec!["hidden_size", "num_hidden_layers", "intermediate_size", "hidden_act", "type_vocab_size"]),
+        (
+            "modernbert",
+            vec!["hidden_activation", "global_rope_theta", "local_rope_theta", "global_attn_every_n_layers"],
+        ),
         ("mpnet", vec!["hidden_size", "layer_norm_eps", "max_position_embeddings", "pad_token_id"]),
         ("distilbert", vec!["dim", "n_layers", "n_heads", "hidden_dim", "activation", "dropout"]),
     ] {
@@ -110,6 +114,31 @@ fn a_network_is_saved_under_the_field_names_of_its_own_architecture() {
             assert_eq!(written[field], json(&read)[field], "{name}: {field}");
         }
         assert_eq!(written.get("hidden_size").is_some(), name != "distilbert");
+    }
+}
+
+#[test]
+fn a_modernbert_keeps_the_first_of_its_layers() {
+    let load = |layers: Vec<usize>| {
+        load_tower::<Query>(fixture("modernbert"), &EncoderOptions::default().with_layers(layers), &cpu())
+    };
+    for layers in [vec![1], vec![2, 3]] {
+        let message =
+            format!("`layers` is {layers:?}, allowed: lists that begin with 0, which modernbert networks need");
+        assert_eq!(load(layers).unwrap_err().to_string(), message);
+    }
+    for (layers, types) in [
+        (vec![0, 1, 3], ["full_attention", "sliding_attention", "full_attention"].as_slice()),
+        (vec![0, 3], &["full_attention", "full_attention"]),
+    ] {
+        let cut = load(layers).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("tower");
+        save_tower(&target, &cut).unwrap();
+        let config = json(&target.join("config.json"));
+        assert_eq!(config["layer_types"], json!(types));
+        let again = load_tower::<Query>(&target, &EncoderOptions::default(), &cpu()).unwrap();
+        assert_eq!(again.embed(&texts(), 4096).unwrap(), cut.embed(&texts(), 4096).unwrap());
     }
 }
 

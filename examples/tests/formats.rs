@@ -20,6 +20,7 @@ const STRUCTS: [(&str, &str, &str); 19] = [
     ("care-encoders", "EncoderOptions", "### Tower options"),
     ("care-encoders", "BertConfig", "## Hugging Face folder"),
     ("care-encoders", "GteConfig", "## Hugging Face folder"),
+    ("care-encoders", "ModernBertConfig", "## Hugging Face folder"),
     ("care-encoders", "DecoderConfig", "## Hugging Face folder"),
     ("care-encoders", "Manifest", "## Saved pair"),
     ("care-encoders", "TowerManifest", "## Saved pair"),

@@ -13,8 +13,8 @@ const ORDERS: [(&str, &str); 7] = [
     ("care-core", "error text files lines jsonl embeddings index store embedder hub"),
     (
         "care-encoders",
-        "device tokenize batch schedule ops layers encoder head network summary tower settings post_norm decoder \
-         auto_map registry fingerprint pretrained asymmetric",
+        "device tokenize batch schedule ops layers encoder head network summary tower settings post_norm modern_bert \
+         decoder auto_map registry fingerprint pretrained asymmetric",
     ),
     ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats"),
     ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline report results compare summary audit"),

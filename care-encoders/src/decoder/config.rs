@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::family::DecoderFamily;
 use super::gemma;
-use super::window::{self, LayerType};
-use crate::layers::{Activation, RopeParameters};
+use super::window;
+use crate::layers::{Activation, LayerType, RopeParameters};
 use crate::settings::{
     Common, Settings, allow_no_padding_token, common, default, parse_fields, require, require_epsilon, require_multiple,
 };

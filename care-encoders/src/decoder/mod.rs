@@ -12,4 +12,3 @@ pub use config::DecoderConfig;
 pub use family::DecoderFamily;
 pub use model::Decoder;
 pub(crate) use weights::{GEMMA3, WEIGHTS};
-pub use window::LayerType;

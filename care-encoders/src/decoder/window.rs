@@ -1,22 +1,11 @@
 //! Which layers of a decoder have a sliding window, from the settings that transformers reads.
 
 use care_core::{Error, Result};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::family::DecoderFamily;
+use crate::layers::LayerType;
 use crate::settings::{MOST_LAYERS, optional, require};
-
-/// What the attention of a layer reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum LayerType {
-    /// The whole text, or all of it up to the token.
-    FullAttention,
-    /// The tokens in a window around the token, or before it.
-    SlidingAttention,
-}
 
 /// Default size of the window.
 const DEFAULT_WINDOW: usize = 4096;

@@ -1,6 +1,7 @@
 //! Building blocks that several networks share, in terms of `crate::ops`.
 
 mod embedding;
+mod layer_type;
 mod linear;
 mod lora;
 mod mlp;
@@ -14,6 +15,7 @@ mod weight_table;
 pub use crate::ops::Prepack;
 pub use care_kernels::Activation;
 pub(crate) use embedding::Embedding;
+pub use layer_type::LayerType;
 pub use linear::Linear;
 pub use lora::Lora;
 pub(crate) use mlp::{GatedBias, GatedMlp, Mlp};

@@ -6,27 +6,40 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use super::parameter::parameter;
 use crate::ops::{layer_norm, rms_norm};
 
-/// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis.
+/// `(x - mean) / sqrt(var + eps) * weight + bias` over the last axis; the bias is optional.
 #[derive(Module, Debug)]
 pub(crate) struct LayerNorm {
     weight: Param<Tensor<1>>,
-    bias: Param<Tensor<1>>,
+    bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
     eps: f64,
 }
 
 impl LayerNorm {
     pub(crate) fn new(size: usize, eps: f64, device: &Device) -> Self {
-        Self { weight: parameter([size], device), bias: parameter([size], device), eps }
+        Self { weight: parameter([size], device), bias: Some(parameter([size], device)), eps }
+    }
+
+    /// With or without a bias.
+    pub(crate) fn with_bias(self, bias: bool) -> Self {
+        Self { bias: self.bias.filter(|_| bias), ..self }
+    }
+
+    fn parameters(&self) -> (Tensor<1>, Tensor<1>) {
+        let weight = self.weight.val();
+        let bias = self.bias.as_ref().map_or_else(|| weight.zeros_like(), Param::val);
+        (weight, bias)
     }
 
     pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        layer_norm(input, None, self.weight.val(), self.bias.val(), self.eps)
+        let (weight, bias) = self.parameters();
+        layer_norm(input, None, weight, bias, self.eps)
     }
 
     /// The norm of a sum.
     pub(crate) fn forward_sum(&self, input: Tensor<3>, added: Tensor<3>) -> Tensor<3> {
-        layer_norm(input, Some(added), self.weight.val(), self.bias.val(), self.eps)
+        let (weight, bias) = self.parameters();
+        layer_norm(input, Some(added), weight, bias, self.eps)
     }
 }
 

@@ -87,6 +87,7 @@ mod tests {
     use crate::batch::{PaddingSide, TokenBatch};
     use crate::decoder::DecoderConfig;
     use crate::device::Device;
+    use crate::modern_bert::ModernBertConfig;
     use crate::post_norm::{BertConfig, GteConfig};
 
     #[test]
@@ -94,8 +95,9 @@ mod tests {
         let device = Device::Cpu.open().expect("cpu");
         let bert = EncoderConfig::Bert(BertConfig::new(30, 64, 1));
         let gte = EncoderConfig::Gte(GteConfig::new(30, 64, 1));
+        let modern = EncoderConfig::ModernBert(ModernBertConfig::new(30, 64, 2));
         let qwen = EncoderConfig::Decoder(DecoderConfig::new(30, 64, 1));
-        for config in [bert, gte, qwen] {
+        for config in [bert, gte, modern, qwen] {
             let states = |seed| {
                 let encoder = random_encoder(&config, seed, &device).expect("a valid configuration");
                 let batch = TokenBatch::pad(&[vec![5, 6, 7]], 0, PaddingSide::Right);

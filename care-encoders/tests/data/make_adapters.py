@@ -51,7 +51,11 @@ ADAPTERS = {
         r=1, target_modules=["q_proj", "k_proj"], modules_to_save=["norm", "layers.0.self_attn.k_proj"])),
     "whole_bert": ("bert", AutoModel, dict(
         r=1, bias="lora_only", target_modules=["value"], modules_to_save=["token_type_embeddings", "1.output.LayerNorm"])),
+    "distilbert": ("distilbert", AutoModel, dict(r=2, lora_alpha=4, target_modules=["q_lin", "lin1"])),
+    "mpnet": ("mpnet", AutoModel, dict(r=2, lora_alpha=4, target_modules=["q", "o", "dense"])),
+    "modernbert": ("modernbert", AutoModel, dict(r=2, lora_alpha=4, target_modules=["Wqkv", "Wi", "Wo"])),
 }
+POOLERS = ("bert", "gte_hf", "mpnet")  # bases with a pooler, which is left out
 
 
 def main():
@@ -59,7 +63,7 @@ def main():
     values = {}
     for seed, (name, (base, model_class, settings)) in enumerate(ADAPTERS.items()):
         torch.manual_seed(seed)
-        kwargs = {} if model_class is AutoModelForCausalLM or base.startswith("qwen") else {"add_pooling_layer": False}
+        kwargs = {"add_pooling_layer": False} if base in POOLERS else {}
         model = model_class.from_pretrained(os.path.join(HERE, base), dtype=torch.float32, attn_implementation="eager", **kwargs)
         model = get_peft_model(model, LoraConfig(task_type="FEATURE_EXTRACTION", **settings)).eval()
         with torch.no_grad():

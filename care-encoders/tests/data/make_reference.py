@@ -35,8 +35,7 @@ from tokenizers import Tokenizer
 from transformers import (
     AutoModel, BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, Gemma3TextConfig,
     Gemma3TextModel, GteConfig, GteModel, LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig, MistralModel,
-    MPNetConfig, MPNetForMaskedLM,
-    Qwen2Config, Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, RobertaConfig, RobertaForMaskedLM,
+    ModernBertConfig, ModernBertForMaskedLM, ModernBertModel, MPNetConfig, MPNetForMaskedLM, Qwen2Config, Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, RobertaConfig, RobertaForMaskedLM,
     XLMRobertaConfig, XLMRobertaModel,
 )
 
@@ -358,6 +357,33 @@ def gte():
     return plain_model.eval()
 
 
+def modernbert():
+    """Texts longer than the window of most layers. Prefix, head and older spelling; then biases and the newer one."""
+    special = dict(bos_token_id=2, eos_token_id=3, cls_token_id=2, sep_token_id=3)
+    sizes = dict(
+        vocab_size=200, hidden_size=32, num_hidden_layers=4, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=128, local_attention=8, pad_token_id=0, **special,
+    )
+    save(fill(ModernBertForMaskedLM(ModernBertConfig(**sizes)), 15), "modernbert", older=False)
+
+    def older(config):
+        del config["layer_types"], config["rope_parameters"]
+        config.update(global_attn_every_n_layers=3, global_rope_theta=160000.0, local_rope_theta=10000.0)
+        config["torch_dtype"] = config.pop("dtype")
+
+    edit_config("modernbert", older)
+    copy_tokenizer("bert", "modernbert")
+    sizes |= dict(
+        vocab_size=100, num_hidden_layers=3, local_attention=7, norm_bias=True, attention_bias=True, mlp_bias=True,
+        layer_types=["full_attention", "sliding_attention", "full_attention"],
+        rope_parameters={
+            "full_attention": {"rope_type": "linear", "rope_theta": 20000.0, "factor": 2.0},
+            "sliding_attention": default_rope(500.0),
+        },
+    )
+    save(fill(ModernBertModel(ModernBertConfig(**sizes)), 16), "modernbert_bias", older=False)
+
+
 def padded(ids, side, pad):
     length = max(map(len, ids))
     tokens = torch.full((len(ids), length), pad)
@@ -446,6 +472,7 @@ if __name__ == "__main__":
     qwen3()
     qwen3_bias()
     qwen2()
+    modernbert()
     llama()
     sliding()
     scaled()
@@ -464,6 +491,8 @@ if __name__ == "__main__":
         "gte_hf": golden("gte_hf", [0], [2], 1, both),
         "gte_new": golden("gte_new", [0], [2], 1, both, AutoModel.from_pretrained(path("gte_hf"), attn_implementation="eager").eval()),
         "gte_new_plain": golden("gte_new_plain", [0], [2], 1, both, plain_gte),
+        "modernbert": golden("modernbert", [2], [3], 0, both),
+        "modernbert_bias": golden("modernbert_bias", [2], [3], 0, both, lengths=(5, 1, 17, 90, 9)),
         **{name: golden(name, [], [END], END, both)
            for name in ("qwen2", "qwen3", "qwen3_causal_lm", "qwen3_sharded", "qwen3_bf16")},
         "qwen3_bias": golden("qwen3_bias", [], [2], 0, both),

@@ -40,6 +40,8 @@ def saved_by_us(folder):
         "gte (authors' form) + qwen2": ("gte_new", "qwen2", []),
         "gte without token types + qwen3 with head": ("gte_new_plain", "qwen3_causal_lm", []),
         "bert + qwen3, not normalised": ("bert", "qwen3", ["--no-normalize"]),
+        "distilbert + mpnet": ("distilbert", "mpnet", []),
+        "modernbert + distilbert": ("modernbert", "distilbert", []),
     }
     for number, (name, (query, document, more)) in enumerate(pairs.items()):
         target = os.path.join(folder, f"pair{number}")
