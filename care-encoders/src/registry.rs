@@ -34,6 +34,7 @@ static ARCHITECTURES: &[Architecture] = &[
         parse: parse_bert,
         weights: &post_norm::DISTILBERT,
     },
+    Architecture { model_type: "ernie", class: "ErnieModel", parse: parse_bert, weights: &post_norm::BERT },
     Architecture { model_type: "roberta", class: "RobertaModel", parse: parse_bert, weights: &post_norm::ROBERTA },
     Architecture {
         model_type: "xlm-roberta",
@@ -123,7 +124,7 @@ impl Architecture {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum EncoderConfig {
-    /// `model_type: bert`, `distilbert`, `roberta`, `xlm-roberta` or `mpnet`.
+    /// `model_type: bert`, `distilbert`, `ernie`, `roberta`, `xlm-roberta` or `mpnet`.
     Bert(BertConfig),
     /// `model_type: gte` or `new`.
     Gte(GteConfig),
@@ -199,7 +200,7 @@ impl EncoderConfig {
 #[derive(Module, Debug)]
 #[non_exhaustive]
 pub enum AnyEncoder {
-    /// BERT, DistilBERT, RoBERTa, XLM-RoBERTa, MPNet or GTE.
+    /// BERT, DistilBERT, ERNIE, RoBERTa, XLM-RoBERTa, MPNet or GTE.
     PostNorm(PostNorm),
     /// ModernBERT.
     ModernBert(ModernBert),

@@ -57,7 +57,7 @@ fn configurations_name_the_field() {
     for (change, message) in [
         (
             (|c| c["model_type"] = json!("t5")) as fn(&mut Value),
-            "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, roberta, xlm-roberta, mpnet, gte, new, \
+            "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, ernie, roberta, xlm-roberta, mpnet, gte, new, \
              modernbert, qwen2, qwen3, llama, mistral, gemma3_text",
         ),
         (
@@ -71,7 +71,31 @@ fn configurations_name_the_field() {
         ),
         (
             |c| c["position_embedding_type"] = json!("relative_key"),
-            "M/config.json: `position_embedding_type` \"relative_key\" is not supported",
+            "M/config.json: `position_embedding_type` is \"relative_key\", allowed: absolute; the relative positions, \
+             rotations or ALiBi of custom code are not supported",
+        ),
+        (
+            |c| {
+                c["model_type"] = json!("xlm-roberta");
+                c["position_embedding_type"] = json!("rotary");
+            },
+            "M/config.json: `position_embedding_type` is \"rotary\", allowed: absolute; the relative positions, \
+             rotations or ALiBi of custom code are not supported",
+        ),
+        (
+            |c| {
+                c["model_type"] = json!("mpnet");
+                c["relative_attention_num_buckets"] = json!(64);
+            },
+            "M/config.json: `relative_attention_num_buckets` 64 is not supported, only 32",
+        ),
+        (
+            |c| {
+                c["model_type"] = json!("ernie");
+                c["use_task_id"] = json!(true);
+                c["task_type_vocab_size"] = json!(-1);
+            },
+            "M/config.json: field `task_type_vocab_size`: invalid value: integer `-1`, expected usize",
         ),
         (
             |c| c["hidden_act"] = json!("mish"),

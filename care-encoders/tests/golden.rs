@@ -228,6 +228,7 @@ equals_transformers! {
     bert: "bert", 0;
     distilbert_with_prefix_and_head: "distilbert", 0;
     distilbert_with_sinusoidal_positions: "distilbert_sinusoidal", 0;
+    ernie_with_tasks_prefix_and_head: "ernie", 0;
     roberta_with_prefix_and_head: "roberta", 1;
     xlm_roberta_with_pooler: "xlm_roberta", 1;
     mpnet_with_prefix_and_head: "mpnet", 1;

@@ -22,12 +22,16 @@ use serde_json::{Value, json};
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/qwen3")
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-fn read() -> Tensors {
-    let bytes = fs::read(tiny().join("model.safetensors")).unwrap();
+fn tiny() -> PathBuf {
+    fixture("qwen3")
+}
+
+fn read(name: &str) -> Tensors {
+    let bytes = fs::read(fixture(name).join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let values = |view: &TensorView<'_>| {
         view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect::<Vec<_>>()
@@ -52,11 +56,16 @@ fn write(path: &Path, tensors: &Tensors, dtype: Dtype) {
 
 /// A folder with the tiny model's configuration and tokenizer, and the weights that `make` writes.
 fn folder(make: impl FnOnce(&Path, Tensors)) -> tempfile::TempDir {
+    folder_of("qwen3", make)
+}
+
+/// The same for another fixture.
+fn folder_of(name: &str, make: impl FnOnce(&Path, Tensors)) -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
     for file in ["config.json", "tokenizer.json"] {
-        fs::copy(tiny().join(file), place.path().join(file)).unwrap();
+        fs::copy(fixture(name).join(file), place.path().join(file)).unwrap();
     }
-    make(place.path(), read());
+    make(place.path(), read(name));
     place
 }
 
@@ -99,6 +108,34 @@ fn a_causal_language_model_loads_without_its_head() {
         write(&folder.join("model.safetensors"), &named, Dtype::F32);
     });
     assert_eq!(embed(place.path()), embed(&tiny()));
+}
+
+/// The names of checkpoints that were converted from TensorFlow (chinese-roberta-wwm-ext, MacBERT, PubMedBERT), or
+/// saved by older versions of transformers.
+#[test]
+fn older_names_of_berts_weights_are_read_and_its_heads_are_not_needed() {
+    for (name, prefix, head, norms) in [
+        ("bert", "bert.", "cls.predictions.transform.LayerNorm", ("gamma", "beta")),
+        ("bert", "", "cls.seq_relationship", ("weight", "bias")),
+        ("mpnet", "mpnet.", "lm_head.layer_norm", ("gamma", "beta")),
+        ("distilbert", "", "pre_classifier", ("gamma", "beta")),
+    ] {
+        let place = folder_of(name, |folder, tensors| {
+            let rename = |(tensor, values): (String, (Vec<usize>, Vec<f32>))| {
+                let mut bare = tensor.strip_prefix(prefix).unwrap_or(&tensor).replace("distilbert.", "");
+                if bare.contains("LayerNorm.") || bare.contains("layer_norm.") {
+                    bare = bare.replace(".weight", &format!(".{}", norms.0)).replace(".bias", &format!(".{}", norms.1));
+                }
+                (format!("{prefix}{bare}"), values)
+            };
+            let mut renamed: Tensors =
+                tensors.into_iter().filter(|(tensor, _)| !tensor.starts_with("lm_head.")).map(rename).collect();
+            renamed.insert(format!("{head}.{}", norms.0), (vec![3], vec![0.5; 3]));
+            renamed.insert(format!("{prefix}embeddings.position_ids"), (vec![1, 64], vec![0.0; 64]));
+            write(&folder.join("model.safetensors"), &renamed, Dtype::F32);
+        });
+        assert_eq!(embed(place.path()), embed(&fixture(name)), "{name} {prefix}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The configuration of BERT, DistilBERT, RoBERTa, XLM-RoBERTa and MPNet.
+//! The configuration of BERT, DistilBERT, ERNIE, RoBERTa, XLM-RoBERTa and MPNet.
 
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub enum BertFamily {
     /// DistilBERT: positions as in BERT, no token types, a fixed [`BertConfig::layer_norm_eps`].
     #[serde(rename = "distilbert")]
     DistilBert,
+    /// ERNIE: as BERT, with a table of task types if [`BertConfig::task_type_vocab_size`] is not 0.
+    #[serde(rename = "ernie")]
+    Ernie,
     /// RoBERTa: positions count from the padding id + 1.
     #[serde(rename = "roberta")]
     Roberta,
@@ -31,7 +34,7 @@ pub enum BertFamily {
     Mpnet,
 }
 
-/// A BERT, DistilBERT, RoBERTa, XLM-RoBERTa or MPNet configuration, with the field names of Hugging Face's `config.json`.
+/// A BERT, DistilBERT, ERNIE, RoBERTa, XLM-RoBERTa or MPNet configuration, with the field names of Hugging Face's `config.json`.
 ///
 /// DistilBERT's own names (`dim`, `n_layers`, `n_heads`, `hidden_dim`, `activation`, `dropout`) are read and written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,13 +55,15 @@ pub struct BertConfig {
     /// Rows of the position table. The longest text has this many tokens minus the first position. Default 512.
     #[serde(default = "default_positions")]
     pub max_position_embeddings: usize,
-    /// Rows of the token-type table. Tokens have type 0, those of a pair's second segment type 1;
-    /// 0 rows mean no table. Default 2; always 0 for DistilBERT
-    /// and MPNet.
+    /// Rows of the token-type table. Tokens have type 0, those of a pair's second segment type 1; 0 rows mean no table.
+    /// Default 2; always 0 for DistilBERT and MPNet.
     #[serde(default = "default_types")]
     pub type_vocab_size: usize,
-    /// Added to the variance in layer norms, above 0 and at most 1. Default 1e-12; always 1e-12
-    /// for DistilBERT.
+    /// Rows of ERNIE's table of task types; every token has task 0, and 0 rows mean no table. Default 3 with
+    /// `use_task_id`; without it, and for the other families, always 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub task_type_vocab_size: usize,
+    /// Added to the variance in layer norms, above 0 and at most 1. Default 1e-12; always 1e-12 for DistilBERT.
     #[serde(default = "default::layer_norm_eps")]
     pub layer_norm_eps: f64,
     /// Activation inside the feed-forward block. Default `gelu`.
@@ -70,7 +75,7 @@ pub struct BertConfig {
     /// Standard deviation of random weights. Default 0.02.
     #[serde(default = "default::initializer_range")]
     pub initializer_range: f64,
-    /// Id of the padding token. Default 0 for BERT and DistilBERT, else 1.
+    /// Id of the padding token. Default 0 for BERT, DistilBERT and ERNIE, else 1.
     #[serde(default)]
     pub pad_token_id: Option<u32>,
 }
@@ -85,8 +90,14 @@ const DISTILBERT_NAMES: [(&str, &str); 6] = [
     ("hidden_dropout_prob", "dropout"),
 ];
 
+/// Default of `task_type_vocab_size` with `use_task_id`.
+const DEFAULT_TASKS: usize = 3;
+
 fn default_positions() -> usize {
     512
+}
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 fn default_types() -> usize {
     2
@@ -105,6 +116,7 @@ impl BertConfig {
             intermediate_size: 4 * hidden_size,
             max_position_embeddings: default_positions(),
             type_vocab_size: default_types(),
+            task_type_vocab_size: 0,
             layer_norm_eps: default::layer_norm_eps(),
             hidden_act: default::gelu(),
             hidden_dropout_prob: 0.0,
@@ -116,7 +128,7 @@ impl BertConfig {
     /// Fills in the family's padding token, and rejects unsupported settings.
     pub(crate) fn normalize(config: &mut Value) -> Result<()> {
         let family = config.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let zero = ["bert", "distilbert"].contains(&family.as_str());
+        let zero = ["bert", "distilbert", "ernie"].contains(&family.as_str());
         if zero {
             // The positions of the others follow from the token.
             allow_no_padding_token(config);
@@ -131,6 +143,11 @@ impl BertConfig {
         if ["distilbert", "mpnet"].contains(&family.as_str()) {
             config["type_vocab_size"] = 0.into();
         }
+        if family != "ernie" || config.get("use_task_id") != Some(&Value::Bool(true)) {
+            config["task_type_vocab_size"] = 0.into();
+        } else if config.get("task_type_vocab_size").is_none() {
+            config["task_type_vocab_size"] = DEFAULT_TASKS.into();
+        }
         if family == "mpnet"
             && let Some(buckets) = config.get("relative_attention_num_buckets")
             && *buckets != BUCKETS
@@ -142,7 +159,8 @@ impl BertConfig {
             && !kind.is_null()
             && kind != "absolute"
         {
-            return Err(Error::new(ErrorKind::Config, format!("`position_embedding_type` {kind} is not supported")));
+            let allowed = "absolute; the relative positions, rotations or ALiBi of custom code are not supported";
+            return Err(Error::setting("position_embedding_type", kind, allowed));
         }
         if config.get("is_decoder") == Some(&Value::Bool(true)) {
             return Err(Error::new(ErrorKind::Config, "a decoder of the BERT family (`is_decoder`) is not supported"));
@@ -153,7 +171,7 @@ impl BertConfig {
     /// The row of the position table for a text's first token.
     pub(crate) fn first_position(&self) -> usize {
         match self.model_type {
-            BertFamily::Bert | BertFamily::DistilBert => 0,
+            BertFamily::Bert | BertFamily::DistilBert | BertFamily::Ernie => 0,
             BertFamily::Roberta | BertFamily::XlmRoberta => self.pad_token_id.unwrap_or(1) as usize + 1,
             // transformers does not follow `pad_token_id` here.
             BertFamily::Mpnet => 2,
@@ -181,6 +199,7 @@ impl Settings for BertConfig {
         match self.model_type {
             BertFamily::Bert => "bert",
             BertFamily::DistilBert => "distilbert",
+            BertFamily::Ernie => "ernie",
             BertFamily::Roberta => "roberta",
             BertFamily::XlmRoberta => "xlm-roberta",
             BertFamily::Mpnet => "mpnet",
@@ -210,6 +229,9 @@ impl Settings for BertConfig {
         let mut fields = serde_json::to_value(self)?;
         if self.model_type == BertFamily::DistilBert {
             rename(&mut fields, |names| names);
+        }
+        if self.task_type_vocab_size > 0 {
+            fields["use_task_id"] = true.into();
         }
         Ok(fields)
     }

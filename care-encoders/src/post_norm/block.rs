@@ -34,12 +34,13 @@ impl FeedForward {
     }
 }
 
-/// The normalised sum of a token's word, position and type vectors.
+/// The normalised sum of a token's word, position, type and task vectors.
 #[derive(Module, Debug)]
 pub(crate) struct TextEmbeddings {
     word: Embedding,
     position: Option<Embedding>,
     token_type: Option<Embedding>,
+    task_type: Option<Embedding>,
     norm: LayerNorm,
     dropout: Dropout,
 }
@@ -53,6 +54,8 @@ pub(crate) struct Shape {
     pub(crate) positions: usize,
     /// Rows of the token-type table; 0 for none.
     pub(crate) types: usize,
+    /// Rows of the table of task types; 0 for none.
+    pub(crate) tasks: usize,
     pub(crate) heads: usize,
     pub(crate) eps: f64,
     pub(crate) dropout: f64,
@@ -75,6 +78,7 @@ impl TextEmbeddings {
             word: Embedding::new(shape.vocab, shape.width, device),
             position: table(shape.positions),
             token_type: table(shape.types),
+            task_type: table(shape.tasks),
             norm: shape.norm(device),
             dropout: shape.dropout(),
         }
@@ -104,7 +108,7 @@ impl TextEmbeddings {
     }
 
     /// Embeds a batch. A text's first token gets row `first_position` of the position table; tokens have type 0,
-    /// or the types of the batch.
+    /// or the types of the batch, and task 0.
     ///
     /// # Shapes
     /// `[batch, seq]` to `[batch, seq, width]`.
@@ -119,6 +123,9 @@ impl TextEmbeddings {
                 Some(ids) => sum + types.forward(ids),
                 None => sum + types.first_row(),
             };
+        }
+        if let Some(tasks) = &self.task_type {
+            sum = sum + tasks.first_row();
         }
         self.dropout.forward(self.norm.forward(sum))
     }

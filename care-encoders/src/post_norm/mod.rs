@@ -1,4 +1,4 @@
-//! Bidirectional encoders with post-norm blocks: BERT, DistilBERT, RoBERTa, XLM-RoBERTa, MPNet and GTE.
+//! Bidirectional encoders with post-norm blocks: BERT, DistilBERT, ERNIE, RoBERTa, XLM-RoBERTa, MPNet and GTE.
 
 mod bert;
 mod block;

@@ -1,4 +1,4 @@
-//! The network of BERT, DistilBERT, RoBERTa, XLM-RoBERTa, MPNet and GTE.
+//! The network of BERT, DistilBERT, ERNIE, RoBERTa, XLM-RoBERTa, MPNet and GTE.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -15,15 +15,16 @@ use crate::layers::{
 use crate::ops::{AttentionMask, DistanceBias};
 use crate::settings::Settings;
 
-/// A bidirectional encoder with a norm after each residual sum: BERT, DistilBERT, RoBERTa, XLM-RoBERTa, MPNet or GTE,
-/// without a pooler.
+/// A bidirectional encoder with a norm after each residual sum: BERT, DistilBERT, ERNIE, RoBERTa, XLM-RoBERTa,
+/// MPNet or GTE, without a pooler.
 ///
 /// The families differ in their position embeddings and in their feed-forward blocks, as the configuration specifies.
 ///
 /// # Reference
 /// Devlin et al. 2019, arXiv 1810.04805; Sanh et al. 2019, arXiv 1910.01108; Liu et al. 2019, arXiv 1907.11692; Song
-/// et al. 2020, arXiv 2004.09297; Zhang et al. 2024, arXiv 2407.19669; Hugging Face's `BertModel`, `DistilBertModel`,
-/// `RobertaModel`, `XLMRobertaModel`, `MPNetModel` and `GteModel`, and the `NewModel` of GTE's authors.
+/// et al. 2020, arXiv 2004.09297; Sun et al. 2021, arXiv 2107.02137; Zhang et al. 2024, arXiv 2407.19669; Hugging Face's
+/// `BertModel`, `DistilBertModel`, `ErnieModel`, `RobertaModel`, `XLMRobertaModel`, `MPNetModel` and `GteModel`, and the
+/// `NewModel` of GTE's authors.
 /// DIFFERENCE: learned positions follow the mask, so left-padded batches have the same vectors as right-padded ones,
 /// and in RoBERTa a padding token inside a text has a position like any other. In training, dropout applies to hidden
 /// states but not to attention weights, and in DistilBERT after attention too.
@@ -79,19 +80,20 @@ impl PostNormConfig {
 
     fn shape(&self) -> Shape {
         let common = self.settings().common();
-        let (positions, types, eps, dropout) = match self {
+        let (positions, types, tasks, eps, dropout) = match self {
             PostNormConfig::Bert(config) => (
                 config.max_position_embeddings,
                 config.type_vocab_size,
+                config.task_type_vocab_size,
                 config.layer_norm_eps,
                 config.hidden_dropout_prob,
             ),
             PostNormConfig::Gte(config) => {
-                (0, config.type_vocab_size, config.layer_norm_eps, config.hidden_dropout_prob)
+                (0, config.type_vocab_size, 0, config.layer_norm_eps, config.hidden_dropout_prob)
             }
         };
         let (vocab, width, heads) = (common.vocab_size, common.hidden_size, common.num_attention_heads);
-        Shape { vocab, width, positions, types, heads, eps, dropout }
+        Shape { vocab, width, positions, types, tasks, heads, eps, dropout }
     }
 
     fn feed_forward(&self, device: &Device) -> FeedForward {

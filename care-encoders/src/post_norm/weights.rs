@@ -2,8 +2,9 @@
 
 use crate::layers::{Fused, WeightTable};
 
+/// Of BERT and ERNIE.
 pub(crate) const BERT: WeightTable = WeightTable {
-    prefixes: &["bert."],
+    prefixes: &["bert.", "ernie."],
     rows: BERT_ROWS,
     fused: &[],
     ignored: &["pooler.", "cls.", "classifier.", "qa_outputs.", "embeddings.position_ids"],
@@ -47,6 +48,7 @@ const BERT_ROWS: &[(&str, &str)] = &[
     ("embeddings.word", "embeddings.word_embeddings"),
     ("embeddings.position", "embeddings.position_embeddings"),
     ("embeddings.token_type", "embeddings.token_type_embeddings"),
+    ("embeddings.task_type", "embeddings.task_type_embeddings"),
     ("embeddings.norm", "embeddings.LayerNorm"),
     ("layers.*.attention.query", "encoder.layer.*.attention.self.query"),
     ("layers.*.attention.key", "encoder.layer.*.attention.self.key"),

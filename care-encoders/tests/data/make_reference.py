@@ -33,10 +33,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import (
-    AutoModel, BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, Gemma3TextConfig,
-    Gemma3TextModel, GteConfig, GteModel, LlamaConfig, LlamaForCausalLM, LlamaModel, MistralConfig, MistralModel,
-    ModernBertConfig, ModernBertForMaskedLM, ModernBertModel, MPNetConfig, MPNetForMaskedLM, Qwen2Config, Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, RobertaConfig, RobertaForMaskedLM,
-    XLMRobertaConfig, XLMRobertaModel,
+    AutoModel, BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, ErnieConfig,
+    ErnieForMaskedLM, Gemma3TextConfig, Gemma3TextModel, GteConfig, GteModel, LlamaConfig, LlamaForCausalLM,
+    LlamaModel, MistralConfig, MistralModel, ModernBertConfig, ModernBertForMaskedLM, ModernBertModel, MPNetConfig,
+    MPNetForMaskedLM, Qwen2Config, Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, RobertaConfig,
+    RobertaForMaskedLM, XLMRobertaConfig, XLMRobertaModel,
 )
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -128,6 +129,16 @@ def distilbert():
     sizes |= dict(vocab_size=100, max_position_embeddings=34, activation="relu", sinusoidal_pos_embds=True)
     save(fill(DistilBertModel(DistilBertConfig(**sizes)), 13, "position"), "distilbert_sinusoidal")
     copy_tokenizer("bert", "distilbert")
+
+
+def ernie():
+    """With prefix, head and the table of task types, and a row of it that is the only one in use."""
+    config = ErnieConfig(
+        vocab_size=100, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=34, type_vocab_size=4, use_task_id=True, task_type_vocab_size=5, hidden_act="relu",
+        layer_norm_eps=1e-5, pad_token_id=0,
+    )
+    save(fill(ErnieForMaskedLM(config), 17), "ernie")
 
 
 def roberta():
@@ -467,6 +478,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     bert()
     distilbert()
+    ernie()
     roberta()
     mpnet()
     qwen3()
@@ -485,6 +497,7 @@ if __name__ == "__main__":
         "bert": golden("bert", [2], [3], 0, right),
         "distilbert": golden("distilbert", [2], [3], 0, right),
         "distilbert_sinusoidal": golden("distilbert_sinusoidal", [2], [3], 0, right, lengths=all_of_roberta),
+        "ernie": golden("ernie", [2], [3], 0, right, lengths=all_of_roberta),
         "roberta": golden("roberta", [0], [2], 1, right, lengths=all_of_roberta),
         "xlm_roberta": golden("xlm_roberta", [0], [2], 1, right, lengths=all_of_roberta),
         "mpnet": golden("mpnet", [0], [2], 1, both, lengths=(5, 1, 17, 126, 40)),
