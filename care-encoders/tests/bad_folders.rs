@@ -107,6 +107,11 @@ fn configurations_name_the_field() {
         edit_config(&folder, change);
         assert_eq!(refusal(&folder).1, message);
     }
+    for field in ["dim", "n_layers", "n_heads", "hidden_dim"] {
+        let (_place, folder) = common::copy("distilbert");
+        edit_config(&folder, |c| _ = c.as_object_mut().unwrap().remove(field));
+        assert_eq!(refusal(&folder).1, format!("M/config.json: missing field `{field}`"));
+    }
     let (_place, folder) = copy();
     fs::write(folder.join("config.json"), "{\"model_type\": ").unwrap();
     assert_eq!(refusal(&folder).1, "M/config.json: EOF while parsing a value at line 1 column 15");

@@ -80,7 +80,7 @@ pub struct BertConfig {
     pub pad_token_id: Option<u32>,
 }
 
-/// DistilBERT's names of fields.
+/// DistilBERT's names of fields, the required ones first.
 const DISTILBERT_NAMES: [(&str, &str); 6] = [
     ("hidden_size", "dim"),
     ("num_hidden_layers", "n_layers"),
@@ -89,6 +89,9 @@ const DISTILBERT_NAMES: [(&str, &str); 6] = [
     ("hidden_act", "activation"),
     ("hidden_dropout_prob", "dropout"),
 ];
+
+/// Number of the required ones.
+const REQUIRED: usize = 4;
 
 /// Default of `task_type_vocab_size` with `use_task_id`.
 const DEFAULT_TASKS: usize = 3;
@@ -137,6 +140,11 @@ impl BertConfig {
             config["pad_token_id"] = if zero { 0 } else { 1 }.into();
         }
         if family == "distilbert" {
+            // Under its own name, which the struct does not know.
+            let lacks = |(ours, theirs): &(&str, &str)| [ours, theirs].iter().all(|name| config.get(*name).is_none());
+            if let Some((_, missing)) = DISTILBERT_NAMES.iter().take(REQUIRED).find(|names| lacks(names)) {
+                return Err(Error::new(ErrorKind::Format, format!("missing field `{missing}`")));
+            }
             rename(config, |(ours, theirs)| (theirs, ours));
             config["layer_norm_eps"] = default::layer_norm_eps().into();
         }
