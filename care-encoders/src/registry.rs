@@ -42,13 +42,7 @@ static ARCHITECTURES: &[Architecture] = &[
         parse: parse_bert,
         weights: &post_norm::ROBERTA,
     },
-    Architecture {
-        model_type: "mpnet",
-        class: "MPNetModel",
-        parse: parse_bert,
-        pooling: Pooling::Cls,
-        weights: &post_norm::MPNET,
-    },
+    Architecture { model_type: "mpnet", class: "MPNetModel", parse: parse_bert, weights: &post_norm::MPNET },
     Architecture {
         model_type: "gte",
         class: "GteModel",

@@ -8,7 +8,7 @@ use source::{Sources, sources_of, tokens, workspace};
 
 /// Structs that a file is read into: their crate, name, and the heading in `docs/formats.md` below which each of their
 /// fields is named in backticks.
-const STRUCTS: [(&str, &str, &str); 19] = [
+const STRUCTS: [(&str, &str, &str); 20] = [
     ("care-train", "TrainConfig", "### Top level"),
     ("care-train", "ModelConfig", "### `[model]`"),
     ("care-train", "TowerConfig", "### `[model]`"),

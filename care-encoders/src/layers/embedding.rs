@@ -36,7 +36,7 @@ impl Embedding {
     }
 
     /// The rows with these numbers, `[count, width]`.
-    pub(crate) fn rows(&self, numbers: impl Iterator<Item = usize>) -> Tensor<2> {
+    pub(crate) fn select(&self, numbers: impl Iterator<Item = usize>) -> Tensor<2> {
         let numbers: Vec<i64> = numbers.map(|number| number as i64).collect();
         let count = numbers.len();
         let numbers = Tensor::<2, Int>::from_data(TensorData::new(numbers, [1, count]), &self.device());

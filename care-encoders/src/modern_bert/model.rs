@@ -76,14 +76,13 @@ impl ModernBert {
         let (width, inner) = (config.hidden_size, config.intermediate_size);
         let norm = || LayerNorm::new(width, config.norm_eps, device).with_bias(config.norm_bias);
         let (heads, head_dim) = (config.num_attention_heads, config.head_dim());
-        let scale = (head_dim as f64).sqrt().recip();
         let layer = |(number, &kind): (usize, &LayerType)| Layer {
             attention_norm: (number > 0).then(norm),
             attention: Attention {
                 qkv: Linear::new(width, 3 * width, config.attention_bias, device),
                 output: Linear::new(width, width, config.attention_bias, device),
                 dropout: DropoutConfig::new(config.attention_dropout).init(),
-                heads: AttentionHeads { heads, kv_heads: heads, head_dim, scale },
+                heads: AttentionHeads { heads, kv_heads: heads, head_dim, scale: None },
             },
             mlp_norm: norm(),
             mlp: Mlp {

@@ -188,7 +188,7 @@ impl Encoder for PostNorm {
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         let mask = AttentionMask::new(batch, false);
         let mask = self.distance_bias.iter().fold(mask, |mask, table| {
-            let lookup = |distances: &[isize]| table.rows(distances.iter().map(|&distance| bucket(distance)));
+            let lookup = |distances: &[isize]| table.select(distances.iter().map(|&distance| bucket(distance)));
             mask.with_distance_bias(DistanceBias::new(batch.seq_len() - 1, lookup))
         });
         let (first, rotary) = match self.config.positions() {
