@@ -27,7 +27,7 @@ const STRUCTS: [(&str, &str, &str); 20] = [
     ("care-encoders", "HeadConfig", "## Saved pair"),
     ("care-encoders", "ProjectionConfig", "## Saved pair"),
     ("care-encoders", "TransformerSettings", "## sentence-transformers folder"),
-    ("care-encoders", "AdapterConfig", "## PEFT adapter"),
+    ("care-encoders", "AdapterFields", "## PEFT adapter"),
     ("cmedteb", "TaskFile", "### Task files"),
 ];
 

@@ -15,7 +15,7 @@ pub(crate) const CONFIG: &str = "adapter_config.json";
 
 /// The fields of an `adapter_config.json` that are used, and all others as they are.
 #[derive(Deserialize)]
-struct Fields {
+struct AdapterFields {
     base_model_name_or_path: Option<String>,
     peft_type: Option<String>,
     r: usize,
@@ -129,7 +129,7 @@ impl AdapterConfig {
     /// If the file is missing or broken, or uses an unsupported feature.
     pub(crate) fn from_folder(folder: &Path) -> Result<Self> {
         let path = folder.join(CONFIG);
-        let fields: Fields = read_json(&path)?;
+        let fields: AdapterFields = read_json(&path)?;
         let refuse = |problem: String| Err(Error::format(&path, problem));
         if let Some(kind) = fields.peft_type.filter(|kind| kind != "LORA") {
             return refuse(format!("`peft_type` {kind} is not supported, only LORA"));
