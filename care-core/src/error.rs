@@ -46,6 +46,9 @@ pub enum ErrorKind {
 #[derive(Debug)]
 pub struct Error(Box<Details>);
 
+/// Longest message in bytes.
+const LONGEST_MESSAGE: usize = 4000;
+
 /// Boxed, so that a `Result` stays small.
 #[derive(Debug)]
 struct Details {
@@ -62,8 +65,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// An error of `kind` with a message in lower case and without a final full stop.
+    ///
+    /// Of a message that repeats a very long name or line of a file, the middle is left out.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Details { kind, message: message.into(), path: None, line: None, field: None, source: None }))
+        let message = clip(message.into(), LONGEST_MESSAGE);
+        Self(Box::new(Details { kind, message, path: None, line: None, field: None, source: None }))
     }
 
     /// A file that could not be read or written: `cannot <what> <path>`.
@@ -143,6 +149,15 @@ impl Error {
     }
 }
 
+/// A text of at most about `most` bytes: of a longer one, the middle is left out.
+pub fn clip(text: String, most: usize) -> String {
+    if text.len() <= most {
+        return text;
+    }
+    let (start, end) = (text.floor_char_boundary(most * 3 / 4), text.ceil_char_boundary(text.len() - most / 4));
+    format!("{} .. {}", &text[..start], &text[end..])
+}
+
 impl Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)
@@ -169,6 +184,13 @@ mod tests {
             (ErrorKind::Format, Some("m/config.json".as_ref()), Some("layers"))
         );
         assert_eq!(outer.source().expect("kept").to_string(), "`layers` is 0, allowed: at least 1");
+        let long = Error::format("a.bin", format!("the name `{}` is long", "\u{6c34}".repeat(100_000))).to_string();
+        assert!(
+            long.len() < 4100 && long.starts_with("a.bin: the name `\u{6c34}") && long.ends_with("` is long"),
+            "{long}"
+        );
+        assert_eq!(clip("abcdefgh".into(), 8), "abcdefgh");
+        assert_eq!(clip("abcdefghi".into(), 8), "abcdef .. hi");
         let error = Error::line("a.jsonl", 7, "no JSON");
         assert_eq!((error.to_string().as_str(), error.line_number()), ("a.jsonl:7: no JSON", Some(7)));
     }

@@ -4,13 +4,18 @@
 //! content or the new, never half of it.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// Largest file that [`read_file`] reads: 512 MB, ten times the largest tokenizer.
+const LARGEST_TEXT: u64 = 512 << 20;
+/// The beginning of a git-lfs pointer, which has fewer than 1024 bytes.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// Bytes of a name that a temporary name keeps.
 const LONGEST_NAME: usize = 200;
@@ -244,6 +249,64 @@ fn sync_folder(folder: &Path) {
     }
 }
 
+/// Opens a file for reading.
+///
+/// # Errors
+/// If it cannot be opened, is a folder, a pipe or a device, or is a git-lfs pointer, which a clone without git-lfs has
+/// in place of a large file.
+pub fn open_file(path: impl AsRef<Path>) -> Result<File> {
+    open_to("open", path.as_ref())
+}
+
+/// Opens an input, which may be a pipe.
+///
+/// # Errors
+/// If it cannot be opened or is a git-lfs pointer.
+pub fn open_input(path: impl AsRef<Path>) -> Result<File> {
+    let path = path.as_ref();
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => open_file(path),
+        _ => File::open(path).map_err(|e| Error::io("open", path, e)),
+    }
+}
+
+/// [`open_file`] with the purpose that its errors name.
+fn open_to(purpose: &str, path: &Path) -> Result<File> {
+    let failed = |e| Error::io(purpose, path, e);
+    // Before it is opened, since opening a pipe waits for its other end.
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(Error::format(path, "not a regular file"));
+    }
+    let mut file = File::open(path).map_err(failed)?;
+    if (POINTER.len() as u64..1024).contains(&metadata.len()) {
+        let mut start = [0; POINTER.len()];
+        let read = file.read_exact(&mut start).and_then(|()| file.seek(SeekFrom::Start(0)));
+        read.map_err(failed)?;
+        if start == POINTER {
+            return Err(Error::format(path, "a git-lfs pointer, not the file itself; fetch it with `git lfs pull`"));
+        }
+    }
+    Ok(file)
+}
+
+/// Reads a file whole.
+///
+/// # Errors
+/// As [`open_file`], and if it has more than 512 MB.
+pub fn read_file(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let failed = |e| Error::io("read", path, e);
+    let file = open_to("read", path)?;
+    let length = file.metadata().map_err(failed)?.len();
+    if length > LARGEST_TEXT {
+        return Err(Error::format(path, format!("{length} bytes, allowed: at most {LARGEST_TEXT}")));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    file.take(LARGEST_TEXT).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
 /// The `.jsonl` and `.jsonl.gz` files of a folder, sorted by path. A path that is not a folder is returned as it is.
 ///
 /// # Errors
@@ -363,6 +426,36 @@ mod tests {
             drop(lock);
             lock_folder(&folder).expect("free again");
         }
+    }
+
+    #[test]
+    fn only_files_are_opened_and_pointers_of_git_lfs_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 470641600\n";
+        for (name, content) in
+            [("pointer", pointer), ("start", &pointer[..30]), ("long", &pointer.repeat(20)), ("empty", "")]
+        {
+            fs::write(path(name), content).expect("written");
+        }
+        fs::create_dir(path("folder")).expect("made");
+        for (name, problem) in [
+            ("pointer", ": a git-lfs pointer, not the file itself; fetch it with `git lfs pull`"),
+            ("folder", ": not a regular file"),
+            #[cfg(unix)]
+            ("/dev/null", ": not a regular file"),
+        ] {
+            let path = path(name);
+            for error in [open_file(&path).expect_err(name), read_file(&path).expect_err(name)] {
+                assert_eq!(error.to_string(), format!("{}{problem}", path.display()));
+            }
+        }
+        for name in ["start", "long", "empty"] {
+            assert_eq!(read_file(path(name)).expect(name), fs::read(path(name)).expect(name));
+        }
+        let none = path("none");
+        assert_eq!(read_file(&none).expect_err("none").to_string(), format!("cannot read {}", none.display()));
+        assert_eq!(open_file(&none).expect_err("none").to_string(), format!("cannot open {}", none.display()));
     }
 
     #[test]

@@ -99,6 +99,10 @@ mod tests {
             read("{\"pos\":[]}\n{\"pos\":\"a\"}\n").expect_err("a string"),
             "F/rows.jsonl:2: invalid type: string \"a\", expected a sequence (column 10)"
         );
+        assert_eq!(
+            read("version https://git-lfs.github.com/spec/v1\noid sha256:0a1b\nsize 4706\n").expect_err("a pointer"),
+            "F/rows.jsonl: a git-lfs pointer, not the file itself; fetch it with `git lfs pull`"
+        );
         assert_eq!(read("{\"neg\":[]}").expect_err("a field"), "F/rows.jsonl:1: missing field `pos` (column 10)");
         assert_eq!(read("{\"pos\":[").expect_err("cut off"), "F/rows.jsonl:1: EOF while parsing a list (column 8)");
         let cut_later = read("{\"pos\":[]}\n{\"pos\":[\n{}").expect_err("cut off");

@@ -14,6 +14,8 @@ mod text;
 
 pub use embedder::Embedder;
 pub use embeddings::Embeddings;
+#[doc(hidden)]
+pub use error::clip;
 pub use error::{Error, ErrorKind, Result};
 pub use text::{Document, Instruction, Query, Role, Text, check_template};
 

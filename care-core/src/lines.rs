@@ -1,12 +1,12 @@
 //! Reads text files line by line: gzip by name, byte-order marks, and a word on encodings other than UTF-8.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, Result};
+use crate::files::open_input;
 
 /// The lines of a UTF-8 text file. A name that ends in `.gz` is unpacked while reading.
 pub struct Lines {
@@ -23,7 +23,7 @@ impl Lines {
     /// If the file cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let file = BufReader::new(File::open(&path).map_err(|e| Error::io("open", &path, e))?);
+        let file = BufReader::new(open_input(&path)?);
         let reader: Box<dyn BufRead> = match path.extension().is_some_and(|extension| extension == "gz") {
             true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
             false => Box::new(file),

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{sha256_hex, write_atomic};
+use crate::files::{open_file, sha256_hex, write_atomic};
 
 /// The version of the shard format, as the metadata key of the fingerprint; shards of another version are not read.
 const FORMAT: &str = "care-embeddings-1";
@@ -214,7 +214,8 @@ impl EmbeddingStore {
 
     /// Adds a shard to the index; returns false if its content does not match its name or tower.
     fn add(&mut self, path: &Path) -> Result<bool> {
-        let content = fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        let mut content = Vec::new();
+        open_file(path)?.read_to_end(&mut content).map_err(|e| Error::io("read", path, e))?;
         if path.file_stem().and_then(|name| name.to_str()) != Some(sha256_hex(&content).as_str()) {
             return Ok(false);
         }

@@ -245,6 +245,17 @@ fn a_missing_file_is_named_and_the_cause_kept() {
 }
 
 #[test]
+fn pointers_of_git_lfs_are_named() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0a1b\nsize 4706\n";
+    let problem = "a git-lfs pointer, not the file itself; fetch it with `git lfs pull`";
+    for name in ["pointer.tsv", "pointer.json"] {
+        let expected = (ErrorKind::Format, format!("{name}:1: {problem}"));
+        assert_eq!(describe(read_qrels(file(name, pointer))), expected);
+        assert_eq!(describe(read_run(file(name, pointer))), expected);
+    }
+}
+
+#[test]
 fn text_that_is_not_utf8_is_located() {
     fs::write(path("latin1"), b"q1 0 d1 1\nq\xe9 0 d1 1\n").unwrap();
     let message = "latin1:2: cannot read the line".to_owned();

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use care_core::files::read_file;
 use care_core::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -163,7 +164,7 @@ fn built(folder: &Path, config: &EncoderConfig, settings: &TokenizerConfig) -> R
         });
         return Err(Error::new(ErrorKind::Io, format!("{}: no {TOKENIZER}{other}", folder.display())));
     }
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+    let text = String::from_utf8(read_file(&path)?).map_err(|e| Error::format(&path, &e).with_source(e))?;
     let token = |role: &str, default: &str| settings.token(role).unwrap_or(default).to_owned();
     let added: Option<Map<String, Value>> = settings.field("added_tokens_decoder")?;
     let added = added.into_iter().flatten().filter_map(|(_, token)| Some(token.get("content")?.as_str()?.to_owned()));

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
 use tokenizers::{Encoding, PostProcessor, Token};
 
+use care_core::files::read_file;
 use care_core::{Error, ErrorKind, Result};
 
 use super::ends::{Special, with_ends};
@@ -67,8 +68,9 @@ impl Tokenizer {
     /// If the file cannot be read, and as [`Tokenizer::from_json`].
     pub fn from_file(path: impl AsRef<Path>, pad_id: u32, max_length: usize) -> Result<Self> {
         let path = path.as_ref();
-        let json = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        Self::parse(&json, Some(path), pad_id, max_length)
+        let json = read_file(path)?;
+        let json = str::from_utf8(&json).map_err(|e| refuse(Some(path), format!("not a tokenizer: {e}")).with_source(e))?;
+        Self::parse(json, Some(path), pad_id, max_length)
     }
 
     /// Parses the content of a `tokenizer.json`, which `path` names in messages.

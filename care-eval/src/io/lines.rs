@@ -1,7 +1,7 @@
 //! Text files with one record per line: reading, splitting, parsing and writing, with errors that name the line.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::str::{self, FromStr};
 
@@ -11,9 +11,22 @@ use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Opens a file. A name that ends in `.gz` is unpacked while reading.
+/// The beginning of a git-lfs pointer, which has fewer than 1024 bytes.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Opens an input, which may be a pipe. A name that ends in `.gz` is unpacked while reading; a git-lfs pointer is refused.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Read>> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let failed = |e| Error::io("open", path, e);
+    let mut file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_file() && (POINTER.len() as u64..1024).contains(&metadata.len()) {
+        let mut start = [0; POINTER.len()];
+        file.read_exact(&mut start).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(failed)?;
+        if start == POINTER {
+            let problem = "a git-lfs pointer, not the file itself; fetch it with `git lfs pull`";
+            return Err(Error::format(problem).at(path, 1));
+        }
+    }
     match path.extension().is_some_and(|extension| extension == "gz") {
         true => Ok(Box::new(MultiGzDecoder::new(file))),
         false => Ok(Box::new(file)),

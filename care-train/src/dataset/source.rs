@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use care_core::files::open_file;
 use care_core::{Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
@@ -352,7 +353,7 @@ fn digest(digest: &mut Sha256, example: &TrainingExample) {
 
 /// The byte offset and the hash of the lines with these numbers, which ascend and count from 1.
 fn positions(path: &Path, numbers: &[u32]) -> Result<Vec<(u64, u32)>> {
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(|e| Error::io("open", path, e))?);
+    let mut file = BufReader::with_capacity(1 << 20, open_file(path)?);
     let (mut found, mut line, mut offset) = (Vec::with_capacity(numbers.len()), Vec::new(), 0);
     for number in 1u32.. {
         line.clear();

@@ -1,9 +1,9 @@
 //! Rows of a Parquet file.
 
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use care_core::files::open_file;
 use care_core::{Error, Result};
 use parquet::basic::{ConvertedType, LogicalType};
 use parquet::data_type::Decimal;
@@ -35,7 +35,7 @@ pub(super) fn columns(path: &Path) -> Result<Vec<String>> {
 }
 
 fn open(path: &Path) -> Result<SerializedFileReader<File>> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let file = open_file(path)?;
     guarded(path, || SerializedFileReader::new(file))
 }
 
