@@ -617,16 +617,34 @@ fn names_of_repositories_are_told_from_paths() {
 }
 
 #[test]
-fn weights_for_pytorch_only_are_refused_before_anything_is_downloaded() {
+fn weights_of_pytorch_are_downloaded_where_there_are_no_safetensors() {
     let server = HubServer::start();
     server.set_branch("org/old", "main", COMMIT_A);
     server.add("org/old", COMMIT_A, "config.json", CONFIG);
+    server.add("org/old", COMMIT_A, "tokenizer.json", TOKENIZER);
     server.add_large("org/old", COMMIT_A, "pytorch_model.bin", b"pickle");
+    server.add_large("org/old", COMMIT_A, "training_args.bin", b"pickle");
     let cache = Cache::new(&server);
-    let error = model(&cache.hub(), "org/old").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Hub);
-    let message = "has pytorch_model.bin but no safetensors: convert it in Python with \
-                   AutoModel.from_pretrained(NAME).save_pretrained(FOLDER)";
-    assert!(error.to_string().contains(message), "{error}");
-    assert!(!cache.folder.path().join("models--org--old/snapshots").exists());
+    let folder = model(&cache.hub(), "org/old").unwrap().folder;
+    assert_eq!(fs::read(folder.join("pytorch_model.bin")).unwrap(), b"pickle");
+    assert!(!folder.join("training_args.bin").exists());
+}
+
+#[test]
+fn weights_of_other_frameworks_only_are_refused_before_anything_is_downloaded() {
+    for file in ["tf_model.h5", "flax_model.msgpack", "model-q4.gguf"] {
+        let server = HubServer::start();
+        server.set_branch("org/old", "main", COMMIT_A);
+        server.add("org/old", COMMIT_A, "config.json", CONFIG);
+        server.add_large("org/old", COMMIT_A, file, b"weights");
+        let cache = Cache::new(&server);
+        let error = model(&cache.hub(), "org/old").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Hub);
+        let message = format!(
+            "has {file} but neither safetensors nor pytorch_model.bin: save the model in Python with PyTorch or \
+             safetensors"
+        );
+        assert!(error.to_string().contains(&message), "{error}");
+        assert!(!cache.folder.path().join("models--org--old/snapshots").exists());
+    }
 }

@@ -1,5 +1,7 @@
 //! Hash of everything that determines a tower's vectors.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use care_core::files::hex;
@@ -7,7 +9,7 @@ use care_core::{Result, Text};
 use sha2::{Digest, Sha256};
 
 use crate::encoder::Encoder;
-use crate::layers::{ParameterPath, Parts};
+use crate::layers::{Linear, ParameterPath, Parts};
 use crate::registry::AnyEncoder;
 use crate::tokenize::TruncationSide;
 use crate::tower::Tower;
@@ -24,6 +26,8 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
     struct Weights {
         digest: Sha256,
         path: ParameterPath,
+        /// The layers that may be packed, by the paths of their weights.
+        linears: BTreeMap<String, Linear>,
     }
     impl ModuleVisitor for Weights {
         fn enter_module(&mut self, name: &str, container: &str) {
@@ -33,13 +37,22 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
             self.path.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let data = param.val().into_data();
-            update(&mut self.digest, &format!("{} {:?} {:?}", self.path.join(), data.shape(), data.dtype()));
+            let path = self.path.join();
+            let data = match self.linears.get(&path).and_then(Linear::unpacked_weight) {
+                Some(weight) => weight.into_data(),
+                None => param.val().into_data(),
+            };
+            update(&mut self.digest, &format!("{path} {:?} {:?}", data.shape(), data.dtype()));
             self.digest.update(data.as_bytes());
         }
     }
-    let network = tower.network().unpacked_copy();
-    let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default() };
+    let network = tower.network();
+    let mut encoder = network.encoder().clone();
+    let named = |(path, linear): (String, &mut Linear)| (format!("encoder.{path}.weight"), linear.clone());
+    let mut linears: BTreeMap<String, Linear> = encoder.linears().into_iter().map(named).collect();
+    let projection = network.projection().map(|projection| projection.linear().clone());
+    linears.extend(projection.map(|linear| ("projection.linear.weight".to_owned(), linear)));
+    let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default(), linears };
     update(&mut weights.digest, "care-tower-1");
     if network.encoder().is_quantized() {
         // Includes the quantization of inputs, which the weights do not show.
@@ -55,7 +68,7 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
     if tower.instruction().is_pair() {
         update(&mut weights.digest, "pairs");
     }
-    for (name, linear) in network.encoder().clone().linears() {
+    for (name, linear) in encoder.linears() {
         if let Some(lora) = linear.lora() {
             update(&mut weights.digest, &format!("{name} {}", lora.scale()));
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use care_core::files::read_file;
 use care_core::{Error, Result};
 use serde_json::Value;
 
@@ -104,7 +105,7 @@ impl Architecture {
     /// # Errors
     /// As [`EncoderConfig::from_file`].
     pub(crate) fn read(path: &Path, ignore_custom_code: bool) -> Result<(EncoderConfig, &'static Self)> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+        let bytes = read_file(path)?;
         let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, &e).with_source(e))?;
         let row = Self::of(&json).map_err(|e| e.in_file(path))?;
         if !ignore_custom_code {

@@ -44,10 +44,19 @@ fn missing_files_are_named() {
     let (_place, folder) = copy();
     assert_eq!(refusal(&folder.join("nowhere")), (ErrorKind::Io, "M: no such model folder".into()));
     fs::rename(folder.join("model.safetensors"), folder.join("pytorch_model.bin")).unwrap();
-    let message = "M: no model.safetensors and no model.safetensors.index.json; \
-                   pytorch_model.bin is not supported: convert it in Python with \
-                   AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER)";
-    assert_eq!(refusal(&folder), (ErrorKind::Io, message.into()));
+    let message = "M/pytorch_model.bin: not a readable file of torch.save: it does not begin as one";
+    assert_eq!(refusal(&folder), (ErrorKind::Format, message.into()));
+    fs::remove_file(folder.join("pytorch_model.bin")).unwrap();
+    let none = "M: no model.safetensors, no model.safetensors.index.json, no pytorch_model.bin, no \
+                pytorch_model.bin.index.json";
+    assert_eq!(refusal(&folder), (ErrorKind::Io, none.into()));
+    for name in ["tf_model.h5", "flax_model.msgpack"] {
+        fs::write(folder.join(name), "weights").unwrap();
+        let what =
+            format!("{none}; {name} is of another framework: save the model in Python with PyTorch or safetensors");
+        assert_eq!(refusal(&folder), (ErrorKind::Io, what));
+        fs::remove_file(folder.join(name)).unwrap();
+    }
     fs::remove_file(folder.join("config.json")).unwrap();
     assert_eq!(refusal(&folder), (ErrorKind::Io, "cannot read M/config.json".into()));
 }
@@ -505,7 +514,7 @@ fn modules_that_towers_do_not_have_are_refused() {
             vec![("Transformer", ""), ("Pooling", "p"), ("Dense", "d")],
             mean.clone(),
             json!({"out_features": 8}),
-            "M/d: no model.safetensors and no model.safetensors.index.json",
+            "M/d: no model.safetensors, no model.safetensors.index.json, no pytorch_model.bin, no pytorch_model.bin.index.json",
         ),
     ] {
         let (_place, folder) = copy();
@@ -748,4 +757,108 @@ fn fields_of_the_tokenizer_configuration_are_checked() {
         edit_json(&folder.join("tokenizer_config.json"), change);
         assert_eq!(tower_refusal(&folder, EncoderOptions::default()), message);
     }
+}
+
+/// Writes a safetensors file with these entries of the header and `bytes` of data.
+fn write_header(path: &Path, entries: &[String], bytes: usize) {
+    let json = format!("{{{}}}", entries.join(","));
+    let content = [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &vec![0; bytes]].concat();
+    fs::write(path, content).unwrap();
+}
+
+/// Gives every tensor of a safetensors file another name.
+fn rename(path: &Path, change: impl Fn(&str) -> String) {
+    let bytes = fs::read(path).unwrap();
+    let start = 8 + header(&bytes);
+    let json: Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+    let named = json.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__");
+    let entries: Vec<String> = named.map(|(name, info)| format!("{:?}:{info}", change(name))).collect();
+    write_header(path, &entries, 0);
+    let content = [fs::read(path).unwrap(), bytes[start..].to_vec()].concat();
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn pointers_of_git_lfs_are_named() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0a1b\nsize 470641600\n";
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let (_place, folder) = copy();
+        fs::write(folder.join(name), pointer).unwrap();
+        let expected = format!("M/{name}: a git-lfs pointer, not the file itself; fetch it with `git lfs pull`");
+        assert_eq!(tower_refusal(&folder, EncoderOptions::default()), expected);
+    }
+    let (_place, folder) = copy();
+    fs::rename(folder.join("model.safetensors"), folder.join("pytorch_model.bin")).unwrap();
+    fs::write(folder.join("pytorch_model.bin"), pointer).unwrap();
+    assert!(refusal(&folder).1.starts_with("M/pytorch_model.bin: a git-lfs pointer"));
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_folders_in_place_of_files_are_refused_without_waiting() {
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let (_place, folder) = copy();
+        let path = folder.join(name);
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert_eq!(tower_refusal(&folder, EncoderOptions::default()), format!("M/{name}: not a regular file"));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(tower_refusal(&folder, EncoderOptions::default()), format!("M/{name}: not a regular file"));
+    }
+}
+
+#[test]
+fn what_training_frameworks_put_before_names_is_taken_off_and_anything_else_is_said_once() {
+    let (_place, folder) = copy();
+    let options = EncoderOptions::default();
+    let cpu = Device::Cpu.open().unwrap();
+    let vectors = |folder: &Path| {
+        let tower = load_tower::<Query>(folder, &options, &cpu).unwrap();
+        tower.embed(&["头痛".into()], 64).unwrap()
+    };
+    let expected = vectors(&folder);
+    for wrapper in ["module.", "_orig_mod.", "_orig_mod.module."] {
+        let (_place, folder) = copy();
+        rename(&folder.join("model.safetensors"), |name| format!("{wrapper}{name}"));
+        assert_eq!(vectors(&folder), expected, "{wrapper}");
+    }
+    for prefix in ["0.auto_model.", "encoder.bert."] {
+        let (_place, folder) = copy();
+        rename(&folder.join("model.safetensors"), |name| format!("{prefix}{name}"));
+        let (kind, message) = refusal(&folder);
+        assert_eq!(kind, ErrorKind::Checkpoint);
+        assert!(
+            message.starts_with("M: all ") && message.contains(&format!(" names begin with `{prefix}`; ")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_name_twice_in_a_header_and_names_of_any_length_are_refused_in_few_words() {
+    let (_place, folder) = copy();
+    let path = folder.join("model.safetensors");
+    let entry = |name: &str| format!(r#"{name:?}:{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#);
+    write_header(&path, &[entry("a.weight"), entry("a.weight")], 4);
+    let (kind, message) = refusal(&folder);
+    assert_eq!(kind, ErrorKind::Format);
+    let expected = "M/model.safetensors: not a complete safetensors file: tensor `a.weight` is duplicated";
+    assert!(message.starts_with(expected), "{message}");
+
+    write_header(&path, &[entry(&"长".repeat(40_000))], 4);
+    let (_, message) = refusal(&folder);
+    assert!(message.len() < 5000 && message.contains("is missing") && message.ends_with(" more"), "{message}");
+    write_header(&path, &[entry(&format!("embeddings.LayerNorm.{}", "x".repeat(100_000)))], 8);
+    assert!(refusal(&folder).1.len() < 5000);
+}
+
+#[test]
+fn a_network_that_lacks_nearly_all_its_tensors_is_refused_soon() {
+    let (_place, folder) = copy();
+    edit_config(&folder, |c| c["num_hidden_layers"] = json!(10_000));
+    let start = std::time::Instant::now();
+    let (_, message) = refusal(&folder);
+    assert!(message.ends_with("; and many more"), "{message}");
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
 }

@@ -399,3 +399,33 @@ fn a_pair_is_opened_from_two_folders() {
     let error = AsymmetricEncoder::open_two(fixture("bert"), &target, &narrow, &plain, &cpu()).unwrap_err().to_string();
     assert_eq!(error, "the query tower has 16 dimensions and the document tower 64; set `dim` of the wider one");
 }
+
+#[test]
+fn fingerprints_and_copies_leave_a_packed_tower_packed_and_equal_those_of_a_plain_one() {
+    use care_encoders::Encoder as _;
+    let packed = load_tower::<Query>(fixture("bert"), &EncoderOptions::default(), &cpu()).unwrap();
+    let plain = packed.clone().map_network(|network| network.unpacked_copy());
+    let int8 = EncoderOptions::default().with_precision(Precision::Int8);
+    let int8 = load_tower::<Query>(fixture("bert"), &int8, &cpu()).unwrap();
+    let filled = load_tower::<Query>(fixture("bert"), &EncoderOptions::default(), &cpu()).unwrap();
+    let quantized = filled.map_network(|network| network.unpacked_copy().with_precision(Precision::Int8));
+    let of = |tower| tower_fingerprint(tower).unwrap();
+    assert_eq!(of(&packed), of(&plain));
+    assert_eq!(of(&int8), of(&quantized));
+    assert_ne!(of(&int8), of(&packed));
+    let place = tempfile::tempdir().unwrap();
+    for (name, tower) in [("packed", &packed), ("plain", &plain)] {
+        save_tower(place.path().join(name), tower).unwrap();
+    }
+    let [first, second] =
+        ["packed", "plain"].map(|name| std::fs::read(place.path().join(name).join("model.safetensors")).unwrap());
+    assert_eq!(first, second);
+    for tower in [&packed, &int8] {
+        let mut layers = 0;
+        tower.network().encoder().clone().for_each_linear(&mut |linear| {
+            assert!(linear.prepacked().is_some());
+            layers += 1;
+        });
+        assert_eq!(layers, 12);
+    }
+}

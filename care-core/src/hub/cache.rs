@@ -60,7 +60,7 @@ impl RepoCache {
     /// are missing; otherwise another program filled the folder, and `lacking` decides.
     pub(super) fn look_up(
         &self,
-        wanted: &dyn Fn(&str) -> bool,
+        wanted: &dyn Fn(&str, &[String]) -> bool,
         lacking: &dyn Fn(&Path) -> Option<String>,
     ) -> Result<Cached> {
         let cache = self.cache.display();
@@ -69,7 +69,9 @@ impl RepoCache {
         };
         let folder = self.snapshot(&commit);
         let lacks = match self.listing(&commit)? {
-            Some(files) => files.into_iter().filter(|file| wanted(file)).find(|file| !folder.join(file).is_file()),
+            Some(files) => {
+                files.iter().filter(|file| wanted(file, &files)).find(|file| !folder.join(file).is_file()).cloned()
+            }
             None => lacking(&folder),
         };
         Ok(match lacks {

@@ -63,7 +63,8 @@ pub struct Download<'a> {
 /// The requested part of a repository.
 struct Source<'a> {
     kind: RepoKind,
-    wanted: &'a dyn Fn(&str) -> bool,
+    /// Whether a file is wanted, of all files of the repository.
+    wanted: &'a dyn Fn(&str, &[String]) -> bool,
     /// Why a repository with these files is rejected before anything is downloaded.
     refused: &'a dyn Fn(&[String]) -> Option<String>,
 }
@@ -85,8 +86,8 @@ impl Hub {
         Self::new(HubConfig::from_env()?)
     }
 
-    /// The folder of a model: every `.json` and `.safetensors` file and `vocab.txt` of the repository, subfolders included
-    /// except `onnx`, `openvino`, `original` and `coreml`.
+    /// The folder of a model: every `.json` and `.safetensors` file and `vocab.txt` of the repository, and PyTorch's `.bin` files of
+    /// weights where there are no safetensors, subfolders included except `onnx`, `openvino`, `original` and `coreml`.
     ///
     /// A folder that another program downloaded is used as it is if it has the weights and the tokenizer of each
     /// `config.json`, every shard of an index, and the modules listed in `modules.json` or `router_config.json`.
@@ -128,7 +129,7 @@ impl Hub {
         lacking: &dyn Fn(&Path) -> Option<String>,
         progress: &mut dyn FnMut(Download<'_>),
     ) -> Result<Snapshot> {
-        self.fetch(id, Source { kind, wanted, refused: &|_| None }, lacking, progress)
+        self.fetch(id, Source { kind, wanted: &|file, _| wanted(file), refused: &|_| None }, lacking, progress)
     }
 
     fn fetch(

@@ -10,29 +10,48 @@ const OTHER_FORMATS: [&str; 4] = ["onnx", "openvino", "original", "coreml"];
 /// A model's folder has at least one of these.
 const ENTRIES: [&str; 3] = ["config.json", "modules.json", "router_config.json"];
 const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// Weights in other files than [`WEIGHTS`], the first that exists.
+const OTHER_WEIGHTS: [&str; 3] = ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Weights of other frameworks, by the beginnings and ends of their names.
+const FOREIGN: [(&str, &str); 3] = [("tf_model", ".h5"), ("flax_model", ".msgpack"), ("", ".gguf")];
 
 /// The vocabulary of BERT, which can take the place of a `tokenizer.json`.
 const VOCABULARY: &str = "vocab.txt";
 
-/// Whether a file is downloaded: JSON, safetensors and BERT's vocabulary, in the root and in the folders of a model's
-/// modules.
-pub(super) fn is_model_file(file: &str) -> bool {
-    let mut folders: Vec<&str> = file.split('/').collect();
-    let name = folders.pop().unwrap_or_default();
-    (name.ends_with(".json") || name.ends_with(".safetensors") || name == VOCABULARY)
-        && !folders.iter().any(|folder| OTHER_FORMATS.contains(folder))
+/// Whether a file of a repository is downloaded: JSON, safetensors and BERT's vocabulary, and PyTorch's files where there are no
+/// safetensors, in the root and in the folders of a model's modules.
+pub(super) fn is_model_file(file: &str, all: &[String]) -> bool {
+    let (beside, name) = split(file);
+    let wanted = name.ends_with(".json")
+        || name.ends_with(".safetensors")
+        || name == VOCABULARY
+        || is_needed_pickle(beside, name, all);
+    wanted && !beside.split('/').any(|folder| OTHER_FORMATS.contains(&folder))
 }
 
-/// If a repository has only pickled PyTorch weights: a message with what to do.
+/// Whether a file is one of PyTorch's weights, and there are none as safetensors in the same folder.
+fn is_needed_pickle(beside: &str, name: &str, all: &[String]) -> bool {
+    let safe = match name.strip_suffix(".bin") {
+        Some("adapter_model") => "adapter_model",
+        Some(stem) if stem.starts_with("pytorch_model") => "model",
+        _ => return false,
+    };
+    !all.iter()
+        .map(|file| split(file))
+        .any(|(folder, name)| folder == beside && name.starts_with(safe) && name.ends_with(".safetensors"))
+}
+
+/// If a repository has weights of other frameworks only: a message with what to do.
 pub(super) fn foreign_weights(files: &[String]) -> Option<String> {
-    let has = |ending: &str| files.iter().any(|file| file.ends_with(ending));
-    let pickled = files.iter().any(|file| split(file).1.starts_with("pytorch_model") && file.ends_with(".bin"));
-    (pickled && !has(".safetensors")).then(|| {
-        "has pytorch_model.bin but no safetensors: convert it in Python with \
-         AutoModel.from_pretrained(NAME).save_pretrained(FOLDER)"
-            .to_owned()
-    })
+    let weights = |file: &String| file.ends_with(".safetensors") || file.ends_with(".bin");
+    let foreign = |file: &&String| {
+        let name = split(file).1;
+        FOREIGN.iter().any(|(begin, end)| name.starts_with(begin) && name.ends_with(end))
+    };
+    let file = files.iter().find(foreign).filter(|_| !files.iter().any(weights))?;
+    Some(format!(
+        "has {file} but neither safetensors nor pytorch_model.bin: save the model in Python with PyTorch or safetensors"
+    ))
 }
 
 /// The first file that a model's folder lacks, judged by the folder's own content.
@@ -54,14 +73,18 @@ fn files_named_by(folder: &Path, file: &str, files: &BTreeSet<String>) -> Vec<St
     let required: Vec<String> = if name == "config.json" {
         let config = read_json(&folder.join(file));
         let has = |field| config.get(field).is_some();
-        let weights = if files.contains(&format!("{beside}{INDEX}")) { INDEX } else { WEIGHTS };
+        let has_file = |name: &&str| files.contains(&format!("{beside}{name}"));
+        let others = OTHER_WEIGHTS.into_iter().find(has_file);
+        let weights = others.filter(|_| !has_file(&WEIGHTS)).unwrap_or(WEIGHTS);
         match (has("model_type"), has("in_features")) {
             (true, _) if files.contains(&format!("{beside}{VOCABULARY}")) => vec![weights.into()],
             (true, _) => vec![weights.into(), "tokenizer.json".into()],
             (_, true) => vec![weights.into()],
             _ => Vec::new(),
         }
-    } else if name.ends_with(".safetensors.index.json") {
+    } else if name.ends_with(".safetensors.index.json")
+        || name.ends_with(".bin.index.json") && !files.iter().any(|file| is_safetensors_of(beside, file))
+    {
         let index = read_json(&folder.join(file));
         let shards = index.get("weight_map").and_then(Value::as_object);
         let shards: BTreeSet<&str> =
@@ -71,6 +94,11 @@ fn files_named_by(folder: &Path, file: &str, files: &BTreeSet<String>) -> Vec<St
         Vec::new()
     };
     required.into_iter().map(|name| format!("{beside}{name}")).collect()
+}
+
+fn is_safetensors_of(beside: &str, file: &str) -> bool {
+    let (folder, name) = split(file);
+    folder == beside && name.starts_with("model") && name.ends_with(".safetensors")
 }
 
 /// The configuration of the first module that `modules.json` or `router_config.json` lists and that has no files.
@@ -134,7 +162,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_and_safetensors_are_wanted_outside_of_other_formats() {
+    fn json_and_weights_are_wanted_outside_of_other_formats() {
+        let list = |files: &[&str]| files.iter().map(|file| (*file).to_string()).collect::<Vec<_>>();
+        let safe = list(&["model.safetensors", "2_Dense/pytorch_model.bin", "adapter_model.safetensors"]);
         for file in [
             "config.json",
             "model-00001-of-00002.safetensors",
@@ -143,11 +173,20 @@ mod tests {
             "2_Dense/model.safetensors",
             "query_0_Transformer/tokenizer.json",
             "vocab.txt",
+            // There are no safetensors in its folder.
+            "2_Dense/pytorch_model.bin",
         ] {
-            assert!(is_model_file(file), "{file}");
+            assert!(is_model_file(file, &safe), "{file}");
         }
+        let pickled = list(&["pytorch_model-00001-of-00002.bin", "adapter_model.bin", "1_Dense/model.safetensors"]);
+        for file in &pickled {
+            assert!(is_model_file(file, &pickled), "{file}");
+        }
+        assert!(!is_model_file("onnx/pytorch_model.bin", &pickled) && !is_model_file("training_args.bin", &pickled));
         for file in [
             "pytorch_model.bin",
+            "pytorch_model-00001-of-00002.bin",
+            "adapter_model.bin",
             "README.md",
             "model.gguf",
             "tf_model.h5",
@@ -158,7 +197,7 @@ mod tests {
             "original/params.json",
             "coreml/model.safetensors",
         ] {
-            assert!(!is_model_file(file), "{file}");
+            assert!(!is_model_file(file, &safe), "{file}");
         }
     }
 
@@ -182,6 +221,7 @@ mod tests {
         assert_eq!(lacking(&[config, weights]).as_deref(), Some("tokenizer.json"));
         assert_eq!(lacking(&[config, weights, tokenizer]), None);
         assert_eq!(lacking(&[config, weights, ("vocab.txt", "[UNK]")]), None);
+        assert_eq!(lacking(&[config, ("pytorch_model.bin", ""), tokenizer]), None);
         let part = ("query_0_Transformer/config.json", r#"{"model_type": "bert"}"#);
         assert_eq!(lacking(&[part]).as_deref(), Some("query_0_Transformer/model.safetensors"));
     }
@@ -198,6 +238,12 @@ mod tests {
         assert_eq!(lacking(&files).as_deref(), Some("model-2.safetensors"));
         files.push(("model-2.safetensors", ""));
         assert_eq!(lacking(&files), None);
+        // An index of PyTorch's shards counts where there are no safetensors.
+        let pickled = ("pytorch_model.bin.index.json", r#"{"weight_map": {"a": "pytorch_model-1.bin"}}"#);
+        files.push(pickled);
+        assert_eq!(lacking(&files), None);
+        let files = [files[0], files[1], pickled];
+        assert_eq!(lacking(&files).as_deref(), Some("pytorch_model-1.bin"));
     }
 
     #[test]

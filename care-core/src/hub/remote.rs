@@ -106,7 +106,7 @@ impl<'a> Remote<'a> {
     }
 
     /// The commit of the revision and its files. `cached` describes the state of the cache, for error messages.
-    pub(super) fn resolve(&self, wanted: &dyn Fn(&str) -> bool, cached: &str) -> Result<Resolved> {
+    pub(super) fn resolve(&self, wanted: &dyn Fn(&str, &[String]) -> bool, cached: &str) -> Result<Resolved> {
         let info = self.info().map_err(|e| self.failure(e, None, cached))?;
         if !is_commit(&info.sha) {
             return Err(self.id.error(format_args!("`{}` is not a commit hash", info.sha)));
@@ -115,7 +115,7 @@ impl<'a> Remote<'a> {
             return Err(self.id.error(format_args!("{} answers with commit {}", self.config.endpoint, info.sha)));
         }
         let files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
-        let wanted: Vec<String> = files.iter().filter(|file| wanted(file)).cloned().collect();
+        let wanted: Vec<String> = files.iter().filter(|file| wanted(file, &files)).cloned().collect();
         if wanted.is_empty() {
             return Err(self.id.error("the repository has none of the requested files"));
         }

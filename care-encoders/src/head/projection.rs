@@ -91,6 +91,11 @@ impl LinearProjection {
         self.linear.dims()[1]
     }
 
+    /// The linear layer.
+    pub(crate) fn linear(&self) -> &Linear {
+        &self.linear
+    }
+
     /// Packs the weight for inference on the CPU: see [`Linear::prepack`].
     #[must_use]
     pub fn prepacked(mut self) -> Self {

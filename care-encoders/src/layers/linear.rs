@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, FloatDType, Shape, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Shape, Tensor};
 use care_kernels::Activation;
 
 use super::lora::Lora;
@@ -82,10 +82,7 @@ impl Linear {
     /// Merges the LoRA adapter, if there is one, into the weight.
     pub fn merge_lora(&mut self) {
         if let Some(lora) = self.lora.take() {
-            let weight = self.weight.val();
-            let dtype = weight.dtype();
-            let merged = weight.cast(FloatDType::F32) + lora.delta();
-            self.weight = Param::from_tensor(merged.cast(dtype));
+            self.weight = Param::from_tensor(merged(self.weight.val(), &lora));
             self.packed = None;
         }
     }
@@ -169,10 +166,34 @@ impl Linear {
     #[must_use]
     pub fn unpacked_copy(&self) -> Self {
         let mut copy = self.clone().unpacked();
-        if let Some(packed) = self.packed.as_deref().filter(|_| !self.weight.is_initialized()) {
-            copy.weight = Param::from_tensor(packed.unpack(self.dims(), &self.device()));
+        if let Some(weight) = self.unpacked_weight() {
+            copy.weight = Param::from_tensor(weight);
         }
         copy
+    }
+
+    /// The plain weight of a packed layer, `[in, out]`, without its LoRA adapter; the layer stays packed. `None` if the
+    /// plain weight is in memory.
+    pub(crate) fn unpacked_weight(&self) -> Option<Tensor<2>> {
+        let packed = self.packed.as_deref().filter(|_| !self.weight.is_initialized());
+        packed.map(|packed| packed.unpack(self.dims(), &self.device()))
+    }
+
+    /// The weight with its LoRA adapter merged, `[in, out]`; the layer stays as it is.
+    pub(crate) fn merged_weight(&self) -> Tensor<2> {
+        let weight = self.unpacked_weight().unwrap_or_else(|| self.weight.val());
+        match &self.lora {
+            Some(lora) => merged(weight, lora),
+            None => weight,
+        }
+    }
+
+    /// The dtype of the plain weight.
+    pub(crate) fn dtype(&self) -> DType {
+        match self.packed.is_some() && !self.weight.is_initialized() {
+            true => DType::F32,
+            false => self.weight.val().dtype(),
+        }
     }
 
     /// Applies the layer to the last axis.
@@ -216,6 +237,12 @@ impl Linear {
         let output = self.lora.iter().fold(output, |output, lora| output + lora.forward(input.clone()));
         activation.into_iter().fold(output, activate)
     }
+}
+
+/// A weight with a LoRA adapter merged, in the weight's dtype.
+fn merged(weight: Tensor<2>, lora: &Lora) -> Tensor<2> {
+    let dtype = weight.dtype();
+    (weight.cast(FloatDType::F32) + lora.delta()).cast(dtype)
 }
 
 #[cfg(all(test, feature = "cpu"))]

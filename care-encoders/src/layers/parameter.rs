@@ -51,6 +51,11 @@ impl ParameterPath {
         self.parts.last().is_some_and(|(name, container)| name == "weight" && container == "Struct:Linear")
     }
 
+    /// Whether this is a parameter of a [`Linear`](super::Linear).
+    pub(crate) fn is_of_linear(&self) -> bool {
+        self.parts.last().is_some_and(|(_, container)| container == "Struct:Linear")
+    }
+
     /// Whether this is a bias.
     pub fn is_bias(&self) -> bool {
         self.parts.last().is_some_and(|(name, _)| name == "bias")

@@ -20,7 +20,8 @@ use crate::device::Precision;
 use crate::layers::{Linear, Lora, Parts, WeightTable};
 use crate::registry::AnyEncoder;
 
-const WEIGHTS: &str = "adapter_model.safetensors";
+/// The file of the weights, without its ending.
+const WEIGHTS: &str = "adapter_model";
 /// Prefix that PEFT adds to every module of the wrapped network.
 const WRAPPER: &str = "base_model.model.";
 /// The linear layers that an adapter targets, each with its name in checkpoints.
@@ -81,7 +82,7 @@ impl AnyEncoder {
         let folder = folder.as_ref();
         require_folder(folder)?;
         let config = AdapterConfig::from_folder(folder)?;
-        let checkpoint = Checkpoint::open_file(&folder.join(WEIGHTS))?;
+        let checkpoint = Checkpoint::open_named(folder, WEIGHTS)?;
         let table = table(&self)?;
         let tensors = AdapterTensors::new(&checkpoint, table)?;
         let selection = Selection {
@@ -139,7 +140,7 @@ impl AnyEncoder {
             }
             let (a, b) = lora.weights();
             for (which, weight) in [("lora_A", a), ("lora_B", b)] {
-                let host = HostTensor(weight.transpose().into_data());
+                let host = HostTensor::new(weight.transpose().into_data());
                 tensors.insert(format!("{WRAPPER}{module}.{which}.weight"), host);
             }
         }
@@ -168,7 +169,7 @@ impl AnyEncoder {
             "modules_to_save": null,
             "inference_mode": true,
         });
-        write_tensors(&folder.join(WEIGHTS), tensors)?;
+        write_tensors(&folder.join(format!("{WEIGHTS}.safetensors")), tensors)?;
         write_json(&folder.join(CONFIG), &settings)
     }
 

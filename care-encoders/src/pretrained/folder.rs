@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use care_core::files::read_file;
 use care_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,11 +11,11 @@ use serde_json::Value;
 
 use super::checkpoint::{Checkpoint, SINGLE};
 use super::options::EncoderOptions;
-use super::weights::{fill_from, write_weights};
+use super::weights::{fill_encoder, write_weights};
 use crate::decoder::DecoderFamily;
 use crate::device::Precision;
 use crate::encoder::Encoder;
-use crate::layers::Prepack;
+use crate::layers::{Linear, Parts, Prepack};
 use crate::registry::{AnyEncoder, Architecture, EncoderConfig};
 use crate::settings::parse_fields;
 
@@ -62,7 +63,14 @@ pub(crate) fn read_encoder(
         let message = format!("{}: {what} overflows f16: use bf16, or force f16", folder.display());
         return Err(Error::new(ErrorKind::Config, message));
     }
-    let mut encoder = fill_from(&checkpoint, row.weights, precision, config.build(device))?;
+    // Layers that an adapter changes stay plain until it is merged.
+    let packs = precision == Precision::Int8 && adapter.is_none();
+    let mut each = |linear: &mut Linear| {
+        if packs {
+            linear.prepack(Prepack::Int8);
+        }
+    };
+    let mut encoder = fill_encoder(&checkpoint, row.weights, precision, config.build(device), &mut each)?;
     if let Some(adapter) = adapter {
         encoder = encoder.with_adapter(adapter)?.merge_lora();
     }
@@ -78,7 +86,7 @@ pub(crate) fn read_encoder(
     }
 }
 
-/// Writes a network as a Hugging Face folder, without a tokenizer, that transformers loads.
+/// Writes a network as a Hugging Face folder, without a tokenizer, that transformers loads. LoRA adapters are merged.
 ///
 /// # Errors
 /// If the network is int8-quantized, or a file cannot be written.
@@ -99,7 +107,9 @@ pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
     }
     .into();
     write_json(&folder.join(CONFIG), &json)?;
-    write_weights(&folder.join(SINGLE), row.weights, encoder)
+    let mut encoder = encoder.clone();
+    let linears = encoder.linears().into_iter().map(|(path, linear)| (path, linear.clone())).collect();
+    write_weights(&folder.join(SINGLE), row.weights, &encoder, &linears)
 }
 
 /// Returns an error if a path is not a folder.
@@ -120,7 +130,7 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    let bytes = read_file(path)?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| Error::format(path, &e).with_source(e))?;
     parse_fields(value).map_err(|e| e.in_file(path))
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::adapter_config::{self, AdapterConfig};
-use super::checkpoint::{Checkpoint, INDEX, SINGLE};
+use super::checkpoint::Checkpoint;
 use super::folder::{CONFIG, read_encoder, read_json};
 use super::options::EncoderOptions;
 use super::tokenizer::{TOKENIZER_CONFIG, TokenizerConfig, load_tokenizer};
@@ -361,7 +361,7 @@ pub(crate) fn hugging_face(folder: &Path) -> Result<Recipe> {
     }
     let adapted = |base: &Path| Recipe { adapter: Some(folder.to_owned()), ..Recipe::bare(base) };
     // The base model may be in the same folder.
-    if [SINGLE, INDEX].iter().any(|weights| folder.join(weights).exists()) {
+    if Checkpoint::exists(folder) {
         return Ok(adapted(folder));
     }
     Ok(adapted(&AdapterConfig::from_folder(folder)?.base_folder(folder)?))

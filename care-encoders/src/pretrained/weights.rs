@@ -6,12 +6,21 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
-use care_core::{Error, ErrorKind, Result};
+use care_core::{Error, ErrorKind, Result, clip};
 use safetensors::tensor::{Dtype, View};
 
 use super::checkpoint::Checkpoint;
 use crate::device::Precision;
-use crate::layers::{ParameterPath, WeightTable};
+use crate::layers::{Linear, ParameterPath, Parts, WeightTable};
+
+/// What training frameworks put before every name: data parallelism and compilation of PyTorch.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+/// Problems that a message lists.
+const SHOWN: usize = 8;
+/// Problems after which no more are looked for.
+const MOST_PROBLEMS: usize = 1000;
+/// Bytes of a problem that a message repeats.
+const LONGEST_PROBLEM: usize = 400;
 
 /// Replaces every parameter by the checkpoint's tensor, converted to `precision`.
 ///
@@ -23,33 +32,95 @@ pub(crate) fn fill_from<M: Module>(
     precision: Precision,
     module: M,
 ) -> Result<M> {
-    let mut problems = Vec::new();
-    let mut names: BTreeMap<String, String> = BTreeMap::new();
-    for name in checkpoint.names() {
-        if let Some(other) = names.insert(table.bare(name), name.to_owned()) {
-            problems.push(format!("tensors `{other}` and `{name}` name the same weight"));
-        }
-    }
-    // Checks that all tensors exist before reading the first value.
-    let mut survey = Filler::new(checkpoint, table, &names, None);
-    let module = module.map(&mut survey);
-    problems.append(&mut survey.problems);
-    for (bare, name) in &names {
-        if !survey.used.contains(bare) && !table.ignores(bare) && !table.ignores(name) {
-            problems.push(format!("tensor `{name}` is not expected"));
-        }
-    }
-    if !problems.is_empty() {
-        const SHOWN: usize = 8;
-        let more = problems.len().saturating_sub(SHOWN);
-        problems.truncate(SHOWN);
-        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-        let message = format!("{}: {}{more}", checkpoint.path().display(), problems.join("; "));
-        return Err(Error::new(ErrorKind::Checkpoint, message));
-    }
+    let (names, module) = survey(checkpoint, table, module)?;
     let mut filler = Filler::new(checkpoint, table, &names, Some(precision));
     let module = module.map(&mut filler);
     filler.failure.map_or(Ok(module), Err)
+}
+
+/// [`fill_from`] for an encoder. Each linear layer is given to `each` before the next is read, so that a layer which is
+/// packed at once never shares memory with other plain ones.
+pub(crate) fn fill_encoder<M: Module + Parts>(
+    checkpoint: &Checkpoint,
+    table: &WeightTable,
+    precision: Precision,
+    encoder: M,
+    each: &mut dyn FnMut(&mut Linear),
+) -> Result<M> {
+    let (names, mut encoder) = survey(checkpoint, table, encoder)?;
+    let mut filler = Filler::new(checkpoint, table, &names, Some(precision));
+    // The other weights come first: among them is the token table, often the largest, of which reading makes a copy.
+    filler.skipped = encoder.linears().into_iter().map(|(path, _)| path).collect();
+    let mut encoder = encoder.map(&mut filler);
+    filler.skipped.clear();
+    for (path, linear) in encoder.linears() {
+        path.split('.').for_each(|part| filler.path.enter(part, ""));
+        *linear = linear.clone().map(&mut filler);
+        path.split('.').for_each(|_| filler.path.exit());
+        if let Some(failure) = filler.failure.take() {
+            return Err(failure);
+        }
+        each(linear);
+    }
+    filler.failure.map_or(Ok(encoder), Err)
+}
+
+/// Checks that a module's tensors are those of a checkpoint before the first value is read. Returns the tensors' names
+/// without prefix, mapped to the full names.
+fn survey<M: Module>(checkpoint: &Checkpoint, table: &WeightTable, module: M) -> Result<(BTreeMap<String, String>, M)> {
+    let wrapper = wrapper(checkpoint);
+    let mut problems = Vec::new();
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for name in checkpoint.names() {
+        if let Some(other) = names.insert(table.bare(&name[wrapper..]), name.to_owned()) {
+            problems.push(format!("tensors `{other}` and `{name}` name the same weight"));
+        }
+    }
+    let mut survey = Filler::new(checkpoint, table, &names, None);
+    let module = module.map(&mut survey);
+    if !survey.problems.is_empty()
+        && let Some(prefix) = common_prefix(checkpoint).filter(|prefix| !table.prefixes.contains(prefix))
+    {
+        problems.push(format!("all {} names begin with `{prefix}`", names.len()));
+    }
+    problems.append(&mut survey.problems);
+    for (bare, name) in &names {
+        let expected = survey.used.contains(bare) || table.ignores(bare) || table.ignores(&name[wrapper..]);
+        if !expected && problems.len() < MOST_PROBLEMS {
+            problems.push(format!("tensor `{name}` is not expected"));
+        }
+    }
+    if problems.is_empty() {
+        return Ok((names, module));
+    }
+    let more = match problems.len() {
+        MOST_PROBLEMS.. => "; and many more".to_owned(),
+        count if count > SHOWN => format!("; and {} more", count - SHOWN),
+        _ => String::new(),
+    };
+    let shown: Vec<String> = problems.into_iter().take(SHOWN).map(|problem| clip(problem, LONGEST_PROBLEM)).collect();
+    let message = format!("{}: {}{more}", checkpoint.path().display(), shown.join("; "));
+    Err(Error::new(ErrorKind::Checkpoint, message))
+}
+
+/// Length of the [`WRAPPERS`] that all names of a checkpoint begin with.
+fn wrapper(checkpoint: &Checkpoint) -> usize {
+    let mut length = 0;
+    while let Some(wrapper) = WRAPPERS.iter().find(|wrapper| {
+        checkpoint.names().next().is_some() && checkpoint.names().all(|name| name[length..].starts_with(**wrapper))
+    }) {
+        length += wrapper.len();
+    }
+    length
+}
+
+/// What all names of a checkpoint begin with, up to a dot.
+fn common_prefix(checkpoint: &Checkpoint) -> Option<&str> {
+    // The names are in order, so the first and the last have nothing in common that the others lack.
+    let (first, last) = (checkpoint.names().next()?, checkpoint.names().last()?);
+    let equal = first.bytes().zip(last.bytes()).take_while(|(a, b)| a == b).count();
+    let end = first.as_bytes()[..equal].iter().rposition(|byte| *byte == b'.')?;
+    (first != last).then(|| &first[..=end])
 }
 
 /// The parameters of a module that [`fill_selected`] replaces.
@@ -98,6 +169,8 @@ struct Filler<'a> {
     precision: Option<Precision>,
     /// Of a [`Selection`]; `None` if all parameters are.
     required: Option<&'a dyn Fn(&str, &str) -> Result<bool>>,
+    /// Paths of modules that are left as they are.
+    skipped: BTreeSet<String>,
     used: BTreeSet<String>,
     path: ParameterPath,
     problems: Vec<String>,
@@ -111,8 +184,9 @@ impl<'a> Filler<'a> {
         names: &'a BTreeMap<String, String>,
         precision: Option<Precision>,
     ) -> Self {
-        let (used, path) = (BTreeSet::new(), ParameterPath::default());
-        Self { checkpoint, table, names, precision, required: None, used, path, problems: Vec::new(), failure: None }
+        let (skipped, used, path) = (BTreeSet::new(), BTreeSet::new(), ParameterPath::default());
+        let (required, problems, failure) = (None, Vec::new(), None);
+        Self { checkpoint, table, names, precision, required, skipped, used, path, problems, failure }
     }
 
     /// Reads the tensor for the current path; `None` if it only checks, or has recorded a problem.
@@ -162,7 +236,11 @@ impl ModuleMapper for Filler<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if self.failure.is_some() {
+        let skips = || self.path.join().rsplit_once('.').is_some_and(|(module, _)| self.skipped.contains(module));
+        if self.failure.is_some()
+            || self.problems.len() >= MOST_PROBLEMS
+            || !self.skipped.is_empty() && self.path.is_of_linear() && skips()
+        {
             return param;
         }
         match self.load(&param) {
@@ -176,12 +254,21 @@ impl ModuleMapper for Filler<'_> {
     }
 }
 
-/// Writes every parameter under its checkpoint name, in its dtype.
+/// Writes every parameter under its checkpoint name, in its dtype. `linears` are the layers that may be packed or have
+/// a LoRA adapter, which is merged, by their paths.
+///
+/// Values are taken one tensor at a time.
 ///
 /// # Errors
 /// If a parameter has no checkpoint name, or the file cannot be written.
-pub(crate) fn write_weights(path: &Path, table: &WeightTable, module: &impl Module) -> Result<()> {
-    let mut collector = Collector { table, path: ParameterPath::default(), tensors: BTreeMap::new(), unnamed: None };
+pub(crate) fn write_weights(
+    path: &Path,
+    table: &WeightTable,
+    module: &impl Module,
+    linears: &BTreeMap<String, Linear>,
+) -> Result<()> {
+    let (tensors, unnamed) = (BTreeMap::new(), None);
+    let mut collector = Collector { table, linears, path: ParameterPath::default(), tensors, unnamed };
     module.visit(&mut collector);
     if let Some(parameter) = collector.unnamed {
         let message = format!("no checkpoint name is known for `{parameter}`");
@@ -194,7 +281,7 @@ pub(crate) fn write_weights(path: &Path, table: &WeightTable, module: &impl Modu
 ///
 /// # Errors
 /// If the file cannot be written.
-pub(crate) fn write_tensors(path: &Path, tensors: BTreeMap<String, HostTensor>) -> Result<()> {
+pub(crate) fn write_tensors(path: &Path, tensors: BTreeMap<String, HostTensor<'_>>) -> Result<()> {
     // transformers rejects a safetensors file whose metadata does not name the framework.
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize_to_file(tensors, Some(metadata), path)
@@ -204,8 +291,9 @@ pub(crate) fn write_tensors(path: &Path, tensors: BTreeMap<String, HostTensor>) 
 /// Walks a module and collects its parameters.
 struct Collector<'a> {
     table: &'a WeightTable,
+    linears: &'a BTreeMap<String, Linear>,
     path: ParameterPath,
-    tensors: BTreeMap<String, HostTensor>,
+    tensors: BTreeMap<String, HostTensor<'a>>,
     /// The first parameter without a name in the table.
     unnamed: Option<String>,
 }
@@ -220,22 +308,57 @@ impl ModuleVisitor for Collector<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join();
+        let module = path.rsplit_once('.').map_or("", |(module, _)| module);
+        if module.strip_suffix(".lora").is_some_and(|linear| self.linears.contains_key(linear)) {
+            return;
+        }
         let Some(place) = self.table.places(&self.path).into_iter().next() else {
-            self.unnamed.get_or_insert_with(|| self.path.join());
+            self.unnamed.get_or_insert(path);
             return;
         };
-        let tensor = param.val();
-        let tensor = if self.path.is_linear_weight() { tensor.swap_dims(0, D - 1) } else { tensor };
-        self.tensors.insert(place.tensor, HostTensor(tensor.into_data()));
+        let is_weight = self.path.is_linear_weight();
+        let mut shape = param.lazy_shape().dims::<D>().to_vec();
+        if is_weight {
+            shape.reverse();
+        }
+        let tensor = match self.linears.get(module).filter(|_| is_weight) {
+            Some(linear) => HostTensor {
+                dtype: linear.dtype(),
+                shape,
+                values: Box::new(move || linear.merged_weight().transpose().into_data()),
+            },
+            None => {
+                let tensor = param.val();
+                let dtype = tensor.dtype();
+                let values = move || {
+                    let tensor = tensor.clone();
+                    if is_weight { tensor.swap_dims(0, D - 1).into_data() } else { tensor.into_data() }
+                };
+                HostTensor { dtype, shape, values: Box::new(values) }
+            }
+        };
+        self.tensors.insert(place.tensor, tensor);
     }
 }
 
-/// A tensor's values, ready to be written.
-pub(crate) struct HostTensor(pub(crate) TensorData);
+/// A tensor to be written, whose values are taken when it is its turn.
+pub(crate) struct HostTensor<'a> {
+    dtype: DType,
+    shape: Vec<usize>,
+    values: Box<dyn Fn() -> TensorData + 'a>,
+}
 
-impl View for HostTensor {
+impl HostTensor<'_> {
+    /// A tensor with these values.
+    pub(crate) fn new(data: TensorData) -> Self {
+        Self { dtype: data.dtype(), shape: data.shape().as_slice().to_vec(), values: Box::new(move || data.clone()) }
+    }
+}
+
+impl View for HostTensor<'_> {
     fn dtype(&self) -> Dtype {
-        match self.0.dtype() {
+        match self.dtype {
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
             DType::F64 => Dtype::F64,
@@ -244,14 +367,14 @@ impl View for HostTensor {
     }
 
     fn shape(&self) -> &[usize] {
-        self.0.shape().as_slice()
+        &self.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self.0.as_bytes())
+        Cow::Owned((self.values)().as_bytes().to_vec())
     }
 
     fn data_len(&self) -> usize {
-        self.0.as_bytes().len()
+        self.shape.iter().product::<usize>() * self.dtype.size()
     }
 }

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::form::{
     IDENTITY, MODULES, ModuleRow, ROUTER, RouterConfig, SETTINGS, TANH, TRANSFORMER_SETTINGS, module_folder,
 };
-use crate::encoder::Encoder;
 use crate::head::{Pooling, ProjectionActivation, ProjectionConfig, TruncationOrder};
 use crate::layers::PROJECTION;
 use crate::pretrained::checkpoint::SINGLE;
@@ -181,9 +180,8 @@ impl Module {
         let network = tower.network();
         match self {
             Module::Transformer => {
-                let encoder = network.encoder().unpacked_copy().merge_lora();
-                write_encoder(folder, &encoder)?;
-                write_tokenizer(folder, tower.tokenizer(), &encoder)?;
+                write_encoder(folder, network.encoder())?;
+                write_tokenizer(folder, tower.tokenizer(), network.encoder())?;
                 let settings = json!({"max_seq_length": tower.tokenizer().max_length(), "do_lower_case": false});
                 write_json(&folder.join(TRANSFORMER_SETTINGS[0]), &settings)
             }
@@ -207,13 +205,14 @@ impl Module {
                 write_json(&config, &dense(inputs, projection.outputs, projection.bias, activation))?;
                 let path = folder.join(SINGLE);
                 network.projection().map_or(Ok(()), |weights| {
-                    write_weights(&path, &PROJECTION, &weights.unpacked_copy().first_outputs(projection.outputs))
+                    let weights = weights.unpacked_copy().first_outputs(projection.outputs);
+                    write_weights(&path, &PROJECTION, &weights, &BTreeMap::new())
                 })
             }
             Module::Cut { width, dim } => {
                 write_json(&config, &dense(*width, *dim, false, IDENTITY))?;
                 let values: Vec<f32> = (0..dim * width).map(|i| f32::from(u8::from(i % width == i / width))).collect();
-                let weight = HostTensor(TensorData::new(values, [*dim, *width]));
+                let weight = HostTensor::new(TensorData::new(values, [*dim, *width]));
                 write_tensors(&folder.join(SINGLE), BTreeMap::from([("linear.weight".to_owned(), weight)]))
             }
             Module::Normalize => write_json(&config, &json!({})),
