@@ -69,7 +69,8 @@ impl Tokenizer {
     pub fn from_file(path: impl AsRef<Path>, pad_id: u32, max_length: usize) -> Result<Self> {
         let path = path.as_ref();
         let json = read_file(path)?;
-        let json = str::from_utf8(&json).map_err(|e| refuse(Some(path), format!("not a tokenizer: {e}")).with_source(e))?;
+        let json =
+            str::from_utf8(&json).map_err(|e| refuse(Some(path), format!("not a tokenizer: {e}")).with_source(e))?;
         Self::parse(json, Some(path), pad_id, max_length)
     }
 

@@ -1,5 +1,6 @@
 //! Rows of a Parquet file.
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
