@@ -84,10 +84,13 @@ pub(crate) struct Own<'a> {
 impl ModelArgs {
     /// The options of one tower: its own, else those of both.
     pub(crate) fn options(&self, own: Own<'_>) -> EncoderOptions {
-        let mut options = EncoderOptions::default()
-            .with_precision(own.precision.unwrap_or(self.precision()))
-            .with_force_f16(self.force_f16)
-            .with_ignore_custom_code(self.ignore_custom_code);
+        let mut options =
+            EncoderOptions::default().with_force_f16(self.force_f16).with_ignore_custom_code(self.ignore_custom_code);
+        options.precision = own.precision.or(self.precision);
+        let of_device = self.device.default_precision();
+        if options.precision.is_none() && of_device != Precision::F32 {
+            options.precision = Some(of_device);
+        }
         options.pooling = own.pooling.or(self.pooling);
         options.dim = own.dim.or(self.dim);
         options.max_length = own.max_length.or(self.max_length);

@@ -320,7 +320,7 @@ fn an_adapter_that_does_not_fit_is_refused_with_the_tensors_name() {
         (|c| c["trainable_token_indices"] = json!([1]), "`trainable_token_indices` [1] is not supported"),
         (|c| c["use_next_idea"] = json!(true), "`use_next_idea` true is not supported"),
         (|c| c["bias"] = json!("some"), "`bias` \"some\" is not supported, only none, all or lora_only"),
-        (|c| c["rank_pattern"] = json!({"q_proj": 0}), "`rank_pattern` is 0, allowed: at least 1"),
+        (|c| c["rank_pattern"] = json!({"q_proj": 0}), "`rank_pattern` is 0, allowed: 1..=4096"),
         (
             |c| c["target_modules"] = json!("(q_proj"),
             "`target_modules` is \"\\\\A(?:(q_proj)\\\\z\", allowed: regular expressions",

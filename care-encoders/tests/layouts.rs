@@ -278,8 +278,8 @@ fn a_tower_says_what_it_was_made_of_and_from_where() {
     assert_eq!(
         line(&common::fixture("bert"), &plain),
         "query tower: mean pooling (default of sentence-transformers), normalised, compared by cosine (default of \
-         sentence-transformers), 64 dimensions (network), at most 64 tokens (network), no instruction (default), f32 \
-         (default)"
+         sentence-transformers), 64 dimensions (network), at most 64 tokens (tokenizer_config.json), no instruction \
+         (default), f32 (default)"
     );
     let options = plain.clone().with_pooling(Pooling::Cls).with_instruction("问：").with_max_length(16).with_dim(8);
     assert_eq!(

@@ -260,6 +260,7 @@ fn title_and_text_are_a_pair_as_in_transformers() {
         configure(&folder, &json!({"truncation_side": one["side"]}));
         let options = EncoderOptions::default()
             .with_instruction("{title}{sep}{text}")
+            .with_pooling(Pooling::Cls)
             .with_max_length(one["max_length"].as_u64().unwrap() as usize);
         let tower = load_tower::<Document>(&folder, &options, &cpu()).unwrap();
         let expected: Vec<Vec<u32>> = serde_json::from_value(one["ids"].clone()).unwrap();

@@ -136,7 +136,7 @@ fn bad_embed_input_is_refused_and_leaves_no_output() {
     place.fails(&format!("{line} none/out.npy"), "cannot write none/out.npy: there is no folder none");
     place.fails(&format!("{line} out.bin"), "out.bin: vectors are written to .npy or .jsonl files");
     let left: Vec<_> = fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 4, "only the inputs are left: {left:?}");
+    assert_eq!(left.len(), 6, "only the inputs are left: {left:?}");
 
     place.refuses("embed", "the following required arguments were not provided");
     let allowed = care_encoders::head::Pooling::names().join(", ");
@@ -184,7 +184,7 @@ fn a_spoiled_model_folder_is_refused() {
     );
     place.fails(
         &spoil("lacks", &|folder| fs::remove_file(folder.join("tokenizer.json")).unwrap()),
-        "cannot read lacks/tokenizer.json: No such file or directory (os error 2)",
+        "lacks: no tokenizer.json",
     );
     place.fails(
         &spoil("swap", &|folder| {

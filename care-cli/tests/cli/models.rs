@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use assert_cmd::Command;
 
-use super::{Place, TEXTS, read_npy, tiny};
+use super::{Place, TEXTS, messages, read_npy, tiny};
 
 /// Runs `care` with a hub at this address and its own cache.
 fn care_with_hub(place: &Place, line: &str, endpoint: &str, offline: bool) -> (i32, String) {
@@ -87,7 +87,7 @@ fn a_cached_model_is_used_without_asking_and_its_commit_is_reported() {
     }
     let line = "convert --model org/name --output pair";
     let (status, stderr) = care_with_hub(&place, line, &endpoint, false);
-    assert_eq!((status, stderr.as_str()), (0, "the pair is in pair\n"));
+    assert_eq!((status, messages(&stderr).as_str()), (0, "the pair is in pair\n"));
     let manifest = std::fs::read_to_string(place.path("pair/care.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     assert_eq!(manifest["provenance"]["converted_from"]["model"], "org/name");
@@ -144,4 +144,52 @@ fn an_adapter_changes_vectors_and_a_misfit_is_refused() {
     ));
     assert_eq!(status, 1);
     assert!(stderr.contains("the adapter does not fit this model: tensor `base_model.model.layers.0."), "{stderr}");
+}
+
+#[test]
+fn every_command_says_what_the_towers_compute_and_info_says_more() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    for (model, more, expected) in [
+        (
+            "bert",
+            "",
+            "query tower: mean pooling (default of sentence-transformers), normalised, compared by cosine (default of \
+             sentence-transformers), 64 dimensions (network), at most 64 tokens (tokenizer_config.json), no instruction \
+             (default), f32 (default)\n",
+        ),
+        (
+            "qwen3",
+            "--dim 8 --no-normalize --max-length 20 --precision int8",
+            "query tower: last-token pooling (default), not normalised, compared by dot product (option), 8 dimensions \
+             (option), at most 20 tokens (option), no instruction (default), int8 (option)\n",
+        ),
+    ] {
+        let model = tiny(model);
+        let line = format!("embed --model {model} --role query --input texts.txt --output out.npy {more}");
+        let output = Command::cargo_bin("care")
+            .unwrap()
+            .current_dir(place.0.path())
+            .args(line.split_whitespace())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.split_inclusive('\n').next(), Some(expected));
+    }
+    let model = tiny("qwen3");
+    let (status, stdout, stderr) =
+        place.care(&format!("info --model {model} --document-dim 64 --query-max-length 20 --document-pooling mean"));
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    let value = |tower: &str, name: &str| {
+        let part = stdout.split("\n\n").find(|part| part.starts_with(tower)).unwrap();
+        let line = part.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        line.trim_start().strip_prefix(name).unwrap().trim_start().to_owned()
+    };
+    assert_eq!(value("query tower", "architecture"), "qwen3");
+    assert_eq!(value("query tower", "pooling"), "last-token  (default)");
+    assert_eq!(value("document tower", "pooling"), "mean  (option)");
+    assert_eq!(value("query tower", "max length"), "20 tokens  (option)");
+    assert_eq!(value("document tower", "max length"), "256 tokens  (tokenizer_config.json)");
+    assert_eq!(value("query tower", "terminal token"), "<|endoftext|>");
+    assert_ne!(value("query tower", "fingerprint"), value("document tower", "fingerprint"));
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::{Place, tiny};
+use super::{Place, messages, tiny};
 
 #[test]
 fn search_answers_a_query_or_every_line_of_stdin() {
@@ -98,7 +98,7 @@ fn a_bad_line_of_stdin_is_answered_and_the_next_one_read() {
     assert_eq!(lines[1], json!({"line": 2, "error": "stdin:2: not valid UTF-8 text"}));
     assert_eq!(lines[2], json!({"line": 3, "error": "stdin:3: the query is empty"}));
     assert!(lines[3]["error"].as_str().unwrap().starts_with("stdin:4: not valid UTF-8 text; it looks like GB18030"));
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stderr = messages(&String::from_utf8(output.stderr).unwrap());
     assert_eq!(
         (output.status.code(), stderr.as_str()),
         (Some(1), "error: 3 of 5 lines of stdin could not be answered\n")
@@ -120,5 +120,6 @@ fn a_reader_that_leaves_is_no_failure() {
     drop(child.stdout.take());
     child.stdin.take().unwrap().write_all("头痛\n发烧\n".as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+    let stderr = messages(&String::from_utf8(output.stderr).unwrap());
+    assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""));
 }

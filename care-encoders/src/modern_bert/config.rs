@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::layers::{Activation, LayerType, RopeParameters};
-use crate::settings::{Common, MOST_LAYERS, Settings, common, default, require_multiple, require_probability};
+use crate::settings::{
+    Common, MOST_LAYERS, Settings, common, default, require_epsilon, require_multiple, require_probability,
+};
 
 /// A ModernBERT configuration, with the field names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -190,6 +192,7 @@ impl Settings for ModernBertConfig {
     }
 
     fn check(&self) -> Result<()> {
+        require_epsilon("norm_eps", self.norm_eps)?;
         require_probability("embedding_dropout", self.embedding_dropout)?;
         require_probability("attention_dropout", self.attention_dropout)?;
         require_probability("mlp_dropout", self.mlp_dropout)?;

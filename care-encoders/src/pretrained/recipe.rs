@@ -161,7 +161,7 @@ impl Recipe {
         }
         let saved = match &self.head {
             Some(head) => head.clone(),
-            None => HeadConfig::new(default_pooling(&self.transformer)?),
+            None => HeadConfig::new(default_pooling(&encoder.config())),
         };
         let head = HeadConfig {
             pooling: options.pooling.unwrap_or(saved.pooling),
@@ -198,8 +198,13 @@ impl Recipe {
             None if limit < DEFAULT_MAX_LENGTH => &of_tokenizer,
             _ => &self.sources.max_length,
         };
+        // Which is not that of sentence-transformers for every causal network.
+        let pooling = match (&self.head, tower.network().head().pooling) {
+            (None, Pooling::LastToken) => &Source::Default,
+            _ => &self.sources.pooling,
+        };
         Ok(Sources {
-            pooling: source(options.pooling.is_some(), &self.sources.pooling),
+            pooling: source(options.pooling.is_some(), pooling),
             normalize: source(options.normalize.is_some(), &self.sources.normalize),
             dim: source(options.dim.is_some(), &self.sources.dim),
             max_length: source(options.max_length.is_some(), limited),
@@ -332,22 +337,13 @@ impl PairRecipe {
 /// The pooling of a Hugging Face folder, which states none.
 ///
 /// # Reference
-/// sentence-transformers 6.2 for a folder without `modules.json`: the last token for a causal language model by its
-/// `architectures`, unless `is_causal` is false, and else the mean.
-///
-/// # Errors
-/// If `config.json` is broken.
-fn default_pooling(folder: &Path) -> Result<Pooling> {
-    #[derive(Deserialize)]
-    struct Config {
-        architectures: Option<Vec<String>>,
-        is_causal: Option<bool>,
-    }
-    let config: Config = read_json(&folder.join(CONFIG))?;
-    let class = config.architectures.unwrap_or_default().into_iter().next().unwrap_or_default();
-    match class.ends_with("ForCausalLM") && config.is_causal.unwrap_or(true) {
-        true => Ok(Pooling::LastToken),
-        false => Ok(Pooling::Mean),
+/// sentence-transformers 6.2 for a folder without `modules.json`: the last token for a causal language model, and else
+/// the mean. DIFFERENCE: it tells such a model by the end of `architectures`, and so takes the mean of a `Qwen3Model`,
+/// in which only the last token has seen the whole text; here every network with a causal mask counts.
+fn default_pooling(config: &EncoderConfig) -> Pooling {
+    match config {
+        EncoderConfig::Decoder(decoder) if decoder.is_causal => Pooling::LastToken,
+        _ => Pooling::Mean,
     }
 }
 

@@ -223,7 +223,7 @@ def qwen(folder, seed, kind="qwen2", dim=16, layers=2, published=None, dtype=Non
 OLD = "sentence_transformers.models."
 
 
-def modules(folder, *chain, pooling, dim, max_length=None, lower=None, about=None, pool_extra=None):
+def modules(folder, *chain, pooling, dim, max_length=None, lower=None, about=None, pool_extra=None, dtype=None):
     """modules.json and what it names. `chain`: kinds of the modules; "Dense:OUT:ACTIVATION:BIAS" for a Dense."""
     entries, width = [], dim
     for index, kind in enumerate(chain):
@@ -250,6 +250,7 @@ def modules(folder, *chain, pooling, dim, max_length=None, lower=None, about=Non
             state = {"linear.weight": 0.3 * torch.randn(out, width, generator=generator)}
             if bias:
                 state["linear.bias"] = 0.1 * torch.randn(out, generator=generator)
+            state = {key: weight.to(dtype or torch.float32) for key, weight in state.items()}
             if form == "safetensors":
                 save_file(state, os.path.join(folder, path, "model.safetensors"))
             else:
@@ -273,7 +274,7 @@ def bert_family(name, seed, chain, pooling, dim=16, layers=2, lower=False, max_l
     vocab = bert_tokenizer(folder, files, **(tokenizer or {}))
     bert(folder, seed, bert_config(vocab, dim, layers, **(config or {})), **(saving or {}))
     if chain:
-        modules(folder, *chain, pooling=pooling, dim=dim, max_length=max_length, lower=lower, about=about)
+        modules(folder, *chain, pooling=pooling, dim=dim, max_length=max_length, lower=lower, about=about, dtype=(saving or {}).get("dtype"))
 
 
 def xlmr_family(name, seed, chain, pooling, max_length=48, about=None, saving=None, kind="xlmr", **sizes):
