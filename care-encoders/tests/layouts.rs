@@ -313,14 +313,14 @@ fn a_tower_says_what_it_was_made_of_and_from_where() {
 }
 
 #[test]
-fn a_folder_that_states_no_pooling_has_that_of_sentence_transformers() {
+fn a_folder_that_states_no_pooling_has_the_last_token_if_causal_and_else_the_mean() {
     let pooling = |folder: &Path| tower(folder, &EncoderOptions::default()).network().head().pooling;
     assert_eq!(pooling(&common::fixture("bert")), Pooling::Mean);
-    assert_eq!(pooling(&common::fixture("qwen3")), Pooling::Mean);
+    assert_eq!(pooling(&common::fixture("qwen3")), Pooling::LastToken);
     assert_eq!(pooling(&common::fixture("qwen3_causal_lm")), Pooling::LastToken);
     for (name, change, expected) in [
         ("qwen3_causal_lm", ("is_causal", json!(false)), Pooling::Mean),
-        ("qwen3_causal_lm", ("architectures", Value::Null), Pooling::Mean),
+        ("qwen3_causal_lm", ("architectures", Value::Null), Pooling::LastToken),
         ("qwen2", ("architectures", json!(["Qwen2ForCausalLM"])), Pooling::LastToken),
         ("bert", ("architectures", json!(["BertForMaskedLM", "BertForCausalLM"])), Pooling::Mean),
     ] {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::adapter_config::{self, AdapterConfig};
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, SINGLE};
 use super::folder::{CONFIG, read_encoder, read_json};
 use super::options::EncoderOptions;
 use super::tokenizer::{TOKENIZER_CONFIG, TokenizerConfig, load_tokenizer};
@@ -219,7 +219,8 @@ impl Recipe {
         for (folder, config) in &self.dense {
             let inputs = whole.as_ref().map_or(hidden_size, LinearProjection::outputs);
             let empty = LinearProjection::new(inputs, config, device);
-            let next = fill_from(&Checkpoint::open(folder)?, &PROJECTION, Default::default(), empty)?;
+            let read = |checkpoint: Checkpoint| fill_from(&checkpoint, &PROJECTION, Default::default(), empty);
+            let next = Checkpoint::open(folder).and_then(read).map_err(|e| advise(folder, e))?;
             whole = Some(match whole {
                 Some(first) => next.after(first),
                 None => next,
@@ -332,6 +333,15 @@ impl PairRecipe {
         }
         Ok(Self::new(query, document))
     }
+}
+
+/// Adds how the weights of a Dense module become safetensors, if they are not.
+fn advise(folder: &Path, error: Error) -> Error {
+    if folder.join(SINGLE).exists() {
+        return error;
+    }
+    let advice = "save the whole model anew in Python with SentenceTransformer(FOLDER).save_pretrained(OTHER)";
+    Error::new(error.kind(), format!("{error}; {advice}")).with_source(error)
 }
 
 /// The pooling of a Hugging Face folder, which states none.
