@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{open_file, sha256_hex, write_atomic};
+use crate::files::{AtomicFile, open_file, sha256_hex, sweep_folder};
 
 /// The version of the shard format, as the metadata key of the fingerprint; shards of another version are not read.
 const FORMAT: &str = "care-embeddings-1";
@@ -68,14 +68,16 @@ struct Place {
 impl EmbeddingStore {
     /// Opens the vectors of one fingerprint in a store, and verifies every shard.
     ///
-    /// A shard whose content does not match its name, or that belongs to another tower, is skipped:
-    /// [`EmbeddingStore::refused`] lists it, and its texts count as missing.
+    /// A shard whose content does not match its name, that belongs to another tower, or in which a vector is not finite is
+    /// skipped: [`EmbeddingStore::refused`] lists it, and its texts count as missing. What killed processes left of shards
+    /// is removed.
     ///
     /// # Errors
     /// If the folder cannot be read or created.
     pub fn open(folder: impl AsRef<Path>, fingerprint: &str, dim: usize) -> Result<Self> {
         let folder = folder.as_ref().join(fingerprint);
         fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+        sweep_folder(&folder);
         let entries = fs::read_dir(&folder).map_err(|e| Error::io("read", &folder, e))?;
         let is_shard = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_shard).collect();
@@ -106,7 +108,8 @@ impl EmbeddingStore {
         self.places.is_empty()
     }
 
-    /// Files that were skipped when the folder was opened, because they were damaged or foreign.
+    /// Files that were skipped when the folder was opened, because they were damaged or foreign or hold a vector that is not
+    /// finite.
     pub fn refused(&self) -> &[PathBuf] {
         &self.refused
     }
@@ -152,7 +155,7 @@ impl EmbeddingStore {
     /// Long lists are best filled in parts: a part that is complete cannot be lost.
     ///
     /// # Errors
-    /// If `embed` fails, or the shard cannot be written.
+    /// If `embed` fails or returns a vector that is not finite, or the shard cannot be written.
     pub fn fill<S: AsRef<str>>(
         &mut self,
         texts: &[S],
@@ -183,7 +186,7 @@ impl EmbeddingStore {
     /// Writes the vectors of texts as one shard.
     ///
     /// # Errors
-    /// If there is not one vector of the store's dimensions per text, or the shard cannot be written.
+    /// If there is not one vector of the store's dimensions per text, one is not finite, or the shard cannot be written.
     pub fn insert<S: AsRef<str>>(&mut self, texts: &[S], vectors: &Embeddings) -> Result<()> {
         let keys: Vec<Key> = texts.iter().map(|text| key(text.as_ref())).collect();
         self.append(&keys, vectors)
@@ -195,6 +198,10 @@ impl EmbeddingStore {
             let (rows, dim) = (vectors.len(), vectors.dim());
             let message = format!("got {rows} vectors of {dim} dimensions, expected {} of {}", keys.len(), self.dim);
             return Err(Error::new(ErrorKind::Dimension, message));
+        }
+        if let Some(row) = (0..vectors.len()).find(|row| vectors.row(*row).iter().any(|value| !value.is_finite())) {
+            let message = format!("{}: vector {row} of the texts to be stored is not finite", self.folder.display());
+            return Err(Error::new(ErrorKind::NonFinite, message));
         }
         let bytes: Vec<u8> = vectors.as_array().iter().flat_map(|value| value.to_le_bytes()).collect();
         let failed = |e: safetensors::SafeTensorError| {
@@ -208,7 +215,9 @@ impl EmbeddingStore {
         let about = [(FORMAT.to_owned(), self.fingerprint.clone())].into_iter().collect();
         let content = safetensors::serialize(views, Some(about)).map_err(failed)?;
         let path = self.folder.join(format!("{}.safetensors", sha256_hex(&content)));
-        write_atomic(&path, &content)?;
+        let mut file = AtomicFile::beside(&path)?;
+        file.write_all(&content).map_err(|e| Error::io("write", &path, e))?;
+        file.commit()?;
         if self.add(&path)? { Ok(()) } else { Err(Error::format(&path, "the shard changed while it was written")) }
     }
 
@@ -239,7 +248,8 @@ impl EmbeddingStore {
         let fits = keys.dtype() == Dtype::U8
             && keys.shape() == [rows, KEY]
             && vectors.dtype() == Dtype::F32
-            && vectors.shape() == [rows, self.dim];
+            && vectors.shape() == [rows, self.dim]
+            && vectors.data().as_chunks().0.iter().all(|value| f32::from_le_bytes(*value).is_finite());
         let start = 8 + header + about.info(VECTORS)?.data_offsets.0;
         fits.then(|| (keys.data().as_chunks::<KEY>().0.to_vec(), start as u64))
     }
@@ -318,6 +328,44 @@ mod tests {
         fn rows(&self, store: &EmbeddingStore) -> usize {
             store.places.values().filter(|place| store.shards[place.shard].path == self.path).count()
         }
+    }
+
+    #[test]
+    fn vectors_that_are_not_finite_are_neither_kept_nor_read() {
+        let place = tempfile::tempdir().expect("a folder");
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        for value in [f32::NAN, f32::NEG_INFINITY] {
+            let vectors = Embeddings::from_rows(2, [[1.0, 2.0], [0.5, value]]).expect("two rows");
+            let error = store.insert(&["a", "b"], &vectors).expect_err("refused");
+            assert!(error.kind() == ErrorKind::NonFinite && error.to_string().contains("vector 1 of"), "{error}");
+        }
+        fill(&mut store, &TEXTS);
+        // A right hash does not make right vectors.
+        let folder = place.path().join("tower");
+        for (shard, value) in store.shards.iter().zip([f32::NAN, f32::INFINITY]) {
+            let mut bytes = fs::read(&shard.path).expect("read");
+            bytes[shard.start as usize..][..4].copy_from_slice(&value.to_le_bytes());
+            fs::remove_file(&shard.path).expect("removed");
+            fs::write(folder.join(format!("{}.safetensors", sha256_hex(&bytes))), bytes).expect("written");
+        }
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!((store.refused().len(), store.shards.len()), (2, 1));
+        fill(&mut store, &TEXTS);
+        assert_eq!(store.get(&TEXTS).expect("read"), embed(&TEXTS).expect("made"));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_of_a_shard_is_removed() {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = place.path().join("tower");
+        fs::create_dir(&folder).expect("made");
+        for name in [".0ab.safetensors.77-0.partial", ".f.safetensors.3-12.partial", ".mine.partial"] {
+            fs::write(folder.join(name), "half").expect("written");
+        }
+        let living = AtomicFile::beside(&folder.join("1.safetensors")).expect("made");
+        let store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!((store.refused().len(), shards(&folder).len()), (0, 2));
+        living.commit().expect("nobody has removed it");
     }
 
     #[test]

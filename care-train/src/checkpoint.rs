@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use care_core::files::{remove_folder, replace_folder, sha256_file, sha256_hex, sibling, write_atomic};
+use care_core::files::{PartialFolder, remove_folder, sha256_file, sha256_hex, sibling, write_atomic};
 use care_core::{Error, ErrorKind, Result};
 use care_encoders::internals::ParameterPath;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -201,14 +201,10 @@ impl Checkpoints {
         optimizer: Option<&Optimizer>,
     ) -> Result<PathBuf> {
         let target = self.folder.join(name);
-        let partial = sibling(&target, "partial");
-        remove_folder(&partial)?;
-        fs::create_dir_all(&partial).map_err(|e| Error::io("create", &partial, e))?;
-        // An incomplete checkpoint is of no use, and its space may be what is lacking.
-        fill(&partial, place, networks, optimizer).inspect_err(|_| {
-            fs::remove_dir_all(&partial).ok();
-        })?;
-        replace_folder(&partial, &target)?;
+        // Dropped with what is in it if it cannot be filled: its space may be what is lacking.
+        let partial = PartialFolder::create(&target)?;
+        fill(partial.path(), place, networks, optimizer)?;
+        partial.commit()?;
         Ok(target)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use care_core::files::read_file;
+use care_core::files::{former_content, read_file};
 use care_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -117,7 +117,13 @@ pub(crate) fn require_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Io, format!("{}: no such model folder", folder.display())))
+    let message = match former_content(folder) {
+        Some(old) => {
+            format!("{0} is missing, its former content is in {1}: rename that to {0}", folder.display(), old.display())
+        }
+        None => format!("{}: no such model folder", folder.display()),
+    };
+    Err(Error::new(ErrorKind::Io, message))
 }
 
 pub(crate) fn create_folder(folder: &Path) -> Result<()> {

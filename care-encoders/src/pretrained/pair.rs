@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
-use care_core::files::{remove_folder, replace_folder, sibling};
+use care_core::files::{PartialFolder, sweep_folder};
 use care_core::{Error, ErrorKind, Result, Role, Text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::folder::{create_folder, read_json, write_json};
+use super::folder::{read_json, write_json};
 use super::recipe::{PairRecipe, Recipe};
 use super::sentence_transformers::{
     ROUTER_FILES, is_module_folder, projection_folder, transformer_folder, write_route, write_router,
@@ -95,6 +95,7 @@ pub(crate) fn check_target(folder: &Path) -> Result<()> {
         let message = format!("{}: the path of a saved pair must end in a folder name", folder.display());
         return Err(Error::new(ErrorKind::Config, message));
     }
+    sweep_folder(folder);
     let entries = match std::fs::read_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(|e| Error::io("read", folder, e))?,
@@ -102,10 +103,13 @@ pub(crate) fn check_target(folder: &Path) -> Result<()> {
     for entry in entries {
         let entry = entry.map_err(|e| Error::io("read", folder, e))?;
         let name = entry.file_name();
-        let known = name.to_str().is_some_and(|name| match entry.path().is_dir() {
-            true => is_module_folder(name),
-            false => name == MANIFEST || name == CARD || ROUTER_FILES.contains(&name),
-        });
+        // As the folder says: another process may be replacing it, and then nothing is under this path.
+        let kind = entry.file_type().map_err(|e| Error::io("read", entry.path(), e))?;
+        let known =
+            name.to_str().is_some_and(|name| match kind.is_dir() || kind.is_symlink() && entry.path().is_dir() {
+                true => is_module_folder(name),
+                false => name == MANIFEST || name == CARD || ROUTER_FILES.contains(&name),
+            });
         if !known {
             let problem = format!("the folder contains {name:?}, which is not part of a saved pair");
             let message = format!("{}: {problem}", folder.display());
@@ -115,8 +119,7 @@ pub(crate) fn check_target(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes both towers to a temporary folder and moves it to `folder`, so that a crash while writing leaves an older
-/// folder intact. A crash between the two moves leaves it as `.NAME.old`.
+/// Writes both towers to a temporary folder and moves it to `folder`: see [`PartialFolder`].
 ///
 /// # Errors
 /// If a file cannot be written, or `folder` contains anything other than a saved pair.
@@ -128,10 +131,9 @@ pub(crate) fn save_pair(
     card: &str,
 ) -> Result<()> {
     check_target(folder)?;
-    let partial = sibling(folder, "partial");
-    remove_folder(&partial)?;
-    create_folder(&partial)?;
-    let routes = [write_route(&partial, query)?, write_route(&partial, document)?];
+    let whole = PartialFolder::create(folder)?;
+    let partial = whole.path();
+    let routes = [write_route(partial, query)?, write_route(partial, document)?];
     let (query, document) = (TowerManifest::of(query), TowerManifest::of(document));
     let manifest = Manifest { format: FORMAT, query, document, provenance: provenance.clone() };
     write_json(&partial.join(MANIFEST), &manifest)?;
@@ -139,6 +141,6 @@ pub(crate) fn save_pair(
         let path = partial.join(CARD);
         std::fs::write(&path, card).map_err(|e| Error::io("write", &path, e))?;
     }
-    write_router(&partial, &routes)?;
-    replace_folder(&partial, folder)
+    write_router(partial, &routes)?;
+    whole.commit()
 }

@@ -3,108 +3,28 @@
 //! Content is written under a temporary name in the same folder, synced to disk, and renamed. A crash leaves the old
 //! content or the new, never half of it.
 
+mod partial;
+mod sync;
+
+pub use partial::{AtomicFile, PartialFolder, former_content, sweep_folder};
+
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest, Sha256};
 
+use self::sync::{sync_file, sync_parent};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Largest file that [`read_file`] reads: 512 MB, ten times the largest tokenizer.
 const LARGEST_TEXT: u64 = 512 << 20;
 /// The beginning of a git-lfs pointer, which has fewer than 1024 bytes.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-
-/// Bytes of a name that a temporary name keeps.
-const LONGEST_NAME: usize = 200;
 /// The file in a locked folder that carries the lock.
 const LOCK: &str = ".lock";
 /// Bytes of a file in memory while it is hashed.
 const HASHED_AT_ONCE: usize = 1 << 20;
-
-/// A file that gets its name only when it is complete.
-///
-/// Dropping it without [`AtomicFile::commit`] removes what was written.
-///
-/// ```
-/// # let folder = std::env::temp_dir().join(format!("care-atomic-{}", std::process::id()));
-/// # std::fs::create_dir_all(&folder).unwrap();
-/// use std::io::Write;
-/// use care_core::files::AtomicFile;
-///
-/// let path = folder.join("scores.txt");
-/// let mut file = AtomicFile::create(&path)?;
-/// writeln!(file, "0.98").unwrap();
-/// assert!(!path.exists());
-/// file.commit()?;
-/// assert_eq!(std::fs::read_to_string(&path).unwrap(), "0.98\n");
-/// # std::fs::remove_dir_all(&folder).unwrap();
-/// # Ok::<(), care_core::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct AtomicFile {
-    file: File,
-    partial: PathBuf,
-    path: PathBuf,
-}
-
-impl AtomicFile {
-    /// Opens a new file beside `path`, whose folder must exist.
-    ///
-    /// # Errors
-    /// If the file cannot be created.
-    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Room for what is added, in file systems that allow 255 bytes.
-        let name = &name[..name.floor_char_boundary(LONGEST_NAME)];
-        static CREATED: AtomicUsize = AtomicUsize::new(0);
-        let (file, partial) = loop {
-            // Processes in containers may share a number, so a name that is taken is left to its owner.
-            let unique = CREATED.fetch_add(1, Ordering::Relaxed);
-            let partial = path.with_file_name(format!(".{name}.{}-{unique}.partial", std::process::id()));
-            match File::create_new(&partial) {
-                Ok(file) => break (file, partial),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(Error::io("write", path, e)),
-            }
-        };
-        Ok(Self { file, partial, path: path.to_owned() })
-    }
-
-    /// Syncs the content to disk and gives the file its name, replacing an older file. The returned handle still writes
-    /// to it.
-    ///
-    /// # Errors
-    /// If the content cannot be written; the older file then stays.
-    pub fn commit(self) -> Result<File> {
-        let failed = |e| Error::io("write", &self.path, e);
-        let file = self.file.try_clone().map_err(failed)?;
-        file.sync_all().map_err(failed)?;
-        fs::rename(&self.partial, &self.path).map_err(failed)?;
-        sync_parent(&self.path);
-        Ok(file)
-    }
-}
-
-impl Write for AtomicFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for AtomicFile {
-    fn drop(&mut self) {
-        // After a commit the file no longer exists.
-        fs::remove_file(&self.partial).ok();
-    }
-}
 
 /// Writes a file whole or not at all, replacing an older one.
 ///
@@ -113,7 +33,7 @@ impl Drop for AtomicFile {
 pub fn write_atomic(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Result<()> {
     let path = path.as_ref();
     let mut file = AtomicFile::create(path)?;
-    file.write_all(content.as_ref()).map_err(|e| Error::io("write", path, e))?;
+    file.write_all(content.as_ref()).map_err(|e| write_failed(path, e))?;
     file.commit().map(drop)
 }
 
@@ -129,33 +49,6 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     sync_file(from)?;
     fs::rename(from, to)?;
     sync_parent(to);
-    Ok(())
-}
-
-/// Moves a complete folder to `folder`, replacing an older one if it exists.
-///
-/// The files of `partial` are synced first. An older folder is moved to `.NAME.old` and removed once the new one has
-/// its name, so that a crash in between loses neither.
-///
-/// # Errors
-/// If a file cannot be synced or a folder cannot be renamed; the older folder is then put back.
-pub fn replace_folder(partial: impl AsRef<Path>, folder: impl AsRef<Path>) -> Result<()> {
-    let (partial, folder) = (partial.as_ref(), folder.as_ref());
-    sync_tree(partial).map_err(|e| Error::io("write", partial, e))?;
-    let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(|e| Error::io("rename", from, e));
-    if folder.exists() {
-        let old = sibling(folder, "old");
-        remove_folder(&old)?;
-        rename(folder, &old)?;
-        if let Err(error) = rename(partial, folder) {
-            rename(&old, folder)?;
-            return Err(error);
-        }
-        remove_folder(&old)?;
-    } else {
-        rename(partial, folder)?;
-    }
-    sync_parent(folder);
     Ok(())
 }
 
@@ -218,35 +111,8 @@ pub fn remove_folder(folder: impl AsRef<Path>) -> Result<()> {
     }
 }
 
-fn sync_tree(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            sync_tree(&path)?;
-        } else {
-            sync_file(&path)?;
-        }
-    }
-    sync_folder(folder);
-    Ok(())
-}
-
-/// A handle that only reads will do on Unix, where a file may be read-only, but not on Windows.
-fn sync_file(path: &Path) -> io::Result<()> {
-    let file = if cfg!(unix) { File::open(path) } else { File::options().write(true).open(path) };
-    file?.sync_all()
-}
-
-/// A rename is on disk when its folder is.
-fn sync_parent(path: &Path) {
-    sync_folder(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")));
-}
-
-/// Best effort: a folder that may not be listed, or a file system that does not sync folders, spoils no file in it.
-fn sync_folder(folder: &Path) {
-    if cfg!(unix) {
-        File::open(folder).and_then(|folder| folder.sync_all()).ok();
-    }
+fn write_failed(path: &Path, cause: io::Error) -> Error {
+    Error::io("write", path, cause)
 }
 
 /// Opens a file for reading.
@@ -367,47 +233,11 @@ pub fn is_hub_name(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn names(folder: &Path) -> Vec<String> {
+    pub(super) fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).expect("a folder").flatten();
         let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
-    }
-
-    #[test]
-    fn a_file_appears_whole_and_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.json");
-        write_atomic(&path, "one").expect("written");
-        write_atomic(&path, "two").expect("replaced");
-        let mut dropped = AtomicFile::create(&path).expect("created");
-        dropped.write_all(b"half").expect("written");
-        drop(dropped);
-        assert_eq!((fs::read_to_string(&path).expect("read").as_str(), names(folder.path()).len()), ("two", 1));
-        let mut file = AtomicFile::create(&path).expect("created");
-        file.write_all(b"three").expect("written");
-        file.commit().expect("renamed").write_all(b" and more").expect("the handle still writes");
-        assert_eq!(fs::read_to_string(&path).expect("read"), "three and more");
-        let error = write_atomic(folder.path().join("no/such/file"), "x").expect_err("no folder");
-        assert!(error.to_string().starts_with("cannot write ") && error.path().is_some(), "{error}");
-        assert_eq!(names(folder.path()), ["a.json"]);
-    }
-
-    #[test]
-    fn a_folder_is_replaced_whole() {
-        let outer = tempfile::tempdir().expect("a folder");
-        let (partial, target) = (sibling(outer.path().join("pair"), "partial"), outer.path().join("pair"));
-        assert_eq!(partial, outer.path().join(".pair.partial"));
-        for content in ["one", "two"] {
-            fs::create_dir_all(partial.join("inner")).expect("made");
-            fs::write(partial.join("inner/file"), content).expect("written");
-            replace_folder(&partial, &target).expect("replaced");
-            assert_eq!(fs::read_to_string(target.join("inner/file")).expect("read"), content);
-            assert_eq!(names(outer.path()), ["pair"]);
-        }
-        let error = replace_folder(&partial, &target).expect_err("nothing to put there");
-        assert_eq!(error.path(), Some(partial.as_path()));
-        assert_eq!(names(&target), ["inner"]);
     }
 
     #[test]
