@@ -27,6 +27,8 @@ pub enum ErrorKind {
     /// The Hugging Face hub or its cache did not provide what was requested: no network, no permission, no such
     /// repository, or a file that fails its checksum.
     Hub,
+    /// A queue has no room, or its answer did not come in time; the same call may succeed later.
+    Busy,
 }
 
 /// An error: kind, message and, if there is one, its cause.

@@ -1,8 +1,10 @@
 //! Encodes the queries of concurrent callers in shared batches.
 
+use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -55,8 +57,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// An embedder for concurrent callers: queries that arrive together are encoded in one batch.
 ///
-/// All callers share one set of weights. A caller that disappears while its query is encoded does not delay others.
-/// Dropping the queue still answers the queries that wait in it.
+/// All callers share one set of weights. They take turns, query by query, so that one with many queries does not hold up
+/// one with a single query. What a caller has given up is not computed. Dropping the queue still answers the queries that
+/// wait in it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -81,18 +84,145 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// ```
 pub struct QueryQueue<E> {
     embedder: Arc<E>,
-    /// `None` while the queue is being dropped.
-    sender: Option<SyncSender<Waiting>>,
-    worker: Mutex<Option<JoinHandle<()>>>,
+    line: Arc<Line>,
+    options: QueueOptions,
+    worker: Option<JoinHandle<()>>,
+}
+
+/// The queries that wait.
+#[derive(Default)]
+struct Line {
+    state: Mutex<State>,
+    /// Queries have come, or the queue is being dropped.
+    work: Condvar,
+    /// Queries have left.
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// In the order of their turns; none without a query.
+    callers: VecDeque<Caller>,
+    /// Queries of all callers.
+    waiting: usize,
+    /// Number of the next caller.
+    next: u64,
+    closed: bool,
+}
+
+/// A row of a caller's result, and its vector.
+type Answer = (usize, Result<Vec<f32>>);
+
+struct Caller {
+    number: u64,
+    since: Instant,
+    /// Each with its row in the result.
+    queries: VecDeque<(usize, Query)>,
+    answer: mpsc::Sender<Answer>,
 }
 
 /// A query and the channel on which its caller waits for the vector.
 struct Waiting {
     query: Query,
-    since: Instant,
-    answer: mpsc::Sender<(usize, Result<Vec<f32>>)>,
-    /// The query's row in its caller's result.
     place: usize,
+    answer: mpsc::Sender<Answer>,
+}
+
+/// A caller's place in the line. Dropping it gives up what was not computed yet.
+struct Ticket<'a> {
+    line: &'a Line,
+    number: u64,
+    answers: Receiver<Answer>,
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut state = self.line.lock();
+        if let Some(at) = state.callers.iter().position(|caller| caller.number == self.number) {
+            let gone = state.callers.remove(at).map_or(0, |caller| caller.queries.len());
+            state.waiting -= gone;
+            self.line.room.notify_all();
+        }
+    }
+}
+
+/// What a caller does when there is no room.
+#[derive(Clone, Copy)]
+enum Patience {
+    None,
+    Until(Instant),
+    Endless,
+}
+
+impl Patience {
+    /// The time that is left; `None` if it has passed.
+    fn left(self) -> Option<Duration> {
+        match self {
+            Self::None => None,
+            // A thread that is woken without a reason looks and sleeps again.
+            Self::Endless => Some(LONGEST_WAIT),
+            Self::Until(limit) => Some(limit.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero()),
+        }
+    }
+}
+
+impl Line {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lines up queries, whose rows begin with `first`, as soon as there is room for all of them.
+    fn enter(&self, first: usize, queries: &[Query], capacity: usize, patience: Patience) -> Result<Ticket<'_>> {
+        let mut state = self.lock();
+        while state.waiting + queries.len() > capacity {
+            let Some(left) = patience.left() else {
+                let message =
+                    format!("no room for {} more queries: {} of {capacity} wait", queries.len(), state.waiting);
+                return Err(Error::new(ErrorKind::Busy, message));
+            };
+            state = self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let (answer, answers) = mpsc::channel();
+        let number = state.next;
+        state.next += 1;
+        state.waiting += queries.len();
+        let queries = queries.iter().cloned().enumerate().map(|(place, query)| (first + place, query)).collect();
+        state.callers.push_back(Caller { number, since: Instant::now(), queries, answer });
+        self.work.notify_one();
+        Ok(Ticket { line: self, number, answers })
+    }
+
+    /// The next batch, one query of each caller in turn; `None` once the queue is dropped and nothing waits.
+    fn next_batch(&self, options: QueueOptions) -> Option<Vec<Waiting>> {
+        let mut state = self.lock();
+        loop {
+            let Some(oldest) = state.callers.iter().map(|caller| caller.since).min() else {
+                if state.closed {
+                    return None;
+                }
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = (oldest + options.wait).saturating_duration_since(Instant::now());
+            if state.waiting >= options.batch || left.is_zero() || state.closed {
+                break;
+            }
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let mut batch = Vec::new();
+        while batch.len() < options.batch
+            && let Some(mut caller) = state.callers.pop_front()
+        {
+            let answer = caller.answer.clone();
+            batch.extend(caller.queries.pop_front().map(|(place, query)| Waiting { query, place, answer }));
+            if !caller.queries.is_empty() {
+                state.callers.push_back(caller);
+            }
+        }
+        state.waiting -= batch.len();
+        self.room.notify_all();
+        Some(batch)
+    }
 }
 
 impl<E: Embedder + 'static> QueryQueue<E> {
@@ -109,14 +239,72 @@ impl<E: Embedder + 'static> QueryQueue<E> {
         if options.wait > LONGEST_WAIT {
             return Err(Error::setting("wait", format!("{:?}", options.wait), "at most 60s"));
         }
-        let embedder = Arc::new(embedder);
-        let (sender, receiver) = mpsc::sync_channel(options.capacity);
-        let model = embedder.clone();
+        let (embedder, line) = (Arc::new(embedder), Arc::new(Line::default()));
+        let (model, shared) = (embedder.clone(), line.clone());
         let worker = std::thread::Builder::new()
             .name("care-queries".to_owned())
-            .spawn(move || serve(&*model, &receiver, options))
+            .spawn(move || {
+                while let Some(batch) = shared.next_batch(options) {
+                    answer(&*model, batch);
+                }
+            })
             .map_err(|e| Error::new(ErrorKind::Io, format!("cannot start a thread: {e}")).with_source(e))?;
-        Ok(Self { embedder, sender: Some(sender), worker: Mutex::new(Some(worker)) })
+        Ok(Self { embedder, line, options, worker: Some(worker) })
+    }
+}
+
+impl<E: Embedder> QueryQueue<E> {
+    /// [`Embedder::embed_queries`] that does not wait for room in the queue, for servers that would rather refuse a request.
+    ///
+    /// # Errors
+    /// Those of `embed_queries`; [`ErrorKind::Busy`] if there is no room for all the queries.
+    pub fn try_embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
+        self.embed(queries, queries.len(), Patience::None)
+    }
+
+    /// [`Embedder::embed_queries`] that waits no longer than `limit`, for room in the queue and for the answers together.
+    /// Queries that were not begun by then are not computed.
+    ///
+    /// On a thread of rayon's pool, which computes itself, there is no limit.
+    ///
+    /// # Errors
+    /// Those of `embed_queries`; [`ErrorKind::Busy`] if the time has passed.
+    pub fn embed_queries_within(&self, queries: &[Query], limit: Duration) -> Result<Embeddings> {
+        // A limit beyond the clock's range is none.
+        let patience = Instant::now().checked_add(limit).map_or(Patience::Endless, Patience::Until);
+        self.embed(queries, self.at_once(), patience)
+    }
+
+    /// A caller lines up no more queries than make a batch, so that they leave room for others.
+    fn at_once(&self) -> usize {
+        self.options.batch.min(self.options.capacity)
+    }
+
+    fn embed(&self, queries: &[Query], at_once: usize, patience: Patience) -> Result<Embeddings> {
+        if rayon::current_thread_index().is_some() {
+            // The encoding itself runs on rayon's pool: if all of its threads waited here, none could compute.
+            return embed(&*self.embedder, queries);
+        }
+        let mut embeddings = Embeddings::zeros(queries.len(), self.embedding_dim());
+        for (number, part) in queries.chunks(at_once.max(1)).enumerate() {
+            let ticket = self.line.enter(number * at_once, part, self.options.capacity, patience)?;
+            for _ in part {
+                let answer = match patience {
+                    Patience::Until(limit) => {
+                        ticket.answers.recv_timeout(limit.saturating_duration_since(Instant::now()))
+                    }
+                    _ => ticket.answers.recv().map_err(RecvTimeoutError::from),
+                };
+                let (place, vector) = answer.map_err(|error| match error {
+                    RecvTimeoutError::Timeout => Error::new(ErrorKind::Busy, "the queries were not encoded in time"),
+                    RecvTimeoutError::Disconnected => {
+                        Error::new(ErrorKind::Io, "the thread that encodes queries has ended")
+                    }
+                })?;
+                embeddings.set(place, &vector?);
+            }
+        }
+        Ok(embeddings)
     }
 }
 
@@ -133,23 +321,7 @@ impl<E: Embedder> Embedder for QueryQueue<E> {
     }
 
     fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
-        if rayon::current_thread_index().is_some() {
-            // The encoding itself runs on rayon's pool: if all of its threads waited here, none could compute.
-            return self.embedder.embed_queries(queries);
-        }
-        let gone = || Error::new(ErrorKind::Io, "the thread that encodes queries has ended");
-        let (answer, answers) = mpsc::channel();
-        for (place, query) in queries.iter().enumerate() {
-            let waiting = Waiting { query: query.clone(), since: Instant::now(), answer: answer.clone(), place };
-            self.sender.as_ref().ok_or_else(gone)?.send(waiting).map_err(|_| gone())?;
-        }
-        drop(answer);
-        let mut embeddings = Embeddings::zeros(queries.len(), self.embedding_dim());
-        for _ in queries {
-            let (place, vector) = answers.recv().map_err(|_| gone())?;
-            embeddings.set(place, &vector?);
-        }
-        Ok(embeddings)
+        self.embed(queries, self.at_once(), Patience::Endless)
     }
 
     /// Documents bypass the queue.
@@ -172,27 +344,12 @@ impl<E: Embedder> Embedder for QueryQueue<E> {
 
 impl<E> Drop for QueryQueue<E> {
     fn drop(&mut self) {
-        self.sender = None;
-        if let Some(worker) = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        self.line.lock().closed = true;
+        self.line.work.notify_all();
+        if let Some(worker) = self.worker.take() {
             // If it panicked, its callers have got an error.
             let _ = worker.join();
         }
-    }
-}
-
-/// Encodes incoming queries until the queue is dropped.
-fn serve(embedder: &dyn Embedder, receiver: &Receiver<Waiting>, options: QueueOptions) {
-    while let Ok(first) = receiver.recv() {
-        let deadline = first.since + options.wait;
-        let mut batch = vec![first];
-        while batch.len() < options.batch {
-            // Queries that already wait join the batch even if the deadline has passed.
-            match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(next) => batch.push(next),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        answer(embedder, batch);
     }
 }
 
@@ -213,10 +370,23 @@ fn answer(embedder: &dyn Embedder, batch: Vec<Waiting>) {
     }
 }
 
-/// Turns a panic into an error of the queries that caused it.
+/// Turns a panic, and an answer of another size, into an error of the queries that caused it.
 fn embed(embedder: &dyn Embedder, queries: &[Query]) -> Result<Embeddings> {
-    catch_unwind(AssertUnwindSafe(|| embedder.embed_queries(queries)))
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the embedder panicked")))
+    let answer = catch_unwind(AssertUnwindSafe(|| (embedder.embed_queries(queries), embedder.embedding_dim())));
+    let (embeddings, dim) = answer
+        .map_err(|panic| Error::new(ErrorKind::Io, format!("the embedder panicked: {}", panic_message(&*panic))))?;
+    let embeddings = embeddings?;
+    if (embeddings.len(), embeddings.dim()) != (queries.len(), dim) {
+        let (rows, width, wanted) = (embeddings.len(), embeddings.dim(), queries.len());
+        let message = format!("the embedder gave {rows} vectors of {width} dimensions, expected {wanted} of {dim}");
+        return Err(Error::new(ErrorKind::Dimension, message));
+    }
+    Ok(embeddings)
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
 #[cfg(test)]
@@ -305,12 +475,7 @@ mod tests {
         let (gone, receiver) = mpsc::channel();
         drop(receiver);
         let (answer_to, answers) = mpsc::channel();
-        let waiting = |answer: &mpsc::Sender<_>, place| Waiting {
-            query: "7".into(),
-            since: Instant::now(),
-            answer: answer.clone(),
-            place,
-        };
+        let waiting = |answer: &mpsc::Sender<_>, place| Waiting { query: "7".into(), answer: answer.clone(), place };
         answer(&Slow::default(), vec![waiting(&gone, 0), waiting(&answer_to, 5)]);
         let (place, vector) = answers.recv().expect("an answer");
         assert_eq!((place, vector.expect("encodes")), (5, vec![7.0]));
@@ -333,13 +498,76 @@ mod tests {
         let queue = QueryQueue::new(Broken, QueueOptions::default()).expect("starts");
         for _ in 0..2 {
             let error = queue.embed_queries(&numbers(1)).expect_err("broken");
-            assert_eq!(error.to_string(), "the embedder panicked");
+            assert_eq!(error.to_string(), "the embedder panicked: broken");
         }
         let refused = |options| QueryQueue::new(Broken, options).err().expect("refused").to_string();
         assert_eq!(refused(QueueOptions { batch: 0, ..Default::default() }), "`batch` is 0, allowed: at least 1");
         assert_eq!(refused(QueueOptions { capacity: 0, ..Default::default() }), "`capacity` is 0, allowed: at least 1");
         let options = QueueOptions { wait: Duration::from_secs(61), ..Default::default() };
         assert_eq!(refused(options), "`wait` is 61s, allowed: at most 60s");
+    }
+
+    #[test]
+    fn a_short_answer_is_an_error_and_the_next_call_works() {
+        /// Gives one vector too few, or vectors that are too short, for texts of these.
+        struct Short;
+        impl Embedder for Short {
+            fn embedding_dim(&self) -> usize {
+                2
+            }
+            fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
+                let has = |text: &str| queries.iter().any(|query| query.content() == text);
+                Ok(Embeddings::zeros(queries.len() - usize::from(has("few")), 2 - usize::from(has("narrow"))))
+            }
+            fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
+                Ok(Embeddings::zeros(documents.len(), 2))
+            }
+        }
+        let queue = QueryQueue::new(Short, QueueOptions::default()).expect("starts");
+        for (text, problem) in [("few", "0 vectors of 2 dimensions"), ("narrow", "1 vectors of 1 dimensions")] {
+            let error = queue.embed_queries(&["good".into(), text.into()]).expect_err("short");
+            assert_eq!(error.to_string(), format!("the embedder gave {problem}, expected 1 of 2"));
+            assert_eq!(queue.embed_queries(&["good".into()]).expect("encodes").len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_single_query_overtakes_a_long_list() {
+        for bulk in [1, 3] {
+            let options = QueueOptions { batch: 4, ..Default::default() };
+            let queue = QueryQueue::new(Slow::default(), options).expect("starts");
+            let batches = || queue.embedder().batches.lock().expect("not poisoned").len();
+            std::thread::scope(|scope| {
+                (0..bulk).for_each(|_| drop(scope.spawn(|| queue.embed_queries(&numbers(200)).expect("encodes"))));
+                while batches() < 3 {
+                    std::thread::yield_now();
+                }
+                let before = batches();
+                queue.embed_queries(&numbers(1)).expect("encodes");
+                // The batch that runs, and the next; this thread may be slow to look.
+                assert!(batches() - before < 20, "waited for {} batches", batches() - before);
+            });
+        }
+    }
+
+    #[test]
+    fn what_is_refused_or_late_is_not_computed() {
+        let options = QueueOptions { batch: 1, capacity: 2, ..Default::default() };
+        let queue = QueryQueue::new(Slow::default(), options).expect("starts");
+        let error = queue.try_embed_queries(&numbers(3)).expect_err("no room for three");
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Busy, "no room for 3 more queries: 0 of 2 wait")
+        );
+        assert_eq!(queue.try_embed_queries(&numbers(2)).expect("room for two").row(1)[0], 1.0);
+        let error = queue.embed_queries_within(&numbers(500), Duration::from_millis(40)).expect_err("late");
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        let late = queue.embed_queries_within(&numbers(1), Duration::ZERO).expect_err("late");
+        assert_eq!(late.to_string(), "the queries were not encoded in time");
+        assert_eq!(queue.embed_queries_within(&numbers(2), Duration::MAX).expect("no limit").len(), 2);
+        assert_eq!(queue.line.lock().waiting, 0);
+        let computed: usize = queue.embedder().batches.lock().expect("not poisoned").iter().sum();
+        assert!((4..20).contains(&computed), "{computed} of 505 were computed");
     }
 
     #[test]
