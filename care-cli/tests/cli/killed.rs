@@ -1,4 +1,4 @@
-//! Training that is killed, or runs out of disk space, loses nothing that was saved.
+//! Commands that are killed, run out of disk space or share an output lose nothing that was saved and mix nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -222,4 +222,164 @@ fn a_folder_has_one_run_at_a_time_and_a_killed_one_frees_it() {
     let (status, _, stderr) = place.care("train --config shared.toml");
     assert_eq!(status, 0, "{stderr}");
     assert!(weights(&place.path("shared/model")) == expected);
+}
+
+/// `care` in a folder of the place.
+fn care(place: &Place, folder: &str, line: &str) -> Command {
+    fs::create_dir_all(place.path(folder)).unwrap();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("care"));
+    command.current_dir(place.path(folder)).args(line.split(' '));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+fn succeed(mut command: Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Every file below a folder, by its path in it; a folder ends in `/`. What vanishes meanwhile is left out.
+fn paths(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in names(folder) {
+        let inner = folder.join(&name);
+        if inner.is_dir() {
+            found.push(format!("{name}/"));
+            found.extend(paths(&inner).into_iter().map(|path| format!("{name}/{path}")));
+        } else {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// The content of every file below a folder.
+fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let read = |path: String| fs::read(folder.join(&path)).ok().map(|content| (path, content));
+    paths(folder).into_iter().filter_map(read).collect()
+}
+
+/// Kills a command at the `count`-th change of the names in a folder; false if it ended before.
+fn kill_at_change(child: Child, folder: &Path, count: usize) -> bool {
+    let (mut before, mut changes) = (paths(folder), 0);
+    let seen = std::cell::RefCell::new(move || {
+        let now = paths(folder);
+        changes += usize::from(now != before);
+        before = now;
+        changes >= count
+    });
+    kill_when(child, || seen.borrow_mut()())
+}
+
+#[test]
+fn a_command_killed_at_any_rename_can_be_repeated() {
+    let place = Place::new();
+    let model = tiny("bert");
+    let texts = place.file("texts.txt", &"头痛发烧三天\n高血压患者能吃党参吗？\n".repeat(20));
+    let sts = |n: usize| {
+        let score = n % 6;
+        format!("{{\"sentence1\":\"头痛{n}天\",\"sentence2\":\"发烧{score}天\",\"score\":{score}}}\n")
+    };
+    place.file("own/sts.jsonl", &(0..40).map(sts).collect::<String>());
+    let convert = |model: &str| format!("convert --model {model} --output pair");
+    let other = convert(&tiny("qwen3"));
+    let embed = |output: &str| {
+        format!("embed --model {model} --role query --max-length 40 --input {} --output {output}", texts.display())
+    };
+    let eval = format!("eval --model {model} --max-length 48 --output results --cache kept --task ../own");
+    let commands = [
+        ("convert", None, convert(&model)),
+        ("replace", Some(other), convert(&model)),
+        ("embed", None, embed("v.npy")),
+        ("lines", Some(embed("v.jsonl")), embed("v.jsonl")),
+        ("eval", None, eval),
+        ("demo", None, "demo-data --output new/set".to_owned()),
+    ];
+    let mut killed = 0;
+    for (name, first, line) in commands {
+        let begin = |folder: &str| {
+            fs::create_dir_all(place.path(folder)).unwrap();
+            first.iter().for_each(|first| succeed(care(&place, folder, first)));
+            contents(&place.path(folder))
+        };
+        let straight = format!("{name}-straight");
+        let before = begin(&straight);
+        succeed(care(&place, &straight, &line));
+        let expected = contents(&place.path(&straight));
+        for count in [1, 2, 3, 5, 8, 10, 11, 12, 13] {
+            let folder = format!("{name}-{count}");
+            begin(&folder);
+            let at = place.path(&folder);
+            killed += usize::from(kill_at_change(care(&place, &folder, &line).spawn().unwrap(), &at, count));
+            // Under a name that users see, there is the old content or the new.
+            let visible: BTreeMap<_, _> = contents(&at)
+                .into_iter()
+                .filter(|(path, _)| !path.split('/').any(|part| part.starts_with('.')))
+                .collect();
+            let is_known = |(path, content): (&String, &Vec<u8>)| {
+                [&before, &expected].iter().any(|whole| whole.get(path).is_some_and(|whole| whole == content))
+            };
+            assert!(visible.iter().all(is_known) || name == "eval", "{folder}: {:?}", visible.keys());
+            if name == "replace" && !at.join("pair").exists() {
+                let (_, _, stderr) = place.care(&format!(
+                    "embed --model {folder}/pair --role query --input texts.txt --output {folder}/v.npy"
+                ));
+                assert!(stderr.contains("/pair is missing, its former content is in "), "{stderr}");
+            } else if matches!(name, "convert" | "replace" | "demo") {
+                assert!([&before, &expected].contains(&&visible), "{folder}: a mixture");
+            }
+            succeed(care(&place, &folder, &line));
+            let found = contents(&at);
+            assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{folder}");
+            // A result file says how long it took.
+            let differs = |path: &&String| found[*path] != expected[*path] && !path.starts_with("results/");
+            assert_eq!(found.keys().find(differs), None, "{folder}");
+        }
+    }
+    assert!(killed > 18, "{killed} commands were killed in time");
+}
+
+#[test]
+fn training_killed_at_any_rename_ends_with_the_same_weights() {
+    let place = Place::new();
+    prepare(&place, 30);
+    let expected = straight(&place, 3);
+    for count in [1, 3, 6, 10, 40, 77] {
+        let output = format!("renames-{count}");
+        configure(&place, &output, 3);
+        kill_at_change(start(&place, &output, false), &place.path(&output), count);
+        let (status, _, stderr) = place.care(&format!("train --config {output}.toml --resume"));
+        if status != 0 {
+            assert!(stderr.ends_with("holds no run to resume\n"), "{stderr}");
+            let (status, _, stderr) = place.care(&format!("train --config {output}.toml"));
+            assert_eq!(status, 0, "{stderr}");
+        }
+        assert!(weights(&place.path(&format!("{output}/model"))) == expected, "killed at change {count}");
+        let left = paths(&place.path(&output));
+        assert!(!left.iter().any(|path| path.contains(".partial") || path.contains(".old")), "{left:?}");
+    }
+}
+
+#[test]
+fn two_conversions_to_one_name_leave_one_of_them_whole() {
+    let place = Place::new();
+    let convert =
+        |model: &str, output: &str| care(&place, ".", &format!("convert --model {} --output {output}", tiny(model)));
+    let whole = ["bert", "qwen3"].map(|model| {
+        succeed(convert(model, model));
+        contents(&place.path(model))
+    });
+    for round in 0..50 {
+        let both = ["bert", "qwen3"].map(|model| convert(model, "both").spawn().unwrap());
+        for child in both {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert!(whole.contains(&contents(&place.path("both"))), "round {round}: mixed");
+        assert_eq!(names(&place.path("")), ["bert", "both", "qwen3"], "round {round}");
+        // In turn, the folder is new or replaced.
+        if round % 2 == 0 {
+            fs::remove_dir_all(place.path("both")).unwrap();
+        }
+    }
 }
