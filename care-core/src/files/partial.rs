@@ -330,13 +330,13 @@ impl PartialFolder {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(Error::io("rename", &self.target, e)),
         }
-        let moved = self.moved().or_else(|error| match fs::rename(&old, &self.target) {
+        let moved = self.moved().map_err(|error| match fs::rename(&old, &self.target) {
             Err(e) if !is_taken(&e, &self.target) => {
                 let message =
                     format!("{error}; the former content of {} is in {}", self.target.display(), old.display());
-                Err(Error::new(ErrorKind::Io, message).with_source(error))
+                Error::new(ErrorKind::Io, message).with_source(error)
             }
-            _ => Err(error),
+            _ => error,
         })?;
         remove_folder(&old)?;
         Ok(moved)
