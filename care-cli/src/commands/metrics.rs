@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use care_eval::io::{read_qrels, read_run};
-use care_eval::stats::{Interval, bootstrap_interval};
+use care_eval::stats::{Interval, MOST_SAMPLES, bootstrap_interval};
 use care_eval::{Evaluation, Evaluator, Measure, Missing, Ties};
 use serde::Serialize;
 
@@ -35,9 +35,11 @@ pub(crate) struct Args {
     /// Remove the document with a query's own id from its ranking, for data whose queries are in the corpus
     #[arg(long)]
     ignore_identical_ids: bool,
-    /// Also print a 95 % confidence interval of each mean, from this many bootstrap samples of the queries
-    #[arg(long, value_name = "SAMPLES", default_value_t = 0)]
-    bootstrap: usize,
+    /// Also print a 95 % confidence interval of each mean, from this many bootstrap samples of the queries, at
+    /// most a million
+    #[arg(long, value_name = "SAMPLES", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(..=MOST_SAMPLES as u64))]
+    bootstrap: u64,
     /// Seed for the samples
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -68,7 +70,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut evaluation = evaluator.evaluate(&qrels, &run)?;
     let intervals = evaluation.measures.iter().filter_map(|(measure, _)| {
         let values: Vec<f64> = evaluation.per_query.values().filter_map(|scores| scores.get(measure)).collect();
-        Some((measure.to_string(), bootstrap_interval(&values, 0.95, args.bootstrap, args.seed)?))
+        Some((measure.to_string(), bootstrap_interval(&values, 0.95, args.bootstrap as usize, args.seed)?))
     });
     let intervals = intervals.collect();
     if !args.per_query {

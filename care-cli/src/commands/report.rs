@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use care_core::files::write_atomic;
+use care_eval::stats::MOST_SAMPLES;
 use cmedteb::{Results, Summary};
 
 use crate::stderr::note;
@@ -34,9 +35,10 @@ pub(crate) struct CompareArgs {
 /// How the significance of a difference is computed.
 #[derive(clap::Args)]
 struct Trust {
-    /// Number of bootstrap samples, and of random exchanges in the randomisation test
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    samples: u32,
+    /// Number of bootstrap samples, and of random exchanges in the randomisation test, at most a million
+    #[arg(long, value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(1..=MOST_SAMPLES as u64))]
+    samples: u64,
     /// Seed for both
     #[arg(long, default_value_t = 42)]
     seed: u64,

@@ -64,4 +64,8 @@ fn bad_metrics_input_is_refused() {
         assert!(stderr.contains(measures), "{stderr}");
     }
     place.refuses(&format!("{} --missing skip", metrics("a", "b")), "skip");
+    for line in [format!("{} --bootstrap 99999999999", metrics("a", "b")), "compare a b --samples 4000000000".into()] {
+        place.refuses(&line, "is not in ");
+        place.refuses(&line, "1000000");
+    }
 }

@@ -4,6 +4,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+/// The most samples that programs should ask for: more change no digit that is printed, and each takes 8 bytes and as many
+/// draws as there are values.
+pub const MOST_SAMPLES: usize = 1_000_000;
+
 /// A confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Interval {

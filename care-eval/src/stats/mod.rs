@@ -4,6 +4,6 @@ mod bootstrap;
 mod correlation;
 mod significance;
 
-pub use bootstrap::{Interval, bootstrap_interval, percentile_interval};
+pub use bootstrap::{Interval, MOST_SAMPLES, bootstrap_interval, percentile_interval};
 pub use correlation::{pearson, spearman};
 pub use significance::{PairedTest, paired_randomisation_test, paired_t_test};

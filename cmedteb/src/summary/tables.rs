@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use care_core::{Error, ErrorKind, Result};
+use care_eval::stats::MOST_SAMPLES;
 use serde_json::Value;
 
 use crate::compare::{Comparison, compare};
@@ -22,8 +23,11 @@ impl Summary {
     /// are listed in [`notes`](Summary::notes).
     ///
     /// # Errors
-    /// If there is no model, or if two models have the same name.
+    /// If there is no model, two models have the same name, or `samples` is above [`MOST_SAMPLES`].
     pub fn new(models: Vec<Results>, samples: usize, seed: u64) -> Result<Self> {
+        if samples > MOST_SAMPLES {
+            return Err(Error::setting("samples", samples, &format!("at most {MOST_SAMPLES}")));
+        }
         let Some((first, others)) = models.split_first() else {
             return Err(Error::new(ErrorKind::Config, "there is no model to report on"));
         };
@@ -193,6 +197,8 @@ mod tests {
 
     #[test]
     fn no_model_or_one_twice_is_refused() {
+        let error = Summary::new(vec![model("base", 0.0)], 1_000_001, 1).expect_err("too many").to_string();
+        assert_eq!(error, "`samples` is 1000001, allowed: at most 1000000");
         let error = Summary::new(Vec::new(), 10, 1).expect_err("none").to_string();
         assert_eq!(error, "there is no model to report on");
         let error = Summary::new(vec![model("a", 0.0), model("a", 0.1)], 10, 1).expect_err("twice").to_string();
