@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use care_core::{Error, ErrorKind, Instruction, Result, Role, Text};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::adapter_config::{self, AdapterConfig};
 use super::checkpoint::{Checkpoint, SINGLE};
-use super::folder::{CONFIG, read_encoder, read_json};
+use super::folder::{CONFIG, read_encoder};
 use super::options::EncoderOptions;
 use super::tokenizer::{TOKENIZER_CONFIG, TokenizerConfig, load_tokenizer};
 use super::weights::fill_from;
