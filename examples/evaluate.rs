@@ -28,7 +28,7 @@ fn main() -> Result<()> {
         println!("{:24} {measure:16} {score:.4}", task.name());
         // The score of a search engine without a neural network on the same task.
         if let Some(retrieval) = task.as_retrieval() {
-            let baseline = score_run(retrieval, bm25(retrieval)?, &Protocol::default())?;
+            let baseline = score_run(retrieval, bm25(retrieval, &Protocol::default())?, &Protocol::default())?;
             println!("{:24} {measure:16} {:.4}", "  BM25", baseline.main_score());
         }
     }

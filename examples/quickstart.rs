@@ -197,7 +197,7 @@ fn evaluate(task: &Task, pair: &AsymmetricEncoder) -> Result<Outcome> {
 
 fn bm25(task: &Task) -> Result<Outcome> {
     let task = task.as_retrieval().expect("mini-retrieval is a retrieval task");
-    Ok(cmedteb::score_run(task, cmedteb::bm25(task)?, &Protocol::default())?)
+    Ok(cmedteb::score_run(task, cmedteb::bm25(task, &Protocol::default())?, &Protocol::default())?)
 }
 
 fn ask(pair: &AsymmetricEncoder, questions: [&str; 3]) -> Result<()> {

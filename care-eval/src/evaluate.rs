@@ -72,6 +72,7 @@ impl Evaluator {
             ties: self.ties,
             missing_queries: qrels.len() - answered,
             surplus_queries: run.len() - answered,
+            longest_ranking: counted.iter().filter_map(|(id, _)| Some(run.retrieved(id)?.len())).max().unwrap_or(0),
             per_query: counted.iter().map(|(query_id, _)| (*query_id).to_owned()).zip(scores).collect(),
         })
     }

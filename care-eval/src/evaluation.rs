@@ -14,7 +14,8 @@ use crate::ties::Ties;
 ///
 /// ```json
 /// {"measures": {"ndcg@10": 0.5}, "queries": 16, "missing": "drop", "ties": "trec_eval",
-///  "missing_queries": 1, "surplus_queries": 0, "per_query": {"q1": {"ndcg@10": 1.0}}}
+///  "missing_queries": 1, "surplus_queries": 0, "longest_ranking": 100,
+///  "per_query": {"q1": {"ndcg@10": 1.0}}}
 /// ```
 ///
 /// without `per_query` after [`without_per_query`](Evaluation::without_per_query).
@@ -33,12 +34,31 @@ pub struct Evaluation {
     pub missing_queries: usize,
     /// Number of queries of the run without judgements, which are ignored.
     pub surplus_queries: usize,
+    /// Number of documents in the longest ranking of a judged query.
+    pub longest_ranking: usize,
     /// The values of each query, by query id.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub per_query: BTreeMap<String, Scores>,
 }
 
 impl Evaluation {
+    /// Remarks on measures that the rankings may be too short for, one sentence each: documents below the end of a
+    /// ranking count as not retrieved.
+    pub fn warnings(&self) -> Vec<String> {
+        let deeper = self.measures.iter().map(|(measure, _)| measure);
+        let deeper =
+            deeper.filter(|measure| measure.cutoff().is_some_and(|cutoff| cutoff.get() > self.longest_ranking));
+        let deeper: Vec<String> = deeper.map(|measure| measure.to_string()).collect();
+        if deeper.is_empty() {
+            return Vec::new();
+        }
+        let (measures, longest) = (deeper.join(", "), self.longest_ranking);
+        vec![format!(
+            "cut-offs below the end of the longest ranking, {longest} documents: {measures}; unless the rankings hold the \
+             whole corpus, these are values at {longest}"
+        )]
+    }
+
     /// The same evaluation without the values of single queries.
     #[must_use]
     pub fn without_per_query(self) -> Self {

@@ -97,8 +97,8 @@ impl Measure {
         }
     }
 
-    /// How many documents of the ranking determine the value; `None` for all.
-    pub(crate) fn depth(self, relevant: usize) -> Option<usize> {
+    /// How many documents of the ranking determine the value if `relevant` are relevant; `None` for all.
+    pub fn depth(self, relevant: usize) -> Option<usize> {
         match self {
             Self::RPrecision => Some(relevant),
             _ => self.cutoff().map(NonZeroUsize::get),

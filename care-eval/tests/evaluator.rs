@@ -18,12 +18,44 @@ fn the_report_keeps_the_order_asked_for_and_states_its_conventions() {
         serde_json::to_string(&evaluation).unwrap(),
         concat!(
             r#"{"measures":{"recall@5":0.5,"ndcg@10":0.5},"queries":2,"missing":"zero","ties":"pessimistic","#,
-            r#""missing_queries":1,"surplus_queries":1,"#,
+            r#""missing_queries":1,"surplus_queries":1,"longest_ranking":1,"#,
             r#""per_query":{"q1":{"recall@5":1.0,"ndcg@10":1.0},"q2":{"recall@5":0.0,"ndcg@10":0.0}}}"#
         )
     );
     let short = serde_json::to_value(evaluation.without_per_query()).unwrap();
     assert!(short.get("per_query").is_none());
+}
+
+#[test]
+fn cut_offs_below_the_end_of_the_longest_ranking_are_named() {
+    let qrels = Qrels::from_judgements([("q1", "d1", 1), ("q2", "d1", 1)]).unwrap();
+    // The longest ranking of all is of a query that is not judged.
+    let scores = [
+        ("q1", "d1"),
+        ("q1", "d2"),
+        ("q2", "d1"),
+        ("q2", "d2"),
+        ("q2", "d3"),
+        ("other", "d1"),
+        ("other", "d2"),
+        ("other", "d3"),
+        ("other", "d4"),
+    ];
+    let run = Run::from_scores(scores.into_iter().map(|(query, document)| (query, document, 1.0))).unwrap();
+    let warnings = |names: &[&str]| {
+        let evaluation = Evaluator::new(names.iter().copied().map(measure)).evaluate(&qrels, &run).unwrap();
+        assert_eq!(evaluation.longest_ranking, 3);
+        evaluation.warnings()
+    };
+    let all = ["recall@1000", "ndcg@4", "map", "ndcg@3", "rprec"];
+    assert_eq!(
+        warnings(&all),
+        [
+            "cut-offs below the end of the longest ranking, 3 documents: recall@1000, ndcg@4; unless the rankings hold the \
+          whole corpus, these are values at 3"
+        ]
+    );
+    assert_eq!(warnings(&["map", "precision@3", "mrr"]), Vec::<String>::new());
 }
 
 #[test]

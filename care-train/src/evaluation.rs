@@ -64,7 +64,7 @@ impl DevSet {
         let towers = towers.snapshot();
         for task in &self.tasks {
             let name = task.name().to_owned();
-            match evaluate(task, &towers, &Protocol::default(), &mut |_| {}) {
+            match evaluate(task, &towers, &Protocol::default().with_depth(100), &mut |_| {}) {
                 Err(error) if is_undefined(&error) => undefined.insert(name, error.to_string()).map_or((), drop),
                 outcome => scores.insert(name, outcome?.main_score()).map_or((), drop),
             }

@@ -7,30 +7,30 @@ use care_core::{Result, Text};
 use care_eval::Run;
 use rayon::prelude::*;
 
-use crate::protocol::{depth, run_of};
+use crate::protocol::{Protocol, depth, run_of};
 use crate::task::RetrievalTask;
 
-/// The best 100 documents of each query by BM25 (`k1` 1.2, `b` 0.75) over character bigrams.
+/// The best documents of each query, [`Protocol::depth`] at most, by BM25 (`k1` 1.2, `b` 0.75) over character bigrams.
 ///
 /// Chinese has no spaces, so runs of non-ASCII letters are split into overlapping bigrams; words of ASCII letters and
 /// digits are lower-cased. Documents that share no token with a query are not ranked. Equal scores are in the order of
 /// the corpus, so the result is the same on every machine.
 ///
 /// # Errors
-/// If the corpus cannot be read.
+/// If the corpus cannot be read, or if [`Protocol::depth`] is too small.
 ///
 /// # Reference
 /// Lucene's variant of BM25, `idf = ln(1 + (n - df + 0.5) / (df + 0.5))`.
-pub fn bm25(task: &RetrievalTask) -> Result<Run> {
+pub fn bm25(task: &RetrievalTask, protocol: &Protocol) -> Result<Run> {
     let mut texts = Vec::with_capacity(task.corpus().len());
     task.corpus().visit(1024, &mut |documents| {
         texts.extend(documents.iter().map(|document| document.content().into_owned()));
         Ok(())
     })?;
     let index = Index::new(&texts);
-    let depth = depth(task);
+    let depth = depth(task, protocol)?;
     let found: Vec<_> = task.queries().par_iter().map(|query| index.search(&query.content(), depth)).collect();
-    run_of(task, found)
+    run_of(task, protocol, found)
 }
 
 /// An inverted index: the documents and weights of each token.
@@ -99,7 +99,7 @@ mod tests {
     use care_eval::Qrels;
 
     use super::*;
-    use crate::protocol::{Protocol, score_run};
+    use crate::protocol::score_run;
     use crate::tasks::find;
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         let queries = vec![("q".to_owned(), Query::new("发热咳嗽")), ("none".to_owned(), Query::new("骨折"))];
         let qrels = Qrels::from_judgements([("q", "d2", 1), ("none", "d1", 1)]).expect("distinct");
         let task = RetrievalTask::new("t", "test", corpus, queries, qrels).expect("valid");
-        let run = bm25(&task).expect("ranked");
+        let run = bm25(&task, &Protocol::default()).expect("ranked");
         let ranked: Vec<_> = run.get("q").expect("answered").collect();
         // 发热 is in all three, 热咳 and 咳嗽 in one; the first and the third tie in the corpus' order.
         assert_eq!(ranked.iter().map(|(doc_id, _)| *doc_id).collect::<Vec<_>>(), ["d2", "d1", "d3"]);
@@ -137,7 +137,7 @@ mod tests {
         let qrels = Qrels::from_judgements([("q", "d", 1)]).expect("distinct");
         let task = RetrievalTask::new("t", "test", corpus, queries, qrels).expect("valid");
         let ranked = |task: &RetrievalTask| {
-            let run = bm25(task).expect("ranked");
+            let run = bm25(task, &Protocol::default()).expect("ranked");
             run.get("q").expect("answered").map(|(id, _)| id.to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(ranked(&task), ["q", "d"]);
@@ -148,8 +148,9 @@ mod tests {
     fn the_demonstration_set_is_neither_trivial_nor_hopeless() {
         let task = find("mini-retrieval").expect("built in");
         let task = task.as_retrieval().expect("retrieval");
-        let outcome = score_run(task, bm25(task).expect("ranked"), &Protocol::default()).expect("scored");
+        let outcome =
+            score_run(task, bm25(task, &Protocol::default()).expect("ranked"), &Protocol::default()).expect("scored");
         assert!((0.3..0.95).contains(&outcome.main_score()), "nDCG@10 is {}", outcome.main_score());
-        assert_eq!(bm25(task).expect("ranked"), *outcome.run().expect("a ranking"));
+        assert_eq!(bm25(task, &Protocol::default()).expect("ranked"), *outcome.run().expect("a ranking"));
     }
 }

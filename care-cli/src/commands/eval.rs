@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Order of documents with equal scores: trec_eval, input_order, pessimistic, doc_id_ascending or expected
     #[arg(long, default_value = "trec_eval")]
     ties: Ties,
+    /// Number of documents in the ranking of a query of a retrieval task, at least 100
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..))]
+    depth: u32,
     /// Do not rank the document with a query's own id, for data whose queries are in the corpus, e.g. ArguAna
     #[arg(long)]
     ignore_identical_ids: bool,
@@ -64,7 +67,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
     let tested = Tested::open(&args)?;
     let index = if args.half_index { VectorFormat::F16 } else { VectorFormat::F32 };
-    let protocol = Protocol::default().with_sts(args.sts).with_ties(args.ties).with_index(index);
+    let protocol =
+        Protocol::default().with_sts(args.sts).with_ties(args.ties).with_depth(args.depth as usize).with_index(index);
     let mut out = std::io::stdout().lock();
     let mut without_score = Vec::new();
     for task in &tasks {
@@ -75,7 +79,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 progress.set_position(now.encoded as u64);
             }),
             Tested::Bm25 => match task.as_retrieval() {
-                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task)?, &protocol),
+                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task, &protocol)?, &protocol),
                 None => bail!("{BM25} is a baseline for retrieval tasks only, not for {}", task.name()),
             },
         };

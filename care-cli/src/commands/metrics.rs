@@ -20,7 +20,8 @@ pub(crate) struct Args {
     /// Ranking: TREC, or JSON {query: {document: score}}
     #[arg(long, value_name = "FILE")]
     run: PathBuf,
-    /// Comma-separated measures, e.g. ndcg@10,map@10,mrr@10,recall@100
+    /// Comma-separated measures, e.g. ndcg@10,map@10,mrr@10,recall@100; map, mrr and ndcg without a cut-off are over the
+    /// whole ranking
     #[arg(long, value_delimiter = ',', required = true)]
     measures: Vec<Measure>,
     /// Also print the values of every query
@@ -68,6 +69,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
         );
     }
     let mut evaluation = evaluator.evaluate(&qrels, &run)?;
+    for warning in evaluation.warnings() {
+        note!("warning: {warning}");
+    }
+    let whole = evaluation.measures.iter().map(|(measure, _)| measure).filter(|measure| measure.depth(0).is_none());
+    let whole: Vec<String> = whole.map(|measure| measure.to_string()).collect();
+    if !whole.is_empty() {
+        let longest = evaluation.longest_ranking;
+        note!("note: over the whole ranking, of at most {longest} documents: {}", whole.join(", "));
+    }
     let intervals = evaluation.measures.iter().filter_map(|(measure, _)| {
         let values: Vec<f64> = evaluation.per_query.values().filter_map(|scores| scores.get(measure)).collect();
         Some((measure.to_string(), bootstrap_interval(&values, 0.95, args.bootstrap as usize, args.seed)?))

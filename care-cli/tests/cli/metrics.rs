@@ -12,7 +12,9 @@ fn metrics_prints_the_documented_json() {
     let base = "metrics --qrels qrels.tsv --run run.trec --measures ndcg@10,map@10,mrr@10,recall@2";
     let json_of = |line: &str| -> Value {
         let (status, stdout, stderr) = place.care(line);
-        assert_eq!((status, stderr.as_str()), (0, ""));
+        let warning = "warning: cut-offs below the end of the longest ranking, 3 documents: ndcg@10, map@10, mrr@10; unless \
+                       the rankings hold the whole corpus, these are values at 3\n";
+        assert_eq!((status, stderr.as_str()), (0, warning));
         serde_json::from_str(&stdout).unwrap()
     };
     let dropped = json_of(base);
@@ -37,6 +39,15 @@ fn metrics_prints_the_documented_json() {
     near(&intervals["intervals"]["ndcg@10"]["low"], 0.0);
     near(&intervals["intervals"]["ndcg@10"]["high"], ndcg);
     assert!(zero.get("intervals").is_none());
+    assert_eq!(zero["longest_ranking"], 3);
+    for (measures, message) in [
+        ("map,recall@3", "note: over the whole ranking, of at most 3 documents: map\n"),
+        ("ndcg,mrr,rprec", "note: over the whole ranking, of at most 3 documents: ndcg, mrr\n"),
+        ("ndcg@3,precision@1", ""),
+    ] {
+        let line = format!("metrics --qrels qrels.tsv --run run.trec --measures {measures}");
+        assert_eq!(place.care(&line).2, message);
+    }
 }
 
 #[test]

@@ -13,11 +13,12 @@ use crate::task::Task;
 
 /// Evaluates a model on a task.
 ///
-/// The corpus of a retrieval task is encoded in groups; only its ids and vectors stay in memory. `progress` is called at
+/// The corpus of a retrieval task is encoded in groups and searched in blocks; only its ids and the best documents of
+/// each query stay in memory. `progress` is called at
 /// the start and after each group of texts.
 ///
 /// # Errors
-/// If the model returns an error. [`ErrorKind::Dimension`](care_core::ErrorKind::Dimension) if it returns a wrong number
+/// If the model returns an error. [`ErrorKind::Config`](care_core::ErrorKind::Config) if [`Protocol::depth`] is too small. [`ErrorKind::Dimension`](care_core::ErrorKind::Dimension) if it returns a wrong number
 /// of vectors or of dimensions. [`ErrorKind::NonFinite`](care_core::ErrorKind::NonFinite) if a vector or a score is not
 /// finite, or if all cosines of an STS task are equal, so that their correlation is undefined.
 pub fn evaluate(
@@ -30,7 +31,7 @@ pub fn evaluate(
     let outcome = match task {
         Task::Retrieval(task) => {
             let encoding = Encoding::new(embedder, progress, task.queries().len() + task.corpus().len());
-            score_run(task, retrieval::rank(task, protocol.index, encoding)?, protocol)?
+            score_run(task, retrieval::rank(task, protocol, encoding)?, protocol)?
         }
         Task::Reranking(task) => {
             let encoding = Encoding::new(embedder, progress, task.queries().len() + task.documents().len());

@@ -1,7 +1,8 @@
 //! Retrieval: each query ranks the whole corpus, by exact search.
 
 use care_core::Result;
-use care_core::index::{FlatIndex, VectorFormat};
+use care_core::index::{FlatIndex, Hit};
+use care_core::{Embeddings, Error};
 use care_eval::Run;
 
 use super::encode::{Encoding, GROUP};
@@ -10,8 +11,12 @@ use super::settings::Protocol;
 use crate::error::from_eval;
 use crate::task::{RETRIEVAL_MEASURES, RetrievalTask};
 
-/// Number of documents in a ranking: the deepest cut-off of the measures.
-pub(crate) const DEPTH: usize = 100;
+/// The deepest cut-off of the measures, and so the least depth of a ranking.
+const DEEPEST: usize = 100;
+
+/// Number of documents whose vectors are held at a time: a multiple of the index's own blocks, so that a score does not
+/// depend on it.
+const BLOCK: usize = 16 * GROUP;
 
 /// Scores an existing run, e.g. that of [`bm25`](crate::bm25).
 ///
@@ -26,28 +31,60 @@ pub fn score_run(task: &RetrievalTask, run: Run, protocol: &Protocol) -> Result<
 }
 
 /// The best documents of each query by dot product.
-pub(super) fn rank(task: &RetrievalTask, format: VectorFormat, mut encoding: Encoding<'_>) -> Result<Run> {
+///
+/// The corpus is searched block by block, so that memory is for the vectors of a block and `depth` hits a query.
+pub(super) fn rank(task: &RetrievalTask, protocol: &Protocol, mut encoding: Encoding<'_>) -> Result<Run> {
+    let depth = depth(task, protocol)?;
     let queries = encoding.queries(task.queries())?;
-    let mut index = FlatIndex::with_capacity(encoding.dim(), task.corpus().len(), format);
-    task.corpus().visit(GROUP, &mut |documents| index.add(&encoding.document_group(index.len(), documents)?))?;
-    let found = index.search(&queries, depth(task))?;
-    run_of(task, found.into_iter().map(|hits| hits.into_iter().map(|hit| (hit.index, hit.score))))
+    let dim = encoding.dim();
+    let block = || FlatIndex::with_capacity(dim, BLOCK.min(task.corpus().len()), protocol.index);
+    let (mut index, mut first) = (block(), 0);
+    let mut found = vec![Vec::new(); queries.len()];
+    task.corpus().visit(GROUP, &mut |documents| {
+        index.add(&encoding.document_group(first + index.len(), documents)?)?;
+        if index.len() >= BLOCK {
+            merge(&mut found, &index, first, &queries, depth)?;
+            first += index.len();
+            index = block();
+        }
+        Ok(())
+    })?;
+    merge(&mut found, &index, first, &queries, depth)?;
+    run_of(task, protocol, found.into_iter().map(|hits| hits.into_iter().map(|hit| (hit.index, hit.score))))
 }
 
-/// Number of documents to retrieve for a query, so that [`DEPTH`] are left for its ranking.
-pub(crate) fn depth(task: &RetrievalTask) -> usize {
-    DEPTH + usize::from(task.ignores_identical_ids())
+/// Adds the hits of a block, of which the first document has the row `first`, to those of all blocks before it.
+fn merge(found: &mut [Vec<Hit>], block: &FlatIndex, first: usize, queries: &Embeddings, depth: usize) -> Result<()> {
+    for (hits, more) in found.iter_mut().zip(block.search(queries, depth)?) {
+        hits.extend(more.into_iter().map(|hit| Hit { index: first + hit.index, ..hit }));
+        // Stable, and rows of earlier blocks are lower: equal scores stay in the order of the corpus.
+        hits.sort_by(|a, b| b.score.total_cmp(&a.score));
+        hits.truncate(depth);
+    }
+    Ok(())
+}
+
+/// Number of documents to retrieve for a query, so that [`Protocol::depth`] are left for its ranking.
+///
+/// # Errors
+/// If a measure looks deeper.
+pub(crate) fn depth(task: &RetrievalTask, protocol: &Protocol) -> Result<usize> {
+    if protocol.depth < DEEPEST {
+        let allowed = format!("at least {DEEPEST}, the deepest cut-off of the measures");
+        return Err(Error::setting("depth", protocol.depth, &allowed));
+    }
+    Ok(protocol.depth.saturating_add(usize::from(task.ignores_identical_ids())))
 }
 
 /// The run of the documents that were found for each query, by their places in the corpus, best first.
-pub(crate) fn run_of<H>(task: &RetrievalTask, found: impl IntoIterator<Item = H>) -> Result<Run>
+pub(crate) fn run_of<H>(task: &RetrievalTask, protocol: &Protocol, found: impl IntoIterator<Item = H>) -> Result<Run>
 where
     H: IntoIterator<Item = (usize, f32)>,
 {
     let mut run = Run::new();
     for (query_id, hits) in task.query_ids().iter().zip(found) {
         let hits = hits.into_iter().map(|(place, score)| (&task.corpus().ids()[place], score));
-        for (doc_id, score) in hits.filter(|(doc_id, _)| task.ranks(query_id, doc_id)).take(DEPTH) {
+        for (doc_id, score) in hits.filter(|(doc_id, _)| task.ranks(query_id, doc_id)).take(protocol.depth) {
             run.insert(query_id, doc_id, score).map_err(from_eval)?;
         }
     }
@@ -57,7 +94,8 @@ where
 #[cfg(test)]
 mod tests {
     use approx::assert_abs_diff_eq;
-    use care_core::{Document, ErrorKind, Query};
+    use care_core::index::VectorFormat;
+    use care_core::{Document, Embedder, ErrorKind, Query, Text};
     use care_eval::{Evaluator, Measure, Qrels};
     use proptest::prelude::*;
 
@@ -136,7 +174,19 @@ mod tests {
         assert_eq!(outcome.score("mrr_at_10"), Some(1.0));
         let run = outcome.run().expect("a ranking");
         // The ranking is as deep as without the option.
-        assert_eq!(["t000", "t119"].map(|id| run.get(id).map(Iterator::count)), [Some(100); 2]);
+        assert_eq!(["t000", "t119"].map(|id| run.get(id).map(Iterator::count)), [Some(119); 2]);
+        for depth in [100, 118] {
+            let cut = evaluate(
+                &Task::Retrieval(ignoring.clone()),
+                &table,
+                &Protocol::default().with_depth(depth),
+                &mut |_| {},
+            );
+            let cut = cut.expect("evaluated");
+            let lengths = ["t000", "t119"].map(|id| cut.run().and_then(|run| run.get(id)).map(Iterator::count));
+            assert_eq!(lengths, [Some(depth); 2]);
+            assert_eq!(cut.scores, outcome.scores);
+        }
         assert_eq!((run.score("t000", "t000"), run.score("t119", "t119")), (None, None));
         let foreign = Run::from_scores([("t000", "t000", 1.0), ("t000", "t001", 0.5)]).expect("a run");
         assert_eq!(score_run(&ignoring, foreign, &Protocol::default()).expect("scored").score("mrr_at_10"), Some(0.5));
@@ -193,7 +243,72 @@ mod tests {
     #[test]
     fn no_measure_looks_below_the_ranking() {
         let cutoffs = RETRIEVAL_MEASURES.map(|measure| measure.cutoff().expect("cut off").get());
-        assert_eq!(cutoffs.into_iter().max(), Some(DEPTH));
+        assert_eq!(cutoffs.into_iter().max(), Some(DEEPEST));
+        let table = Table::new(1).document("d", [1.0]).query("q", [1.0]);
+        let task = task(&["q"], &["d"], &[("q", "d", 1)]);
+        for depth in [0, 99] {
+            let protocol = Protocol::default().with_depth(depth);
+            let error = evaluate(&task, &table, &protocol, &mut |_| {}).expect_err("too shallow").to_string();
+            let expected = format!("`depth` is {depth}, allowed: at least 100, the deepest cut-off of the measures");
+            assert_eq!(error, expected);
+            let bm25 = crate::bm25(task.as_retrieval().expect("retrieval"), &protocol).expect_err("too shallow");
+            assert_eq!(bm25.to_string(), expected);
+        }
+    }
+
+    /// Scores a text by its number: few values, so that most documents tie.
+    struct Numbers {
+        values: usize,
+    }
+
+    impl Embedder for Numbers {
+        fn embedding_dim(&self) -> usize {
+            3
+        }
+
+        fn embed_queries(&self, queries: &[Query]) -> Result<Embeddings> {
+            Ok(self.vectors(queries.iter().map(|query| query.content().into_owned())))
+        }
+
+        fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
+            Ok(self.vectors(documents.iter().map(|document| document.content().into_owned())))
+        }
+    }
+
+    impl Numbers {
+        fn vectors(&self, texts: impl ExactSizeIterator<Item = String>) -> Embeddings {
+            let mut vectors = Embeddings::zeros(texts.len(), 3);
+            for (row, text) in texts.enumerate() {
+                let number: usize = text.parse().expect("a number");
+                let value = |salt: usize| ((number * salt) % self.values) as f32 / 7.0 - 0.3;
+                vectors.set(row, &[value(31), value(7), value(13)]);
+            }
+            vectors
+        }
+    }
+
+    #[test]
+    fn blocks_find_what_an_index_of_all_vectors_finds() {
+        // The last block is one document, or nothing.
+        for (documents, values) in [(BLOCK + 1, 5), (2 * BLOCK, 997), (BLOCK + 3000, 11)] {
+            let ids: Vec<String> = (0..documents).map(|number| number.to_string()).collect();
+            let corpus: Vec<_> = ids.iter().map(|id| (id.clone(), Document::new(id))).collect();
+            let queries: Vec<_> = ["0", "3", "8"].map(|id| (id.to_owned(), Query::new(id))).to_vec();
+            let qrels = Qrels::from_judgements([("0", "1", 1), ("3", "1", 1), ("8", "1", 1)]).expect("distinct");
+            let task = RetrievalTask::new("t", "test", corpus, queries, qrels).expect("valid");
+            let model = Numbers { values };
+            let mut index = FlatIndex::with_capacity(3, documents, VectorFormat::F32);
+            index.add(&model.vectors(ids.iter().cloned())).expect("as wide");
+            let expected = index.search(&model.vectors(task.query_ids().iter().cloned()), 1000).expect("as wide");
+            let task = Task::Retrieval(task);
+            let outcome = evaluate(&task, &model, &Protocol::default(), &mut |_| {}).expect("evaluated");
+            for (query_id, expected) in ["0", "3", "8"].iter().zip(expected) {
+                let found: Vec<_> = outcome.run().and_then(|run| run.get(query_id)).expect("a ranking").collect();
+                let expected: Vec<_> = expected.iter().map(|hit| (ids[hit.index].as_str(), hit.score)).collect();
+                assert_eq!(found.len(), 1000);
+                assert_eq!(found, expected, "{documents} documents, query {query_id}");
+            }
+        }
     }
 
     #[test]
