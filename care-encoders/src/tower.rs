@@ -6,7 +6,7 @@ use crate::device::Precision;
 use crate::encoder::Encoder;
 use crate::network::{EmbedProgress, Network};
 use crate::summary::{Setting, Source, Sources, TowerSummary};
-use crate::tokenize::Tokenizer;
+use crate::tokenize::{TokenLists, Tokenizer};
 
 /// One side of a retriever, bound to its role by type: a `Tower<Query, _>` does not accept documents.
 #[derive(Debug, Clone)]
@@ -142,7 +142,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     }
 
     /// Token ids of prepared texts and, if they are pairs, the types of their tokens.
-    fn encode<S: AsRef<str> + Sync>(&self, prepared: &[S]) -> Result<(Vec<Vec<u32>>, Option<Vec<Vec<u32>>>)> {
+    fn encode<S: AsRef<str> + Sync>(&self, prepared: &[S]) -> Result<(TokenLists, Option<TokenLists>)> {
         let pairs: Option<Vec<_>> = prepared.iter().map(|text| self.instruction.segments(text.as_ref())).collect();
         match pairs.filter(|_| self.instruction.is_pair()) {
             Some(pairs) => self.tokenizer.encode_pairs(&pairs).map(|(ids, types)| (ids, Some(types))),

@@ -123,12 +123,15 @@ fn common_prefix(checkpoint: &Checkpoint) -> Option<&str> {
     (first != last).then(|| &first[..=end])
 }
 
+/// Whether a parameter of a module, by their names, has to be in the checkpoint.
+pub(crate) type Required<'a> = dyn Fn(&str, &str) -> Result<bool> + 'a;
+
 /// The parameters of a module that [`fill_selected`] replaces.
 pub(crate) struct Selection<'a> {
     /// Tensor names without prefix, mapped to the full names.
     pub(crate) names: &'a BTreeMap<String, String>,
     /// Whether a parameter must be replaced, by its module's name in checkpoints and its own.
-    pub(crate) required: &'a dyn Fn(&str, &str) -> Result<bool>,
+    pub(crate) required: &'a Required<'a>,
 }
 
 /// Replaces some parameters by the checkpoint's tensors, converted to `precision`, and keeps the others.
@@ -168,7 +171,7 @@ struct Filler<'a> {
     /// The dtype to fill with; `None` only checks that all tensors exist.
     precision: Option<Precision>,
     /// Of a [`Selection`]; `None` if all parameters are.
-    required: Option<&'a dyn Fn(&str, &str) -> Result<bool>>,
+    required: Option<&'a Required<'a>>,
     /// Paths of modules that are left as they are.
     skipped: BTreeSet<String>,
     used: BTreeSet<String>,

@@ -10,6 +10,6 @@ mod vocabulary;
 mod window;
 
 pub use characters::{TokenizerStyle, character_tokenizer};
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{TokenLists, Tokenizer};
 pub(crate) use vocabulary::{BertSettings, bert_definition};
 pub use window::TruncationSide;

@@ -17,6 +17,9 @@ use super::lower_case::with_lower_case;
 use super::model::Model;
 use super::window::{self, TruncationSide};
 
+/// One list per text, of token ids or of token types.
+pub type TokenLists = Vec<Vec<u32>>;
+
 /// A tokenizer of `tokenizers` with our [`Model`].
 type Inner = tokenizers::TokenizerImpl<
     Model,
@@ -238,7 +241,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If the tokenizer rejects a text, has no template for pairs, or its length limit leaves no room for them.
-    pub fn encode_pairs<S: AsRef<str> + Sync>(&self, pairs: &[(S, S)]) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>)> {
+    pub fn encode_pairs<S: AsRef<str> + Sync>(&self, pairs: &[(S, S)]) -> Result<(TokenLists, TokenLists)> {
         self.require_pairs()?;
         let encode = |(first, second): &(S, S)| {
             let encoding = self.guard(|| self.pair(first.as_ref(), second.as_ref()))?;

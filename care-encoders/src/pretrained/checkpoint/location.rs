@@ -91,7 +91,7 @@ impl Location {
             *rows /= of;
         }
         let values = match self.dtype {
-            Dtype::F32 => self.part::<T, 4>(part, &shape, |b| f32::from_le_bytes(b)),
+            Dtype::F32 => self.part::<T, 4>(part, &shape, f32::from_le_bytes),
             Dtype::F16 => self.part::<T, 2>(part, &shape, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::BF16 => self.part::<T, 2>(part, &shape, |b| bf16::from_le_bytes(b).to_f32()),
             other => Err(Problem::format(format!("is {other:?}, not F32, F16 or BF16"))),
