@@ -193,7 +193,7 @@ fn old_file(tensors: &[u8], keys: &[u8]) -> Vec<u8> {
 /// The pickle of a dictionary with one tensor: its storage's values, and the pickles of offset, shape and strides.
 fn one_tensor(values: &[u8], view: &[&[u8]; 3]) -> Vec<u8> {
     let storage =
-        [&b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\00X\x03\0\0\0cpu"[..], values, b"NtQ"].concat();
+        [&b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0\x30X\x03\0\0\0cpu"[..], values, b"NtQ"].concat();
     let rebuild = &b"ctorch._utils\n_rebuild_tensor_v2\n("[..];
     [&b"}X\x01\0\0\0w"[..], rebuild, &storage, view[0], view[1], view[2], b"\x89NtRs"].concat()
 }
@@ -216,7 +216,7 @@ fn names_that_weights_do_not_need_are_refused_and_nothing_is_executed() {
 #[test]
 fn absurd_sizes_are_refused() {
     let good = one_tensor(b"K\x04", &[b"K\x00", b"K\x02K\x02\x86", b"K\x02K\x01\x86"]);
-    let keys = b"]X\x01\0\0\00a";
+    let keys = b"]X\x01\0\0\0\x30a";
     // The storage itself: as many values as announced.
     let whole = [&old_file(&good, keys)[..], &4_u64.to_le_bytes(), &[0; 16]].concat();
     let (kind, message) = refusal(&whole);

@@ -66,6 +66,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
     let tested = Tested::open(&args)?;
+    if matches!(tested, Tested::Bm25) && tasks.iter().all(|task| task.as_retrieval().is_none()) {
+        bail!("{BM25} is a baseline for retrieval tasks only, not for {}", names.join(", "));
+    }
     let index = if args.half_index { VectorFormat::F16 } else { VectorFormat::F32 };
     let protocol =
         Protocol::default().with_sts(args.sts).with_ties(args.ties).with_depth(args.depth as usize).with_index(index);
@@ -80,7 +83,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
             }),
             Tested::Bm25 => match task.as_retrieval() {
                 Some(task) => cmedteb::score_run(task, cmedteb::bm25(task, &protocol)?, &protocol),
-                None => bail!("{BM25} is a baseline for retrieval tasks only, not for {}", task.name()),
+                None => {
+                    progress.finish_and_clear();
+                    note!("note: {} is skipped: {BM25} is a baseline for retrieval tasks only", task.name());
+                    continue;
+                }
             },
         };
         progress.finish_and_clear();

@@ -104,10 +104,10 @@ mod tests {
 
     use super::*;
 
-    fn read(
-        content: &str,
-        separator: char,
-    ) -> std::result::Result<Vec<(usize, BTreeMap<String, Option<String>>)>, String> {
+    /// The number of a line, and its cells by the names of their columns.
+    type Line = (usize, BTreeMap<String, Option<String>>);
+
+    fn read(content: &str, separator: char) -> std::result::Result<Vec<Line>, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("rows.csv");
         std::fs::write(&path, content).expect("written");
