@@ -74,7 +74,10 @@ fn published_forms_give_the_vectors_of_python_without_options() {
     let mut right = 0;
     for name in names().iter().filter(|name| REFUSED.iter().all(|(refused, _)| refused != name)) {
         match compare(&real().join(name)) {
-            Ok(difference) if difference <= TOLERANCE => right += 1,
+            Ok(difference) if difference <= TOLERANCE => {
+                eprintln!("{name}: {difference:.1e}");
+                right += 1;
+            }
             Ok(difference) => wrong.push(format!("{name}: differs by {difference:.2e}")),
             Err(error) => wrong.push(format!("{name}: {error}")),
         }
