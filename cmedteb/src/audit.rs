@@ -25,6 +25,8 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum FindingKind {
+    /// A document without a visible character.
+    EmptyDocument,
     /// A document with the same text as an earlier one.
     DuplicateDocument,
     /// A query or a pair with the same text as an earlier one.
@@ -41,6 +43,7 @@ impl FindingKind {
     /// The name in tables, e.g. `duplicate-document`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::EmptyDocument => "empty-document",
             Self::DuplicateDocument => "duplicate-document",
             Self::DuplicateQuery => "duplicate-query",
             Self::LeakedQuery => "leaked-query",
@@ -62,18 +65,133 @@ impl TrainingTexts {
 }
 
 /// The form in which texts are compared: without differences in width, case, white space and punctuation.
+///
+/// Comparisons, signs, decimal points and the like are no punctuation beside a digit, and digits that something
+/// separates do not become one number. A text of punctuation alone stays as it is.
 fn comparable(text: &str) -> String {
-    let narrow = text.chars().map(|character| match character {
+    let folded: String = text.chars().flat_map(folded).collect();
+    let characters: Vec<char> = folded.replace("<=", "≤").replace(">=", "≥").chars().collect();
+    let mut form = String::with_capacity(folded.len());
+    let mut dropped = false;
+    for (place, &character) in characters.iter().enumerate() {
+        if !character.is_alphanumeric() && !is_symbol(&characters[..place], character, &characters[place + 1..]) {
+            dropped = true;
+            continue;
+        }
+        // "140 90" is not "14090".
+        if dropped && character.is_ascii_digit() && form.ends_with(|last: char| last.is_ascii_digit()) {
+            form.push(' ');
+        }
+        dropped = false;
+        form.extend(character.to_lowercase());
+    }
+    if form.is_empty() { folded.trim().to_owned() } else { form }
+}
+
+/// Whether a character that is no letter or digit changes the meaning of a text, between `before` and `after`.
+fn is_symbol(before: &[char], character: char, after: &[char]) -> bool {
+    let visible = |character: &&char| !character.is_whitespace();
+    // A sign or a decimal point may stand before the digit: "P < .05", "<-5".
+    let number_follows = || {
+        let start = after.iter().filter(visible).find(|character| !matches!(character, '.' | '-' | '+' | '±'));
+        start.is_some_and(|character| character.is_numeric())
+    };
+    match character {
+        // Results of tests and charges of ions need no digit: "HBsAg(+)", "10⁻⁹", "Na⁺".
+        '+' | '±' | '⁺' | '⁻' => true,
+        // The end of a sentence may be followed by a space and a digit.
+        '.' => after.first().is_some_and(|character| character.is_numeric()),
+        '-' => number_follows(),
+        '<' | '>' | '≤' | '≥' | '/' | '%' | '‰' => {
+            before.iter().rev().find(visible).is_some_and(|character| character.is_numeric()) || number_follows()
+        }
+        _ => false,
+    }
+}
+
+/// A character as it is usually typed: of half width, units and Roman numerals in letters. Exponents stay, since 10⁹ is
+/// not 109.
+fn folded(character: char) -> impl Iterator<Item = char> {
+    let letters = match character {
+        '\u{2010}'..='\u{2013}' | '−' | '﹣' => "-",
+        '﹤' => "<",
+        '﹥' => ">",
+        '≦' | '⩽' => "≤",
+        '≧' | '⩾' => "≥",
+        '﹢' => "+",
+        '﹪' => "%",
+        '∕' | '⁄' => "/",
+        // The micro sign as the Greek letter.
+        '\u{b5}' => "\u{3bc}",
+        'ℓ' => "l",
+        '℃' => "°C",
+        '℉' => "°F",
+        '㎀' => "pA",
+        '㎁' => "nA",
+        '㎂' => "\u{3bc}A",
+        '㎃' => "mA",
+        '㎈' => "cal",
+        '㎉' => "kcal",
+        '㎍' => "\u{3bc}g",
+        '㎎' => "mg",
+        '㎏' => "kg",
+        '㎐' => "Hz",
+        '㎑' => "kHz",
+        '㎒' => "MHz",
+        '㎕' => "\u{3bc}l",
+        '㎖' => "ml",
+        '㎗' => "dl",
+        '㎘' => "kl",
+        '㎚' => "nm",
+        '㎛' => "\u{3bc}m",
+        '㎜' => "mm",
+        '㎝' => "cm",
+        '㎞' => "km",
+        '㎟' => "mm²",
+        '㎠' => "cm²",
+        '㎡' => "m²",
+        '㎣' => "mm³",
+        '㎤' => "cm³",
+        '㎥' => "m³",
+        '㎩' => "Pa",
+        '㎪' => "kPa",
+        '㎱' => "ns",
+        '㎲' => "\u{3bc}s",
+        '㎳' => "ms",
+        '㎶' => "\u{3bc}V",
+        '㎷' => "mV",
+        '㏄' => "cc",
+        '㏈' => "dB",
+        '㏒' => "log",
+        '㏖' => "mol",
+        '㏗' => "pH",
+        // Upper case from U+2160, lower case from U+2170; the comparison ignores case.
+        '\u{2160}'..='\u{217f}' => ROMAN[(character as usize - 0x2160) % ROMAN.len()],
+        _ => "",
+    };
+    let other = letters.is_empty().then_some(match character {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(character as u32 - 0xfee0).unwrap_or(character),
         other => other,
     });
-    narrow.filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    letters.chars().chain(other)
+}
+
+/// The Roman numerals of Unicode, in its order.
+const ROMAN: [&str; 16] =
+    ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "L", "C", "D", "M"];
+
+/// Whether a text has no visible character.
+fn is_blank(text: &str) -> bool {
+    let invisible = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    text.chars().all(|character| character.is_whitespace() || character.is_control() || invisible(character))
 }
 
 /// Lists likely problems in a task's data.
 ///
-/// Texts count as the same if they differ only in width, case, white space and punctuation. With a `run` of a retrieval
-/// task, up to `most` unjudged documents per query that rank above its first relevant document are listed: the better
+/// Texts count as the same if they differ only in width, case, white space and punctuation. Comparisons, signs, decimal
+/// points, slashes and percent signs beside a digit are no punctuation: `血压<90` is not `血压>90`, `5.6` is not `56`.
+/// Units in one character count as their letters (`㎎` as `mg`), exponents do not become digits. Documents without text
+/// are listed as empty, not as duplicates. With a `run` of a retrieval task, up to `most` unjudged documents per query that rank above its first relevant document are listed: the better
 /// the system, the more likely they answer the query.
 ///
 /// # Errors
@@ -124,7 +242,15 @@ fn duplicate_documents(task: &RetrievalTask, findings: &mut Vec<Finding>) -> Res
     task.corpus().visit(1024, &mut |documents| {
         for document in documents {
             let text = document.content();
-            if let Some(&before) = first.get(&comparable(&text)) {
+            let form = comparable(&text);
+            if is_blank(&text) {
+                findings.push(Finding {
+                    kind: FindingKind::EmptyDocument,
+                    query: String::new(),
+                    document: ids[place].clone(),
+                    detail: "no text".to_owned(),
+                });
+            } else if let Some(&before) = first.get(&form) {
                 findings.push(Finding {
                     kind: FindingKind::DuplicateDocument,
                     query: String::new(),
@@ -132,7 +258,7 @@ fn duplicate_documents(task: &RetrievalTask, findings: &mut Vec<Finding>) -> Res
                     detail: format!("as {}: {text}", ids[before]),
                 });
             } else {
-                first.insert(comparable(&text), place);
+                first.insert(form, place);
             }
             place += 1;
         }
@@ -278,5 +404,85 @@ mod tests {
     fn texts_are_compared_without_width_case_space_and_marks() {
         assert_eq!(comparable("ＣＴ 检查（头部）"), comparable("ct检查头部"));
         assert_ne!(comparable("血压140"), comparable("血压14.5"));
+        assert_eq!(comparable("<头痛> - 检查/治疗."), comparable("头痛检查治疗"));
+    }
+
+    #[test]
+    fn symbols_beside_digits_are_no_punctuation() {
+        let different = [
+            ("血压<90", "血压>90"),
+            ("血压 ＜ 90", "血压 ＞ 90"),
+            ("血压≤90", "血压≥90"),
+            ("血压>=90", "血压>90"),
+            ("P<.05", "P>.05"),
+            ("血糖 5.6", "血糖 56"),
+            ("血糖 .5", "血糖 5"),
+            ("-5℃", "5℃"),
+            ("−5", "5"),
+            ("5-10", "510"),
+            ("±2", "2"),
+            ("+2", "-2"),
+            ("HBsAg(+)", "HBsAg(-)"),
+            ("1/2", "12"),
+            ("140 90", "14090"),
+            ("1：2", "12"),
+            ("5%", "5"),
+            ("5‰", "5%"),
+            ("10⁹", "109"),
+            ("10⁹", "10"),
+            ("10⁻⁹", "10⁹"),
+            ("10^9", "109"),
+            ("。", "？"),
+        ];
+        for (a, b) in different {
+            assert_ne!(comparable(a), comparable(b), "{a} {b}");
+        }
+        let same = [
+            ("血压＜90", "血压 < 90"),
+            ("血压>=90", "血压≧90"),
+            ("１４０／９０", "140 / 90"),
+            ("5．6％", "5.6%"),
+            ("－5", "−5"),
+            ("有3天. 5岁", "有3天 5岁"),
+        ];
+        for (a, b) in same {
+            assert_eq!(comparable(a), comparable(b), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn units_and_numerals_in_one_character_are_as_their_letters() {
+        let same = [
+            ("5㎎", "5mg"),
+            ("5㎏", "5 KG"),
+            ("5㎝×3㎜", "5cm×3mm"),
+            ("5㎖", "5ml"),
+            ("5㎍", "5μg"),
+            ("5µg", "5μg"),
+            ("3㎡", "3m²"),
+            ("37℃", "37°C"),
+            ("Ⅱ型", "II型"),
+            ("ⅻ", "XII"),
+            ("Ⅿ", "m"),
+            ("ＣＴ１", "ct1"),
+        ];
+        for (a, b) in same {
+            assert_eq!(comparable(a), comparable(b), "{a} {b}");
+        }
+        for (a, b) in [("3㎡", "3m2"), ("5㎎", "5㎍"), ("Ⅱ型", "Ⅲ型")] {
+            assert_ne!(comparable(a), comparable(b), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn documents_without_text_are_empty_and_no_duplicates() {
+        let corpus = [("d1", ""), ("d2", " \u{3000}\n"), ("d3", "\u{feff}"), ("d4", "？"), ("d5", "发热")];
+        let corpus: Vec<_> = corpus.map(|(id, text)| (id.to_owned(), Document::new(text))).to_vec();
+        let qrels = Qrels::from_judgements([("q", "d5", 1)]).expect("distinct");
+        let queries = vec![("q".to_owned(), Query::new("发烧"))];
+        let task = Task::Retrieval(RetrievalTask::new("t", "test", corpus, queries, qrels).expect("valid"));
+        let found = audit(&task, &TrainingTexts::default(), None, 3).expect("audited");
+        let found: Vec<_> = found.iter().map(|f| (f.kind.name(), f.document.as_str())).collect();
+        assert_eq!(found, [("empty-document", "d1"), ("empty-document", "d2"), ("empty-document", "d3")]);
     }
 }
