@@ -514,7 +514,9 @@ fn modules_that_towers_do_not_have_are_refused() {
             vec![("Transformer", ""), ("Pooling", "p"), ("Dense", "d")],
             mean.clone(),
             json!({"out_features": 8}),
-            "M/d: no model.safetensors, no model.safetensors.index.json, no pytorch_model.bin, no pytorch_model.bin.index.json",
+            "M/d: no model.safetensors, no model.safetensors.index.json, no pytorch_model.bin, no \
+             pytorch_model.bin.index.json; save the whole model anew in Python with \
+             SentenceTransformer(FOLDER).save_pretrained(OTHER)",
         ),
     ] {
         let (_place, folder) = copy();

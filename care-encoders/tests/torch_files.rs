@@ -106,7 +106,8 @@ fn a_dense_module_and_an_adapter_may_be_files_of_pytorch() {
     }
     let tower = || load_tower::<Query>(&folder, &EncoderOptions::default(), &cpu());
     let problem = "2_Dense: no model.safetensors, no model.safetensors.index.json, no pytorch_model.bin, no \
-                   pytorch_model.bin.index.json";
+                   pytorch_model.bin.index.json; save the whole model anew in Python with \
+                   SentenceTransformer(FOLDER).save_pretrained(OTHER)";
     assert!(tower().unwrap_err().to_string().ends_with(problem), "{}", tower().unwrap_err());
     fs::copy(torch("dense.bin"), folder.join("2_Dense/pytorch_model.bin")).unwrap();
     let vectors = rows(&tower().unwrap().embed(&["头痛".into(), "发热".into()], 4096).unwrap());

@@ -149,9 +149,6 @@ impl ModernBertConfig {
         let mut rope = json!({});
         for (kind, name, default) in THETAS {
             let theta = config.get(name).unwrap_or(&Value::Null);
-            if theta.is_null() && config.get(name).is_some() {
-                return Err(Error::setting(name, theta, "a number above 0"));
-            }
             let mut own = json!({ "rope_theta": theta, "rope_scaling": config.get("rope_scaling") });
             own["rope_parameters"] = config.pointer(&format!("/rope_parameters/{kind}")).cloned().into();
             RopeParameters::normalize(&mut own, default)?;
@@ -287,7 +284,7 @@ mod tests {
                 json!({"global_attn_every_n_layers": 0}),
                 "`global_attn_every_n_layers` is 0, allowed: an integer of at least 1",
             ),
-            (json!({"local_rope_theta": null}), "`local_rope_theta` is null, allowed: a number above 0"),
+            (json!({"norm_eps": -1.0}), "`norm_eps` is -1, allowed: above 0, at most 1"),
             (json!({"global_rope_theta": -1.0}), "`rope_theta` is -1, allowed: a number above 0"),
             (
                 json!({"layer_types": ["full_attention"]}),
