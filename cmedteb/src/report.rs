@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::protocol::{Evidence, Outcome};
 use crate::task::{RetrievalTask, StsMode, Task};
+use crate::tasks::names;
 
 /// A task's scores in the form of mteb's result files, with an additional object `care`.
 ///
@@ -114,7 +115,7 @@ impl Report {
             main_score: outcome.main_score(),
             scores: outcome.scores.clone(),
             hf_subset: "default",
-            languages: ["cmn-Hans"],
+            languages: [if names().any(|name| name == task.name()) { "cmn-Hans" } else { "und" }],
         };
         let (ties, missing, sts_mode) = match &outcome.evidence {
             Evidence::Ranking { evaluation, .. } => (Some(evaluation.ties), Some(evaluation.missing), None),
@@ -201,7 +202,7 @@ mod tests {
             "mteb_version": null,
             "scores": {"test": [{
                 "main_score": 1.0, "map_at_10": 1.0, "map_at_1000": 1.0, "mrr_at_10": 1.0, "ndcg_at_10": 1.0,
-                "hf_subset": "default", "languages": ["cmn-Hans"],
+                "hf_subset": "default", "languages": ["und"],
             }]},
             "evaluation_time": null,
             "care": {
@@ -211,6 +212,18 @@ mod tests {
             },
         });
         assert_eq!(reported(&task, &table), expected);
+    }
+
+    #[test]
+    fn only_tasks_of_the_table_are_known_to_be_chinese() {
+        let table = Table::new(2).query("a", [1.0, 0.0]).query("b", [0.0, 1.0]).documents_like_queries();
+        for (name, language) in
+            [("mini-sts", "cmn-Hans"), ("CMedTEB-sts", "cmn-Hans"), ("clinic", "und"), ("STSB", "und")]
+        {
+            let pairs = vec![pair("a", "a", 5.0), pair("a", "b", 0.0)];
+            let report = reported(&Task::Sts(StsTask::new(name, "test", pairs).expect("valid")), &table);
+            assert_eq!(report["scores"]["test"][0]["languages"], json!([language]), "{name}");
+        }
     }
 
     #[test]

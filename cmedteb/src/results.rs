@@ -89,10 +89,8 @@ fn read_file(path: &Path) -> Result<Option<TaskResult>> {
     let file: File =
         serde_json::from_value(value).map_err(|e| bad(format!("not a result file: {e}")).with_source(e))?;
     let preferred = SPLITS.iter().filter_map(|split| file.scores.get(*split));
-    let scores = preferred.chain(file.scores.values()).flatten().next();
-    let scores = scores.ok_or_else(|| bad("`scores` is empty".to_owned()))?;
-    let scores: BTreeMap<String, f64> =
-        scores.iter().filter_map(|(key, value)| Some((key.clone(), value.as_f64()?))).collect();
+    let subsets = preferred.chain(file.scores.values()).find(|subsets| !subsets.is_empty());
+    let scores = mean(subsets.ok_or_else(|| bad("`scores` is empty".to_owned()))?);
     let main_score = *scores.get("main_score").ok_or_else(|| bad("missing field `main_score`".to_owned()))?;
     let mut about = file.care.unwrap_or(Value::Null);
     let single = about.as_object_mut().and_then(|care| care.remove("evidence"));
@@ -100,6 +98,16 @@ fn read_file(path: &Path) -> Result<Option<TaskResult>> {
         single.map(serde_json::from_value).transpose().map_err(|e| bad(format!("`evidence`: {e}")).with_source(e))?;
     let data = file.dataset_revision.unwrap_or_default();
     Ok(Some(TaskResult { task: file.task_name, data, main_score, scores, single, about }))
+}
+
+/// The mean over the subsets of a split, as mteb's, of every score that all of them have.
+fn mean(subsets: &[BTreeMap<String, Value>]) -> BTreeMap<String, f64> {
+    let keys = subsets.first().into_iter().flat_map(BTreeMap::keys);
+    let of = |key: &String| {
+        let sum = subsets.iter().map(|subset| subset.get(key)?.as_f64()).sum::<Option<f64>>()?;
+        Some((key.clone(), sum / subsets.len() as f64))
+    };
+    keys.filter_map(of).collect()
 }
 
 #[cfg(test)]
@@ -126,6 +134,24 @@ mod tests {
         let task = results.task("T").expect("there");
         assert_eq!((task.main_score, task.scores["ndcg_at_10"], task.data.as_str()), (0.5, 0.5, "abc"));
         assert_eq!(task.single, None);
+    }
+
+    #[test]
+    fn the_score_of_a_split_is_the_mean_over_its_subsets() {
+        for (subsets, main_score, map) in [
+            (r#"{"main_score": 0.5, "map": 1, "hf_subset": "a"}, {"main_score": 0.25, "hf_subset": "b"}"#, 0.375, None),
+            (
+                r#"{"main_score": 1, "map": 1}, {"main_score": 0, "map": 0}, {"main_score": 0.5, "map": 2}"#,
+                0.5,
+                Some(1.0),
+            ),
+        ] {
+            let file = format!(r#"{{"task_name": "T", "scores": {{"test": [{subsets}]}}}}"#);
+            let results = read(&[("T.json", &file)]).expect("read");
+            assert_eq!((results.tasks[0].main_score, results.tasks[0].scores.get("map").copied()), (main_score, map));
+        }
+        let file = r#"{"task_name": "T", "scores": {"test": [{"main_score": 1}, {"main_score": NaN}]}}"#;
+        assert_eq!(read(&[("T.json", file)]).expect_err("no mean"), "F/T.json: missing field `main_score`");
     }
 
     #[test]

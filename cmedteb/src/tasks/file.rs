@@ -34,7 +34,7 @@ struct TaskFile {
 /// data = "files"               # a folder relative to this file, or org/name@revision on the hub; default: this folder
 /// qrels = "judgements"         # a folder with judgements, if separate; default: as found by cmedteb::load
 /// split = "dev"                # default: the first of test, dev and validation
-/// main_score = "recall@100"    # default: ndcg@10 for retrieval, map@10 for reranking
+/// main_score = "recall@100"    # default: ndcg@10 for retrieval, map@10 for reranking (map@1000 from the hub)
 /// ignore_identical_ids = true  # retrieval: a query does not rank the document with its own id; default: false
 /// ```
 ///
@@ -52,17 +52,17 @@ pub fn load_task_file(path: impl AsRef<Path>, sources: &mut Sources<'_>) -> Resu
         return Err(Error::format(path, format!("`name` is {:?}, which is not a valid file name", file.name)));
     }
     let here = path.parent().unwrap_or(Path::new("."));
-    let split = file.split.as_deref().or(sources.split).map(str::to_owned);
+    let split = file.split.as_deref().or(sources.split);
     let folder = here.join(file.data.as_deref().unwrap_or("."));
     let qrels = file.qrels.map(|qrels| here.join(qrels));
     let mut tasks = match &file.data {
         Some(id) if !folder.exists() && is_hub_name(id) => {
-            of_hub(id, &file.name, split.as_deref(), qrels.as_deref(), sources)?
+            of_hub(id, &file.name, file.split.as_deref(), qrels.as_deref(), sources)?
         }
         _ if !folder.is_dir() => {
             return Err(Error::format(path, format!("`data`: no such folder: {}", folder.display())));
         }
-        _ => load_as(&folder, &file.name, split.as_deref(), qrels.as_deref())?,
+        _ => load_as(&folder, &file.name, split, qrels.as_deref())?,
     };
     if let Some(main) = &file.main_score {
         tasks = tasks

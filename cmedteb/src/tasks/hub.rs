@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use care_core::{Error, ErrorKind, Result};
 
+use super::table::{Origin, TASKS, repository};
 use crate::loader::{lacks_judgements, load_as};
 use crate::task::Task;
 
@@ -53,8 +54,32 @@ impl<'a> Sources<'a> {
 }
 
 /// The tasks of a data set of the hub. If it has no judgements and `qrels` is `None`, those that C-MTEB keeps separately
-/// are downloaded.
+/// are downloaded. Of a set in the table, a missing revision or split and the main score are the row's; other reranking has
+/// the main score of every such task of C-MTEB.
 pub(super) fn of_hub(
+    id: &str,
+    name: &str,
+    split: Option<&str>,
+    qrels: Option<&Path>,
+    sources: &mut Sources<'_>,
+) -> Result<Vec<Task>> {
+    let row = TASKS.iter().find(|row| row.is_of(id)).map(|row| &row.origin);
+    let (id, split, main_score) = match row {
+        Some(Origin::Hub { id: pinned, split: default, main_score }) => {
+            (if id.contains('@') { id } else { *pinned }, split.or(Some(*default)), Some(*main_score))
+        }
+        _ => (id, split.or(sources.split), None),
+    };
+    let tasks = download(id, name, split, qrels, sources)?;
+    let scored = tasks.into_iter().map(|task| match (main_score, &task) {
+        (Some(main), _) => task.with_main_score(main),
+        (None, Task::Reranking(_)) => task.with_main_score("map@1000"),
+        (None, _) => Ok(task),
+    });
+    scored.collect()
+}
+
+fn download(
     id: &str,
     name: &str,
     split: Option<&str>,
@@ -70,13 +95,13 @@ pub(super) fn of_hub(
         return load_as(&folder, name, split, qrels);
     }
     // The revision of one data set does not apply to the other.
-    let apart = format!("{}-qrels", id.split('@').next().unwrap_or(id));
+    let apart = format!("{}-qrels", repository(id));
     let qrels = fetch(&apart)?;
     load_as(&folder, name, split, Some(&qrels))
 }
 
 /// The task's name for `org/name@revision`: `name`.
 pub(super) fn hub_name(id: &str) -> String {
-    let name = id.split('@').next().unwrap_or(id);
+    let name = repository(id);
     name.rsplit('/').next().unwrap_or(name).to_owned()
 }

@@ -4,6 +4,7 @@ mod file;
 mod hub;
 mod mini;
 mod open;
+mod table;
 
 pub use file::load_task_file;
 pub use hub::{Fetch, Sources};

@@ -1,4 +1,4 @@
-//! The table of named tasks. A new one is a row here.
+//! Tasks by name, folder, file or id.
 
 use std::path::Path;
 
@@ -7,52 +7,9 @@ use care_core::{Error, ErrorKind, Result};
 
 use super::file::{NAME, load_task_file};
 use super::hub::{Sources, hub_name, of_hub};
-use super::mini;
+use super::table::{Origin, TASKS};
 use crate::loader::load_as;
 use crate::task::Task;
-
-/// A row of the table.
-struct NamedTask {
-    name: &'static str,
-    origin: Origin,
-}
-
-/// Where the data of a task come from.
-enum Origin {
-    /// This crate.
-    BuiltIn(fn(&str) -> Result<Task>),
-    /// A pinned data set of the Hugging Face hub, with the split to evaluate and the main score.
-    Hub { id: &'static str, split: &'static str, main_score: &'static str },
-    /// A folder of this name, as there is no public copy.
-    Folder { main_score: Option<&'static str> },
-}
-
-const fn hub(name: &'static str, id: &'static str, split: &'static str, main_score: &'static str) -> NamedTask {
-    NamedTask { name, origin: Origin::Hub { id, split, main_score } }
-}
-
-const fn folder(name: &'static str, main_score: Option<&'static str>) -> NamedTask {
-    NamedTask { name, origin: Origin::Folder { main_score } }
-}
-
-const fn built_in(name: &'static str, build: fn(&str) -> Result<Task>) -> NamedTask {
-    NamedTask { name, origin: Origin::BuiltIn(build) }
-}
-
-/// Revisions are those pinned by mteb 2.26.
-const TASKS: [NamedTask; 11] = [
-    built_in("mini-retrieval", mini::retrieval),
-    built_in("mini-retrieval-dev", mini::retrieval_dev),
-    built_in("mini-reranking", mini::reranking),
-    built_in("mini-sts", mini::sts),
-    folder("CMedTEB-retrieval", Some("ndcg@10")),
-    folder("CMedTEB-reranking", Some("map@10")),
-    folder("CMedTEB-sts", None),
-    hub("CmedqaRetrieval", "mteb/CmedqaRetrieval@c476f85bf03d6642ec66bf54b9a551c88108bbb4", "dev", "ndcg@10"),
-    hub("MedicalRetrieval", "mteb/MedicalRetrieval@023ae3b2c6b96f583c4ff9b3f9239c93f7885c20", "dev", "ndcg@10"),
-    hub("CMedQAv1-reranking", "mteb/CMedQAv1-reranking@f77f0345c9b6ac0a2447a3a71483d5b27393cb35", "test", "map@1000"),
-    hub("CMedQAv2-reranking", "mteb/CMedQAv2-reranking@01399b6956a4c6bf9edc5b6b90e176aeeb399686", "test", "map@1000"),
-];
 
 /// The built-in task with this name.
 ///
@@ -78,7 +35,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Opens the tasks that `word` refers to: a task file (`.toml`), a folder, the name of a task, or a data set of the hub
-/// (`org/name` or `org/name@revision`), tried in this order. Local data take precedence over the hub.
+/// (`org/name` or `org/name@revision`), tried in this order. Local data take precedence over the hub. A data set of the hub
+/// that has a name is that task.
 ///
 /// # Errors
 /// If there is no such task (the message lists the names), or if it cannot be downloaded or read.
@@ -93,21 +51,20 @@ pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
     if path.is_dir() {
         return crate::loader::load(path, sources.split);
     }
-    let Some(row) = TASKS.iter().find(|row| row.name == word) else {
+    let Some(row) = TASKS.iter().find(|row| row.name == word || row.is_pinned_by(word)) else {
         return match is_hub_name(word) {
-            true => of_hub(word, &hub_name(word), sources.split, None, sources),
+            true => of_hub(word, &hub_name(word), None, None, sources),
             false => Err(Error::setting("task", format!("{word:?}"), &names().collect::<Vec<_>>().join(", "))),
         };
     };
+    let word = row.name;
     let local = sources.data.map(|data| data.join(word)).filter(|folder| folder.is_dir());
     let (tasks, main_score) = match (&row.origin, local) {
         (Origin::BuiltIn(build), _) => (vec![build(word)?], None),
         (Origin::Hub { split, main_score, .. }, Some(folder)) => {
             (load_as(&folder, word, Some(split), None)?, Some(*main_score))
         }
-        (Origin::Hub { id, split, main_score }, None) => {
-            (of_hub(id, word, Some(split), None, sources)?, Some(*main_score))
-        }
+        (Origin::Hub { id, .. }, None) => (of_hub(id, word, None, None, sources)?, None),
         (Origin::Folder { main_score }, Some(folder)) => (load_as(&folder, word, sources.split, None)?, *main_score),
         (Origin::Folder { .. }, None) => {
             let message = format!(
@@ -205,6 +162,53 @@ mod tests {
                 "C-MTEB/Other-qrels",
             ]
         );
+    }
+
+    #[test]
+    fn the_id_of_a_named_set_is_that_task_and_unknown_reranking_is_scored_as_in_mteb() {
+        let hub = tempfile::tempdir().expect("a folder");
+        let mut asked = Vec::new();
+        let mut fetch = |id: &str| {
+            asked.push(id.to_owned());
+            let row = r#"{"query":"q","positive":["a"],"negative":["b"]}"#;
+            for split in ["dev", "test", "train"] {
+                fs::write(hub.path().join(format!("{split}.jsonl")), row).expect("written");
+            }
+            Ok(hub.path().to_owned())
+        };
+        let mut sources = Sources::default().with_hub(&mut fetch).with_split("dev");
+        let place = tempfile::tempdir().expect("a folder");
+        let file = place.path().join("task.toml");
+        let mut opened = |word: &str| {
+            let tasks = open(word, &mut sources).expect(word);
+            let Task::Reranking(task) = &tasks[0] else { panic!("{tasks:?}") };
+            [task.name(), task.split(), &task.main_score().to_string()].join(" ")
+        };
+        for name in ["CMedQAv1-reranking", "CMedQAv2-reranking"] {
+            let expected = format!("{name} test map@1000");
+            for word in [name.to_owned(), format!("mteb/{name}"), format!("mteb/{name}@v1")] {
+                assert_eq!(opened(&word), expected, "{word}");
+            }
+            for (lines, expected) in
+                [("", "clinic test map@1000"), ("split = \"train\"\nmain_score = \"mrr@10\"", "clinic train mrr@10")]
+            {
+                fs::write(&file, format!("name = \"clinic\"\ndata = \"mteb/{name}\"\n{lines}")).expect("written");
+                assert_eq!(opened(file.to_str().expect("a path")), expected);
+            }
+        }
+        for name in ["MMarcoReranking", "T2Reranking"] {
+            assert_eq!(opened(&format!("C-MTEB/{name}")), format!("{name} dev map@1000"));
+        }
+        let pinned = |name: &str, revision: &str| format!("mteb/{name}@{revision}");
+        let [first, second] = [
+            pinned("CMedQAv1-reranking", "f77f0345c9b6ac0a2447a3a71483d5b27393cb35"),
+            pinned("CMedQAv2-reranking", "01399b6956a4c6bf9edc5b6b90e176aeeb399686"),
+        ];
+        let [third, fourth] = [pinned("CMedQAv1-reranking", "v1"), pinned("CMedQAv2-reranking", "v1")];
+        let mut expected = vec![&first, &first, &third, &first, &first, &second, &second, &fourth, &second, &second];
+        let others = ["C-MTEB/MMarcoReranking".to_owned(), "C-MTEB/T2Reranking".to_owned()];
+        expected.extend(&others);
+        assert_eq!(asked.iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

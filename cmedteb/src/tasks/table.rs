@@ -1,0 +1,66 @@
+//! The table of named tasks. A new one is a row here.
+
+use care_core::Result;
+
+use super::mini;
+use crate::task::Task;
+
+/// A row of the table.
+pub(super) struct NamedTask {
+    pub(super) name: &'static str,
+    pub(super) origin: Origin,
+}
+
+/// Where the data of a task come from.
+pub(super) enum Origin {
+    /// This crate.
+    BuiltIn(fn(&str) -> Result<Task>),
+    /// A pinned data set of the Hugging Face hub, with the split to evaluate and the main score.
+    Hub { id: &'static str, split: &'static str, main_score: &'static str },
+    /// A folder of this name, as there is no public copy.
+    Folder { main_score: Option<&'static str> },
+}
+
+const fn hub(name: &'static str, id: &'static str, split: &'static str, main_score: &'static str) -> NamedTask {
+    NamedTask { name, origin: Origin::Hub { id, split, main_score } }
+}
+
+const fn folder(name: &'static str, main_score: Option<&'static str>) -> NamedTask {
+    NamedTask { name, origin: Origin::Folder { main_score } }
+}
+
+const fn built_in(name: &'static str, build: fn(&str) -> Result<Task>) -> NamedTask {
+    NamedTask { name, origin: Origin::BuiltIn(build) }
+}
+
+/// Revisions are those pinned by mteb 2.26.
+pub(super) const TASKS: [NamedTask; 11] = [
+    built_in("mini-retrieval", mini::retrieval),
+    built_in("mini-retrieval-dev", mini::retrieval_dev),
+    built_in("mini-reranking", mini::reranking),
+    built_in("mini-sts", mini::sts),
+    folder("CMedTEB-retrieval", Some("ndcg@10")),
+    folder("CMedTEB-reranking", Some("map@10")),
+    folder("CMedTEB-sts", None),
+    hub("CmedqaRetrieval", "mteb/CmedqaRetrieval@c476f85bf03d6642ec66bf54b9a551c88108bbb4", "dev", "ndcg@10"),
+    hub("MedicalRetrieval", "mteb/MedicalRetrieval@023ae3b2c6b96f583c4ff9b3f9239c93f7885c20", "dev", "ndcg@10"),
+    hub("CMedQAv1-reranking", "mteb/CMedQAv1-reranking@f77f0345c9b6ac0a2447a3a71483d5b27393cb35", "test", "map@1000"),
+    hub("CMedQAv2-reranking", "mteb/CMedQAv2-reranking@01399b6956a4c6bf9edc5b6b90e176aeeb399686", "test", "map@1000"),
+];
+
+impl NamedTask {
+    /// Whether `id` is this row's data set of the hub, at whatever revision.
+    pub(super) fn is_of(&self, id: &str) -> bool {
+        matches!(self.origin, Origin::Hub { id: pinned, .. } if repository(pinned) == repository(id))
+    }
+
+    /// Whether `id` is this row's data set of the hub, with the pinned revision or none.
+    pub(super) fn is_pinned_by(&self, id: &str) -> bool {
+        matches!(self.origin, Origin::Hub { id: pinned, .. } if id == pinned || id == repository(pinned))
+    }
+}
+
+/// `org/name` of `org/name@revision`.
+pub(super) fn repository(id: &str) -> &str {
+    id.split('@').next().unwrap_or(id)
+}
