@@ -9,6 +9,7 @@ use care_encoders::{AnyEncoder, Tower, tower_fingerprint};
 use crate::model::PairArgs;
 
 #[derive(clap::Args)]
+#[command(mut_arg("model", |model| model.long(None::<&'static str>)))]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,

@@ -178,7 +178,7 @@ fn every_command_says_what_the_towers_compute_and_info_says_more() {
     }
     let model = tiny("qwen3");
     let (status, stdout, stderr) =
-        place.care(&format!("info --model {model} --document-dim 64 --query-max-length 20 --document-pooling mean"));
+        place.care(&format!("info {model} --document-dim 64 --query-max-length 20 --document-pooling mean"));
     assert_eq!((status, stderr.as_str()), (0, ""));
     let value = |tower: &str, name: &str| {
         let part = stdout.split("\n\n").find(|part| part.starts_with(tower)).unwrap();

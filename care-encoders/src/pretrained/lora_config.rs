@@ -64,7 +64,7 @@ impl LoraConfig {
     /// Checks that every field is in its range.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a field is out of range.
+    /// [`ErrorKind::Config`](care_core::ErrorKind::Config) if a field is out of range.
     pub fn check(&self) -> Result<()> {
         if !(1..=MOST_RANK).contains(&self.rank) {
             return Err(Error::setting("rank", self.rank, &format!("1..={MOST_RANK}")));
