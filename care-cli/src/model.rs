@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use care_core::Embedder;
 use care_core::embedder::StoredEmbedder;
 use care_core::files::is_hub_name;
 use care_core::hub::{Hub, RepoId};
-use care_core::{Document, Embedder, Query};
 use care_encoders::head::Pooling;
-use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision, load_tower};
+use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -251,9 +251,12 @@ impl PairArgs {
             }
             Some(model) => {
                 let document = locate(model)?;
-                let pair = AsymmetricEncoder::new(
-                    load_tower::<Query>(&query.folder, &query_options, &device)?,
-                    load_tower::<Document>(&document.folder, &document_options, &device)?,
+                let pair = AsymmetricEncoder::open_two(
+                    &query.folder,
+                    &document.folder,
+                    &query_options,
+                    &document_options,
+                    &device,
                 )?;
                 (pair, json!({ "query": query.source, "document": document.source }))
             }

@@ -143,8 +143,11 @@ impl<T: Text, E: Encoder> Tower<T, E> {
 
     /// Token ids of prepared texts and, if they are pairs, the types of their tokens.
     fn encode<S: AsRef<str> + Sync>(&self, prepared: &[S]) -> Result<(TokenLists, Option<TokenLists>)> {
+        if !self.instruction.is_pair() {
+            return Ok((self.tokenizer.encode(prepared)?, None));
+        }
         let pairs: Option<Vec<_>> = prepared.iter().map(|text| self.instruction.segments(text.as_ref())).collect();
-        match pairs.filter(|_| self.instruction.is_pair()) {
+        match pairs {
             Some(pairs) => self.tokenizer.encode_pairs(&pairs).map(|(ids, types)| (ids, Some(types))),
             None => Ok((self.tokenizer.encode(prepared)?, None)),
         }
