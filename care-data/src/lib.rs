@@ -1,0 +1,13 @@
+//! Training data for retrieval, without a model: normalisation and near-duplicates of texts.
+//!
+//! ```
+//! use care_data::near::NearDuplicates;
+//!
+//! let texts = ["糖尿病人能吃西瓜吗？", "糖尿病人，能吃西瓜吗", "高血压能喝酒吗"];
+//! assert_eq!(NearDuplicates::default().groups(&texts), [0, 0, 2]);
+//! ```
+
+pub mod near;
+mod normalise;
+
+pub use normalise::normalise;
