@@ -1,5 +1,9 @@
 //! Judges: which models are asked, where, and how.
 
+pub mod answer;
+pub mod client;
 mod config;
+mod limits;
 
 pub use config::{Budget, Judge, Judges, Structured};
+pub(crate) use limits::{Gate, Permit, Rates, nap};
