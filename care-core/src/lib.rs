@@ -9,6 +9,7 @@ pub mod hub;
 pub mod index;
 pub mod jsonl;
 pub mod lines;
+pub mod manifest;
 pub mod store;
 mod text;
 

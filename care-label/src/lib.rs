@@ -7,12 +7,13 @@
 //! 3. [`resolve`]: a rule joins the votes of a pair, tabled by [`ballots`], into a label.
 //! 4. `experts`: a stratified sample as sheets, which are read back.
 //! 5. `agree`: how far experts and judges agree, with intervals.
-//! 6. `build`: task folders of a benchmark with a data card.
+//! 6. [`build`]: task folders of a benchmark with a data card.
 //!
 //! # Reference
 //! CMedTEB, section 3 of the CARE paper (arXiv 2604.10937). Its prompts are not published; the presets are our own.
 
 pub mod ballots;
+pub mod build;
 pub mod collect;
 pub mod judge;
 pub mod pair;
