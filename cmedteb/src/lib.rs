@@ -22,7 +22,7 @@ pub use baseline::bm25;
 pub use compare::{Comparison, compare};
 pub use error::is_undefined;
 pub use loader::{load, read_corpus, splits};
-pub use protocol::{Evidence, Outcome, Progress, Protocol, evaluate, score_run};
+pub use protocol::{Evidence, Outcome, Progress, Protocol, evaluate, rank, score_run};
 pub use report::{Report, Single};
 pub use results::{Results, TaskResult};
 pub use rows::for_each_row;

@@ -6,6 +6,7 @@ pub(crate) mod demo_data;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod info;
+pub(crate) mod label;
 pub(crate) mod metrics;
 pub(crate) mod report;
 pub(crate) mod search;

@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use care_core::{Embedder, Result};
+use care_eval::Run;
 
 use super::encode::{Encoding, Progress};
 use super::outcome::Outcome;
 use super::retrieval::score_run;
 use super::settings::Protocol;
 use super::{reranking, retrieval, sts};
-use crate::task::Task;
+use crate::task::{RetrievalTask, Task};
 
 /// Evaluates a model on a task.
 ///
@@ -46,4 +47,18 @@ pub fn evaluate(
         seconds: Some(start.elapsed().as_secs_f64()),
         ..outcome
     })
+}
+
+/// The best documents of each query of a retrieval task by dot product, [`Protocol::depth`] at most, without a score: the
+/// task may be [`unjudged`](RetrievalTask::unjudged). `progress` is called as by [`evaluate`].
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn rank(
+    task: &RetrievalTask,
+    embedder: &dyn Embedder,
+    protocol: &Protocol,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Run> {
+    retrieval::rank(task, protocol, Encoding::new(embedder, progress, task.queries().len() + task.corpus().len()))
 }

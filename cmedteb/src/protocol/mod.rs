@@ -9,7 +9,7 @@ mod settings;
 mod sts;
 
 pub use encode::Progress;
-pub use evaluate::evaluate;
+pub use evaluate::{evaluate, rank};
 pub use outcome::{Evidence, Outcome};
 pub use retrieval::score_run;
 pub(crate) use retrieval::{depth, run_of};

@@ -104,6 +104,17 @@ mod tests {
     use crate::task::Task;
     use crate::testing::{Table, documents, queries};
 
+    #[test]
+    fn a_corpus_without_judgements_is_ranked_and_not_scored() {
+        let table = Table::new(2).document("a", [1.0, 0.0]).document("b", [0.0, 1.0]).query("q", [0.25, 0.75]);
+        let task = RetrievalTask::unjudged("t", documents(&["a", "b"]), queries(&["q"])).expect("valid");
+        let run = crate::rank(&task, &table, &Protocol::default(), &mut |_| {}).expect("ranked");
+        assert_eq!(run.get("q").expect("found").collect::<Vec<_>>(), [("b", 0.75), ("a", 0.25)]);
+        assert!(evaluate(&Task::Retrieval(task), &table, &Protocol::default(), &mut |_| {}).is_err());
+        let none = RetrievalTask::unjudged("t", documents(&["a"]), vec![]).expect_err("no queries");
+        assert_eq!(none.to_string(), "task t: there are no queries");
+    }
+
     fn task(query_ids: &[&str], doc_ids: &[&str], judged: &[(&str, &str, i32)]) -> Task {
         let qrels = Qrels::from_judgements(judged.iter().copied()).expect("distinct");
         let task = RetrievalTask::new("t", "test", documents(doc_ids), queries(query_ids), qrels);

@@ -93,6 +93,34 @@ impl RetrievalTask {
         })
     }
 
+    /// A corpus and queries without judgements: documents can be ranked for every query, but nothing can be scored.
+    ///
+    /// # Errors
+    /// If there are no documents or no queries, or an id is duplicated.
+    pub fn unjudged(name: impl Into<String>, corpus: impl Into<Corpus>, queries: Vec<(String, Query)>) -> Result<Self> {
+        let (name, corpus) = (name.into(), corpus.into());
+        for (what, empty) in [("documents", corpus.is_empty()), ("queries", queries.is_empty())] {
+            if empty {
+                return Err(invalid(&name, format!("there are no {what}")));
+            }
+        }
+        distinct(&name, "document", corpus.ids())?;
+        distinct(&name, "query", queries.iter().map(|(id, _)| id))?;
+        let (query_ids, queries) = queries.into_iter().unzip();
+        Ok(Self {
+            name,
+            split: "all".into(),
+            corpus,
+            query_ids,
+            queries,
+            qrels: Qrels::new(),
+            absent: Absent { judgements: 0, example: None },
+            identical: Identical { queries: 0, example: None },
+            ignore_identical_ids: false,
+            main_score: RETRIEVAL_MEASURES[0],
+        })
+    }
+
     /// The measure of the main score. Default nDCG@10.
     pub fn main_score(&self) -> Measure {
         self.main_score
