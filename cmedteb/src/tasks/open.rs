@@ -7,8 +7,8 @@ use care_core::{Error, ErrorKind, Result};
 
 use super::file::{NAME, load_task_file};
 use super::hub::{Sources, hub_name, of_hub};
-use super::table::{Origin, TASKS};
-use crate::loader::load_as;
+use super::table::{NamedTask, Origin, TASKS, repository};
+use crate::loader::{Choice, load_as, load_folder};
 use crate::task::Task;
 
 /// The built-in task with this name.
@@ -48,24 +48,28 @@ pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
     if path.join(NAME).is_file() {
         return load_task_file(path.join(NAME), sources);
     }
+    let choice = Choice { subset: sources.subset, ..Choice::default() };
     if path.is_dir() {
-        return crate::loader::load(path, sources.split);
+        return load_folder(path, &Choice { split: sources.split, ..choice });
     }
-    let Some(row) = TASKS.iter().find(|row| row.name == word || row.is_pinned_by(word)) else {
+    // The pinned id of a named set is that task; with another revision it is the set alone.
+    let id_of = |row: &NamedTask| row.set_of(word).map(|(id, _)| id).filter(|id| [*id, repository(id)].contains(&word));
+    let Some(row) = TASKS.iter().find(|row| row.name == word || id_of(row).is_some()) else {
         return match is_hub_name(word) {
-            true => of_hub(word, &hub_name(word), None, None, sources),
+            true => of_hub(word, &hub_name(word), choice, sources),
             false => Err(Error::setting("task", format!("{word:?}"), &names().collect::<Vec<_>>().join(", "))),
         };
     };
-    let word = row.name;
-    let local = sources.data.map(|data| data.join(word)).filter(|folder| folder.is_dir());
+    let local = sources.data.map(|data| data.join(row.name)).filter(|folder| folder.is_dir());
     let (tasks, main_score) = match (&row.origin, local) {
-        (Origin::BuiltIn(build), _) => (vec![build(word)?], None),
-        (Origin::Hub { split, main_score, .. }, Some(folder)) => {
-            (load_as(&folder, word, Some(split), None)?, Some(*main_score))
+        (Origin::BuiltIn(build), _) => (vec![build(row.name)?], None),
+        (Origin::Hub(set), Some(folder)) => {
+            (load_as(&folder, row.name, &Choice { split: Some(set.split), ..choice })?, Some(set.main_score))
         }
-        (Origin::Hub { id, .. }, None) => (of_hub(id, word, None, None, sources)?, None),
-        (Origin::Folder { main_score }, Some(folder)) => (load_as(&folder, word, sources.split, None)?, *main_score),
+        (Origin::Hub(set), None) => (of_hub(id_of(row).unwrap_or(set.id()), row.name, choice, sources)?, None),
+        (Origin::Folder { main_score }, Some(folder)) => {
+            (load_as(&folder, row.name, &Choice { split: sources.split, ..choice })?, *main_score)
+        }
         (Origin::Folder { .. }, None) => {
             let message = format!(
                 "no public copy of {word} is known; put its files into a folder of this name in the folder for data sets"
@@ -87,7 +91,7 @@ mod tests {
     use super::*;
 
     fn local<'a>(data: Option<&'a Path>) -> Sources<'a> {
-        Sources { data, hub: None, split: None }
+        Sources { data, ..Sources::default() }
     }
 
     fn message(word: &str, sources: &mut Sources<'_>) -> String {
