@@ -190,7 +190,13 @@ mod tests {
         };
         for name in ["CMedQAv1-reranking", "CMedQAv2-reranking"] {
             let expected = format!("{name} test map@1000");
-            for word in [name.to_owned(), format!("mteb/{name}"), format!("mteb/{name}@v1")] {
+            for word in [
+                name.to_owned(),
+                format!("mteb/{name}"),
+                format!("mteb/{name}@v1"),
+                format!("C-MTEB/{name}"),
+                format!("C-MTEB/{name}@v1"),
+            ] {
                 assert_eq!(opened(&word), expected, "{word}");
             }
             for (lines, expected) in
@@ -203,16 +209,53 @@ mod tests {
         for name in ["MMarcoReranking", "T2Reranking"] {
             assert_eq!(opened(&format!("C-MTEB/{name}")), format!("{name} dev map@1000"));
         }
-        let pinned = |name: &str, revision: &str| format!("mteb/{name}@{revision}");
-        let [first, second] = [
-            pinned("CMedQAv1-reranking", "f77f0345c9b6ac0a2447a3a71483d5b27393cb35"),
-            pinned("CMedQAv2-reranking", "01399b6956a4c6bf9edc5b6b90e176aeeb399686"),
-        ];
-        let [third, fourth] = [pinned("CMedQAv1-reranking", "v1"), pinned("CMedQAv2-reranking", "v1")];
-        let mut expected = vec![&first, &first, &third, &first, &first, &second, &second, &fourth, &second, &second];
-        let others = ["C-MTEB/MMarcoReranking".to_owned(), "C-MTEB/T2Reranking".to_owned()];
-        expected.extend(&others);
-        assert_eq!(asked.iter().collect::<Vec<_>>(), expected);
+        let mut expected = Vec::new();
+        for (name, of_mteb, original) in [
+            (
+                "CMedQAv1-reranking",
+                "f77f0345c9b6ac0a2447a3a71483d5b27393cb35",
+                "8d7f1e942507dac42dc58017c1a001c3717da7df",
+            ),
+            (
+                "CMedQAv2-reranking",
+                "01399b6956a4c6bf9edc5b6b90e176aeeb399686",
+                "23d186750531a14a0357ca22cd92d712fd512ea0",
+            ),
+        ] {
+            let [pinned, other] = [of_mteb, "v1"].map(|revision| format!("mteb/{name}@{revision}"));
+            let [pinned_original, other_original] =
+                [original, "v1"].map(|revision| format!("C-MTEB/{name}@{revision}"));
+            expected.extend(
+                [&pinned, &pinned, &other, &pinned_original, &other_original, &pinned, &pinned].map(String::clone),
+            );
+        }
+        expected.extend(["C-MTEB/MMarcoReranking".to_owned(), "C-MTEB/T2Reranking".to_owned()]);
+        assert_eq!(asked, expected);
+    }
+
+    #[test]
+    fn an_original_of_c_mteb_is_the_task_of_that_name_in_its_split() {
+        let hub = tempfile::tempdir().expect("a folder");
+        let mut fetch = |id: &str| {
+            let folder = hub.path().join(id.replace(['/', '@'], "--"));
+            fs::create_dir_all(&folder).expect("made");
+            let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
+            if id.ends_with("-qrels") {
+                write("dev.jsonl", "{\"qid\":\"1\",\"pid\":\"d\",\"score\":1}");
+                write("test.jsonl", "{\"qid\":\"1\",\"pid\":\"e\",\"score\":1}");
+            } else {
+                write("corpus.jsonl", "{\"id\":\"d\",\"text\":\"a\"}\n{\"id\":\"e\",\"text\":\"b\"}");
+                write("queries.jsonl", "{\"id\":\"1\",\"text\":\"q\"}");
+            }
+            Ok(folder)
+        };
+        let mut sources = Sources::default().with_hub(&mut fetch);
+        for name in ["CmedqaRetrieval", "MedicalRetrieval"] {
+            let tasks = open(&format!("C-MTEB/{name}"), &mut sources).expect(name);
+            assert_eq!((tasks[0].name(), tasks[0].split()), (name, "dev"));
+        }
+        let tasks = open("C-MTEB/Other", &mut sources).expect("fetched");
+        assert_eq!((tasks[0].name(), tasks[0].split()), ("Other", "test"));
     }
 
     #[test]
