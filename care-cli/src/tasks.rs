@@ -23,6 +23,9 @@ pub(crate) struct TaskArgs {
     /// Split to evaluate if a task does not specify one; by default the first of test, dev and validation
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
+    /// Subset to read if a task file does not specify one, e.g. a language; several are refused without it
+    #[arg(long, value_name = "NAME")]
+    subset: Option<String>,
 }
 
 impl TaskArgs {
@@ -36,6 +39,7 @@ impl TaskArgs {
         let mut sources = Sources::default().with_hub(&mut fetch);
         sources.data = self.data.as_deref();
         sources.split = self.split.as_deref();
+        sources.subset = self.subset.as_deref();
         let mut tasks = Vec::new();
         for word in &self.tasks {
             tasks.extend(cmedteb::open(word, &mut sources)?);

@@ -17,7 +17,7 @@ mod tasks;
 #[cfg(test)]
 mod testing;
 
-pub use audit::{Finding, FindingKind, TrainingTexts, audit};
+pub use audit::{AuditOptions, Finding, FindingKind, TrainingTexts, audit};
 pub use baseline::bm25;
 pub use compare::{Comparison, compare};
 pub use error::is_undefined;

@@ -35,7 +35,7 @@ struct Scores {
     main_score: f64,
     #[serde(flatten, serialize_with = "as_map")]
     scores: Vec<(String, f64)>,
-    hf_subset: &'static str,
+    hf_subset: String,
     languages: [&'static str; 1],
 }
 
@@ -114,7 +114,7 @@ impl Report {
         let scores = Scores {
             main_score: outcome.main_score(),
             scores: outcome.scores.clone(),
-            hf_subset: "default",
+            hf_subset: task.subset().to_owned(),
             languages: [if names().any(|name| name == task.name()) { "cmn-Hans" } else { "und" }],
         };
         let (ties, missing, sts_mode) = match &outcome.evidence {
@@ -221,8 +221,11 @@ mod tests {
             [("mini-sts", "cmn-Hans"), ("CMedTEB-sts", "cmn-Hans"), ("clinic", "und"), ("STSB", "und")]
         {
             let pairs = vec![pair("a", "a", 5.0), pair("a", "b", 0.0)];
-            let report = reported(&Task::Sts(StsTask::new(name, "test", pairs).expect("valid")), &table);
-            assert_eq!(report["scores"]["test"][0]["languages"], json!([language]), "{name}");
+            let task = Task::Sts(StsTask::new(name, "test", pairs).expect("valid"));
+            let report = reported(&task.with_subset("zh"), &table);
+            let scores = &report["scores"]["test"][0];
+            assert_eq!(scores["languages"], json!([language]), "{name}");
+            assert_eq!(scores["hf_subset"], "zh", "{name}");
         }
     }
 

@@ -239,3 +239,28 @@ fn demo_data_is_a_folder_that_eval_takes() {
     place.file("demo/notes.txt", "mine");
     place.fails("demo-data --output demo", "demo is not empty; choose a new or empty folder");
 }
+
+#[test]
+fn several_subsets_are_refused_until_one_is_named() {
+    let place = Place::new();
+    for (subset, other) in [("en", "发烧"), ("zh", "头痛")] {
+        let corpus = format!("{{\"_id\":\"a\",\"text\":\"头痛\"}}\n{{\"_id\":\"b\",\"text\":\"{other}三天\"}}\n");
+        place.file(&format!("own/{subset}-corpus/test.jsonl"), &corpus);
+        place.file(&format!("own/{subset}-queries/test.jsonl"), "{\"_id\":\"q\",\"text\":\"发烧\"}\n");
+        let judged = "{\"query-id\":\"q\",\"corpus-id\":\"b\",\"score\":1}\n";
+        place.file(&format!("own/{subset}-qrels/test.jsonl"), judged);
+    }
+    let base = "eval --model bm25 --output results --task own";
+    let refused =
+        "own: several subsets: en, zh; choose one with --subset NAME, or with `subset = \"NAME\"` in a task file";
+    place.fails(base, refused);
+    place.fails(&base.replace("eval", "audit").replace(" --model bm25 --output results", ""), refused);
+    place.fails(&format!("{base} --subset fr"), "own: there is no subset \"fr\"; found: en, zh");
+    for (subset, score) in [("en", "1.0000"), ("zh", "0.0000")] {
+        let (status, stdout, stderr) = place.care(&format!("{base} --subset {subset}"));
+        assert_eq!((status, stderr.as_str()), (0, ""));
+        assert!(stdout.contains(&format!("own\tmrr_at_10\t{score}\n")), "{stdout}");
+        let report: Value = serde_json::from_slice(&fs::read(place.path("results/own.json")).unwrap()).unwrap();
+        assert_eq!(report["scores"]["test"][0]["hf_subset"], json!(subset));
+    }
+}

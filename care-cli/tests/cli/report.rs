@@ -61,8 +61,11 @@ fn an_audit_is_a_table() {
     place.file("own/qrels.tsv", "query-id\tcorpus-id\tscore\nq\ta\t1\nq\tz\t1\n");
     place.file("train.jsonl", "{\"query\":\"别的\",\"pos\":[\"x\"]}\n{\"anchor\":\"头痛？\",\"positive\":\"x\"}\n");
     place.file("run.trec", "q Q0 c 1 0.9 t\nq Q0 a 2 0.5 t\n");
-    let (status, stdout, stderr) = place.care("audit --task own --train train.jsonl --run run.trec");
+    let base = "audit --task own --train train.jsonl";
+    let (status, stdout, stderr) = place.care(&format!("{base} --run run.trec"));
     assert_eq!(status, 0, "{stderr}");
+    let counts = "own: 1 duplicate-document, 1 leaked-query, 1 absent-judged, 1 likely-false-negative\n";
+    assert!(stderr.ends_with(counts), "{stderr}");
     assert_eq!(
         stdout,
         "task\tfinding\tquery\tdocument\tdetail\n\
@@ -72,6 +75,39 @@ fn an_audit_is_a_table() {
          own\tlikely-false-negative\tq\tc\t头痛 / 发烧\n"
     );
     place.fails("audit --task own mini-sts --run run.trec", "--run needs a single task, not 2");
+    place.file("other.trec", "x Q0 c 1 0.9 t\n");
+    place.fails(
+        &format!("{base} --run other.trec"),
+        "task own: the run is of another task: it has the query \"x\", the task \"q\"",
+    );
+    place.fails(&format!("{base} --near 0.4"), "`near` is 0.4, allowed: 0.5 to 1");
     place.file("bad.jsonl", "{\"question\":\"a\"}\n");
     place.fails("audit --task own --train bad.jsonl", "bad.jsonl:1: no `query` or `anchor`; the row has `question`");
+}
+
+#[test]
+fn an_audit_finds_answers_of_training_rows_and_similar_texts() {
+    let place = Place::new();
+    place.file(
+        "own/corpus.jsonl",
+        "{\"_id\":\"a\",\"text\":\"头痛多休息多喝水少熬夜\"}\n{\"_id\":\"b\",\"text\":\"头痛多休息多喝水少熬夜了\"}\n\
+         {\"_id\":\"c\",\"text\":\"发烧\"}\n",
+    );
+    place.file("own/queries.jsonl", "{\"_id\":\"q\",\"text\":\"头痛\"}\n");
+    place.file("own/qrels.tsv", "query-id\tcorpus-id\tscore\nq\ta\t1\n");
+    place.file(
+        "train.jsonl",
+        "{\"query\":\"别的\",\"pos\":[\"头痛？\", \"发烧。\"],\"neg\":[\"头痛多休息多喝水少熬夜\"]}\n",
+    );
+    let (status, stdout, stderr) = place.care("audit --task own --train train.jsonl");
+    assert_eq!(status, 0, "{stderr}");
+    assert_eq!(
+        stdout,
+        "task\tfinding\tquery\tdocument\tdetail\n\
+         own\tleaked-document\t\tc\tin train.jsonl:1, pos: 发烧\n\
+         own\tnear-duplicate-document\t\tb\t0.90 as a: 头痛多休息多喝水少熬夜了\n\
+         own\tleaked-query\tq\t\tin train.jsonl:1, pos: 头痛\n"
+    );
+    let (status, stdout, stderr) = place.care("audit --task own --near 0.95");
+    assert_eq!((status, stdout.lines().count(), stderr.as_str()), (0, 1, "own: no findings\n"));
 }

@@ -1,13 +1,13 @@
 //! The role of each file of a folder, determined by its location and name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use care_core::{Error, Result};
 
 use crate::rows::{EXTENSIONS, columns, is_table, stem};
-use crate::task::DEFAULT_SPLIT;
+use crate::task::{DEFAULT_SPLIT, DEFAULT_SUBSET};
 
 /// The part of a task that rows belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,10 +20,27 @@ pub(super) enum Part {
     Sts,
 }
 
+impl Part {
+    /// Whether the name of a folder suffices; the rows of other parts are recognised by their columns.
+    fn is_of_folder(self) -> bool {
+        !matches!(self, Part::Reranking | Part::Sts)
+    }
+}
+
+/// A file of rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) path: PathBuf,
+    /// The subset that it belongs to: the default one in the folder itself and in a subfolder named `data`, `default` or
+    /// after a part.
+    subset: String,
+}
+
 /// The files of a folder by part and split.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    files: BTreeMap<(Part, String), Vec<PathBuf>>,
+    files: BTreeMap<(Part, String), Vec<File>>,
+    subsets: BTreeSet<String>,
     /// Files that are named as parts of a task, but are of no format that is read.
     unread: Vec<PathBuf>,
 }
@@ -33,22 +50,35 @@ impl Layout {
     ///
     /// A file's name specifies its split, e.g. `test.jsonl` or `test-00000-of-00002.parquet`. Its part is determined by
     /// the name of its folder (`corpus`, `queries`, `qrels` or `top_ranked`), else by its own name (one of these,
-    /// `reranking` or `sts`), else by its columns.
+    /// `reranking` or `sts`), else by its columns. Other folders are subsets: `zh`, with folders of parts in it, or
+    /// `zh-corpus`, `zh-queries` and so on.
+    ///
+    /// With `subset`, only its files are kept, and the default corpus and queries if it has judgements without its own.
+    /// A folder without this subset keeps the default one.
     ///
     /// # Errors
     /// If a folder cannot be read, or a file whose columns are required; if a part of a task is in a packed file that is
     /// not read, or lacks a shard.
-    pub(super) fn of(folder: &Path) -> Result<Self> {
+    pub(super) fn of(folder: &Path, subset: Option<&str>) -> Result<Self> {
         let mut layout = Self::default();
-        layout.look_into(folder, None)?;
-        for paths in layout.files.values_mut() {
-            paths.sort();
-            complete(paths)?;
+        layout.look_into(folder, DEFAULT_SUBSET, None, 0)?;
+        for files in layout.files.values_mut() {
+            files.sort_by(|a, b| a.path.cmp(&b.path));
+            join_shards(files);
+        }
+        layout.subsets = layout.files.values().flatten().map(|file| file.subset.clone()).collect();
+        if let Some(subset) = subset {
+            layout.keep(subset);
+        }
+        for files in layout.files.values() {
+            let mut of: BTreeMap<_, Vec<&Path>> = BTreeMap::new();
+            files.iter().for_each(|file| of.entry(&file.subset).or_default().push(&file.path));
+            of.values().try_for_each(|paths| complete(paths))?;
         }
         Ok(layout)
     }
 
-    fn look_into(&mut self, folder: &Path, config: Option<&str>) -> Result<()> {
+    fn look_into(&mut self, folder: &Path, subset: &str, part: Option<Part>, depth: usize) -> Result<()> {
         let entries = fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, e))?;
         for entry in entries {
             let path = entry.map_err(|e| Error::io("read the folder", folder, e))?.path();
@@ -57,8 +87,12 @@ impl Layout {
                 continue;
             };
             if path.is_dir() {
-                if config.is_none() {
-                    self.look_into(&path, Some(name))?;
+                match (depth, folder_of(name)) {
+                    (0, (subset, part)) => self.look_into(&path, subset, part, 1)?,
+                    (1, (DEFAULT_SUBSET, Some(of))) if subset != DEFAULT_SUBSET && part.is_none() => {
+                        self.look_into(&path, subset, Some(of), 2)?;
+                    }
+                    _ => {}
                 }
             } else if let Some(stem) = stem(&path) {
                 // `gunzip -k` leaves both files.
@@ -66,10 +100,11 @@ impl Layout {
                     continue;
                 }
                 let (split, _) = split_of(stem);
-                if let Some((part, split)) = part(config, split, &path)? {
-                    self.files.entry((part, split)).or_default().push(path);
+                if let Some((part, split)) = part_of(part, split, &path)? {
+                    let file = File { path, subset: subset.to_owned() };
+                    self.files.entry((part, split)).or_default().push(file);
                 }
-            } else if named(config.unwrap_or_default()).or_else(|| named(split_of(first_name(name)).0)).is_some() {
+            } else if part.or_else(|| named(split_of(first_name(name)).0)).is_some() {
                 if PACKED.iter().any(|extension| name.ends_with(extension)) {
                     return Err(Error::format(
                         path,
@@ -80,6 +115,26 @@ impl Layout {
             }
         }
         Ok(())
+    }
+
+    /// Drops what is not of a subset.
+    fn keep(&mut self, subset: &str) {
+        let subset = if self.subsets.contains(subset) { subset } else { DEFAULT_SUBSET };
+        let has = |of: Part| {
+            self.files.iter().any(|((part, _), files)| *part == of && files.iter().any(|file| file.subset == subset))
+        };
+        let shared: Vec<Part> =
+            [Part::Corpus, Part::Queries].into_iter().filter(|part| has(Part::Qrels) && !has(*part)).collect();
+        for ((part, _), files) in &mut self.files {
+            let of = if shared.contains(part) { DEFAULT_SUBSET } else { subset };
+            files.retain(|file| file.subset == of);
+        }
+        self.files.retain(|_, files| !files.is_empty());
+    }
+
+    /// The names of all subsets that the folder has.
+    pub(super) fn subsets(&self) -> impl Iterator<Item = &str> {
+        self.subsets.iter().map(String::as_str)
     }
 
     /// A remark on files that are named as parts of a task, but not read, for messages about what is missing.
@@ -99,17 +154,40 @@ impl Layout {
     }
 
     /// The files of a part and a split.
-    pub(super) fn files(&self, part: Part, split: &str) -> &[PathBuf] {
+    pub(super) fn files(&self, part: Part, split: &str) -> &[File] {
         self.files.get(&(part, split.to_owned())).map_or(&[], Vec::as_slice)
     }
 
     /// The files of a part in the given split, or in all splits if it has none: a corpus often has only one.
-    pub(super) fn files_for(&self, part: Part, split: &str) -> Vec<PathBuf> {
+    pub(super) fn files_for(&self, part: Part, split: &str) -> Vec<File> {
         match self.files(part, split) {
-            [] => self.files.iter().filter(|((of, _), _)| *of == part).flat_map(|(_, paths)| paths.clone()).collect(),
-            paths => paths.to_vec(),
+            [] => self.files.iter().filter(|((of, _), _)| *of == part).flat_map(|(_, files)| files.clone()).collect(),
+            files => files.to_vec(),
         }
     }
+}
+
+/// The subset of a task in `folder`, given the files of each of its parts.
+///
+/// # Errors
+/// If a part is of several subsets, or parts are of different ones: together they would be another task.
+pub(super) fn one_subset<'a>(folder: &Path, parts: &[&'a [File]]) -> Result<&'a str> {
+    let of = |files: &'a [File]| files.iter().map(|file| file.subset.as_str()).collect::<BTreeSet<_>>();
+    let named = |subset: &&str| *subset != DEFAULT_SUBSET;
+    let mut subsets: BTreeSet<&str> =
+        parts.iter().map(|files| of(files)).filter(|subsets| subsets.len() > 1).flatten().collect();
+    if subsets.is_empty() {
+        // The default corpus may have judgements of a subset.
+        subsets = parts.iter().flat_map(|files| of(files)).filter(named).collect();
+    }
+    if subsets.len() > 1 {
+        let names = subsets.into_iter().collect::<Vec<_>>().join(", ");
+        let problem = format!(
+            "several subsets: {names}; choose one with --subset NAME, or with `subset = \"NAME\"` in a task file"
+        );
+        return Err(Error::format(folder, problem));
+    }
+    Ok(subsets.first().copied().unwrap_or(DEFAULT_SUBSET))
 }
 
 /// Extensions of packed files that are not read as rows.
@@ -133,6 +211,16 @@ fn named(name: &str) -> Option<Part> {
     }
 }
 
+/// The subset and the part that a subfolder's name specifies: `zh-corpus` is the corpus of `zh`, as in mteb's data sets.
+fn folder_of(name: &str) -> (&str, Option<Part>) {
+    match (named(name), name.rsplit_once('-')) {
+        (Some(part), _) => (DEFAULT_SUBSET, Some(part)),
+        (None, _) if name == "data" => (DEFAULT_SUBSET, None),
+        (None, Some((subset, part))) if named(part).is_some_and(Part::is_of_folder) => (subset, named(part)),
+        (None, _) => (name, None),
+    }
+}
+
 /// Split and shard of a file name: `test-00000-of-00002-6f2a` is the first of two shards of the split `test`.
 fn split_of(stem: &str) -> (&str, Option<[u64; 2]>) {
     // Any number of five digits or more; one that does not fit in an integer is still a number of shards.
@@ -148,10 +236,22 @@ fn split_of(stem: &str) -> (&str, Option<[u64; 2]>) {
     shard.map_or((stem, None), |(split, shard)| (split, Some(shard)))
 }
 
+/// Puts shards into the default subset that only together, from several folders, are whole.
+fn join_shards(files: &mut [File]) {
+    let shard = |file: &File| stem(&file.path).and_then(|stem| split_of(stem).1).unwrap_or_default();
+    let count = files.len() as u64;
+    let mut shards: Vec<_> = files.iter().map(shard).collect();
+    shards.sort_unstable();
+    if count > 1 && (0..).zip(shards).all(|(place, shard)| shard == [place, count]) {
+        files.sort_by_key(shard);
+        files.iter_mut().for_each(|file| file.subset = DEFAULT_SUBSET.to_owned());
+    }
+}
+
 /// Checks that all shards exist: half a corpus would be another task.
-fn complete(paths: &[PathBuf]) -> Result<()> {
+fn complete(paths: &[&Path]) -> Result<()> {
     let shards = paths.iter().filter_map(|path| Some((path, split_of(stem(path)?).1?)));
-    let shards: Vec<(&PathBuf, [u64; 2])> = shards.collect();
+    let shards: Vec<(&&Path, [u64; 2])> = shards.collect();
     let Some(&(first, [_, count])) = shards.first() else { return Ok(()) };
     let all_in_place = (0..).zip(&shards).all(|(place, (_, shard))| *shard == [place, count]);
     if shards.len() as u64 == count && all_in_place {
@@ -162,9 +262,8 @@ fn complete(paths: &[PathBuf]) -> Result<()> {
 }
 
 /// Part and split of a file; `None` if it does not belong to a task.
-fn part(config: Option<&str>, split: &str, path: &Path) -> Result<Option<(Part, String)>> {
-    let in_folder = config.and_then(named).filter(|part| !matches!(part, Part::Reranking | Part::Sts));
-    if let Some(part) = in_folder {
+fn part_of(folder: Option<Part>, split: &str, path: &Path) -> Result<Option<(Part, String)>> {
+    if let Some(part) = folder.filter(|part| part.is_of_folder()) {
         return Ok(Some((part, split.to_owned())));
     }
     // A file that names no split belongs to the default one.
@@ -215,13 +314,13 @@ mod tests {
         fs::create_dir(folder.path().join("corpus")).expect("made");
         let write = |name: &str| fs::write(folder.path().join("corpus").join(name), "{}\n").expect("written");
         write("test-00000-of-00002.jsonl");
-        let error = Layout::of(folder.path()).expect_err("half a corpus").to_string();
+        let error = Layout::of(folder.path(), None).expect_err("half a corpus").to_string();
         assert!(error.ends_with("test-00000-of-00002.jsonl: found only 1 of 2 shards"), "{error}");
         write("test-00001-of-00002.jsonl.gz");
-        assert_eq!(Layout::of(folder.path()).expect("whole").files(Part::Corpus, "test").len(), 2);
+        assert_eq!(Layout::of(folder.path(), None).expect("whole").files(Part::Corpus, "test").len(), 2);
         for count in ["000003", "999999999999999999", "99999999999999999999999"] {
             write(&format!("dev-00000-of-{count}.csv"));
-            let error = Layout::of(folder.path()).expect_err("part of a corpus").to_string();
+            let error = Layout::of(folder.path(), None).expect_err("part of a corpus").to_string();
             assert!(error.contains(&format!("dev-00000-of-{count}.csv: found only 1 of ")), "{error}");
             fs::remove_file(folder.path().join(format!("corpus/dev-00000-of-{count}.csv"))).expect("removed");
         }
@@ -234,17 +333,18 @@ mod tests {
         for name in ["corpus.jsonl", "corpus.jsonl.gz", "queries.csv.gz", "sts.tsv", "other.zip", "dev.jsonl.bak"] {
             write(name);
         }
-        let layout = Layout::of(folder.path()).expect("a layout");
-        let found =
-            |part| layout.files(part, "test").iter().filter_map(|path| path.file_name()?.to_str()).collect::<Vec<_>>();
+        let layout = Layout::of(folder.path(), None).expect("a layout");
+        let found = |part| {
+            layout.files(part, "test").iter().filter_map(|file| file.path.file_name()?.to_str()).collect::<Vec<_>>()
+        };
         assert_eq!(found(Part::Corpus), ["corpus.jsonl"]);
         assert_eq!((found(Part::Queries), found(Part::Sts)), (vec!["queries.csv.gz"], vec!["sts.tsv"]));
         assert_eq!(layout.unread(), "");
         write("qrels.json");
-        assert_eq!(Layout::of(folder.path()).expect("a layout").unread(), "; not read: qrels.json");
+        assert_eq!(Layout::of(folder.path(), None).expect("a layout").unread(), "; not read: qrels.json");
         for name in ["qrels.parquet.gz", "corpus.jsonl.zst", "queries-00000-of-00002.zip"] {
             write(name);
-            let error = Layout::of(folder.path()).expect_err("packed").to_string();
+            let error = Layout::of(folder.path(), None).expect_err("packed").to_string();
             let problem =
                 "packed files of this kind are not read: unpack it to .jsonl, .csv, .tsv (each also .gz) or .parquet";
             assert!(error.ends_with(&format!("{name}: {problem}")), "{error}");

@@ -1,6 +1,6 @@
 //! Loading the tasks of a folder.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use care_core::{Document, Error, ErrorKind, Query, Result};
@@ -8,7 +8,7 @@ use care_eval::Qrels;
 use care_eval::io::read_qrels;
 use serde::de::DeserializeOwned;
 
-use super::layout::{Layout, Part};
+use super::layout::{File, Layout, Part, one_subset};
 use crate::error::from_eval;
 use crate::rows::{CandidatesRow, CorpusRow, EXTENSIONS, QrelsRow, QueryRow, duplicate_id, for_each_row, is_tsv, stem};
 use crate::task::{Corpus, RerankingTask, RetrievalTask, SPLITS, StsTask, Task};
@@ -27,18 +27,17 @@ use crate::task::{Corpus, RerankingTask, RetrievalTask, SPLITS, StsTask, Task};
 /// `data/queries-*`, and judgements in the folder `NAME-qrels` next to `NAME`). Without `split`, the first of `test`,
 /// `dev` and `validation` that has judgements or rows is loaded.
 ///
+/// Folders with other names are subsets, e.g. languages: `zh` and `en`, or `zh-corpus`, `zh-queries` and `zh-qrels`. Several
+/// subsets are several tasks; [`Sources::with_subset`](crate::Sources::with_subset) chooses one.
+///
 /// # Errors
-/// If the folder contains no task or an incomplete one (the message lists what was expected), if a row cannot be read
+/// If the folder contains no task or an incomplete one (the message lists what was expected) or several subsets, if a row cannot be read
 /// (the message names file and row), or if a task's data are inconsistent.
 ///
 /// # Reference
 /// BEIR's folders, and the data sets of mteb 2 and C-MTEB on the Hugging Face hub.
 pub fn load(folder: impl AsRef<Path>, split: Option<&str>) -> Result<Vec<Task>> {
-    let folder = folder.as_ref();
-    // The real path has a name even if `folder` is "." or ends in "..".
-    let real = folder.canonicalize().map_err(|e| Error::io("open the folder", folder, e))?;
-    let name = real.file_name().unwrap_or_default().to_string_lossy();
-    load_as(folder, &name, split, None)
+    load_folder(folder.as_ref(), &Choice { split, ..Choice::default() })
 }
 
 /// The splits of a folder's tasks, i.e. those with judgements or rows that [`load`] accepts, in alphabetical order.
@@ -47,8 +46,8 @@ pub fn load(folder: impl AsRef<Path>, split: Option<&str>) -> Result<Vec<Task>> 
 /// If the folder or a file whose columns are required cannot be read.
 pub fn splits(folder: impl AsRef<Path>) -> Result<Vec<String>> {
     let folder = folder.as_ref();
-    let own = Layout::of(folder)?;
-    let judged = beside(folder)?.map(|folder| Layout::of(&folder)).transpose()?;
+    let own = Layout::of(folder, None)?;
+    let judged = beside(folder)?.map(|folder| Layout::of(&folder, None)).transpose()?;
     let of = |layout: &Layout, parts: &[Part]| -> Vec<String> {
         parts.iter().flat_map(|part| layout.splits(*part).map(str::to_owned).collect::<Vec<_>>()).collect()
     };
@@ -59,14 +58,39 @@ pub fn splits(folder: impl AsRef<Path>) -> Result<Vec<String>> {
     Ok(splits)
 }
 
-/// [`load`] with a custom name, and with judgements from the folder `qrels` if given.
-pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Option<&Path>) -> Result<Vec<Task>> {
-    let layout = Layout::of(folder)?;
+/// What to load of a folder.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Choice<'a> {
+    /// The split; by default the first of [`SPLITS`] that has judgements or rows.
+    pub(crate) split: Option<&'a str>,
+    /// The subset; by default the only one.
+    pub(crate) subset: Option<&'a str>,
+    /// The folder with the judgements; by default as [`load`] finds them.
+    pub(crate) qrels: Option<&'a Path>,
+}
+
+/// [`load`] with a choice.
+pub(crate) fn load_folder(folder: &Path, choice: &Choice<'_>) -> Result<Vec<Task>> {
+    // The real path has a name even if `folder` is "." or ends in "..".
+    let real = folder.canonicalize().map_err(|e| Error::io("open the folder", folder, e))?;
+    load_as(folder, &real.file_name().unwrap_or_default().to_string_lossy(), choice)
+}
+
+/// [`load_folder`] with a custom name.
+pub(crate) fn load_as(folder: &Path, name: &str, choice: &Choice<'_>) -> Result<Vec<Task>> {
+    let Choice { split, subset, qrels } = *choice;
+    let layout = Layout::of(folder, subset)?;
     let judged = match qrels {
-        Some(folder) => vec![Layout::of(folder)?],
+        Some(folder) => vec![Layout::of(folder, subset)?],
         // C-MTEB keeps judgements in a separate folder.
-        None => beside(folder)?.map(|folder| Layout::of(&folder)).transpose()?.into_iter().collect(),
+        None => beside(folder)?.map(|folder| Layout::of(&folder, subset)).transpose()?.into_iter().collect(),
     };
+    let known: BTreeSet<&str> = [&layout].into_iter().chain(&judged).flat_map(Layout::subsets).collect();
+    if let Some(unknown) = subset.filter(|subset| !known.contains(subset)) {
+        let known: Vec<_> = known.into_iter().collect();
+        let problem = format!("there is no subset {unknown:?}; found: {}", known.join(", "));
+        return Err(Error::format(folder, problem));
+    }
     let own = qrels.is_none().then_some(&layout);
     let places: Vec<&Layout> = own.into_iter().chain(&judged).collect();
     let choose = |layouts: &[&Layout], part| choose(layouts, part, split);
@@ -86,24 +110,26 @@ pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Opt
             return Err(Error::format(folder, problem));
         };
         let files = places.iter().map(|place| place.files(Part::Qrels, &split)).find(|files| !files.is_empty());
-        tasks.push(of_corpus(folder, name, &layout, &split, &read_judgements(files.unwrap_or_default())?)?);
+        tasks.push(of_corpus(folder, name, &layout, &split, files.unwrap_or_default())?);
     }
     let reranking = choose(&[&layout], Part::Reranking);
     let sts = choose(&[&layout], Part::Sts);
     let alone = usize::from(has_corpus) + usize::from(reranking.is_some()) + usize::from(sts.is_some()) == 1;
-    let of_part = |suffix: &str, paths: &[PathBuf]| match alone && !named_after(suffix, paths) {
+    let of_part = |suffix: &str, paths: &[&Path]| match alone && !named_after(suffix, paths) {
         true => name.to_owned(),
         false => format!("{name}-{suffix}"),
     };
     if let Some(split) = reranking {
-        let paths = layout.files(Part::Reranking, &split);
-        let task = RerankingTask::new(of_part("reranking", paths), &split, read_all(paths)?);
-        tasks.push(Task::Reranking(task.map_err(|e| e.in_file(&paths[0]))?));
+        let files = layout.files(Part::Reranking, &split);
+        let (subset, paths) = (one_subset(folder, &[files])?, paths(files));
+        let task = RerankingTask::new(of_part("reranking", &paths), &split, read_all(&paths)?);
+        tasks.push(Task::Reranking(task.map_err(|e| e.in_file(paths[0]))?).with_subset(subset));
     }
     if let Some(split) = sts {
-        let paths = layout.files(Part::Sts, &split);
-        let task = StsTask::new(of_part("sts", paths), &split, read_all(paths)?);
-        tasks.push(Task::Sts(task.map_err(|e| e.in_file(&paths[0]))?));
+        let files = layout.files(Part::Sts, &split);
+        let (subset, paths) = (one_subset(folder, &[files])?, paths(files));
+        let task = StsTask::new(of_part("sts", &paths), &split, read_all(&paths)?);
+        tasks.push(Task::Sts(task.map_err(|e| e.in_file(paths[0]))?).with_subset(subset));
     }
     if tasks.is_empty() {
         let wanted = split.map_or_else(|| SPLITS.join(", "), str::to_owned);
@@ -124,13 +150,13 @@ pub(crate) fn load_as(folder: &Path, name: &str, split: Option<&str>, qrels: Opt
 /// # Errors
 /// If the file cannot be read, a row lacks a field, or an id is duplicated; the message names file and row.
 pub fn read_corpus(path: impl AsRef<Path>) -> Result<Vec<(String, Document)>> {
-    read_rows::<CorpusRow, Document>(&[path.as_ref().to_owned()])
+    read_rows::<CorpusRow, Document>(&[path.as_ref()])
 }
 
 /// Whether a folder has a corpus without judgements.
-pub(crate) fn lacks_judgements(folder: &Path, split: Option<&str>) -> Result<bool> {
-    let layout = Layout::of(folder)?;
-    Ok(layout.splits(Part::Corpus).next().is_some() && choose(&[&layout], Part::Qrels, split).is_none())
+pub(crate) fn lacks_judgements(folder: &Path, choice: &Choice<'_>) -> Result<bool> {
+    let layout = Layout::of(folder, choice.subset)?;
+    Ok(layout.splits(Part::Corpus).next().is_some() && choose(&[&layout], Part::Qrels, choice.split).is_none())
 }
 
 /// The folder `NAME-qrels` next to the folder `NAME`, if it exists.
@@ -152,29 +178,36 @@ fn choose(layouts: &[&Layout], part: Part, wanted: Option<&str>) -> Option<Strin
 }
 
 /// The task of a corpus: retrieval, or reranking if there are candidates.
-fn of_corpus(folder: &Path, name: &str, layout: &Layout, split: &str, qrels: &Qrels) -> Result<Task> {
-    let queries = layout.files_for(Part::Queries, split);
+fn of_corpus(folder: &Path, name: &str, layout: &Layout, split: &str, judged: &[File]) -> Result<Task> {
+    let [corpus, queries, candidates] =
+        [Part::Corpus, Part::Queries, Part::Candidates].map(|part| layout.files_for(part, split));
     if queries.is_empty() {
         return Err(Error::format(folder, format!("the corpus has no queries{}", layout.unread())));
     }
-    let queries = read_rows::<QueryRow, Query>(&queries)?;
-    let corpus = layout.files_for(Part::Corpus, split);
-    let candidates = layout.files_for(Part::Candidates, split);
+    let subset = one_subset(folder, &[judged, &corpus, &queries, &candidates])?;
+    let qrels = read_judgements(&paths(judged))?;
+    let queries = read_rows::<QueryRow, Query>(&paths(&queries))?;
+    let corpus = paths(&corpus);
     let task = if candidates.is_empty() {
-        RetrievalTask::new(name, split, Corpus::open(corpus)?, queries, qrels.clone()).map(Task::Retrieval)
+        RetrievalTask::new(name, split, Corpus::open(corpus)?, queries, qrels).map(Task::Retrieval)
     } else {
         let corpus = read_rows::<CorpusRow, Document>(&corpus)?;
-        let lists = read_all(&candidates)?.into_iter().map(|row: CandidatesRow| (row.query_id, row.doc_ids)).collect();
-        RerankingTask::from_candidates(name, split, corpus, queries, qrels, lists).map(Task::Reranking)
+        let lists = read_all(&paths(&candidates))?;
+        let lists = lists.into_iter().map(|row: CandidatesRow| (row.query_id, row.doc_ids)).collect();
+        RerankingTask::from_candidates(name, split, corpus, queries, &qrels, lists).map(Task::Reranking)
     };
-    task.map_err(|e| e.in_file(folder))
+    Ok(task.map_err(|e| e.in_file(folder))?.with_subset(subset))
 }
 
-fn named_after(name: &str, paths: &[PathBuf]) -> bool {
+fn paths(files: &[File]) -> Vec<&Path> {
+    files.iter().map(|file| file.path.as_path()).collect()
+}
+
+fn named_after(name: &str, paths: &[&Path]) -> bool {
     paths.iter().any(|path| stem(path) == Some(name))
 }
 
-fn read_all<R: DeserializeOwned>(paths: &[PathBuf]) -> Result<Vec<R>> {
+fn read_all<R: DeserializeOwned>(paths: &[&Path]) -> Result<Vec<R>> {
     let mut rows = Vec::new();
     for path in paths {
         for_each_row(path, &mut |_, row| {
@@ -186,7 +219,7 @@ fn read_all<R: DeserializeOwned>(paths: &[PathBuf]) -> Result<Vec<R>> {
 }
 
 /// Ids and texts of files; ids must be unique.
-fn read_rows<R, T>(paths: &[PathBuf]) -> Result<Vec<(String, T)>>
+fn read_rows<R, T>(paths: &[&Path]) -> Result<Vec<(String, T)>>
 where
     R: DeserializeOwned + Into<(String, T)>,
 {
@@ -204,7 +237,7 @@ where
     Ok(rows)
 }
 
-fn read_judgements(paths: &[PathBuf]) -> Result<Qrels> {
+fn read_judgements(paths: &[&Path]) -> Result<Qrels> {
     let mut qrels = Qrels::new();
     for path in paths {
         if is_tsv(path) {

@@ -3,5 +3,5 @@
 mod layout;
 mod load;
 
-pub(crate) use load::{lacks_judgements, load_as};
+pub(crate) use load::{Choice, lacks_judgements, load_as, load_folder};
 pub use load::{load, read_corpus, splits};

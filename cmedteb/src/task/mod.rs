@@ -45,6 +45,27 @@ impl Task {
         }
     }
 
+    /// The subset of the data, e.g. a language; `default` for data that have none.
+    pub fn subset(&self) -> &str {
+        match self {
+            Task::Retrieval(task) => &task.subset,
+            Task::Reranking(task) => &task.subset,
+            Task::Sts(task) => &task.subset,
+        }
+    }
+
+    /// The same task with another name of its subset, which is for the report only.
+    #[must_use]
+    pub fn with_subset(mut self, subset: impl Into<String>) -> Self {
+        let name = match &mut self {
+            Task::Retrieval(task) => &mut task.subset,
+            Task::Reranking(task) => &mut task.subset,
+            Task::Sts(task) => &mut task.subset,
+        };
+        *name = subset.into();
+        self
+    }
+
     /// The same task with another of the reported measures as its main score, e.g. `recall@100`.
     ///
     /// # Errors
@@ -103,3 +124,5 @@ impl Task {
 pub(crate) const SPLITS: [&str; 3] = [DEFAULT_SPLIT, "dev", "validation"];
 /// The split of a file whose name specifies none.
 pub(crate) const DEFAULT_SPLIT: &str = "test";
+/// The subset of data that have none, as mteb names it.
+pub(crate) const DEFAULT_SUBSET: &str = "default";

@@ -6,6 +6,7 @@ use care_core::{Document, Query, Result, Text};
 use care_eval::{Measure, Qrels};
 use serde::{Deserialize, Serialize};
 
+use super::DEFAULT_SUBSET;
 use super::measures::{RERANKING_MEASURES, one_of};
 use crate::error::{from_eval, invalid};
 use crate::fingerprint::Fingerprint;
@@ -26,6 +27,7 @@ pub struct RerankingRow {
 pub struct RerankingTask {
     name: String,
     split: String,
+    pub(super) subset: String,
     queries: Vec<Query>,
     documents: Vec<Document>,
     lists: Vec<RerankingList>,
@@ -139,7 +141,8 @@ impl RerankingTask {
 
     fn empty(name: String, split: String) -> Self {
         let (queries, documents, lists, qrels) = (Vec::new(), Vec::new(), Vec::new(), Qrels::new());
-        Self { name, split, queries, documents, lists, qrels, dropped: 0, main_score: RERANKING_MEASURES[0] }
+        let (subset, main_score) = (DEFAULT_SUBSET.to_owned(), RERANKING_MEASURES[0]);
+        Self { name, split, subset, queries, documents, lists, qrels, dropped: 0, main_score }
     }
 
     fn checked(self) -> Result<Self> {

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use care_core::{Query, Result, Text};
 use care_eval::{Measure, Qrels};
 
+use super::DEFAULT_SUBSET;
 use super::corpus::Corpus;
 use super::measures::{RETRIEVAL_MEASURES, one_of};
 use crate::error::invalid;
@@ -15,6 +16,7 @@ use crate::fingerprint::Fingerprint;
 pub struct RetrievalTask {
     name: String,
     split: String,
+    pub(super) subset: String,
     corpus: Corpus,
     query_ids: Vec<String>,
     queries: Vec<Query>,
@@ -82,6 +84,7 @@ impl RetrievalTask {
         Ok(Self {
             name,
             split,
+            subset: DEFAULT_SUBSET.to_owned(),
             corpus,
             query_ids,
             queries,

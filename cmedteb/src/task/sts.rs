@@ -6,6 +6,7 @@ use std::str::FromStr;
 use care_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::DEFAULT_SUBSET;
 use crate::error::invalid;
 use crate::fingerprint::Fingerprint;
 
@@ -25,6 +26,7 @@ pub struct StsPair {
 pub struct StsTask {
     name: String,
     split: String,
+    pub(super) subset: String,
     pairs: Vec<StsPair>,
 }
 
@@ -45,7 +47,7 @@ impl StsTask {
         if pairs.iter().all(|pair| pair.score == pairs[0].score) {
             return Err(invalid(&name, format!("all {} scores are {}", pairs.len(), pairs[0].score)));
         }
-        Ok(Self { name, split: split.into(), pairs })
+        Ok(Self { name, split: split.into(), subset: DEFAULT_SUBSET.to_owned(), pairs })
     }
 
     /// The task's name.

@@ -8,7 +8,7 @@ use care_core::{Error, Result};
 use serde::Deserialize;
 
 use super::hub::{Sources, of_hub};
-use crate::loader::load_as;
+use crate::loader::{Choice, load_as};
 use crate::task::Task;
 
 /// The name of the file in a task's folder.
@@ -22,6 +22,7 @@ struct TaskFile {
     data: Option<String>,
     qrels: Option<String>,
     split: Option<String>,
+    subset: Option<String>,
     main_score: Option<String>,
     #[serde(default)]
     ignore_identical_ids: bool,
@@ -34,6 +35,7 @@ struct TaskFile {
 /// data = "files"               # a folder relative to this file, or org/name@revision on the hub; default: this folder
 /// qrels = "judgements"         # a folder with judgements, if separate; default: as found by cmedteb::load
 /// split = "dev"                # default: the first of test, dev and validation
+/// subset = "zh"                # default: the only one
 /// main_score = "recall@100"    # default: ndcg@10 for retrieval, map@10 for reranking (map@1000 from the hub)
 /// ignore_identical_ids = true  # retrieval: a query does not rank the document with its own id; default: false
 /// ```
@@ -52,17 +54,19 @@ pub fn load_task_file(path: impl AsRef<Path>, sources: &mut Sources<'_>) -> Resu
         return Err(Error::format(path, format!("`name` is {:?}, which is not a valid file name", file.name)));
     }
     let here = path.parent().unwrap_or(Path::new("."));
-    let split = file.split.as_deref().or(sources.split);
     let folder = here.join(file.data.as_deref().unwrap_or("."));
     let qrels = file.qrels.map(|qrels| here.join(qrels));
+    let choice = Choice {
+        split: file.split.as_deref(),
+        subset: file.subset.as_deref().or(sources.subset),
+        qrels: qrels.as_deref(),
+    };
     let mut tasks = match &file.data {
-        Some(id) if !folder.exists() && is_hub_name(id) => {
-            of_hub(id, &file.name, file.split.as_deref(), qrels.as_deref(), sources)?
-        }
+        Some(id) if !folder.exists() && is_hub_name(id) => of_hub(id, &file.name, choice, sources)?,
         _ if !folder.is_dir() => {
             return Err(Error::format(path, format!("`data`: no such folder: {}", folder.display())));
         }
-        _ => load_as(&folder, &file.name, split, qrels.as_deref())?,
+        _ => load_as(&folder, &file.name, &Choice { split: choice.split.or(sources.split), ..choice })?,
     };
     if let Some(main) = &file.main_score {
         tasks = tasks
@@ -114,7 +118,7 @@ mod tests {
             ("data = \"files\"", "F/task.toml:1: missing field `name`"),
             (
                 "name = \"clinic\"\nsplits = \"dev\"",
-                "F/task.toml:2: unknown field `splits`, expected one of `name`, `data`, `qrels`, `split`, \
+                "F/task.toml:2: unknown field `splits`, expected one of `name`, `data`, `qrels`, `split`, `subset`, \
                  `main_score`, `ignore_identical_ids`",
             ),
             ("name = \"a/b\"", "F/task.toml: `name` is \"a/b\", which is not a valid file name"),

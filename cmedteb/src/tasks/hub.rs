@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use care_core::{Error, ErrorKind, Result};
 
-use super::table::{Origin, TASKS, repository};
-use crate::loader::{lacks_judgements, load_as};
+use super::table::{HubSet, TASKS, repository};
+use crate::loader::{Choice, lacks_judgements, load_as};
 use crate::task::Task;
 
 /// Downloads a data set of the Hugging Face hub: takes its id, e.g. `org/name@revision`, and returns a local folder.
@@ -31,6 +31,9 @@ pub struct Sources<'a> {
     pub hub: Option<&'a mut Fetch<'a>>,
     /// The split to evaluate if a task specifies none. By default the first of `test`, `dev` and `validation`.
     pub split: Option<&'a str>,
+    /// The subset to read of data with several, e.g. a language, if a task file specifies none. By default several subsets
+    /// are refused.
+    pub subset: Option<&'a str>,
 }
 
 impl<'a> Sources<'a> {
@@ -51,26 +54,26 @@ impl<'a> Sources<'a> {
     pub fn with_split(self, split: &'a str) -> Self {
         Self { split: Some(split), ..self }
     }
+
+    /// Sets [`Sources::subset`].
+    #[must_use]
+    pub fn with_subset(self, subset: &'a str) -> Self {
+        Self { subset: Some(subset), ..self }
+    }
 }
 
-/// The tasks of a data set of the hub. If it has no judgements and `qrels` is `None`, those that C-MTEB keeps separately
+/// The tasks of a data set of the hub. If it has no judgements and `choice` names none, those that C-MTEB keeps separately
 /// are downloaded. Of a set in the table, a missing revision or split and the main score are the row's; other reranking has
 /// the main score of every such task of C-MTEB.
-pub(super) fn of_hub(
-    id: &str,
-    name: &str,
-    split: Option<&str>,
-    qrels: Option<&Path>,
-    sources: &mut Sources<'_>,
-) -> Result<Vec<Task>> {
-    let row = TASKS.iter().find(|row| row.is_of(id)).map(|row| &row.origin);
-    let (id, split, main_score) = match row {
-        Some(Origin::Hub { id: pinned, split: default, main_score }) => {
-            (if id.contains('@') { id } else { *pinned }, split.or(Some(*default)), Some(*main_score))
+pub(super) fn of_hub(id: &str, name: &str, choice: Choice<'_>, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
+    let set = TASKS.iter().find_map(|row| row.set_of(id));
+    let (id, split, main_score) = match set {
+        Some((pinned, HubSet { split, main_score, .. })) => {
+            (if id.contains('@') { id } else { pinned }, choice.split.or(Some(split)), Some(*main_score))
         }
-        _ => (id, split.or(sources.split), None),
+        None => (id, choice.split.or(sources.split), None),
     };
-    let tasks = download(id, name, split, qrels, sources)?;
+    let tasks = download(id, name, Choice { split, ..choice }, sources)?;
     let scored = tasks.into_iter().map(|task| match (main_score, &task) {
         (Some(main), _) => task.with_main_score(main),
         (None, Task::Reranking(_)) => task.with_main_score("map@1000"),
@@ -79,25 +82,19 @@ pub(super) fn of_hub(
     scored.collect()
 }
 
-fn download(
-    id: &str,
-    name: &str,
-    split: Option<&str>,
-    qrels: Option<&Path>,
-    sources: &mut Sources<'_>,
-) -> Result<Vec<Task>> {
+fn download(id: &str, name: &str, choice: Choice<'_>, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
     let Some(fetch) = sources.hub.as_mut() else {
         let message = format!("{id} is a data set of the Hugging Face hub, which cannot be accessed here");
         return Err(Error::new(ErrorKind::Config, message));
     };
     let folder = fetch(id)?;
-    if qrels.is_some() || !lacks_judgements(&folder, split)? {
-        return load_as(&folder, name, split, qrels);
+    if choice.qrels.is_some() || !lacks_judgements(&folder, &choice)? {
+        return load_as(&folder, name, &choice);
     }
     // The revision of one data set does not apply to the other.
     let apart = format!("{}-qrels", repository(id));
     let qrels = fetch(&apart)?;
-    load_as(&folder, name, split, Some(&qrels))
+    load_as(&folder, name, &Choice { qrels: Some(&qrels), ..choice })
 }
 
 /// The task's name for `org/name@revision`: `name`.

@@ -7,8 +7,8 @@ use care_core::{Error, ErrorKind, Result};
 
 use super::file::{NAME, load_task_file};
 use super::hub::{Sources, hub_name, of_hub};
-use super::table::{Origin, TASKS};
-use crate::loader::load_as;
+use super::table::{NamedTask, Origin, TASKS, repository};
+use crate::loader::{Choice, load_as, load_folder};
 use crate::task::Task;
 
 /// The built-in task with this name.
@@ -48,24 +48,28 @@ pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
     if path.join(NAME).is_file() {
         return load_task_file(path.join(NAME), sources);
     }
+    let choice = Choice { subset: sources.subset, ..Choice::default() };
     if path.is_dir() {
-        return crate::loader::load(path, sources.split);
+        return load_folder(path, &Choice { split: sources.split, ..choice });
     }
-    let Some(row) = TASKS.iter().find(|row| row.name == word || row.is_pinned_by(word)) else {
+    // The pinned id of a named set is that task; with another revision it is the set alone.
+    let id_of = |row: &NamedTask| row.set_of(word).map(|(id, _)| id).filter(|id| [*id, repository(id)].contains(&word));
+    let Some(row) = TASKS.iter().find(|row| row.name == word || id_of(row).is_some()) else {
         return match is_hub_name(word) {
-            true => of_hub(word, &hub_name(word), None, None, sources),
+            true => of_hub(word, &hub_name(word), choice, sources),
             false => Err(Error::setting("task", format!("{word:?}"), &names().collect::<Vec<_>>().join(", "))),
         };
     };
-    let word = row.name;
-    let local = sources.data.map(|data| data.join(word)).filter(|folder| folder.is_dir());
+    let local = sources.data.map(|data| data.join(row.name)).filter(|folder| folder.is_dir());
     let (tasks, main_score) = match (&row.origin, local) {
-        (Origin::BuiltIn(build), _) => (vec![build(word)?], None),
-        (Origin::Hub { split, main_score, .. }, Some(folder)) => {
-            (load_as(&folder, word, Some(split), None)?, Some(*main_score))
+        (Origin::BuiltIn(build), _) => (vec![build(row.name)?], None),
+        (Origin::Hub(set), Some(folder)) => {
+            (load_as(&folder, row.name, &Choice { split: Some(set.split), ..choice })?, Some(set.main_score))
         }
-        (Origin::Hub { id, .. }, None) => (of_hub(id, word, None, None, sources)?, None),
-        (Origin::Folder { main_score }, Some(folder)) => (load_as(&folder, word, sources.split, None)?, *main_score),
+        (Origin::Hub(set), None) => (of_hub(id_of(row).unwrap_or(set.id()), row.name, choice, sources)?, None),
+        (Origin::Folder { main_score }, Some(folder)) => {
+            (load_as(&folder, row.name, &Choice { split: sources.split, ..choice })?, *main_score)
+        }
         (Origin::Folder { .. }, None) => {
             let message = format!(
                 "no public copy of {word} is known; put its files into a folder of this name in the folder for data sets"
@@ -87,7 +91,7 @@ mod tests {
     use super::*;
 
     fn local<'a>(data: Option<&'a Path>) -> Sources<'a> {
-        Sources { data, hub: None, split: None }
+        Sources { data, ..Sources::default() }
     }
 
     fn message(word: &str, sources: &mut Sources<'_>) -> String {
@@ -186,7 +190,13 @@ mod tests {
         };
         for name in ["CMedQAv1-reranking", "CMedQAv2-reranking"] {
             let expected = format!("{name} test map@1000");
-            for word in [name.to_owned(), format!("mteb/{name}"), format!("mteb/{name}@v1")] {
+            for word in [
+                name.to_owned(),
+                format!("mteb/{name}"),
+                format!("mteb/{name}@v1"),
+                format!("C-MTEB/{name}"),
+                format!("C-MTEB/{name}@v1"),
+            ] {
                 assert_eq!(opened(&word), expected, "{word}");
             }
             for (lines, expected) in
@@ -199,16 +209,53 @@ mod tests {
         for name in ["MMarcoReranking", "T2Reranking"] {
             assert_eq!(opened(&format!("C-MTEB/{name}")), format!("{name} dev map@1000"));
         }
-        let pinned = |name: &str, revision: &str| format!("mteb/{name}@{revision}");
-        let [first, second] = [
-            pinned("CMedQAv1-reranking", "f77f0345c9b6ac0a2447a3a71483d5b27393cb35"),
-            pinned("CMedQAv2-reranking", "01399b6956a4c6bf9edc5b6b90e176aeeb399686"),
-        ];
-        let [third, fourth] = [pinned("CMedQAv1-reranking", "v1"), pinned("CMedQAv2-reranking", "v1")];
-        let mut expected = vec![&first, &first, &third, &first, &first, &second, &second, &fourth, &second, &second];
-        let others = ["C-MTEB/MMarcoReranking".to_owned(), "C-MTEB/T2Reranking".to_owned()];
-        expected.extend(&others);
-        assert_eq!(asked.iter().collect::<Vec<_>>(), expected);
+        let mut expected = Vec::new();
+        for (name, of_mteb, original) in [
+            (
+                "CMedQAv1-reranking",
+                "f77f0345c9b6ac0a2447a3a71483d5b27393cb35",
+                "8d7f1e942507dac42dc58017c1a001c3717da7df",
+            ),
+            (
+                "CMedQAv2-reranking",
+                "01399b6956a4c6bf9edc5b6b90e176aeeb399686",
+                "23d186750531a14a0357ca22cd92d712fd512ea0",
+            ),
+        ] {
+            let [pinned, other] = [of_mteb, "v1"].map(|revision| format!("mteb/{name}@{revision}"));
+            let [pinned_original, other_original] =
+                [original, "v1"].map(|revision| format!("C-MTEB/{name}@{revision}"));
+            expected.extend(
+                [&pinned, &pinned, &other, &pinned_original, &other_original, &pinned, &pinned].map(String::clone),
+            );
+        }
+        expected.extend(["C-MTEB/MMarcoReranking".to_owned(), "C-MTEB/T2Reranking".to_owned()]);
+        assert_eq!(asked, expected);
+    }
+
+    #[test]
+    fn an_original_of_c_mteb_is_the_task_of_that_name_in_its_split() {
+        let hub = tempfile::tempdir().expect("a folder");
+        let mut fetch = |id: &str| {
+            let folder = hub.path().join(id.replace(['/', '@'], "--"));
+            fs::create_dir_all(&folder).expect("made");
+            let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
+            if id.ends_with("-qrels") {
+                write("dev.jsonl", "{\"qid\":\"1\",\"pid\":\"d\",\"score\":1}");
+                write("test.jsonl", "{\"qid\":\"1\",\"pid\":\"e\",\"score\":1}");
+            } else {
+                write("corpus.jsonl", "{\"id\":\"d\",\"text\":\"a\"}\n{\"id\":\"e\",\"text\":\"b\"}");
+                write("queries.jsonl", "{\"id\":\"1\",\"text\":\"q\"}");
+            }
+            Ok(folder)
+        };
+        let mut sources = Sources::default().with_hub(&mut fetch);
+        for name in ["CmedqaRetrieval", "MedicalRetrieval"] {
+            let tasks = open(&format!("C-MTEB/{name}"), &mut sources).expect(name);
+            assert_eq!((tasks[0].name(), tasks[0].split()), (name, "dev"));
+        }
+        let tasks = open("C-MTEB/Other", &mut sources).expect("fetched");
+        assert_eq!((tasks[0].name(), tasks[0].split()), ("Other", "test"));
     }
 
     #[test]
