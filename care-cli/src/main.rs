@@ -4,6 +4,7 @@
 //! failed, and 2 if the command line is wrong.
 
 mod commands;
+mod families;
 mod model;
 mod progress;
 mod stderr;

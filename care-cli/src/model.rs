@@ -12,6 +12,7 @@ use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOpti
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::families::warn_without_instruction;
 use crate::progress::download_bar;
 use crate::stderr::note;
 
@@ -200,6 +201,10 @@ pub(crate) struct PairArgs {
     document_precision: Option<Precision>,
 }
 
+/// The options that set the instructions of the two towers.
+const QUERY: &str = "--query-instruction";
+const DOCUMENT: &str = "--document-instruction";
+
 impl PairArgs {
     /// The options of the query tower and of the document tower.
     pub(crate) fn options(&self) -> [EncoderOptions; 2] {
@@ -237,7 +242,7 @@ impl PairArgs {
         Ok((pair, source))
     }
 
-    /// [`PairArgs::open`] without a word.
+    /// [`PairArgs::open`] without a word but warnings.
     pub(crate) fn open_silently(&self) -> Result<(AsymmetricEncoder, Value)> {
         let [query_options, document_options] = self.options();
         for precision in self.precisions() {
@@ -247,6 +252,8 @@ impl PairArgs {
         let (pair, source) = match &self.document_model {
             None => {
                 let pair = AsymmetricEncoder::open(&query.folder, &query_options, &document_options, &device)?;
+                let towers = [(QUERY, pair.query().summary()), (DOCUMENT, pair.document().summary())];
+                warn_without_instruction(self.model.name(), &query.folder, &towers);
                 (pair, query.source)
             }
             Some(model) => {
@@ -258,6 +265,8 @@ impl PairArgs {
                     &document_options,
                     &device,
                 )?;
+                warn_without_instruction(self.model.name(), &query.folder, &[(QUERY, pair.query().summary())]);
+                warn_without_instruction(model, &document.folder, &[(DOCUMENT, pair.document().summary())]);
                 (pair, json!({ "query": query.source, "document": document.source }))
             }
         };

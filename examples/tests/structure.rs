@@ -23,7 +23,7 @@ const ORDERS: [(&str, &str); 7] = [
         "schedule stage loss dataset optim config report log curves card fingerprint batcher checkpoint pass towers \
          objective guards evaluation teacher trainer run",
     ),
-    ("care-cli", "stderr progress model tasks texts commands"),
+    ("care-cli", "stderr families progress model tasks texts commands"),
 ];
 
 /// A module by its names from the crate's root, whose own name is empty.

@@ -7,6 +7,7 @@ use care_core::{Document, Error, Query};
 use care_encoders::{EmbedProgress, load_tower};
 use clap::ValueEnum;
 
+use crate::families::warn_without_instruction;
 use crate::model::{ModelArgs, Own};
 use crate::progress::{bar, show};
 use crate::stderr::note;
@@ -60,7 +61,9 @@ fn embed<T: FromRow>(args: &Args) -> Result<()> {
         adapter: args.adapter.as_ref(),
         ..Own::default()
     });
-    let tower = load_tower::<T>(&args.model.locate()?.folder, &options, &args.model.device()?)?;
+    let folder = args.model.locate()?.folder;
+    let tower = load_tower::<T>(&folder, &options, &args.model.device()?)?;
+    warn_without_instruction(args.model.name(), &folder, &[("--instruction", tower.summary())]);
     note!("{}", tower.summary());
     let progress = bar("embedding", texts.len());
     let mut cost = EmbedProgress::default();

@@ -193,3 +193,103 @@ fn every_command_says_what_the_towers_compute_and_info_says_more() {
     assert_eq!(value("query tower", "terminal token"), "<|endoftext|>");
     assert_ne!(value("query tower", "fingerprint"), value("document tower", "fingerprint"));
 }
+
+/// A copy of a tiny checkpoint.
+fn copy(place: &Place, of: &str, name: &str) -> std::path::PathBuf {
+    let folder = place.path(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    for entry in std::fs::read_dir(tiny(of)).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_model_of_a_known_family_without_its_instructions_is_named_with_the_options_that_set_them() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    let e5 = "'query: ' --document-instruction 'passage: '";
+    let zh = "'为这个句子生成表示以用于检索相关文章：'";
+    copy(&place, "bert", "multilingual-e5-small");
+    // A folder of another name, whose files tell.
+    let named = |name: &str, field: &str| {
+        let path = copy(&place, "bert", name).join("config.json");
+        let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["_name_or_path"] = field.into();
+        std::fs::write(path, config.to_string()).unwrap();
+    };
+    named("by-config", "/root/.cache/torch/sentence_transformers/BAAI_bge-small-zh/");
+    copy(&place, "bert", "by-card");
+    place.file(
+        "by-card/README.md",
+        "---\ntags:\n- mteb\nmodel-index:\n- name: bge-large-en-v1.5\n---\n\n# FlagEmbedding\n",
+    );
+    copy(&place, "qwen3", "Qwen3-Embedding-0.6B");
+    let qwen3 = "$'Instruct: Given a web search query, retrieve relevant passages that answer the query\\nQuery:'";
+    let en = "'Represent this sentence for searching relevant passages: '";
+    for (model, family, by, options, card) in [
+        ("multilingual-e5-small", "e5", "its name", e5, "intfloat/multilingual-e5-base"),
+        ("by-config", "bge-zh", "config.json", zh, "BAAI/bge-large-zh-v1.5"),
+        ("by-card", "bge-en", "README.md", en, "BAAI/bge-large-en-v1.5"),
+        ("Qwen3-Embedding-0.6B", "Qwen3-Embedding", "its name", qwen3, "Qwen/Qwen3-Embedding-0.6B"),
+    ] {
+        let (status, _, stderr) = place.care(&format!("info {model}"));
+        let expected = format!(
+            "warning: {model} is a model of the family {family} (by {by}), trained with instructions that its files do \
+             not state; without them its vectors are not the published ones; use --query-instruction {options} (or '' to \
+             have none), see https://huggingface.co/{card}\n"
+        );
+        assert_eq!((status, stderr), (0, expected));
+    }
+    let warning = |line: &str| {
+        let (status, _, stderr) = place.care(line);
+        assert_eq!(status, 0, "{stderr}");
+        stderr.lines().find(|line| line.starts_with("warning: ")).map(str::to_owned)
+    };
+    // Each tower has its own option, and that of a single tower another name.
+    let line = warning("info multilingual-e5-small --query-instruction query:~").unwrap();
+    assert!(line.contains("use --document-instruction 'passage: ' (or"), "{line}");
+    let line = warning("info by-card --document-model multilingual-e5-small --query-instruction=").unwrap();
+    assert!(
+        line.starts_with("warning: multilingual-e5-small ") && line.contains("use --document-instruction"),
+        "{line}"
+    );
+    let embed = "embed --model multilingual-e5-small --input texts.txt --output out.npy";
+    let line = warning(&format!("{embed} --role document")).unwrap();
+    assert!(line.contains("use --instruction 'passage: ' (or"), "{line}");
+    let line = warning("convert --model by-config --output pair").unwrap();
+    assert!(line.contains(zh), "{line}");
+
+    // Options that are given, also an empty one; a saved pair, whose empty instruction is meant; documents of a family
+    // that has none for them; and models of no family.
+    named("plain", "pritamdeka/S-PubMedBert-MS-MARCO");
+    place.file("plain/README.md", "# S-PubMedBert-MS-MARCO\n\nCompare bge-small-zh and multilingual-e5-small.\n");
+    for line in [
+        "info multilingual-e5-small --query-instruction query:~ --document-instruction passage:~",
+        "info multilingual-e5-small --query-instruction= --document-instruction=",
+        &format!("{embed} --role query --instruction query:~"),
+        "info pair",
+        "embed --model by-config --role document --input texts.txt --output out.npy",
+        "info plain",
+    ] {
+        assert_eq!(warning(line), None, "{line}");
+    }
+}
+
+#[test]
+fn a_model_of_a_known_family_whose_settings_have_prompts_is_not_warned_of() {
+    let place = Place::new();
+    let folder = copy(&place, "bert", "bge-small-zh-v1.5");
+    place.file("bge-small-zh-v1.5/modules.json", r#"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},{"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"}]"#);
+    place.file("bge-small-zh-v1.5/1_Pooling/config.json", r#"{"pooling_mode_cls_token":true}"#);
+    for (prompts, warned) in [
+        (r#"{"prompts":{"query":"问："}}"#, false),
+        // What version 5 and later save for a model without prompts.
+        (r#"{"prompts":{"query":"","document":""}}"#, true),
+        ("{}", true),
+    ] {
+        std::fs::write(folder.join("config_sentence_transformers.json"), prompts).unwrap();
+        let (status, _, stderr) = place.care("info bge-small-zh-v1.5");
+        assert_eq!((status, stderr.contains("the family bge-zh")), (0, warned), "{prompts}: {stderr}");
+    }
+}
