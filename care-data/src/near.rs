@@ -16,8 +16,8 @@ const HASHES: usize = 128;
 const MISSED: f64 = 1e-3;
 
 /// When two texts are near-duplicates: their sets of character n-grams have at least a given Jaccard similarity, after
-/// [`normalise`]. A text with fewer characters than an n-gram is one n-gram; nothing is left out for being short. A text
-/// without letters and digits is a duplicate of nothing.
+/// [`normalise`]. A text with fewer characters than an n-gram is one n-gram; nothing is left out for being short. An
+/// empty text is a duplicate of nothing.
 ///
 /// Memory is 8 bytes per distinct n-gram of a text and 1 kB per text. The result is the same for any number of threads.
 ///

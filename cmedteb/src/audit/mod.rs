@@ -1,17 +1,16 @@
 //! Likely problems in a task's data, for manual review.
 
 mod near;
-mod text;
 
 use std::collections::{HashMap, HashSet};
 
 use care_core::{Error, ErrorKind, Result, Text};
+use care_data::normalise;
 use care_eval::Run;
 use indexmap::IndexMap;
 use rayon::prelude::*;
 
 use self::near::NearIndex;
-use self::text::{comparable, is_blank};
 use crate::error::invalid;
 use crate::task::{RerankingTask, RetrievalTask, Task};
 
@@ -83,7 +82,7 @@ pub struct TrainingTexts(IndexMap<String, String>);
 impl TrainingTexts {
     /// Adds a text and its origin, e.g. `train.jsonl:17`. Of equal texts the first origin is kept.
     pub fn add(&mut self, text: &str, place: impl Into<String>) {
-        self.0.entry(comparable(text)).or_insert_with(|| place.into());
+        self.0.entry(normalise(text)).or_insert_with(|| place.into());
     }
 }
 
@@ -184,9 +183,9 @@ pub fn audit(task: &Task, options: &AuditOptions<'_>) -> Result<Vec<Finding>> {
             for (number, pair) in (1..).zip(task.pairs()) {
                 let query = format!("pair {number}");
                 for sentence in [&pair.sentence1, &pair.sentence2] {
-                    audit.leak(&QUERY, &query, sentence, &comparable(sentence));
+                    audit.leak(&QUERY, &query, sentence, &normalise(sentence));
                 }
-                let form = (comparable(&pair.sentence1), comparable(&pair.sentence2));
+                let form = (normalise(&pair.sentence1), normalise(&pair.sentence2));
                 if let Some(before) = first.get(&form) {
                     let detail = format!("as pair {before}: {} / {}", pair.sentence1, pair.sentence2);
                     audit.findings.push(QUERY.finding(QUERY.duplicate, &query, detail));
@@ -275,7 +274,7 @@ impl Audit<'_> {
             task.lists().iter().flat_map(|list| &list.candidates).filter(|(_, place)| seen.insert(*place))
         {
             let text = task.documents()[*place].content();
-            self.leak(&DOCUMENT, id, &text, &comparable(&text));
+            self.leak(&DOCUMENT, id, &text, &normalise(&text));
         }
     }
 
@@ -283,7 +282,7 @@ impl Audit<'_> {
     fn texts(&mut self, role: &Role, ids: &[String], visit: &mut Visit<'_>) -> Result<()> {
         let mut forms: IndexMap<String, usize> = IndexMap::new();
         visit(&mut |place, text| {
-            let (id, form) = (&ids[place], comparable(text));
+            let (id, form) = (&ids[place], normalise(text));
             if role.duplicate == FindingKind::DuplicateDocument && is_blank(text) {
                 self.findings.push(role.finding(FindingKind::EmptyDocument, id, "no text".to_owned()));
                 return;
@@ -385,6 +384,12 @@ fn false_negatives(task: &RetrievalTask, run: &Run, most: usize, findings: &mut 
         document,
     }));
     Ok(())
+}
+
+/// Whether a text has no visible character.
+fn is_blank(text: &str) -> bool {
+    let invisible = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    text.chars().all(|character| character.is_whitespace() || character.is_control() || invisible(character))
 }
 
 #[cfg(test)]

@@ -121,6 +121,7 @@ impl RetrievalTask {
             identical: Identical { queries: 0, example: None },
             ignore_identical_ids: false,
             main_score: RETRIEVAL_MEASURES[0],
+            subset: DEFAULT_SUBSET.to_owned(),
         })
     }
 
