@@ -13,13 +13,17 @@
 //! CMedTEB, section 3 of the CARE paper (arXiv 2604.10937). Its prompts are not published; the presets are our own.
 
 pub mod collect;
+pub mod estimate;
+pub mod journal;
 pub mod judge;
 pub mod pair;
 pub mod prompt;
+pub mod run;
 pub mod scale;
 pub mod vote;
 
 pub use collect::Pool;
+pub use journal::Journal;
 pub use pair::Pair;
 pub use prompt::Prompt;
 pub use scale::Scale;
