@@ -18,7 +18,7 @@ use crate::prompt::Prompt;
 const LONGEST_ANSWER: usize = 16 << 10;
 
 /// What came of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// The answer has a score of the scale: a vote.
