@@ -15,14 +15,18 @@
 pub mod ballots;
 pub mod build;
 pub mod collect;
+pub mod estimate;
+pub mod journal;
 pub mod judge;
 pub mod pair;
 pub mod prompt;
 pub mod resolve;
+pub mod run;
 pub mod scale;
 pub mod vote;
 
 pub use collect::Pool;
+pub use journal::Journal;
 pub use pair::Pair;
 pub use prompt::Prompt;
 pub use scale::Scale;

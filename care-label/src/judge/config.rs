@@ -235,6 +235,15 @@ impl Judge {
                 return Err(Error::setting(field, price.unwrap_or_default(), ">= 0"));
             }
         }
+        let secret = ["authorization", "api-key", "x-api-key"];
+        if let Some(name) = self.headers.keys().find(|name| secret.iter().any(|key| name.eq_ignore_ascii_case(key))) {
+            let problem = format!("a key, of judge `{}`", self.name);
+            return Err(Error::setting(
+                &format!("judge.headers.{name}"),
+                problem,
+                "`api_key_env` with the name of an environment variable",
+            ));
+        }
         for field in ["model", "messages", "stream", "n", "response_format", "max_tokens", "temperature"] {
             if self.body.contains_key(field) {
                 return Err(Error::setting(
@@ -255,6 +264,12 @@ impl Judge {
             "model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens,
             "structured": self.structured, "body": body,
         })
+    }
+
+    /// Most tokens of an answer: `max_completion_tokens` of [`Judge::body`], or else [`Judge::max_tokens`].
+    pub fn most_output(&self) -> u64 {
+        let own = self.body.get("max_completion_tokens").and_then(Value::as_u64);
+        own.unwrap_or_else(|| self.max_tokens.into())
     }
 
     /// [`Judge::timeout`].
@@ -325,6 +340,13 @@ mod tests {
                 .starts_with("`judge.endpoint` is of judge `local` none")
         );
         assert!(refused("json_object", "json").contains("unknown variant `json`"));
+        let header = "api_key_env = \"K\"\nheaders = { Authorization = \"Bearer sk-geheim\" }";
+        let header = refused("api_key_env = \"DEEPSEEK_API_KEY\"", header);
+        assert_eq!(
+            header,
+            "`judge.headers.Authorization` is a key, of judge `deepseek`, allowed: `api_key_env` with the name of an \
+             environment variable"
+        );
         assert!(refused("api_key_env", "api_key").contains("unknown field `api_key`"));
         assert_eq!(refused("cost = 20.0", "cost = nan"), "`budget.cost` is NaN, allowed: > 0");
         let twice = TWO.replace("local", "again").replace("http://127.0.0.1:8080/v1", "https://api.deepseek.com/v1");

@@ -6,4 +6,4 @@ mod config;
 mod limits;
 
 pub use config::{Budget, Judge, Judges, Structured};
-pub(crate) use limits::{Gate, Permit, Rates, nap};
+pub(crate) use limits::{Gate, Rates, nap};
