@@ -12,6 +12,7 @@
 //! # Reference
 //! CMedTEB, section 3 of the CARE paper (arXiv 2604.10937). Its prompts are not published; the presets are our own.
 
+pub mod batch;
 pub mod collect;
 pub mod estimate;
 pub mod journal;
