@@ -160,7 +160,7 @@ fn of_judge(
     questions
 }
 
-pub(crate) fn of_questions(judges: &Judges, prompt: &Prompt, journal: &Journal, questions: &[Questions]) -> Estimate {
+fn of_questions(judges: &Judges, prompt: &Prompt, journal: &Journal, questions: &[Questions]) -> Estimate {
     let of_judge = |(judge, questions): (&Judge, &Questions)| {
         let calls = questions.open.len() as u64;
         let input_tokens = questions.open.iter().map(|question| u64::from(question.tokens)).sum();
@@ -169,6 +169,60 @@ pub(crate) fn of_questions(judges: &Judges, prompt: &Prompt, journal: &Journal, 
         JudgeEstimate { judge: judge.name.clone(), calls, input_tokens, output_tokens, cost }
     };
     Estimate { judges: judges.judges.iter().zip(questions).map(of_judge).collect() }
+}
+
+/// Tokens and money.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Spent {
+    pub(crate) tokens: f64,
+    pub(crate) cost: f64,
+}
+
+impl Spent {
+    pub(crate) fn of(judge: &Judge, (input, output): (f64, f64)) -> Self {
+        Self { tokens: input + output, cost: judge.cost(input as u64, output as u64).unwrap_or(0.0) }
+    }
+}
+
+/// What all calls in the journal took.
+///
+/// # Errors
+/// If this and what the open questions are expected to need exceed the budget.
+pub(crate) fn within_budget(
+    judges: &Judges,
+    prompt: &Prompt,
+    journal: &Journal,
+    questions: &[Questions],
+) -> Result<Spent> {
+    let mut spent = Spent::default();
+    for (_, tally) in journal.tallies() {
+        spent.tokens += (tally.input_tokens + tally.output_tokens) as f64;
+        spent.cost += tally.cost;
+    }
+    let estimate = of_questions(judges, prompt, journal, questions);
+    for (judge, expected) in judges.judges.iter().zip(&estimate.judges) {
+        // Answers of earlier runs whose tokens the endpoint did not count.
+        let input = expected.input_tokens as f64 / expected.calls.max(1) as f64;
+        let each = Spent::of(judge, (input, answer_tokens(judge, prompt, journal) as f64));
+        let uncounted = journal.tally(&judge.name).uncounted as f64;
+        spent.tokens += uncounted * each.tokens;
+        spent.cost += uncounted * each.cost;
+    }
+    if estimate.calls() == 0 {
+        return Ok(spent);
+    }
+    let needed = spent.tokens + estimate.tokens() as f64;
+    if let Some(most) = judges.budget.tokens.filter(|most| needed > *most as f64) {
+        let allowed = format!("at least {needed:.0}: {:.0} spent, and {estimate}", spent.tokens);
+        return Err(Error::setting("budget.tokens", most, &allowed));
+    }
+    let needed = spent.cost + estimate.cost().unwrap_or(0.0);
+    if let Some(most) = judges.budget.cost.filter(|most| needed > *most) {
+        let money = format!("{needed:.4} {}", judges.budget.currency);
+        let allowed = format!("at least {}: {:.4} spent, and {estimate}", money.trim_end(), spent.cost);
+        return Err(Error::setting("budget.cost", most, &allowed));
+    }
+    Ok(spent)
 }
 
 /// Expected tokens of an answer.

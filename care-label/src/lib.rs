@@ -14,6 +14,7 @@
 
 pub mod ballots;
 pub mod build;
+pub mod batch;
 pub mod collect;
 pub mod estimate;
 pub mod journal;

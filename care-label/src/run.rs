@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use std::vec;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use care_core::{Error, ErrorKind, Result};
+use care_core::{Error, Result};
 
-use crate::estimate::{Question, Questions, answer_tokens, of_questions, questions};
+use crate::estimate::{Question, Questions, Spent, answer_tokens, questions, within_budget};
 use crate::journal::Journal;
 use crate::judge::client::{Client, Failure, FailureKind, request_body};
 use crate::judge::{Budget, Gate, Judge, Judges, Rates, nap};
@@ -580,19 +580,6 @@ impl Court<'_> {
     }
 }
 
-/// Tokens and money.
-#[derive(Debug, Clone, Copy, Default)]
-struct Spent {
-    tokens: f64,
-    cost: f64,
-}
-
-impl Spent {
-    fn of(judge: &Judge, (input, output): (f64, f64)) -> Self {
-        Self { tokens: input + output, cost: judge.cost(input as u64, output as u64).unwrap_or(0.0) }
-    }
-}
-
 /// What may be spent, what is, and what is reserved for calls in flight.
 struct Purse {
     budget: Budget,
@@ -610,41 +597,12 @@ struct Contents {
 }
 
 impl Purse {
-    /// # Errors
-    /// If what was spent and what the open questions are expected to need exceed the budget.
     fn new(judges: &Judges, prompt: &Prompt, journal: &Journal, questions: &[Questions]) -> Result<Self> {
-        let mut spent = Spent::default();
-        for (_, tally) in journal.tallies() {
-            spent.tokens += (tally.input_tokens + tally.output_tokens) as f64;
-            spent.cost += tally.cost;
-        }
-        let estimate = of_questions(judges, prompt, journal, questions);
-        let mut answers = HashMap::new();
-        for (judge, expected) in judges.judges.iter().zip(&estimate.judges) {
-            let output = answer_tokens(judge, prompt, journal) as f64;
-            answers.insert(judge.name.clone(), output);
-            // Answers of earlier runs whose tokens the endpoint did not count.
-            let input = expected.input_tokens as f64 / expected.calls.max(1) as f64;
-            let uncounted = journal.tally(&judge.name).uncounted as f64;
-            let each = Spent::of(judge, (input, output));
-            spent.tokens += uncounted * each.tokens;
-            spent.cost += uncounted * each.cost;
-        }
-        let budget = judges.budget.clone();
-        if estimate.calls() > 0 {
-            let needed = spent.tokens + estimate.tokens() as f64;
-            if let Some(most) = budget.tokens.filter(|most| needed > *most as f64) {
-                let allowed = format!("at least {needed:.0}: {:.0} spent, and {estimate}", spent.tokens);
-                return Err(Error::setting("budget.tokens", most, &allowed).with_kind(ErrorKind::Config));
-            }
-            let needed = spent.cost + estimate.cost().unwrap_or(0.0);
-            if let Some(most) = budget.cost.filter(|most| needed > *most) {
-                let currency = &budget.currency;
-                let allowed = format!("at least {needed:.4} {currency}: {:.4} spent, and {estimate}", spent.cost);
-                return Err(Error::setting("budget.cost", most, &allowed));
-            }
-        }
-        Ok(Self { budget, answer_tokens: answers, contents: Mutex::new(Contents { spent, ..Contents::default() }) })
+        let spent = within_budget(judges, prompt, journal, questions)?;
+        let expected = |judge: &Judge| (judge.name.clone(), answer_tokens(judge, prompt, journal) as f64);
+        let answer_tokens = judges.judges.iter().map(expected).collect();
+        let contents = Mutex::new(Contents { spent, ..Contents::default() });
+        Ok(Self { budget: judges.budget.clone(), answer_tokens, contents })
     }
 
     /// Sets aside what a call may need at most; false if it does not fit beside the calls in flight.

@@ -3,6 +3,7 @@
 //! Scores follow from the texts alone. A fault is chosen by the hash of the request's texts, so every run meets the same
 //! faults; passing faults end after the first try of a call.
 
+// Each test file uses another part of it.
 #![allow(dead_code)]
 
 use std::collections::{HashMap, HashSet};
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 /// What the endpoint does instead of a plain answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Passing: the second try of a call gets the plain answer.
     RateLimit,
     Error500,
@@ -50,7 +51,7 @@ pub enum Fault {
     Broken,
 }
 
-pub const FAULTS: [Fault; 21] = [
+pub(crate) const FAULTS: [Fault; 21] = [
     Fault::RateLimit,
     Fault::Error500,
     Fault::Error503,
@@ -76,47 +77,47 @@ pub const FAULTS: [Fault; 21] = [
 
 /// The parts of a request that answers follow from.
 #[derive(Debug, Clone)]
-pub struct Request {
-    pub path: String,
-    pub headers: HashMap<String, String>,
-    pub body: Value,
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Value,
     /// Number of the call for its question, from 1.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// Try of this call, from 1.
-    pub tried: u32,
+    pub(crate) tried: u32,
 }
 
 impl Request {
     /// A number that follows from model and texts.
-    pub fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.body["model"].to_string(), self.body["messages"].to_string()).hash(&mut hasher);
         hasher.finish()
     }
 
     /// The score that a plain answer has.
-    pub fn score(&self) -> i32 {
+    pub(crate) fn score(&self) -> i32 {
         1 + (self.hash() / 1000 % 5) as i32
     }
 }
 
 /// Status, further headers and body.
-pub struct Response {
-    pub status: u16,
-    pub headers: Vec<(&'static str, String)>,
-    pub body: String,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: String,
     /// Bytes of the body that are sent before the connection is closed.
-    pub sent: Option<usize>,
-    pub wait: Duration,
+    pub(crate) sent: Option<usize>,
+    pub(crate) wait: Duration,
 }
 
 impl Response {
-    pub fn new(status: u16, body: impl Into<String>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<String>) -> Self {
         Self { status, headers: vec![], body: body.into(), sent: None, wait: Duration::ZERO }
     }
 
     /// The body of a chat completion with this message.
-    pub fn message(message: Value, finish_reason: &str) -> Self {
+    pub(crate) fn message(message: Value, finish_reason: &str) -> Self {
         let choice = json!({"index": 0, "message": message, "finish_reason": finish_reason});
         let usage = json!({"prompt_tokens": 600, "completion_tokens": 30, "total_tokens": 630});
         let body =
@@ -124,21 +125,21 @@ impl Response {
         Self::new(200, body.to_string())
     }
 
-    pub fn content(content: impl Into<String>) -> Self {
+    pub(crate) fn content(content: impl Into<String>) -> Self {
         Self::message(json!({"role": "assistant", "content": content.into()}), "stop")
     }
 
-    pub fn score(score: i32) -> Self {
+    pub(crate) fn score(score: i32) -> Self {
         Self::content(format!("{{\"reason\": \"因为\", \"score\": {score}}}"))
     }
 
-    pub fn error(status: u16, message: &str) -> Self {
+    pub(crate) fn error(status: u16, message: &str) -> Self {
         Self::new(status, json!({"error": {"message": message}}).to_string())
     }
 }
 
 /// The answer of a judge with this fault; `None` closes the connection.
-pub fn faulty(fault: Fault, request: &Request) -> Option<Response> {
+pub(crate) fn faulty(fault: Fault, request: &Request) -> Option<Response> {
     let plain = Response::score(request.score());
     let (first_try, first) = (request.tried == 1, request.attempt == 1);
     let score = |value: &str| Response::content(format!("{{\"reason\": \"因为\", \"score\": {value}}}"));
@@ -181,8 +182,8 @@ pub fn faulty(fault: Fault, request: &Request) -> Option<Response> {
 type Answers = dyn Fn(&Request) -> Option<Response> + Send + Sync;
 
 /// The endpoint; it serves until the process ends.
-pub struct Server {
-    pub address: String,
+pub(crate) struct Server {
+    pub(crate) address: String,
     shared: Arc<Shared>,
 }
 
@@ -200,7 +201,7 @@ struct Shared {
 }
 
 impl Server {
-    pub fn start(answers: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answers: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}/v1", listener.local_addr().expect("an address"));
         let shared = Arc::new(Shared {
@@ -224,29 +225,29 @@ impl Server {
     }
 
     /// All requests so far.
-    pub fn requests(&self) -> u64 {
+    pub(crate) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    pub fn most_in_flight(&self) -> u64 {
+    pub(crate) fn most_in_flight(&self) -> u64 {
         self.shared.most_in_flight.load(Ordering::SeqCst)
     }
 
     /// From now on, these calls count as repeated if they come.
-    pub fn forbid(&self, calls: impl IntoIterator<Item = String>) {
+    pub(crate) fn forbid(&self, calls: impl IntoIterator<Item = String>) {
         self.shared.recorded.lock().expect("alive").extend(calls);
     }
 
-    pub fn repeated(&self) -> Vec<String> {
+    pub(crate) fn repeated(&self) -> Vec<String> {
         self.shared.repeated.lock().expect("alive").clone()
     }
 
     /// Different calls that came.
-    pub fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.shared.tries.lock().expect("alive").len()
     }
 
-    pub fn last(&self) -> Request {
+    pub(crate) fn last(&self) -> Request {
         self.shared.last.lock().expect("alive").clone().expect("a request")
     }
 }
@@ -315,7 +316,7 @@ fn line(reader: &mut impl BufRead) -> Option<String> {
 }
 
 /// Pairs of this many queries and documents each.
-pub fn pairs(queries: usize, documents: usize) -> Vec<Pair> {
+pub(crate) fn pairs(queries: usize, documents: usize) -> Vec<Pair> {
     let pair = |query: usize, document: usize| {
         let text = json!({
             "query_id": format!("q{query}"),
@@ -328,11 +329,11 @@ pub fn pairs(queries: usize, documents: usize) -> Vec<Pair> {
     (0..queries).flat_map(|query| (0..documents).map(move |document| pair(query, document))).collect()
 }
 
-pub fn prompt() -> Prompt {
+pub(crate) fn prompt() -> Prompt {
     Prompt::open("relevance").expect("a preset")
 }
 
 /// `[[judge]]` of this name, with further fields.
-pub fn judge(name: &str, server: &Server, fields: &str) -> String {
+pub(crate) fn judge(name: &str, server: &Server, fields: &str) -> String {
     format!("[[judge]]\nname = '{name}'\nendpoint = '{}'\nmodel = 'model-{name}'\n{fields}\n", server.address)
 }
