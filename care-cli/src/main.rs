@@ -49,8 +49,7 @@ enum Command {
     /// Search a corpus by exact similarity
     Search(commands::search::Args),
     /// Make a benchmark: collect candidates, have LLMs and experts judge them, measure agreement, build task folders
-    #[command(subcommand)]
-    Label(commands::label::Command),
+    Label(commands::label::Args),
     /// Convert a model in any supported layout to a pair, which sentence-transformers can also load
     Convert(commands::convert::Args),
     /// Write the built-in demonstration set to files
@@ -68,7 +67,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => commands::audit::run(args),
         Command::Metrics(args) => commands::metrics::run(args),
         Command::Search(args) => commands::search::run(args),
-        Command::Label(command) => commands::label::run(command),
+        Command::Label(args) => commands::label::run(args),
         Command::Convert(args) => commands::convert::run(args),
         Command::DemoData(args) => commands::demo_data::run(args),
     };

@@ -1,0 +1,152 @@
+//! `care label resolve`
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use care_core::files::write_atomic;
+use care_core::manifest::Input;
+use care_label::ballots::{Ballots, Filter, Judging};
+use care_label::pair::{read_pairs, write_pairs};
+use care_label::resolve::{Disputed, ResolveOptions, Rule, compare, resolve, settle, write_labels};
+use care_label::{Prompt, Scale};
+use serde_json::json;
+
+use super::write_manifest;
+use crate::stderr::note;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Pairs from `care label collect`
+    #[arg(long, value_name = "FILE")]
+    pairs: PathBuf,
+    /// Votes from `care label judge`
+    #[arg(long, value_name = "FILE")]
+    votes: PathBuf,
+    /// The prompt that the judges answered, for its scale: relevance, sts, false-negative or a TOML file
+    #[arg(long, value_name = "NAME|FILE", default_value = "relevance")]
+    prompt: String,
+    /// Score from which a vote is positive, instead of the prompt's
+    #[arg(long, value_name = "N")]
+    threshold: Option<i32>,
+    /// How votes become a label: unanimous, majority, mean, median, weighted, dawid-skene or dawid-skene-ordinal
+    #[arg(long, default_value = "unanimous")]
+    rule: Rule,
+    /// Least number of judges that must have voted; by default all for `unanimous`, else more than half
+    #[arg(long, value_name = "N")]
+    min_votes: Option<usize>,
+    /// Least probability of a decision, for `weighted` and `dawid-skene`, above 0.5
+    #[arg(long, value_name = "P")]
+    certainty: Option<f64>,
+    /// What becomes of pairs without a decision: drop (they leave the benchmark), unjudged, or experts (listed)
+    #[arg(long, default_value = "unjudged")]
+    disputed: Disputed,
+    /// Leave judges out
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    without: Vec<String>,
+    /// Count only votes for this version of the prompt, by its hash
+    #[arg(long, value_name = "SHA256")]
+    version: Option<String>,
+    /// Decisions of experts from `care label experts`, which override judges
+    #[arg(long, value_name = "FILE")]
+    experts: Option<PathBuf>,
+    /// What each rule makes of the votes, and the judges behind them, as Markdown
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// The labels (.jsonl)
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    let pairs = read_pairs(&args.pairs)?;
+    let prompt = Prompt::open(&args.prompt)?;
+    let scale = scale(&prompt, args.threshold)?;
+    let ballots = read_ballots(&args, scale, &pairs)?;
+    let mut options = ResolveOptions::default();
+    options.min_votes = args.min_votes;
+    if let Some(certainty) = args.certainty {
+        options = options.with_certainty(certainty);
+    }
+    let resolution = resolve(&ballots, args.rule, &options)?;
+    for warning in resolution.model.iter().flat_map(|model| &model.warnings) {
+        note!("warning: {warning}");
+    }
+    let decided = match &args.experts {
+        Some(path) => super::experts::read_decisions(path, &pairs, scale)?,
+        None => vec![],
+    };
+    let decided: HashMap<(&str, &str), i32> =
+        decided.iter().map(|(query, document, grade)| ((query.as_str(), document.as_str()), *grade)).collect();
+    let counts = resolution.counts;
+    let settled = settle(resolution.labels, &decided, args.disputed);
+    write_labels(&args.output, &settled.labels)?;
+    if args.disputed == Disputed::Experts {
+        let wanted: std::collections::HashSet<_> = settled.for_experts.iter().map(|(q, d)| (q.as_str(), d.as_str())).collect();
+        let path = args.output.with_extension("disputed.jsonl");
+        write_pairs(&path, pairs.iter().filter(|pair| wanted.contains(&pair.id())))?;
+        note!("{} pairs for experts in {}", wanted.len(), path.display());
+    }
+    if let Some(path) = &args.report {
+        let comparison = compare(&ballots, &options)?;
+        write_atomic(path, report(&args, &prompt, scale, &ballots, &comparison.to_string()))?;
+    }
+    let mut inputs = vec![Input::of("pairs", &args.pairs)?, Input::of("votes", &args.votes)?];
+    inputs.extend(args.experts.iter().map(|path| Input::of("experts", path)).collect::<care_core::Result<Vec<_>>>()?);
+    let options = json!({
+        "rule": args.rule.name(), "threshold": scale.threshold, "prompt": prompt.hash(), "min_votes": args.min_votes,
+        "disputed": args.disputed.name(), "without": args.without,
+    });
+    let numbers = json!({
+        "pairs": ballots.len(), "positive": counts.positive, "negative": counts.negative, "disputed": counts.disputed,
+        "incomplete": counts.incomplete, "dropped": settled.dropped, "decided by experts": decided.len(),
+    });
+    write_manifest("resolve", options, numbers, inputs, &args.output)?;
+    note!(
+        "{}: {} positive, {} negative, {} disputed, {} incomplete",
+        args.rule, counts.positive, counts.negative, counts.disputed, counts.incomplete
+    );
+    Ok(())
+}
+
+/// The scale of a prompt, with another threshold if one is given.
+pub(super) fn scale(prompt: &Prompt, threshold: Option<i32>) -> Result<Scale> {
+    Ok(Scale::new(prompt.scale.min, prompt.scale.max, threshold.unwrap_or(prompt.scale.threshold))?)
+}
+
+fn read_ballots(args: &Args, scale: Scale, pairs: &[care_label::Pair]) -> Result<Ballots> {
+    let mut filter = Filter::default();
+    filter.prompt = args.version.clone();
+    filter.without = args.without.clone();
+    ballots(&args.votes, scale, pairs, filter)
+}
+
+/// Reads votes on these pairs.
+pub(super) fn ballots(votes: &Path, scale: Scale, pairs: &[care_label::Pair], filter: Filter) -> Result<Ballots> {
+    let mut builder = Ballots::builder(scale).filter(filter).pairs(pairs);
+    builder.read(votes)?;
+    let ballots = builder.finish()?;
+    if ballots.foreign() > 0 {
+        note!("note: {} votes are on other pairs and do not count", ballots.foreign());
+    }
+    Ok(ballots)
+}
+
+fn report(args: &Args, prompt: &Prompt, scale: Scale, ballots: &Ballots, rules: &str) -> String {
+    let mut text = format!(
+        "# Judges and rule\n\nPrompt `{}`, version `{}`. A vote is positive from {} on ({} to {}). Rule: {}; pairs without a \
+         decision: {}.\n\n| judge | model | scored | unparsable | refused | failed |\n|---|---|--:|--:|--:|--:|\n",
+        prompt.name,
+        prompt.hash(),
+        scale.threshold,
+        scale.min,
+        scale.max,
+        args.rule,
+        args.disputed,
+    );
+    for Judging { judge, model, states, .. } in ballots.judges() {
+        let (scored, unparsable, refused, failed) = (states.scored, states.unparsable, states.refused, states.failed);
+        text += &format!("| {judge} | {model} | {scored} | {unparsable} | {refused} | {failed} |\n");
+    }
+    text + "\nThe same votes under every rule:\n\n" + rules
+}
