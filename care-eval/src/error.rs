@@ -56,6 +56,12 @@ pub enum ErrorKind {
     Correlation,
     /// The values of two systems cannot be paired.
     Pairs,
+    /// A coefficient of agreement is undefined for its ratings.
+    Agreement,
+    /// A rating or label is not finite, or does not belong to its table.
+    Rating,
+    /// A sample that experts have checked does not represent its population.
+    Sample,
 }
 
 impl Error {

@@ -39,12 +39,15 @@
 //! - [`metric`] has each metric as a plain function of a ranked list of grades.
 //! - [`stats`] has bootstrap confidence intervals, paired significance tests, and the correlations that measure semantic
 //!   textual similarity.
+//! - [`agreement`] has coefficients of agreement between raters, and corrects labels of a machine by a sample that experts
+//!   have checked.
 //! - [`reciprocal_rank_fusion`] combines several runs.
 //!
 //! A reranking list (positives and negatives with scores) is a query of a [`Run`] and its [`Qrels`].
 //!
 //! Deliberately absent: tensors, models, data sets, and printing.
 
+pub mod agreement;
 mod error;
 mod evaluate;
 mod evaluation;

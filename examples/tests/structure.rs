@@ -16,7 +16,7 @@ const ORDERS: [(&str, &str); 7] = [
         "device tokenize batch schedule ops layers encoder head network summary tower settings post_norm modern_bert \
          decoder auto_map registry fingerprint pretrained asymmetric",
     ),
-    ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats"),
+    ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats agreement"),
     ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline report results compare summary audit"),
     (
         "care-train",

@@ -1,4 +1,4 @@
-//! Correlations, for semantic textual similarity.
+//! Correlations, for semantic textual similarity and for rankings of systems.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,6 +28,61 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<f64> {
 pub fn spearman(x: &[f64], y: &[f64]) -> Result<f64> {
     check(x, y)?;
     pearson(&average_ranks(x), &average_ranks(y))
+}
+
+/// Kendall's rank correlation tau-b: how many pairs two lists order alike, in `-1..=1`, corrected for ties.
+///
+/// `(concordant - discordant) / sqrt((pairs - tied in x) * (pairs - tied in y))`
+///
+/// # Errors
+/// As [`pearson`].
+///
+/// # Reference
+/// `scipy.stats.kendalltau`; Knight, *A computer method for calculating Kendall's tau with ungrouped data*, 1966.
+pub fn kendall(x: &[f64], y: &[f64]) -> Result<f64> {
+    check(x, y)?;
+    // Adding 0 turns -0 into 0, which `total_cmp` would order.
+    let mut points: Vec<_> = x.iter().zip(y).map(|(x, y)| (x + 0.0, y + 0.0)).collect();
+    points.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let tied_in_both = tied_pairs(&points, |a, b| a == b);
+    let tied_in_x = tied_pairs(&points, |a, b| a.0 == b.0);
+    let mut ranked: Vec<_> = points.iter().map(|point| point.1).collect();
+    let discordant = sort_and_count(&mut ranked);
+    let tied_in_y = tied_pairs(&ranked, |a, b| a == b);
+    let pairs = pairs_of(x.len());
+    let score = (pairs + tied_in_both - tied_in_x - tied_in_y) as f64 - 2.0 * discordant as f64;
+    Ok((score / ((pairs - tied_in_x) as f64).sqrt() / ((pairs - tied_in_y) as f64).sqrt()).clamp(-1.0, 1.0))
+}
+
+fn pairs_of(number: usize) -> u64 {
+    let number = number as u64;
+    number * number.saturating_sub(1) / 2
+}
+
+/// The pairs of equal neighbours in a sorted list.
+fn tied_pairs<T>(sorted: &[T], equal: impl Fn(&T, &T) -> bool) -> u64 {
+    sorted.chunk_by(equal).map(|tied| pairs_of(tied.len())).sum()
+}
+
+/// Sorts by merging, and counts the pairs that were in descending order.
+fn sort_and_count(values: &mut [f64]) -> u64 {
+    if values.len() < 2 {
+        return 0;
+    }
+    let (left, right) = values.split_at_mut(values.len() / 2);
+    let mut descending = sort_and_count(left) + sort_and_count(right);
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    let mut taken = 0;
+    for &value in &*right {
+        let smaller = left[taken..].iter().take_while(|other| **other <= value).count();
+        merged.extend_from_slice(&left[taken..taken + smaller]);
+        taken += smaller;
+        descending += (left.len() - taken) as u64;
+        merged.push(value);
+    }
+    merged.extend_from_slice(&left[taken..]);
+    values.copy_from_slice(&merged);
+    descending
 }
 
 fn check(x: &[f64], y: &[f64]) -> Result<()> {

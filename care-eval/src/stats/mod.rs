@@ -5,5 +5,5 @@ mod correlation;
 mod significance;
 
 pub use bootstrap::{Interval, MOST_SAMPLES, bootstrap_interval, percentile_interval};
-pub use correlation::{pearson, spearman};
+pub use correlation::{kendall, pearson, spearman};
 pub use significance::{PairedTest, paired_randomisation_test, paired_t_test};
