@@ -6,6 +6,8 @@
 //! 2. [`judge`]: LLM judges score the pairs; each call is a [`Vote`] in a journal.
 //! 3. [`resolve`]: a rule joins the votes of a pair, tabled by [`ballots`], into a label.
 //! 4. `experts`: a stratified sample as sheets, which are read back.
+//! 3. `resolve`: a rule joins the votes of a pair into a label.
+//! 4. [`experts`]: a stratified sample as sheets, which are read back.
 //! 5. `agree`: how far experts and judges agree, with intervals.
 //! 6. [`build`]: task folders of a benchmark with a data card.
 //!
@@ -18,6 +20,7 @@ pub mod batch;
 pub mod collect;
 pub mod estimate;
 pub mod journal;
+pub mod experts;
 pub mod judge;
 pub mod pair;
 pub mod prompt;
