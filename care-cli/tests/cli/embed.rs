@@ -151,6 +151,33 @@ fn bad_embed_input_is_refused_and_leaves_no_output() {
     place.refuses("wobble", "unrecognized subcommand 'wobble'");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_once_and_a_bad_row_in_it_leaves_no_output() {
+    let place = Place::new();
+    let rows = "{\"text\":\"头痛\"}\n{\"text\":\"发烧三天\"}\n";
+    place.file("file.jsonl", rows);
+    assert!(std::process::Command::new("mkfifo").arg(place.path("pipe.jsonl")).status().unwrap().success());
+    let embed = |input: &str, output: &str| {
+        place.care(&format!("embed --model {} --role document --input {input} --output {output}", tiny("bert")))
+    };
+    let through_pipe = |content: String| {
+        let pipe = place.path("pipe.jsonl");
+        std::thread::scope(|scope| {
+            scope.spawn(move || fs::write(pipe, content).unwrap());
+            embed("pipe.jsonl", "pipe.npy")
+        })
+    };
+    assert_eq!(embed("file.jsonl", "file.npy").0, 0);
+    let (status, _, stderr) = through_pipe(rows.to_owned());
+    assert_eq!(status, 0, "{stderr}");
+    assert!(fs::read(place.path("pipe.npy")).unwrap() == fs::read(place.path("file.npy")).unwrap());
+    fs::remove_file(place.path("pipe.npy")).unwrap();
+    let (status, _, stderr) = through_pipe(format!("{rows}{{\"text\":7}}\n"));
+    assert!(status == 1 && stderr.contains("error: pipe.jsonl:3: invalid type: integer `7`"), "{stderr}");
+    assert_eq!(fs::read_dir(place.path("")).unwrap().count(), 3, "no output, and nothing half written");
+}
+
 #[test]
 fn a_spoiled_model_folder_is_refused() {
     let place = Place::new();
