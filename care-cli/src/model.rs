@@ -276,12 +276,39 @@ pub(crate) struct CacheArgs {
 
 impl CacheArgs {
     /// The pair, with the vector cache if a folder is set.
-    pub(crate) fn embedder(&self, pair: AsymmetricEncoder) -> Result<Box<dyn Embedder>> {
-        let Some(folder) = &self.cache else { return Ok(Box::new(pair)) };
-        let stored = StoredEmbedder::open(pair, folder)?;
-        for path in stored.refused() {
-            note!("warning: ignoring {}, which is incomplete, modified or foreign", path.display());
+    pub(crate) fn model(&self, pair: AsymmetricEncoder) -> Result<Model> {
+        let Some(folder) = &self.cache else { return Ok(Model::Plain(Box::new(pair))) };
+        let model = Model::Stored(Box::new(StoredEmbedder::open(pair, folder)?));
+        model.warn();
+        Ok(model)
+    }
+}
+
+/// A pair, with or without the vector cache.
+pub(crate) enum Model {
+    Plain(Box<AsymmetricEncoder>),
+    Stored(Box<StoredEmbedder<AsymmetricEncoder>>),
+}
+
+impl Model {
+    pub(crate) fn embedder(&self) -> &dyn Embedder {
+        match self {
+            Model::Plain(pair) => pair.as_ref(),
+            Model::Stored(stored) => stored.as_ref(),
         }
-        Ok(Box::new(stored))
+    }
+
+    /// Names the files of the cache that were found to be unusable since the last call.
+    pub(crate) fn warn(&self) {
+        if let Model::Stored(stored) = self {
+            warn_of(stored.take_refused());
+        }
+    }
+}
+
+/// Names files of a vector cache that are not used.
+pub(crate) fn warn_of(refused: Vec<PathBuf>) {
+    for path in refused {
+        note!("warning: ignoring {}, which is incomplete, modified or foreign", path.display());
     }
 }

@@ -4,14 +4,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::Embedder;
 use care_core::index::VectorFormat;
 use care_encoders::tower_fingerprint;
 use care_eval::Ties;
 use cmedteb::{Protocol, Report, StsMode, Task};
 use serde_json::{Value, json};
 
-use crate::model::{CacheArgs, PairArgs};
+use crate::model::{CacheArgs, Model, PairArgs};
 use crate::progress::bar;
 use crate::stderr::note;
 use crate::tasks::{TaskArgs, warn};
@@ -77,7 +76,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     for task in &tasks {
         let progress = bar(task.name(), 0);
         let outcome = match &tested {
-            Tested::Model(model, _) => cmedteb::evaluate(task, model.as_ref(), &protocol, &mut |now| {
+            Tested::Model(model, _) => cmedteb::evaluate(task, model.embedder(), &protocol, &mut |now| {
                 progress.set_length(now.total as u64);
                 progress.set_position(now.encoded as u64);
             }),
@@ -91,6 +90,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
             },
         };
         progress.finish_and_clear();
+        if let Tested::Model(model, _) = &tested {
+            model.warn();
+        }
         let outcome = match outcome {
             Err(error) if cmedteb::is_undefined(&error) => {
                 without_score.push(error.to_string());
@@ -126,7 +128,7 @@ const BM25: &str = "bm25";
 /// The system under evaluation.
 enum Tested {
     /// A model, and its settings for the report.
-    Model(Box<dyn Embedder>, Value),
+    Model(Model, Value),
     /// BM25 over character bigrams.
     Bm25,
 }
@@ -148,7 +150,7 @@ impl Tested {
             "query": tower_settings(pair.query())?,
             "document": tower_settings(pair.document())?,
         });
-        Ok(Tested::Model(args.cache.embedder(pair)?, settings))
+        Ok(Tested::Model(args.cache.model(pair)?, settings))
     }
 
     fn settings(&self) -> Value {

@@ -65,14 +65,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (pair, _) = args.pair.open()?;
     // Queries come one at a time and are not cached.
     let queries = pair.query().clone();
-    let model = args.cache.embedder(pair)?;
+    let model = args.cache.model(pair)?;
     let progress = bar("embedding the corpus", documents.len());
-    let mut index = FlatIndex::with_capacity(model.embedding_dim(), documents.len(), VectorFormat::F32);
+    let mut index = FlatIndex::with_capacity(queries.embedding_dim(), documents.len(), VectorFormat::F32);
     for group in documents.chunks(GROUP) {
-        index.add(&model.embed_documents(group)?)?;
+        index.add(&model.embedder().embed_documents(group)?)?;
         progress.set_position(index.len() as u64);
     }
     progress.finish_and_clear();
+    model.warn();
     let search = |query: &str| -> Result<String> {
         if query.trim().is_empty() {
             bail!("the query is empty");
