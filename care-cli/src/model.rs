@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::Embedder;
 use care_core::embedder::StoredEmbedder;
 use care_core::files::is_hub_name;
 use care_core::hub::{Hub, RepoId};
+use care_core::store::EmbeddingStore;
+use care_core::{Embedder, Text};
 use care_encoders::head::Pooling;
-use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision};
+use care_encoders::{
+    AnyEncoder, AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision, Tower, tower_fingerprint,
+};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -281,6 +284,12 @@ impl CacheArgs {
         let model = Model::Stored(Box::new(StoredEmbedder::open(pair, folder)?));
         model.warn();
         Ok(model)
+    }
+
+    /// The cached vectors of one tower, if a folder is set.
+    pub(crate) fn store<T: Text>(&self, tower: &Tower<T, AnyEncoder>) -> Result<Option<EmbeddingStore>> {
+        let open = |folder: &PathBuf| EmbeddingStore::open(folder, &tower_fingerprint(tower)?, tower.embedding_dim());
+        Ok(self.cache.as_ref().map(open).transpose()?)
     }
 }
 

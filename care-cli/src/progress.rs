@@ -4,8 +4,6 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use care_core::hub::Download;
-
-use care_encoders::EmbedProgress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar with a name, a count and the remaining time.
@@ -38,12 +36,6 @@ impl Lines {
         }
         due
     }
-}
-
-/// Updates a bar of texts with the progress of embedding them.
-pub(crate) fn show(bar: &ProgressBar, progress: &EmbedProgress) {
-    bar.set_position(progress.texts as u64);
-    bar.set_message(format!("{:.1} % padding", 100.0 * progress.padding_ratio()));
 }
 
 /// Shows one bar per file of a download, one after the other.

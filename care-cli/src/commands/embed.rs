@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use care_core::{Document, Error, Query};
-use care_encoders::{EmbedProgress, load_tower};
+use care_core::store::{EmbeddingStore, SHARD};
+use care_core::{Document, Embeddings, Error, ErrorKind, Query, Text};
+use care_encoders::{AnyEncoder, EmbedProgress, Tower, load_tower};
 use clap::ValueEnum;
+use indicatif::ProgressBar;
 
-use crate::model::{ModelArgs, Own};
-use crate::progress::{bar, show};
+use crate::model::{CacheArgs, ModelArgs, Own, warn_of};
+use crate::progress::bar;
 use crate::stderr::note;
 use crate::texts::{self, FromRow, GroupSize, VectorFile};
 
@@ -16,6 +18,8 @@ use crate::texts::{self, FromRow, GroupSize, VectorFile};
 pub(crate) struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Tower that encodes the texts
     #[arg(long)]
     role: RoleArg,
@@ -64,20 +68,73 @@ fn embed<T: FromRow>(args: &Args, size: GroupSize) -> Result<()> {
     let tower = load_tower::<T>(&args.model.locate()?.folder, &options, &args.model.device()?)?;
     note!("{}", tower.summary());
     let progress = bar("embedding", total.unwrap_or_default());
-    let mut cost = EmbedProgress::default();
+    let (mut store, token_budget) = (args.cache.store(&tower)?, args.model.batch_tokens);
+    let mut work = Work { tower: &tower, token_budget, progress, cost: EmbedProgress::default(), stored: 0 };
     texts::for_each_group(&args.input, size, &mut |texts: &[T]| {
-        let before = cost;
-        let embedded = tower.embed_with_progress(texts, args.model.batch_tokens, &mut |now| {
-            cost = before + *now;
-            show(&progress, &cost);
-        });
-        output.write(texts, &embedded.map_err(|e| after(before.texts, &args.input, e))?)
+        let before = work.done();
+        let embedded = work.embed(texts, store.as_mut()).map_err(|e| after(before, &args.input, e))?;
+        output.write(texts, &embedded)
     })?;
+    let Work { progress, cost, stored, .. } = work;
     progress.finish_and_clear();
     note!("{} tokens, {:.1} % padding", cost.tokens, 100.0 * cost.padding_ratio());
     let rows = output.finish(tower.embedding_dim())?;
+    if store.is_some() {
+        note!("{stored} of {rows} vectors came from the cache");
+    }
     note!("{rows} {} vectors of {} dimensions", T::ROLE.as_str(), tower.embedding_dim());
     Ok(())
+}
+
+/// Embedding texts group by group.
+struct Work<'a, T: Text> {
+    tower: &'a Tower<T, AnyEncoder>,
+    token_budget: usize,
+    progress: ProgressBar,
+    /// What was computed.
+    cost: EmbedProgress,
+    /// Number of texts whose vectors were stored.
+    stored: usize,
+}
+
+impl<T: Text> Work<'_, T> {
+    /// Number of texts that have their vectors.
+    fn done(&self) -> usize {
+        self.cost.texts + self.stored
+    }
+
+    /// The vectors of a group; with a store, those that it lacks are computed and added.
+    fn embed(&mut self, texts: &[T], store: Option<&mut EmbeddingStore>) -> care_core::Result<Embeddings> {
+        let prepared = self.tower.prepare(texts);
+        match store.map(|store| self.embed_stored(&prepared, store)) {
+            Some(Ok(vectors)) => Ok(vectors),
+            // Without the store, whose order of missing texts is its own, the message names the text.
+            Some(Err(e)) if e.kind() != ErrorKind::NonFinite => Err(e),
+            _ => self.compute(&prepared),
+        }
+    }
+
+    fn embed_stored(&mut self, prepared: &[String], store: &mut EmbeddingStore) -> care_core::Result<Embeddings> {
+        let mut vectors = Embeddings::zeros(0, store.dim());
+        for shard in prepared.chunks(SHARD) {
+            let computed = store.fill(shard, &mut |missing| self.compute(missing))?;
+            let found = store.get(shard);
+            self.progress.suspend(|| warn_of(store.take_refused()));
+            vectors.append(&found?)?;
+            self.stored += shard.len() - computed;
+            self.progress.set_position(self.done() as u64);
+        }
+        Ok(vectors)
+    }
+
+    fn compute<S: AsRef<str> + Sync>(&mut self, prepared: &[S]) -> care_core::Result<Embeddings> {
+        let (tower, before) = (self.tower, self.cost);
+        tower.embed_prepared(prepared, self.token_budget, &mut |now| {
+            self.cost = before + *now;
+            self.progress.set_position(self.done() as u64);
+            self.progress.set_message(format!("{:.1} % padding", 100.0 * self.cost.padding_ratio()));
+        })
+    }
 }
 
 /// An error of a group of texts, whose indices in the message are relative to the group.
@@ -101,7 +158,6 @@ fn is_same_file(left: &Path, right: &Path) -> bool {
 mod tests {
     use std::fs;
 
-    use care_core::Embeddings;
     use care_encoders::Device;
     use clap::Parser;
     use ndarray_npy::WriteNpyExt;

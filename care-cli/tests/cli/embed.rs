@@ -226,6 +226,72 @@ fn a_spoiled_model_folder_is_refused() {
     );
 }
 
+#[test]
+fn cached_vectors_are_not_computed_again() {
+    let place = Place::new();
+    // One twice, and one longer than the tower reads.
+    let texts = ["头痛", "发烧三天", "", "头痛", &"咳嗽".repeat(50)];
+    let row = |(number, text): (usize, &&str)| format!("{}\n", json!({"_id": number, "text": text}));
+    place.file("texts.jsonl", &texts.iter().enumerate().map(row).collect::<String>());
+    place.file("more.jsonl", "{\"text\":\"感冒\"}\n{\"text\":\"发烧三天\"}\n");
+    let embed = |input: &str, more: &str| {
+        let bert = tiny("bert");
+        let line =
+            format!("embed --model {bert} --role document --max-length 40 --input {input} --output o.npy {more}");
+        let (status, _, stderr) = place.care(&line);
+        assert_eq!(status, 0, "{stderr}");
+        (fs::read(place.path("o.npy")).unwrap(), stderr)
+    };
+    let (expected, tokens) = embed("texts.jsonl", "");
+    assert!(!tokens.contains("cache"), "{tokens}");
+    for (found, computed) in [(1, true), (5, false), (5, false)] {
+        let (vectors, stderr) = embed("texts.jsonl", "--cache cache");
+        assert!(vectors == expected);
+        assert_eq!(stderr.contains("\n0 tokens") || stderr.starts_with("0 tokens"), !computed, "{stderr}");
+        let end = format!("\n{found} of 5 vectors came from the cache\n5 document vectors of 64 dimensions\n");
+        assert!(stderr.ends_with(&end), "{stderr}");
+    }
+    let (_, stderr) = embed("more.jsonl", "--cache cache");
+    assert!(stderr.contains("1 of 2 vectors came from the cache"), "{stderr}");
+    // Another instruction makes other texts, another length another tower.
+    let (_, stderr) = embed("texts.jsonl", "--cache cache --instruction 文:{text}");
+    assert!(stderr.contains("1 of 5 vectors came from the cache"), "{stderr}");
+    let (_, stderr) = embed("texts.jsonl", "--cache cache --dim 16");
+    assert!(stderr.contains("1 of 5 vectors came from the cache"), "{stderr}");
+
+    // A search has the same vectors.
+    let bert = tiny("bert");
+    place.file("corpus.jsonl", "{\"_id\":1,\"text\":\"高血压\"}\n{\"_id\":2,\"text\":\"发烧三天\"}\n");
+    let search = format!("search --model {bert} --max-length 40 --corpus corpus.jsonl --cache cache --query 高血压");
+    assert_eq!(place.care(&search).0, 0);
+    let (_, stderr) = embed("corpus.jsonl", "--cache cache");
+    assert!(stderr.contains("\n2 of 2 vectors came from the cache") && stderr.starts_with("0 tokens"), "{stderr}");
+}
+
+#[test]
+fn a_damaged_file_of_the_cache_is_named_and_computed_again() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    let line = format!("embed --model {} --role query --input texts.txt --output o.npy --cache cache", tiny("bert"));
+    assert_eq!(place.care(&line).0, 0);
+    let expected = fs::read(place.path("o.npy")).unwrap();
+    let folder = fs::read_dir(place.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let shard = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&shard).unwrap();
+    // Within the vectors, within the keys, and cut off.
+    let flipped = |at: usize| [&whole[..at], &[whole[at] ^ 1], &whole[at + 1..]].concat();
+    for damaged in [flipped(whole.len() / 2), flipped(whole.len() - 1), whole[..whole.len() - 1].to_vec()] {
+        fs::write(&shard, damaged).unwrap();
+        let (status, _, stderr) = place.care(&line);
+        let name = shard.file_name().unwrap().to_str().unwrap();
+        assert!(status == 0 && stderr.matches("warning: ignoring ").count() == 1 && stderr.contains(name), "{stderr}");
+        assert!(stderr.contains("\n0 of 3 vectors came from the cache"), "{stderr}");
+        assert!(fs::read(place.path("o.npy")).unwrap() == expected && fs::read(&shard).unwrap() == whole);
+        let (_, _, stderr) = place.care(&line);
+        assert!(!stderr.contains("warning") && stderr.contains("\n3 of 3 vectors came from the cache"), "{stderr}");
+    }
+}
+
 /// Byte-level BPE, which would read a byte-order mark as text.
 #[test]
 fn the_same_texts_in_any_format_have_the_same_vectors() {
