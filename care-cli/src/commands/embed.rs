@@ -7,10 +7,9 @@ use care_core::store::{EmbeddingStore, SHARD};
 use care_core::{Document, Embeddings, Error, ErrorKind, Query, Text};
 use care_encoders::{AnyEncoder, EmbedProgress, Tower, load_tower};
 use clap::ValueEnum;
-use indicatif::ProgressBar;
 
 use crate::model::{CacheArgs, ModelArgs, Own, warn_of};
-use crate::progress::bar;
+use crate::progress::Progress;
 use crate::stderr::note;
 use crate::texts::{self, FromRow, GroupSize, VectorFile};
 
@@ -67,7 +66,7 @@ fn embed<T: FromRow>(args: &Args, size: GroupSize) -> Result<()> {
     });
     let tower = load_tower::<T>(&args.model.locate()?.folder, &options, &args.model.device()?)?;
     note!("{}", tower.summary());
-    let progress = bar("embedding", total.unwrap_or_default());
+    let progress = Progress::start("embedding", total, "texts");
     let (mut store, token_budget) = (args.cache.store(&tower)?, args.model.batch_tokens);
     let mut work = Work { tower: &tower, token_budget, progress, cost: EmbedProgress::default(), stored: 0 };
     texts::for_each_group(&args.input, size, &mut |texts: &[T]| {
@@ -76,7 +75,7 @@ fn embed<T: FromRow>(args: &Args, size: GroupSize) -> Result<()> {
         output.write(texts, &embedded)
     })?;
     let Work { progress, cost, stored, .. } = work;
-    progress.finish_and_clear();
+    progress.finish();
     note!("{} tokens, {:.1} % padding", cost.tokens, 100.0 * cost.padding_ratio());
     let rows = output.finish(tower.embedding_dim())?;
     if store.is_some() {
@@ -90,7 +89,7 @@ fn embed<T: FromRow>(args: &Args, size: GroupSize) -> Result<()> {
 struct Work<'a, T: Text> {
     tower: &'a Tower<T, AnyEncoder>,
     token_budget: usize,
-    progress: ProgressBar,
+    progress: Progress,
     /// What was computed.
     cost: EmbedProgress,
     /// Number of texts whose vectors were stored.
@@ -122,7 +121,7 @@ impl<T: Text> Work<'_, T> {
             self.progress.suspend(|| warn_of(store.take_refused()));
             vectors.append(&found?)?;
             self.stored += shard.len() - computed;
-            self.progress.set_position(self.done() as u64);
+            self.progress.set(self.done());
         }
         Ok(vectors)
     }
@@ -131,7 +130,7 @@ impl<T: Text> Work<'_, T> {
         let (tower, before) = (self.tower, self.cost);
         tower.embed_prepared(prepared, self.token_budget, &mut |now| {
             self.cost = before + *now;
-            self.progress.set_position(self.done() as u64);
+            self.progress.set(self.done());
             self.progress.set_message(format!("{:.1} % padding", 100.0 * self.cost.padding_ratio()));
         })
     }

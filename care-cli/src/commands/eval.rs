@@ -11,7 +11,7 @@ use cmedteb::{Protocol, Report, StsMode, Task};
 use serde_json::{Value, json};
 
 use crate::model::{CacheArgs, Model, PairArgs};
-use crate::progress::bar;
+use crate::progress::Progress;
 use crate::stderr::note;
 use crate::tasks::{TaskArgs, warn};
 
@@ -74,22 +74,23 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let mut without_score = Vec::new();
     for task in &tasks {
-        let progress = bar(task.name(), 0);
+        let mut progress = None;
         let outcome = match &tested {
             Tested::Model(model, _) => cmedteb::evaluate(task, model.embedder(), &protocol, &mut |now| {
-                progress.set_length(now.total as u64);
-                progress.set_position(now.encoded as u64);
+                let start = || Progress::start(task.name(), Some(now.total), "texts");
+                progress.get_or_insert_with(start).set(now.encoded);
             }),
             Tested::Bm25 => match task.as_retrieval() {
                 Some(task) => cmedteb::score_run(task, cmedteb::bm25(task, &protocol)?, &protocol),
                 None => {
-                    progress.finish_and_clear();
                     note!("note: {} is skipped: {BM25} is a baseline for retrieval tasks only", task.name());
                     continue;
                 }
             },
         };
-        progress.finish_and_clear();
+        if let Some(progress) = progress {
+            progress.finish();
+        }
         if let Tested::Model(model, _) = &tested {
             model.warn();
         }
