@@ -6,7 +6,7 @@ use std::path::Path;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
-use super::{Place, TEXTS, read_npy, tiny};
+use super::{Place, TEXTS, copy_tiny, read_npy, tiny};
 
 #[test]
 fn embed_writes_vectors_in_input_order_whatever_the_batches() {
@@ -184,10 +184,7 @@ fn a_spoiled_model_folder_is_refused() {
     place.file("texts.txt", TEXTS);
     let spoil = |name: &str, change: &dyn Fn(&Path)| {
         let folder = place.path(name);
-        fs::create_dir(&folder).unwrap();
-        for entry in fs::read_dir(tiny("bert")).unwrap().map(Result::unwrap) {
-            fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
-        }
+        copy_tiny("bert", &folder);
         change(&folder);
         format!("embed --model {name} --role query --input texts.txt --output out.npy")
     };
@@ -290,6 +287,47 @@ fn a_damaged_file_of_the_cache_is_named_and_computed_again() {
         let (_, _, stderr) = place.care(&line);
         assert!(!stderr.contains("warning") && stderr.contains("\n3 of 3 vectors came from the cache"), "{stderr}");
     }
+}
+
+/// The tokenizer and the Parquet library panic on some damaged files.
+#[test]
+fn a_panic_of_a_library_is_one_error() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    for (name, field, damage) in [
+        ("template", "/post_processor/special_tokens", json!({})),
+        ("map", "/normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+    ] {
+        copy_tiny("bert", &place.path(name));
+        let path = place.path(name).join("tokenizer.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        *json.pointer_mut(field).unwrap() = damage;
+        fs::write(path, json.to_string()).unwrap();
+        let line = format!("embed --model {name} --role query --input texts.txt --output o.npy");
+        is_one_error(&place, &line, &format!("{name}/tokenizer.json: not a tokenizer: the tokenizer is damaged ("));
+    }
+
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cmedteb/tests/data/columns/gzip.parquet");
+    let whole = fs::read(data).unwrap();
+    let problem = ": not a readable Parquet file: it is damaged or of an unsupported type";
+    let path = place.path("d.parquet");
+    let panics = |at: &usize| {
+        let mut damaged = whole.clone();
+        damaged[*at] = 0xff;
+        fs::write(&path, damaged).unwrap();
+        let read = cmedteb::for_each_row(&path, &mut |_, _: Value| Ok(()));
+        read.is_err_and(|error| error.to_string().ends_with(problem))
+    };
+    assert!((0..whole.len()).any(|at| panics(&at)));
+    let line = format!("embed --model {} --role query --input d.parquet --output o.npy", tiny("bert"));
+    is_one_error(&place, &line, &format!("d.parquet{problem}"));
+}
+
+/// Asserts that a command ends with this error and writes nothing else to stderr.
+fn is_one_error(place: &Place, line: &str, begin: &str) {
+    let (status, _, stderr) = place.care(line);
+    let is_one = stderr.starts_with(&format!("error: {begin}")) && stderr.lines().count() == 1;
+    assert!(status == 1 && is_one && !stderr.contains("panicked"), "{stderr}");
 }
 
 /// Byte-level BPE, which would read a byte-order mark as text.

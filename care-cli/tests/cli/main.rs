@@ -92,6 +92,14 @@ fn tiny(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../care-encoders/tests/data").join(name).display().to_string()
 }
 
+/// Copies a tiny checkpoint to a new folder.
+fn copy_tiny(name: &str, folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    for entry in fs::read_dir(tiny(name)).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+}
+
 fn read_npy(path: &Path) -> Array2<f32> {
     ndarray_npy::read_npy(path).unwrap()
 }
