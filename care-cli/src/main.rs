@@ -57,6 +57,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    report_panics();
     let result = match Cli::parse().command {
         Command::Embed(args) => commands::embed::run(args),
         Command::Info(args) => commands::info::run(args),
@@ -80,6 +81,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Leaves a panic that a library's guard turns into an error to that error.
+fn report_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !care_core::guard::is_guarded() {
+            report(panic);
+        }
+    }));
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::Embedder;
 use care_core::embedder::StoredEmbedder;
 use care_core::files::is_hub_name;
 use care_core::hub::{Hub, RepoId};
+use care_core::store::EmbeddingStore;
+use care_core::{Embedder, Text};
 use care_encoders::head::Pooling;
-use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision};
+use care_encoders::{
+    AnyEncoder, AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision, Tower, tower_fingerprint,
+};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -285,12 +288,45 @@ pub(crate) struct CacheArgs {
 
 impl CacheArgs {
     /// The pair, with the vector cache if a folder is set.
-    pub(crate) fn embedder(&self, pair: AsymmetricEncoder) -> Result<Box<dyn Embedder>> {
-        let Some(folder) = &self.cache else { return Ok(Box::new(pair)) };
-        let stored = StoredEmbedder::open(pair, folder)?;
-        for path in stored.refused() {
-            note!("warning: ignoring {}, which is incomplete, modified or foreign", path.display());
+    pub(crate) fn model(&self, pair: AsymmetricEncoder) -> Result<Model> {
+        let Some(folder) = &self.cache else { return Ok(Model::Plain(Box::new(pair))) };
+        let model = Model::Stored(Box::new(StoredEmbedder::open(pair, folder)?));
+        model.warn();
+        Ok(model)
+    }
+
+    /// The cached vectors of one tower, if a folder is set.
+    pub(crate) fn store<T: Text>(&self, tower: &Tower<T, AnyEncoder>) -> Result<Option<EmbeddingStore>> {
+        let open = |folder: &PathBuf| EmbeddingStore::open(folder, &tower_fingerprint(tower)?, tower.embedding_dim());
+        Ok(self.cache.as_ref().map(open).transpose()?)
+    }
+}
+
+/// A pair, with or without the vector cache.
+pub(crate) enum Model {
+    Plain(Box<AsymmetricEncoder>),
+    Stored(Box<StoredEmbedder<AsymmetricEncoder>>),
+}
+
+impl Model {
+    pub(crate) fn embedder(&self) -> &dyn Embedder {
+        match self {
+            Model::Plain(pair) => pair.as_ref(),
+            Model::Stored(stored) => stored.as_ref(),
         }
-        Ok(Box::new(stored))
+    }
+
+    /// Names the files of the cache that were found to be unusable since the last call.
+    pub(crate) fn warn(&self) {
+        if let Model::Stored(stored) = self {
+            warn_of(stored.take_refused());
+        }
+    }
+}
+
+/// Names files of a vector cache that are not used.
+pub(crate) fn warn_of(refused: Vec<PathBuf>) {
+    for path in refused {
+        note!("warning: ignoring {}, which is incomplete, modified or foreign", path.display());
     }
 }

@@ -4,6 +4,7 @@ pub mod embedder;
 mod embeddings;
 mod error;
 pub mod files;
+pub mod guard;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod index;

@@ -1,11 +1,13 @@
 //! Embeddings on disk, found again by fingerprint and text.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorView};
 use sha2::{Digest, Sha256};
 
 use crate::embeddings::Embeddings;
@@ -18,6 +20,11 @@ const KEYS: &str = "keys";
 const VECTORS: &str = "vectors";
 /// Bytes of a text's key, the first 128 bits of its SHA-256.
 const KEY: usize = 16;
+/// Largest header of a shard in bytes: it names two tensors and a fingerprint.
+const MAX_HEADER: u64 = 1 << 16;
+
+/// Texts per shard that embedders write, and so the most work that is lost if the process is killed.
+pub const SHARD: usize = 512;
 
 type Key = [u8; KEY];
 
@@ -28,7 +35,9 @@ type Key = [u8; KEY];
 /// place when it is complete. So truncated or modified shards are detected, processes can write concurrently, and a
 /// process that is killed loses only the shard it was writing.
 ///
-/// The index of keys is kept in memory; vectors are read on demand.
+/// The index of keys is kept in memory; vectors are read on demand. A shard is hashed when it is first read from, and
+/// again if its length or modification time changed since, so opening a large store is quick and no vector of a modified
+/// shard is returned.
 ///
 /// ```
 /// # let folder = std::env::temp_dir().join(format!("care-store-{}", std::process::id()));
@@ -49,14 +58,61 @@ pub struct EmbeddingStore {
     dim: usize,
     shards: Vec<Shard>,
     places: HashMap<Key, Place>,
+    /// Further places of texts that several shards have.
+    doubles: Vec<(Key, Place)>,
+    /// Not yet taken by the caller.
     refused: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
+    /// Number of vectors.
+    rows: usize,
     /// Byte offset of the first vector.
     start: u64,
+    /// The state of the file in which its content was verified.
+    verified: Option<Seal>,
+}
+
+impl Shard {
+    /// Whether the file, opened, is named by its content and its vectors are finite.
+    fn verify(&mut self, file: &mut File, dim: usize) -> io::Result<bool> {
+        let seal = Seal::of(file)?;
+        if self.verified == Some(seal) {
+            return Ok(true);
+        }
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        let is_named = self.path.file_stem().and_then(|name| name.to_str()) == Some(sha256_hex(&content).as_str());
+        let vectors = content.get(self.start as usize..).and_then(|rest| rest.get(..4 * dim * self.rows));
+        let is_finite = |value: &[u8; 4]| f32::from_le_bytes(*value).is_finite();
+        let intact = is_named && vectors.is_some_and(|bytes| bytes.as_chunks().0.iter().all(is_finite));
+        self.verified = intact.then_some(seal);
+        Ok(intact)
+    }
+}
+
+/// Where the tensors of a shard are: number of rows, and byte offsets behind the header.
+struct Layout {
+    rows: usize,
+    keys: u64,
+    vectors: u64,
+}
+
+/// What changes when a file is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seal {
+    length: u64,
+    /// `None` on a file system that does not know.
+    modified: Option<SystemTime>,
+}
+
+impl Seal {
+    fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { length: metadata.len(), modified: metadata.modified().ok() })
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,14 +122,14 @@ struct Place {
 }
 
 impl EmbeddingStore {
-    /// Opens the vectors of one fingerprint in a store, and verifies every shard.
+    /// Opens the vectors of one fingerprint in a store. Of each shard only the header and the keys are read.
     ///
-    /// A shard whose content does not match its name, that belongs to another tower, or in which a vector is not finite is
-    /// skipped: [`EmbeddingStore::refused`] lists it, and its texts count as missing. What killed processes left of shards
-    /// is removed.
+    /// A shard that is cut off or belongs to another tower is skipped: [`EmbeddingStore::take_refused`] lists it, and its
+    /// texts count as missing. So is, when it is first read from, one whose content does not match its name, or in which
+    /// a vector is not finite. What killed processes left of shards is removed.
     ///
     /// # Errors
-    /// If the folder cannot be read or created.
+    /// If the folder cannot be read or created, or a shard cannot be read.
     pub fn open(folder: impl AsRef<Path>, fingerprint: &str, dim: usize) -> Result<Self> {
         let folder = folder.as_ref().join(fingerprint);
         fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
@@ -83,8 +139,8 @@ impl EmbeddingStore {
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_shard).collect();
         paths.sort();
         let fingerprint = fingerprint.to_owned();
-        let (shards, places, refused) = (Vec::new(), HashMap::new(), Vec::new());
-        let mut store = Self { folder, fingerprint, dim, shards, places, refused };
+        let (shards, places, doubles, refused) = (Vec::new(), HashMap::new(), Vec::new(), Vec::new());
+        let mut store = Self { folder, fingerprint, dim, shards, places, doubles, refused };
         for path in paths {
             if !store.add(&path)? {
                 store.refused.push(path);
@@ -98,7 +154,7 @@ impl EmbeddingStore {
         self.dim
     }
 
-    /// Number of texts with a vector.
+    /// Number of texts with a vector, those of shards that were not read from yet included.
     pub fn len(&self) -> usize {
         self.places.len()
     }
@@ -108,13 +164,13 @@ impl EmbeddingStore {
         self.places.is_empty()
     }
 
-    /// Files that were skipped when the folder was opened, because they were damaged or foreign or hold a vector that is not
-    /// finite.
-    pub fn refused(&self) -> &[PathBuf] {
-        &self.refused
+    /// Files that were found to be damaged or foreign, or to hold a vector that is not finite, since the last call. Their
+    /// texts count as missing.
+    pub fn take_refused(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.refused)
     }
 
-    /// Whether a text has a vector.
+    /// Whether a text has a vector; its shard may prove damaged when it is read from.
     pub fn contains(&self, text: &str) -> bool {
         self.places.contains_key(&key(text))
     }
@@ -122,8 +178,9 @@ impl EmbeddingStore {
     /// The vectors of texts, one row each, in order.
     ///
     /// # Errors
-    /// If a text has no vector, or a shard cannot be read.
-    pub fn get<S: AsRef<str>>(&self, texts: &[S]) -> Result<Embeddings> {
+    /// If a text has no vector, or a shard cannot be read or is damaged; the texts of a damaged one count as missing from
+    /// then on. [`EmbeddingStore::missing`] finds such shards beforehand.
+    pub fn get<S: AsRef<str>>(&mut self, texts: &[S]) -> Result<Embeddings> {
         let mut wanted = Vec::with_capacity(texts.len());
         for (row, text) in texts.iter().enumerate() {
             let place = self.places.get(&key(text.as_ref())).ok_or_else(|| {
@@ -137,8 +194,12 @@ impl EmbeddingStore {
         let mut bytes = vec![0; 4 * self.dim];
         // Opens one file at a time: a large store has more shards than a process may have open.
         for of_shard in wanted.chunk_by(|left, right| left.0 == right.0) {
-            let Shard { path, start } = &self.shards[of_shard[0].0];
-            let mut file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+            let shard = of_shard[0].0;
+            let Some(mut file) = self.open_verified(shard)? else {
+                let problem = "the shard is damaged or was modified; repeat the command to compute its vectors again";
+                return Err(Error::format(&self.shards[shard].path, problem));
+            };
+            let Shard { path, start, .. } = &self.shards[shard];
             for &(_, place, row) in of_shard {
                 file.seek(SeekFrom::Start(start + (place * bytes.len()) as u64))
                     .and_then(|_| file.read_exact(&mut bytes))
@@ -155,13 +216,13 @@ impl EmbeddingStore {
     /// Long lists are best filled in parts: a part that is complete cannot be lost.
     ///
     /// # Errors
-    /// If `embed` fails or returns a vector that is not finite, or the shard cannot be written.
+    /// If `embed` fails or returns a vector that is not finite, the shard cannot be written, or one cannot be read.
     pub fn fill<S: AsRef<str>>(
         &mut self,
         texts: &[S],
         embed: &mut dyn FnMut(&[&str]) -> Result<Embeddings>,
     ) -> Result<usize> {
-        let missing = self.missing(texts);
+        let missing = self.missing(texts)?;
         if missing.is_empty() {
             return Ok(0);
         }
@@ -171,16 +232,29 @@ impl EmbeddingStore {
         Ok(missing.len())
     }
 
-    /// Positions of the texts without a vector, one per distinct text, ordered by the texts' keys.
-    pub fn missing<S: AsRef<str>>(&self, texts: &[S]) -> Vec<usize> {
+    /// Positions of the texts without a vector, one per distinct text, ordered by the texts' keys. The shards of the
+    /// others are verified.
+    ///
+    /// # Errors
+    /// If a shard cannot be read.
+    pub fn missing<S: AsRef<str>>(&mut self, texts: &[S]) -> Result<Vec<usize>> {
+        let keys: Vec<Key> = texts.iter().map(|text| key(text.as_ref())).collect();
+        // A text of a damaged shard may be in another one.
+        let mut damaged = true;
+        while damaged {
+            damaged = false;
+            let shards: BTreeSet<usize> = keys.iter().filter_map(|key| Some(self.places.get(key)?.shard)).collect();
+            for shard in shards {
+                damaged |= self.open_verified(shard)?.is_none();
+            }
+        }
         let mut missing = BTreeMap::new();
-        for (place, text) in texts.iter().enumerate() {
-            let key = key(text.as_ref());
+        for (place, key) in keys.into_iter().enumerate() {
             if !self.places.contains_key(&key) {
                 missing.entry(key).or_insert(place);
             }
         }
-        missing.into_values().collect()
+        Ok(missing.into_values().collect())
     }
 
     /// Writes the vectors of texts as one shard.
@@ -221,37 +295,73 @@ impl EmbeddingStore {
         if self.add(&path)? { Ok(()) } else { Err(Error::format(&path, "the shard changed while it was written")) }
     }
 
-    /// Adds a shard to the index; returns false if its content does not match its name or tower.
+    /// Adds a shard to the index by its header and its keys; returns false if it is cut off or not of this tower.
     fn add(&mut self, path: &Path) -> Result<bool> {
-        let mut content = Vec::new();
-        open_file(path)?.read_to_end(&mut content).map_err(|e| Error::io("read", path, e))?;
-        if path.file_stem().and_then(|name| name.to_str()) != Some(sha256_hex(&content).as_str()) {
-            return Ok(false);
-        }
-        let Some((keys, start)) = self.read_shard(&content) else { return Ok(false) };
+        let read = self.read_keys(&mut open_file(path)?).map_err(|e| Error::io("read", path, e))?;
+        let Some((keys, start)) = read else { return Ok(false) };
+        let shard = self.shards.len();
+        self.shards.push(Shard { path: path.to_owned(), rows: keys.len(), start, verified: None });
         for (row, key) in keys.into_iter().enumerate() {
-            self.places.entry(key).or_insert(Place { shard: self.shards.len(), row });
+            let place = Place { shard, row };
+            match self.places.entry(key) {
+                Entry::Occupied(_) => self.doubles.push((key, place)),
+                Entry::Vacant(free) => {
+                    free.insert(place);
+                }
+            }
         }
-        self.shards.push(Shard { path: path.to_owned(), start });
         Ok(true)
     }
 
-    /// The keys of a shard and the byte offset of its vectors; `None` if it is not a shard of this tower.
-    fn read_shard(&self, content: &[u8]) -> Option<(Vec<Key>, u64)> {
-        let (header, about) = SafeTensors::read_metadata(content).ok()?;
-        if *about.metadata().as_ref()?.get(FORMAT)? != self.fingerprint {
-            return None;
+    /// The keys of a shard and the byte offset of its vectors; `None` if it is cut off or not of this tower.
+    fn read_keys(&self, file: &mut File) -> io::Result<Option<(Vec<Key>, u64)>> {
+        let Some(rest) = file.metadata()?.len().checked_sub(8) else { return Ok(None) };
+        let mut size = [0; 8];
+        file.read_exact(&mut size)?;
+        let header = u64::from_le_bytes(size);
+        if header > MAX_HEADER.min(rest) {
+            return Ok(None);
         }
-        let file = SafeTensors::deserialize(content).ok()?;
-        let (keys, vectors) = (file.tensor(KEYS).ok()?, file.tensor(VECTORS).ok()?);
-        let rows = keys.shape().first().copied()?;
-        let fits = keys.dtype() == Dtype::U8
-            && keys.shape() == [rows, KEY]
-            && vectors.dtype() == Dtype::F32
-            && vectors.shape() == [rows, self.dim]
-            && vectors.data().as_chunks().0.iter().all(|value| f32::from_le_bytes(*value).is_finite());
-        let start = 8 + header + about.info(VECTORS)?.data_offsets.0;
-        fits.then(|| (keys.data().as_chunks::<KEY>().0.to_vec(), start as u64))
+        let mut json = vec![0; header as usize];
+        file.read_exact(&mut json)?;
+        let Some(layout) = self.layout(&json, rest - header) else { return Ok(None) };
+        let mut keys = vec![[0; KEY]; layout.rows];
+        file.seek(SeekFrom::Start(8 + header + layout.keys))?;
+        file.read_exact(keys.as_flattened_mut())?;
+        Ok(Some((keys, 8 + header + layout.vectors)))
+    }
+
+    /// What a shard's header states; `None` if that is not `data` bytes of this tower.
+    fn layout(&self, json: &[u8], data: u64) -> Option<Layout> {
+        let about: Metadata = serde_json::from_slice(json).ok()?;
+        let (keys, vectors) = (about.info(KEYS)?, about.info(VECTORS)?);
+        let rows = keys.shape.first().copied()?;
+        let fits = *about.metadata().as_ref()?.get(FORMAT)? == self.fingerprint
+            && about.data_len() as u64 == data
+            && (keys.dtype == Dtype::U8 && keys.shape == [rows, KEY])
+            && (vectors.dtype == Dtype::F32 && vectors.shape == [rows, self.dim]);
+        let (keys, vectors) = (keys.data_offsets.0 as u64, vectors.data_offsets.0 as u64);
+        fits.then_some(Layout { rows, keys, vectors })
+    }
+
+    /// Opens a shard and verifies it, unless that was done since it was last written to. `None` if it is damaged: it is
+    /// refused, and those of its texts that no other shard has are missing from then on.
+    fn open_verified(&mut self, at: usize) -> Result<Option<File>> {
+        let shard = &mut self.shards[at];
+        let mut file = open_file(&shard.path)?;
+        match shard.verify(&mut file, self.dim) {
+            Ok(true) => Ok(Some(file)),
+            Ok(false) => {
+                self.refused.push(shard.path.clone());
+                self.places.retain(|_, place| place.shard != at);
+                self.doubles.retain(|(_, place)| place.shard != at);
+                for (key, place) in &self.doubles {
+                    self.places.entry(*key).or_insert(*place);
+                }
+                Ok(None)
+            }
+            Err(e) => Err(Error::io("read", &shard.path, e)),
+        }
     }
 }
 
@@ -291,8 +401,8 @@ mod tests {
         let place = tempfile::tempdir().expect("a folder");
         let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
         assert_eq!(fill(&mut store, &TEXTS), 7);
-        let store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
-        assert_eq!((store.len(), store.refused().len()), (7, 0));
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!((store.len(), store.take_refused().len()), (7, 0));
         assert_eq!(store.get(&["eeeee", "a", "eeeee"]).expect("read"), embed(&["eeeee", "a", "eeeee"]).expect("made"));
         let error = store.get(&["a", "never"]).expect_err("no vector").to_string();
         assert!(error.ends_with("tower: requested text 1 has no stored vector"), "{error}");
@@ -317,17 +427,120 @@ mod tests {
         fs::copy(&foreign, folder.join(foreign.file_name().expect("a name"))).expect("copied");
 
         let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
-        assert_eq!(store.refused().len(), 3);
-        assert!(store.len() < 5 && !store.contains("foreign"));
-        assert_eq!(fill(&mut store, &TEXTS), 7 - store.shards[0].rows(&store));
+        assert_eq!((store.take_refused().len(), store.shards.len()), (2, 2));
+        assert!(!store.contains("foreign"));
+        let intact = store.shards[1].rows;
+        assert_eq!(fill(&mut store, &TEXTS), 7 - intact);
+        assert_eq!(store.take_refused(), paths[..1]);
         assert_eq!(store.get(&TEXTS).expect("read"), embed(&TEXTS).expect("made"));
     }
 
-    impl Shard {
-        /// Number of texts whose vectors are in this shard.
-        fn rows(&self, store: &EmbeddingStore) -> usize {
-            store.places.values().filter(|place| store.shards[place.shard].path == self.path).count()
+    /// Flips a byte of a file, `from_end` bytes before its end, and moves its modification time.
+    fn flip(path: &Path, from_end: usize) {
+        let mut bytes = fs::read(path).expect("read");
+        let at = bytes.len() - from_end;
+        bytes[at] ^= 1;
+        fs::write(path, &bytes).expect("written");
+        touch(path);
+    }
+
+    fn touch(path: &Path) {
+        let file = File::options().append(true).open(path).expect("opened");
+        let later = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+        file.set_modified(later + std::time::Duration::from_secs(5)).expect("set");
+    }
+
+    /// The texts of a shard, in its order.
+    fn texts_of(store: &EmbeddingStore, shard: usize) -> Vec<&'static str> {
+        let row =
+            |text: &&str| store.places.get(&key(text)).filter(|place| place.shard == shard).map(|place| place.row);
+        let mut texts: Vec<&str> = TEXTS[..7].iter().copied().filter(|text| row(text).is_some()).collect();
+        texts.sort_by_key(row);
+        texts
+    }
+
+    #[test]
+    fn a_flipped_byte_is_named_at_the_first_read_from_its_shard() {
+        for (region, from_end) in [("the last key", 1), ("the last vector", 3 * KEY + 1)] {
+            let place = tempfile::tempdir().expect("a folder");
+            let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+            fill(&mut store, &TEXTS);
+            let damaged = store.shards.iter().position(|shard| shard.rows == 3).expect("two have three");
+            let path = store.shards[damaged].path.clone();
+            flip(&path, from_end);
+            // Only what is read: of a shard in which nothing but vectors changed, opening sees nothing.
+            let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+            assert_eq!((store.take_refused().len(), store.len()), (0, 7), "{region}");
+            let damaged = store.shards.iter().position(|shard| shard.path == path).expect("opened");
+            for other in (0..3).filter(|other| *other != damaged) {
+                let texts = texts_of(&store, other);
+                assert_eq!(store.get(&texts).expect("intact"), embed(&texts).expect("made"), "{region}");
+            }
+            let first = texts_of(&store, damaged)[0];
+            let error = store.get(&[first]).expect_err("damaged");
+            assert!(
+                error.path() == Some(path.as_path()) && error.to_string().contains("the shard is damaged"),
+                "{error}"
+            );
+            assert_eq!((store.take_refused(), store.contains(first)), (vec![path.clone()], false), "{region}");
+            assert_eq!(fill(&mut store, &TEXTS), 3, "{region}");
+            assert_eq!(store.get(&TEXTS).expect("read"), embed(&TEXTS).expect("made"), "{region}");
+            let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+            assert_eq!((fill(&mut store, &TEXTS), store.take_refused().len()), (0, 0), "{region}");
         }
+    }
+
+    #[test]
+    fn a_shard_that_is_never_read_from_is_never_read() {
+        let place = tempfile::tempdir().expect("a folder");
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        fill(&mut store, &TEXTS);
+        for shard in &store.shards {
+            flip(&shard.path, shard.rows * KEY + 1);
+        }
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!((store.len(), store.take_refused().len()), (7, 0));
+        assert_eq!(store.missing(&["never"]).expect("nothing to verify"), [0]);
+        assert!(store.take_refused().is_empty());
+        // The damaged shards of some texts are those of their neighbours too.
+        let first = texts_of(&store, 0);
+        assert_eq!(store.missing(&first[..1]).expect("read"), [0]);
+        assert_eq!((store.len(), store.take_refused().len()), (7 - first.len(), 1));
+    }
+
+    #[test]
+    fn a_text_of_a_damaged_shard_is_found_in_another() {
+        for flipped in 0..2 {
+            let place = tempfile::tempdir().expect("a folder");
+            let mut writers = [(); 2].map(|()| EmbeddingStore::open(place.path(), "tower", 2).expect("opened"));
+            for (writer, texts) in writers.iter_mut().zip([["a", "bb"], ["bb", "ccc"]]) {
+                writer.fill(&texts, &mut |texts| embed(texts)).expect("filled");
+            }
+            let path = shards(&place.path().join("tower")).swap_remove(flipped);
+            flip(&path, 2 * KEY + 1);
+            let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+            assert_eq!(store.missing(&["a", "bb", "ccc"]).expect("read").len(), 1, "{flipped}");
+            assert_eq!(store.take_refused(), [path]);
+            assert_eq!(store.get(&["bb"]).expect("read"), embed(&["bb"]).expect("made"));
+        }
+    }
+
+    #[test]
+    fn a_shard_that_changed_since_it_was_verified_is_verified_again() {
+        let place = tempfile::tempdir().expect("a folder");
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        fill(&mut store, &TEXTS);
+        assert!(store.get(&TEXTS).is_ok());
+        let paths: Vec<PathBuf> = store.shards.iter().map(|shard| shard.path.clone()).collect();
+        touch(&paths[0]);
+        assert!(store.get(&TEXTS).is_ok() && store.take_refused().is_empty());
+        flip(&paths[1], store.shards[1].rows * KEY + 1);
+        assert_eq!(store.get(&TEXTS).expect_err("modified").path(), Some(paths[1].as_path()));
+        let torn = fs::read(&paths[2]).expect("read");
+        fs::write(&paths[2], &torn[..torn.len() - 1]).expect("written");
+        assert_eq!(fill(&mut store, &TEXTS), store.shards[1].rows + store.shards[2].rows);
+        assert_eq!(store.take_refused(), paths[1..]);
+        assert_eq!(store.get(&TEXTS).expect("read"), embed(&TEXTS).expect("made"));
     }
 
     #[test]
@@ -349,8 +562,8 @@ mod tests {
             fs::write(folder.join(format!("{}.safetensors", sha256_hex(&bytes))), bytes).expect("written");
         }
         let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
-        assert_eq!((store.refused().len(), store.shards.len()), (2, 1));
         fill(&mut store, &TEXTS);
+        assert_eq!(store.take_refused().len(), 2);
         assert_eq!(store.get(&TEXTS).expect("read"), embed(&TEXTS).expect("made"));
     }
 
@@ -363,8 +576,8 @@ mod tests {
             fs::write(folder.join(name), "half").expect("written");
         }
         let living = AtomicFile::beside(&folder.join("1.safetensors")).expect("made");
-        let store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
-        assert_eq!((store.refused().len(), shards(&folder).len()), (0, 2));
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!((store.take_refused().len(), shards(&folder).len()), (0, 2));
         living.commit().expect("nobody has removed it");
     }
 
@@ -382,7 +595,7 @@ mod tests {
                 });
             }
         });
-        let store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
-        assert_eq!((store.len(), store.refused().len()), (60, 0));
+        let mut store = EmbeddingStore::open(place.path(), "tower", 2).expect("opened");
+        assert_eq!((store.len(), store.take_refused().len()), (60, 0));
     }
 }

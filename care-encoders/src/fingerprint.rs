@@ -20,9 +20,19 @@ use crate::tower::Tower;
 /// It covers neither the device nor the instruction, which is part of the prepared text, except for whether texts are
 /// pairs. Two towers with equal fingerprints return equal vectors, up to differences in rounding between devices.
 ///
+/// It is computed once for a tower and its clones.
+///
 /// # Errors
 /// If the tokenizer cannot be serialised.
 pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String> {
+    if let Some(known) = tower.known_fingerprint().get() {
+        return Ok(known.clone());
+    }
+    let fingerprint = compute(tower)?;
+    Ok(tower.known_fingerprint().get_or_init(|| fingerprint).clone())
+}
+
+fn compute<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String> {
     struct Weights {
         digest: Sha256,
         path: ParameterPath,

@@ -1,5 +1,7 @@
 //! A network: an encoder and its head, the trainable part of a tower.
 
+use std::ops::Add;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use care_core::{Embeddings, Error, ErrorKind, Result};
@@ -223,7 +225,7 @@ impl<E: Encoder> Network<E> {
                 }
                 embeddings.set(index, vector);
             }
-            done.add(&batch);
+            done = done + EmbedProgress::of(&batch);
             progress(&done);
             Ok::<_, Error>(())
         })?;
@@ -252,9 +254,21 @@ impl EmbedProgress {
         self.padding as f64 / (self.tokens + self.padding).max(1) as f64
     }
 
-    fn add(&mut self, batch: &TokenBatch) {
-        self.texts += batch.batch_size();
-        self.tokens += batch.token_count();
-        self.padding += batch.rows() * batch.seq_len() - batch.token_count();
+    fn of(batch: &TokenBatch) -> Self {
+        let tokens = batch.token_count();
+        Self { texts: batch.batch_size(), tokens, padding: batch.rows() * batch.seq_len() - tokens }
+    }
+}
+
+/// The progress of two parts together.
+impl Add for EmbedProgress {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            texts: self.texts + other.texts,
+            tokens: self.tokens + other.tokens,
+            padding: self.padding + other.padding,
+        }
     }
 }

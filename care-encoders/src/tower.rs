@@ -1,5 +1,7 @@
 //! A tower, one side of a retriever: tokenizer, instruction and network.
 
+use std::sync::OnceLock;
+
 use care_core::{Document, Embeddings, Error, ErrorKind, Instruction, Query, Result, Text};
 
 use crate::device::Precision;
@@ -16,6 +18,8 @@ pub struct Tower<T: Text, E: Encoder> {
     instruction: Instruction<T>,
     /// What was loaded, and from where; `None` for a tower made by the program.
     loaded: Option<TowerSummary>,
+    /// What [`tower_fingerprint`](crate::tower_fingerprint) has found, which hashes every weight.
+    fingerprint: OnceLock<String>,
 }
 
 /// The tower that encodes queries online.
@@ -49,7 +53,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
                 &format!("at most {positions}, the positions of the {} tower", T::ROLE.as_str()),
             ));
         }
-        Ok(Self { tokenizer, network, instruction, loaded: None })
+        Ok(Self { tokenizer, network, instruction, loaded: None, fingerprint: OnceLock::new() })
     }
 
     /// The tokenizer.
@@ -70,6 +74,10 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// What decides the tower's vectors, and where each setting comes from; its text form is one line.
     pub fn summary(&self) -> TowerSummary {
         self.settings().since(self.loaded.as_ref())
+    }
+
+    pub(crate) fn known_fingerprint(&self) -> &OnceLock<String> {
+        &self.fingerprint
     }
 
     /// Notes where the settings come from.
@@ -105,7 +113,7 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// Replaces the network by `change` of it, e.g. to change weights, device or dtype.
     #[must_use]
     pub fn map_network(self, change: impl FnOnce(Network<E>) -> Network<E>) -> Self {
-        Self { network: change(self.network), ..self }
+        Self { network: change(self.network), fingerprint: OnceLock::new(), ..self }
     }
 
     /// [`Tower::map_network`] for a change that can fail.
@@ -113,19 +121,20 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// # Errors
     /// If `change` fails.
     pub fn try_map_network(self, change: impl FnOnce(Network<E>) -> Result<Network<E>>) -> Result<Self> {
-        Ok(Self { network: change(self.network)?, ..self })
+        Ok(Self { network: change(self.network)?, fingerprint: OnceLock::new(), ..self })
     }
 
     /// Replaces the network in place, as [`Tower::map_network`] does by value.
     pub fn update_network(&mut self, change: impl FnOnce(Network<E>) -> Network<E>) {
         // Clones share their weights, and the assignment drops the original.
         self.network = change(self.network.clone());
+        self.fingerprint = OnceLock::new();
     }
 
     /// Replaces the instruction.
     #[must_use]
     pub fn with_instruction(self, instruction: Instruction<T>) -> Self {
-        Self { instruction, ..self }
+        Self { instruction, fingerprint: OnceLock::new(), ..self }
     }
 
     /// Texts as the tokenizer reads them: with the instruction applied.

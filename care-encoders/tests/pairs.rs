@@ -335,6 +335,9 @@ fn a_change_of_a_loaded_tower_is_in_its_fingerprint_and_in_what_is_saved() {
     let asked = options(Pooling::Mean).with_adapter(adapter.clone());
     assert_eq!(changed, tower_fingerprint(&load_tower::<Query>(&base, &asked, &cpu()).unwrap()).unwrap());
     assert_eq!(tower_fingerprint(&loaded).unwrap(), before);
+    let mut updated = loaded.clone();
+    updated.update_network(|network| network.with_precision(Precision::Int8));
+    assert_ne!(tower_fingerprint(&updated).unwrap(), before);
     let half = loaded.map_network(|network| network.with_precision(Precision::Bf16));
     assert_ne!(tower_fingerprint(&half).unwrap(), before);
     let place = tempfile::tempdir().unwrap();

@@ -132,9 +132,16 @@ pub(crate) fn settings(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> 
     if let Some(pair) = &config.model.pair {
         insert("model.pair", folder_content(pair)?);
     }
+    // Both towers may start from one large folder.
+    let mut encoders: BTreeMap<&Path, String> = BTreeMap::new();
     for (name, tower) in [("model.query", &config.model.query), ("model.document", &config.model.document)] {
         let Some(tower) = tower else { continue };
-        insert(&format!("{name}.encoder"), folder_content(&tower.encoder)?);
+        let content = match encoders.get(tower.encoder.as_path()) {
+            Some(content) => content.clone(),
+            None => folder_content(&tower.encoder)?,
+        };
+        encoders.insert(&tower.encoder, content.clone());
+        insert(&format!("{name}.encoder"), content);
         if let Some(adapter) = &tower.options.adapter {
             insert(&format!("{name}.options.adapter"), folder_content(adapter)?);
         }

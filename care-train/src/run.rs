@@ -303,7 +303,10 @@ impl Context<'_> {
             trainer.resume(checkpoint)?;
             progress = checkpoint.state.progress.clone();
         }
-        if self.open_teacher(trainer, observer)?.is_break() || self.warn(trainer, observer)?.is_break() {
+        if let Some(folder) = self.config.teacher_cache() {
+            trainer.open_teacher(&folder)?;
+        }
+        if self.warn(trainer, observer)?.is_break() {
             return Ok(StageEnd::Break(self.checkpoints.newest()));
         }
         let patience = self.config.evaluation.as_ref().and_then(|evaluation| evaluation.patience);
@@ -352,18 +355,6 @@ impl Context<'_> {
         Ok(StageEnd::Continue(()))
     }
 
-    /// Opens the teacher cache, if the stage has one.
-    fn open_teacher(&mut self, trainer: &mut Trainer<'_>, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
-        let Some(folder) = self.config.teacher_cache() else { return Ok(ControlFlow::Continue(())) };
-        for path in trainer.open_teacher(&folder)? {
-            let problem = format!("ignoring {}, which is incomplete, modified or foreign", path.display());
-            if self.notify(&Event::Warning(problem), observer)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
-
     /// Passes on what the trainer has noticed.
     fn warn(&mut self, trainer: &mut Trainer<'_>, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
         for warning in trainer.warnings()? {
@@ -385,7 +376,9 @@ impl Context<'_> {
             let total = lot.len();
             while let Some(done) = lot.fill_next(trainer.towers())? {
                 let report = TeacherReport { stage: index + 1, done, total };
-                if self.notify(&Event::Teacher(report), observer)?.is_break() {
+                if self.notify(&Event::Teacher(report), observer)?.is_break()
+                    || self.warn(trainer, observer)?.is_break()
+                {
                     return Ok(ControlFlow::Break(()));
                 }
             }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
 use care_core::Result;
-use care_core::store::EmbeddingStore;
+use care_core::store::{EmbeddingStore, SHARD};
 use care_encoders::tower_fingerprint;
 
 use crate::batcher::Batcher;
@@ -14,8 +14,6 @@ use crate::config::CheckedStage;
 use crate::stage::StageKind;
 use crate::towers::Towers;
 
-/// Texts per shard: the most that a kill can lose.
-const SHARD: usize = 512;
 /// Texts per lot, about: enough to sort them by length, few enough to keep in memory.
 const LOT: usize = 4096;
 
@@ -91,7 +89,7 @@ fn texts(
         });
     }
     let mut texts: Vec<String> = texts.into_iter().collect();
-    if towers.teacher_has(&texts) {
+    if towers.teacher_has(&texts)? {
         return Ok(Vec::new());
     }
     // Stable: texts of one length stay in their order.
@@ -118,13 +116,11 @@ impl TeacherLot {
     }
 }
 
-/// Opens the store of a frozen document tower's vectors; also returns the files in it that are ignored.
+/// Opens the store of a frozen document tower's vectors.
 ///
 /// # Errors
 /// Returns an error if the folder cannot be read or created.
-pub(crate) fn open_store(folder: &Path, towers: &Towers) -> Result<(Mutex<EmbeddingStore>, Vec<PathBuf>)> {
+pub(crate) fn open_store(folder: &Path, towers: &Towers) -> Result<Mutex<EmbeddingStore>> {
     let fingerprint = tower_fingerprint(&towers.document)?;
-    let store = EmbeddingStore::open(folder, &fingerprint, towers.document.embedding_dim())?;
-    let refused = store.refused().to_vec();
-    Ok((Mutex::new(store), refused))
+    EmbeddingStore::open(folder, &fingerprint, towers.document.embedding_dim()).map(Mutex::new)
 }

@@ -1,6 +1,7 @@
 //! Both towers in training, and how they encode the texts of a batch.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Tensor, TensorData};
@@ -186,9 +187,19 @@ impl Towers {
     }
 
     /// Whether the teacher's vectors of all these prepared texts are in its store.
-    pub(crate) fn teacher_has(&self, prepared: &[String]) -> bool {
+    ///
+    /// # Errors
+    /// Returns an error if the store cannot be read.
+    pub(crate) fn teacher_has(&self, prepared: &[String]) -> Result<bool> {
+        let Some(store) = &self.teacher else { return Ok(false) };
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(store.missing(prepared)?.is_empty())
+    }
+
+    /// The files of the teacher's store that were found to be unusable since the last call.
+    pub(crate) fn take_refused(&self) -> Vec<PathBuf> {
         let store = self.teacher.as_ref().map(|store| store.lock().unwrap_or_else(PoisonError::into_inner));
-        store.is_some_and(|store| prepared.iter().all(|text| store.contains(text)))
+        store.map(|mut store| store.take_refused()).unwrap_or_default()
     }
 
     /// Vectors of prepared documents from a store, to which missing ones are added.

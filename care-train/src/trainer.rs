@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -187,18 +187,15 @@ impl<'a> Trainer<'a> {
         self.sources.iter().try_for_each(|source| source.require(needs))
     }
 
-    /// Opens the cache of the frozen document tower's vectors, if the stage freezes that tower. Returns the files in it
-    /// that are ignored.
+    /// Opens the cache of the frozen document tower's vectors, if the stage freezes that tower.
     ///
     /// # Errors
     /// Returns an error if the folder cannot be read or created.
-    pub(crate) fn open_teacher(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
-        if self.stage.mode(Role::Document) != TrainMode::Frozen {
-            return Ok(Vec::new());
+    pub(crate) fn open_teacher(&mut self, folder: &Path) -> Result<()> {
+        if self.stage.mode(Role::Document) == TrainMode::Frozen {
+            self.towers.teacher = Some(open_store(folder, &self.towers)?);
         }
-        let (store, refused) = open_store(folder, &self.towers)?;
-        self.towers.teacher = Some(store);
-        Ok(refused)
+        Ok(())
     }
 
     /// The texts of the coming steps that the teacher cache lacks, if it does not have those of the next step.
@@ -214,7 +211,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// What was noticed since the last call that is no error, but probably not meant: about rows, towers and settings
-    /// before the first step, about the losses later.
+    /// before the first step, about the losses later, about files of the teacher cache at any time.
     ///
     /// The first call encodes some texts of the next batch if vectors are not normalised.
     ///
@@ -227,7 +224,10 @@ impl<'a> Trainer<'a> {
             found.extend(similarity_warning(&self.towers, self.stage, &batch)?);
             self.warnings = Some(found);
         }
-        Ok(self.warnings.as_mut().map(std::mem::take).unwrap_or_default())
+        let refused = self.towers.take_refused();
+        let refused =
+            refused.iter().map(|path| format!("ignoring {}, which is incomplete, modified or foreign", path.display()));
+        Ok(refused.chain(self.warnings.as_mut().map(std::mem::take).unwrap_or_default()).collect())
     }
 
     /// The towers in their current state, without graphs or dropout, e.g. for an evaluation during a stage. Weights are

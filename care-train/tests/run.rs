@@ -80,26 +80,29 @@ fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {
     assert!(cold[0].tokens < without[0].tokens, "the teacher reads nothing while training");
 
     // A flipped byte is detected and reported, and the shard is computed again.
-    let mut bytes = fs::read(&written[0]).unwrap();
-    let middle = bytes.len() - 5;
-    bytes[middle] ^= 4;
-    fs::write(&written[0], bytes).unwrap();
-    let mut refused = Vec::new();
-    let damaged = config(folder, "damaged", "cache = \"cache\"", ALIGN);
-    let mut losses = Vec::new();
-    Run::new(&damaged)
-        .start(&mut |event| {
-            match event {
-                Event::Warning(warning) => refused.push(warning.clone()),
-                Event::Step(report) => losses.push(report.loss),
-                _ => {}
-            }
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-    let path = written[0].display();
-    assert_eq!(refused, [format!("ignoring {path}, which is incomplete, modified or foreign")]);
-    assert_eq!(losses, cold.iter().map(|report| report.loss).collect::<Vec<_>>());
+    for (name, from_end) in [("keys", 5), ("vectors", 24 * 16 + 5)] {
+        let mut bytes = fs::read(&written[0]).unwrap();
+        let at = bytes.len() - from_end;
+        bytes[at] ^= 4;
+        fs::write(&written[0], bytes).unwrap();
+        let mut refused = Vec::new();
+        let damaged = config(folder, name, "cache = \"cache\"", ALIGN);
+        let mut losses = Vec::new();
+        Run::new(&damaged)
+            .start(&mut |event| {
+                match event {
+                    Event::Warning(warning) => refused.push(warning.clone()),
+                    Event::Step(report) => losses.push(report.loss),
+                    _ => {}
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let path = written[0].display();
+        assert_eq!(refused, [format!("ignoring {path}, which is incomplete, modified or foreign")]);
+        assert_eq!(losses, cold.iter().map(|report| report.loss).collect::<Vec<_>>());
+        assert_eq!(shards(), written, "the damaged shard was replaced");
+    }
 
     // Another instruction means other texts, another head another tower: neither reuses stale vectors.
     let replace =

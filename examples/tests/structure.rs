@@ -10,7 +10,7 @@ use source::{Sources, Token, sources_of, tokens};
 /// The top-level modules of each crate, bottom first: each may use only those before it.
 const ORDERS: [(&str, &str); 7] = [
     ("care-kernels", "activation instructions math matmul f32_matrix int8_matrix attention pointwise"),
-    ("care-core", "error text files lines jsonl embeddings index store embedder hub"),
+    ("care-core", "guard error text files lines jsonl embeddings index store embedder hub"),
     (
         "care-encoders",
         "device tokenize batch schedule ops layers encoder head network summary tower settings post_norm modern_bert \

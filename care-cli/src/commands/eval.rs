@@ -4,15 +4,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::Embedder;
 use care_core::index::VectorFormat;
 use care_encoders::tower_fingerprint;
 use care_eval::Ties;
 use cmedteb::{Protocol, Report, StsMode, Task};
 use serde_json::{Value, json};
 
-use crate::model::{CacheArgs, PairArgs};
-use crate::progress::bar;
+use crate::model::{CacheArgs, Model, PairArgs};
+use crate::progress::Progress;
 use crate::stderr::note;
 use crate::tasks::{TaskArgs, warn};
 
@@ -75,22 +74,26 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let mut without_score = Vec::new();
     for task in &tasks {
-        let progress = bar(task.name(), 0);
+        let mut progress = None;
         let outcome = match &tested {
-            Tested::Model(model, _) => cmedteb::evaluate(task, model.as_ref(), &protocol, &mut |now| {
-                progress.set_length(now.total as u64);
-                progress.set_position(now.encoded as u64);
+            Tested::Model(model, _) => cmedteb::evaluate(task, model.embedder(), &protocol, &mut |now| {
+                let start = || Progress::start(task.name(), Some(now.total), "texts");
+                progress.get_or_insert_with(start).set(now.encoded);
             }),
             Tested::Bm25 => match task.as_retrieval() {
                 Some(task) => cmedteb::score_run(task, cmedteb::bm25(task, &protocol)?, &protocol),
                 None => {
-                    progress.finish_and_clear();
                     note!("note: {} is skipped: {BM25} is a baseline for retrieval tasks only", task.name());
                     continue;
                 }
             },
         };
-        progress.finish_and_clear();
+        if let Some(progress) = progress {
+            progress.finish();
+        }
+        if let Tested::Model(model, _) = &tested {
+            model.warn();
+        }
         let outcome = match outcome {
             Err(error) if cmedteb::is_undefined(&error) => {
                 without_score.push(error.to_string());
@@ -126,7 +129,7 @@ const BM25: &str = "bm25";
 /// The system under evaluation.
 enum Tested {
     /// A model, and its settings for the report.
-    Model(Box<dyn Embedder>, Value),
+    Model(Model, Value),
     /// BM25 over character bigrams.
     Bm25,
 }
@@ -148,7 +151,7 @@ impl Tested {
             "query": tower_settings(pair.query())?,
             "document": tower_settings(pair.document())?,
         });
-        Ok(Tested::Model(args.cache.embedder(pair)?, settings))
+        Ok(Tested::Model(args.cache.model(pair)?, settings))
     }
 
     fn settings(&self) -> Value {

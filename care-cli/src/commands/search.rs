@@ -11,7 +11,7 @@ use cmedteb::read_corpus;
 use serde::Serialize;
 
 use crate::model::{CacheArgs, PairArgs};
-use crate::progress::bar;
+use crate::progress::Progress;
 
 /// Documents per update of the progress bar.
 const GROUP: usize = 1024;
@@ -65,14 +65,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let (pair, _) = args.pair.open()?;
     // Queries come one at a time and are not cached.
     let queries = pair.query().clone();
-    let model = args.cache.embedder(pair)?;
-    let progress = bar("embedding the corpus", documents.len());
-    let mut index = FlatIndex::with_capacity(model.embedding_dim(), documents.len(), VectorFormat::F32);
+    let model = args.cache.model(pair)?;
+    let progress = Progress::start("embedding the corpus", Some(documents.len()), "documents");
+    let mut index = FlatIndex::with_capacity(queries.embedding_dim(), documents.len(), VectorFormat::F32);
     for group in documents.chunks(GROUP) {
-        index.add(&model.embed_documents(group)?)?;
-        progress.set_position(index.len() as u64);
+        index.add(&model.embedder().embed_documents(group)?)?;
+        progress.set(index.len());
     }
-    progress.finish_and_clear();
+    progress.finish();
+    model.warn();
     let search = |query: &str| -> Result<String> {
         if query.trim().is_empty() {
             bail!("the query is empty");

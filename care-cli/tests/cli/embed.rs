@@ -6,7 +6,7 @@ use std::path::Path;
 use ndarray::Array2;
 use serde_json::{Value, json};
 
-use super::{Place, TEXTS, read_npy, tiny};
+use super::{Place, TEXTS, copy_tiny, read_npy, tiny};
 
 #[test]
 fn embed_writes_vectors_in_input_order_whatever_the_batches() {
@@ -151,16 +151,40 @@ fn bad_embed_input_is_refused_and_leaves_no_output() {
     place.refuses("wobble", "unrecognized subcommand 'wobble'");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_once_and_a_bad_row_in_it_leaves_no_output() {
+    let place = Place::new();
+    let rows = "{\"text\":\"头痛\"}\n{\"text\":\"发烧三天\"}\n";
+    place.file("file.jsonl", rows);
+    assert!(std::process::Command::new("mkfifo").arg(place.path("pipe.jsonl")).status().unwrap().success());
+    let embed = |input: &str, output: &str| {
+        place.care(&format!("embed --model {} --role document --input {input} --output {output}", tiny("bert")))
+    };
+    let through_pipe = |content: String| {
+        let pipe = place.path("pipe.jsonl");
+        std::thread::scope(|scope| {
+            scope.spawn(move || fs::write(pipe, content).unwrap());
+            embed("pipe.jsonl", "pipe.npy")
+        })
+    };
+    assert_eq!(embed("file.jsonl", "file.npy").0, 0);
+    let (status, _, stderr) = through_pipe(rows.to_owned());
+    assert_eq!(status, 0, "{stderr}");
+    assert!(fs::read(place.path("pipe.npy")).unwrap() == fs::read(place.path("file.npy")).unwrap());
+    fs::remove_file(place.path("pipe.npy")).unwrap();
+    let (status, _, stderr) = through_pipe(format!("{rows}{{\"text\":7}}\n"));
+    assert!(status == 1 && stderr.contains("error: pipe.jsonl:3: invalid type: integer `7`"), "{stderr}");
+    assert_eq!(fs::read_dir(place.path("")).unwrap().count(), 3, "no output, and nothing half written");
+}
+
 #[test]
 fn a_spoiled_model_folder_is_refused() {
     let place = Place::new();
     place.file("texts.txt", TEXTS);
     let spoil = |name: &str, change: &dyn Fn(&Path)| {
         let folder = place.path(name);
-        fs::create_dir(&folder).unwrap();
-        for entry in fs::read_dir(tiny("bert")).unwrap().map(Result::unwrap) {
-            fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
-        }
+        copy_tiny("bert", &folder);
         change(&folder);
         format!("embed --model {name} --role query --input texts.txt --output out.npy")
     };
@@ -197,6 +221,113 @@ fn a_spoiled_model_folder_is_refused() {
         &spoil("half", &|folder| fs::create_dir(folder.join("query_0_Transformer")).unwrap()),
         "half: half written: it has a tower but no care.json",
     );
+}
+
+#[test]
+fn cached_vectors_are_not_computed_again() {
+    let place = Place::new();
+    // One twice, and one longer than the tower reads.
+    let texts = ["头痛", "发烧三天", "", "头痛", &"咳嗽".repeat(50)];
+    let row = |(number, text): (usize, &&str)| format!("{}\n", json!({"_id": number, "text": text}));
+    place.file("texts.jsonl", &texts.iter().enumerate().map(row).collect::<String>());
+    place.file("more.jsonl", "{\"text\":\"感冒\"}\n{\"text\":\"发烧三天\"}\n");
+    let embed = |input: &str, more: &str| {
+        let bert = tiny("bert");
+        let line =
+            format!("embed --model {bert} --role document --max-length 40 --input {input} --output o.npy {more}");
+        let (status, _, stderr) = place.care(&line);
+        assert_eq!(status, 0, "{stderr}");
+        (fs::read(place.path("o.npy")).unwrap(), stderr)
+    };
+    let (expected, tokens) = embed("texts.jsonl", "");
+    assert!(!tokens.contains("cache"), "{tokens}");
+    for (found, computed) in [(1, true), (5, false), (5, false)] {
+        let (vectors, stderr) = embed("texts.jsonl", "--cache cache");
+        assert!(vectors == expected);
+        assert_eq!(stderr.contains("\n0 tokens") || stderr.starts_with("0 tokens"), !computed, "{stderr}");
+        let end = format!("\n{found} of 5 vectors came from the cache\n5 document vectors of 64 dimensions\n");
+        assert!(stderr.ends_with(&end), "{stderr}");
+    }
+    let (_, stderr) = embed("more.jsonl", "--cache cache");
+    assert!(stderr.contains("1 of 2 vectors came from the cache"), "{stderr}");
+    // Another instruction makes other texts, another length another tower.
+    let (_, stderr) = embed("texts.jsonl", "--cache cache --instruction 文:{text}");
+    assert!(stderr.contains("1 of 5 vectors came from the cache"), "{stderr}");
+    let (_, stderr) = embed("texts.jsonl", "--cache cache --dim 16");
+    assert!(stderr.contains("1 of 5 vectors came from the cache"), "{stderr}");
+
+    // A search has the same vectors.
+    let bert = tiny("bert");
+    place.file("corpus.jsonl", "{\"_id\":1,\"text\":\"高血压\"}\n{\"_id\":2,\"text\":\"发烧三天\"}\n");
+    let search = format!("search --model {bert} --max-length 40 --corpus corpus.jsonl --cache cache --query 高血压");
+    assert_eq!(place.care(&search).0, 0);
+    let (_, stderr) = embed("corpus.jsonl", "--cache cache");
+    assert!(stderr.contains("\n2 of 2 vectors came from the cache") && stderr.starts_with("0 tokens"), "{stderr}");
+}
+
+#[test]
+fn a_damaged_file_of_the_cache_is_named_and_computed_again() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    let line = format!("embed --model {} --role query --input texts.txt --output o.npy --cache cache", tiny("bert"));
+    assert_eq!(place.care(&line).0, 0);
+    let expected = fs::read(place.path("o.npy")).unwrap();
+    let folder = fs::read_dir(place.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let shard = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&shard).unwrap();
+    // Within the vectors, within the keys, and cut off.
+    let flipped = |at: usize| [&whole[..at], &[whole[at] ^ 1], &whole[at + 1..]].concat();
+    for damaged in [flipped(whole.len() / 2), flipped(whole.len() - 1), whole[..whole.len() - 1].to_vec()] {
+        fs::write(&shard, damaged).unwrap();
+        let (status, _, stderr) = place.care(&line);
+        let name = shard.file_name().unwrap().to_str().unwrap();
+        assert!(status == 0 && stderr.matches("warning: ignoring ").count() == 1 && stderr.contains(name), "{stderr}");
+        assert!(stderr.contains("\n0 of 3 vectors came from the cache"), "{stderr}");
+        assert!(fs::read(place.path("o.npy")).unwrap() == expected && fs::read(&shard).unwrap() == whole);
+        let (_, _, stderr) = place.care(&line);
+        assert!(!stderr.contains("warning") && stderr.contains("\n3 of 3 vectors came from the cache"), "{stderr}");
+    }
+}
+
+/// The tokenizer and the Parquet library panic on some damaged files.
+#[test]
+fn a_panic_of_a_library_is_one_error() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    for (name, field, damage) in [
+        ("template", "/post_processor/special_tokens", json!({})),
+        ("map", "/normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+    ] {
+        copy_tiny("bert", &place.path(name));
+        let path = place.path(name).join("tokenizer.json");
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        *json.pointer_mut(field).unwrap() = damage;
+        fs::write(path, json.to_string()).unwrap();
+        let line = format!("embed --model {name} --role query --input texts.txt --output o.npy");
+        is_one_error(&place, &line, &format!("{name}/tokenizer.json: not a tokenizer: the tokenizer is damaged ("));
+    }
+
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cmedteb/tests/data/columns/gzip.parquet");
+    let whole = fs::read(data).unwrap();
+    let problem = ": not a readable Parquet file: it is damaged or of an unsupported type";
+    let path = place.path("d.parquet");
+    let panics = |at: &usize| {
+        let mut damaged = whole.clone();
+        damaged[*at] = 0xff;
+        fs::write(&path, damaged).unwrap();
+        let read = cmedteb::for_each_row(&path, &mut |_, _: Value| Ok(()));
+        read.is_err_and(|error| error.to_string().ends_with(problem))
+    };
+    assert!((0..whole.len()).any(|at| panics(&at)));
+    let line = format!("embed --model {} --role query --input d.parquet --output o.npy", tiny("bert"));
+    is_one_error(&place, &line, &format!("d.parquet{problem}"));
+}
+
+/// Asserts that a command ends with this error and writes nothing else to stderr.
+fn is_one_error(place: &Place, line: &str, begin: &str) {
+    let (status, _, stderr) = place.care(line);
+    let is_one = stderr.starts_with(&format!("error: {begin}")) && stderr.lines().count() == 1;
+    assert!(status == 1 && is_one && !stderr.contains("panicked"), "{stderr}");
 }
 
 /// Byte-level BPE, which would read a byte-order mark as text.

@@ -75,15 +75,29 @@ impl Place {
     }
 }
 
-/// What is written to stderr except the lines that say what the towers compute.
+/// What is written to stderr except the lines that say what the towers compute and that nothing is embedded yet.
 fn messages(stderr: &str) -> String {
     let is_summary = |line: &str| line.starts_with("query tower: ") || line.starts_with("document tower: ");
-    stderr.split_inclusive('\n').filter(|line| !is_summary(line)).collect()
+    let is_begin = |line: &str| {
+        let (_, count) = line.trim_end().rsplit_once(": 0/").unwrap_or_default();
+        count
+            .split_once(' ')
+            .is_some_and(|(total, unit)| total.parse::<usize>().is_ok() && ["texts", "documents"].contains(&unit))
+    };
+    stderr.split_inclusive('\n').filter(|line| !is_summary(line) && !is_begin(line)).collect()
 }
 
 /// The folder of a tiny checkpoint.
 fn tiny(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../care-encoders/tests/data").join(name).display().to_string()
+}
+
+/// Copies a tiny checkpoint to a new folder.
+fn copy_tiny(name: &str, folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    for entry in fs::read_dir(tiny(name)).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
 }
 
 fn read_npy(path: &Path) -> Array2<f32> {

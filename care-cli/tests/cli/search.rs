@@ -106,6 +106,32 @@ fn a_bad_line_of_stdin_is_answered_and_the_next_one_read() {
 }
 
 #[test]
+fn without_a_terminal_progress_begins_with_a_line() {
+    let place = Place::new();
+    let rows = "{\"_id\":\"a\",\"text\":\"头痛\"}\n{\"_id\":\"b\",\"text\":\"发烧\"}\n";
+    place.file("own/corpus.jsonl", rows);
+    place.file("own/queries.jsonl", "{\"_id\":\"q\",\"text\":\"头痛\"}\n");
+    place.file("own/qrels.tsv", "query-id\tcorpus-id\tscore\nq\ta\t1\n");
+    for (line, begin) in [
+        ("search --corpus own/corpus.jsonl --query 头痛", "embedding the corpus: 0/2 documents"),
+        ("eval --task own --output results", "own: 0/3 texts"),
+        ("embed --role query --input own/corpus.jsonl --output o.npy", "embedding: 0/2 texts"),
+    ] {
+        let output = assert_cmd::Command::cargo_bin("care")
+            .unwrap()
+            .current_dir(place.0.path())
+            .args(line.split(' '))
+            .args(["--model", &tiny("bert")])
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.lines().filter(|line| line.contains(": 0/")).collect::<Vec<_>>(), [begin], "{stderr}");
+        // A short run has no other lines.
+        assert!(output.status.success() && !stderr.contains("/s"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_reader_that_leaves_is_no_failure() {
     let place = Place::new();
     place.file("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛\"}\n");

@@ -6,11 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Embedder;
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::EmbeddingStore;
+use crate::store::{EmbeddingStore, SHARD};
 use crate::text::{Document, Query, Role};
-
-/// Texts per shard, and so the most work that is lost if the process is killed.
-const SHARD: usize = 512;
 
 /// An embedder whose vectors are kept in a folder, where the next evaluation, search or process finds them: see
 /// [`EmbeddingStore`].
@@ -56,12 +53,11 @@ impl<E: Embedder> StoredEmbedder<E> {
         &self.embedder
     }
 
-    /// Files of the folder that were damaged or foreign when it was opened; the vectors of their texts are recomputed.
-    pub fn refused(&self) -> Vec<PathBuf> {
-        let mut paths = lock(&self.query).refused().to_vec();
-        if !Arc::ptr_eq(&self.query, &self.document) {
-            paths.extend_from_slice(lock(&self.document).refused());
-        }
+    /// Files of the folder that were found to be damaged or foreign since the last call: on opening, or when one was first
+    /// read from. The vectors of their texts are recomputed.
+    pub fn take_refused(&self) -> Vec<PathBuf> {
+        let mut paths = lock(&self.query).take_refused();
+        paths.extend(lock(&self.document).take_refused());
         paths
     }
 }
@@ -76,7 +72,7 @@ fn stored<T: Clone>(
     let mut embeddings = Embeddings::zeros(0, lock(store).dim());
     for shard in texts.chunks(SHARD) {
         let keys: Vec<String> = shard.iter().map(&key).collect();
-        let missing = lock(store).missing(&keys);
+        let missing = lock(store).missing(&keys)?;
         if !missing.is_empty() {
             let lacking: Vec<T> = missing.iter().map(|&place| shard[place].clone()).collect();
             let vectors = embed(&lacking)?;

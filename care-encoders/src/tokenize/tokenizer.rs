@@ -1,7 +1,6 @@
 //! The [`Tokenizer`] of a tower, with its length limit.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -408,12 +407,9 @@ fn refuse(path: Option<&Path>, problem: String) -> Error {
     }
 }
 
-/// The result of `run`, or the message of a panic in it. Damaged files make the library panic.
+/// The result of `run`, or an error for a panic in it. Damaged files make the library panic.
 fn guarded<T>(run: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
-        format!("the tokenizer is damaged ({})", text.unwrap_or("panic"))
-    })
+    care_core::guard::guarded(run).map_err(|panic| format!("the tokenizer is damaged ({panic})"))
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! Rows of a Parquet file.
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use care_core::files::open_file;
-use care_core::{Error, Result};
+use care_core::{Error, Result, guard};
 use parquet::basic::{ConvertedType, LogicalType};
 use parquet::data_type::Decimal;
 use parquet::errors::ParquetError;
@@ -42,7 +41,7 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>> {
 
 /// The library panics on some damaged files.
 fn guarded<T>(path: &Path, call: impl FnOnce() -> std::result::Result<T, ParquetError>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
+    match guard::guarded(call) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(Error::format(path, format!("not a readable Parquet file: {e}")).with_source(e)),
         Err(_) => Err(Error::format(path, "not a readable Parquet file: it is damaged or of an unsupported type")),
