@@ -47,7 +47,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
             })?;
         }
     }
-    warn(&tasks);
     let mut options = AuditOptions::default().with_near(args.near);
     if !args.train.is_empty() {
         options = options.with_training(&training);
@@ -57,6 +56,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     // A task that is refused leaves no half of a table.
     let found = tasks.iter().map(|task| audit(task, &options)).collect::<care_core::Result<Vec<_>>>()?;
+    warn(&tasks);
     let mut out = std::io::stdout().lock();
     writeln!(out, "task\tfinding\tquery\tdocument\tdetail")?;
     for (task, findings) in tasks.iter().zip(found) {
