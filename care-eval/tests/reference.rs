@@ -1,9 +1,10 @@
-//! Agreement with pytrec_eval and scipy to 1e-9, on `data/metrics_case.json` and `data/random_cases.json`.
+//! Agreement with pytrec_eval and scipy to 1e-9, on `data/metrics_case.json` and `data/random_cases.json`, and with
+//! statsmodels on `data/holm.json`.
 //! `data/README.md` describes how they were made.
 #![allow(clippy::unwrap_used)]
 
 use approx::assert_abs_diff_eq;
-use care_eval::stats::{paired_t_test, pearson, spearman};
+use care_eval::stats::{holm, paired_t_test, pearson, spearman};
 use care_eval::{Evaluator, Measure, Missing, Qrels, Run, Scores, Ties};
 use serde_json::Value;
 
@@ -157,5 +158,19 @@ fn correlations_agree_with_scipy() {
         let theirs = |name: &str| sts[key][name].as_f64().unwrap();
         assert_abs_diff_eq!(pearson(&cosines, &labels).unwrap(), theirs("pearson"), epsilon = TOLERANCE);
         assert_abs_diff_eq!(spearman(&cosines, &labels).unwrap(), theirs("spearman"), epsilon = TOLERANCE);
+    }
+}
+
+#[test]
+fn the_correction_of_p_values_is_that_of_statsmodels() {
+    let cases: Vec<Value> = serde_json::from_str(include_str!("data/holm.json")).unwrap();
+    assert_eq!(cases.len(), 9);
+    for case in cases {
+        let [p, expected] = ["p", "holm"].map(|key| serde_json::from_value::<Vec<f64>>(case[key].clone()).unwrap());
+        let corrected = holm(&p).unwrap();
+        assert_eq!(corrected.len(), expected.len());
+        for (value, expected) in corrected.iter().zip(&expected) {
+            assert_abs_diff_eq!(value, expected, epsilon = 1e-12);
+        }
     }
 }

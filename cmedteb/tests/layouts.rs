@@ -64,11 +64,12 @@ fn retrieval() {
 fn reranking() {
     let (_, expected) = scored("jsonl-reranking");
     assert!((0.2..1.0).contains(&expected.main_score()), "{}", expected.main_score());
-    for name in ["jsonl-reranking", "rows-reranking", "mteb-reranking"] {
+    // mteb drops such rows when it writes `top_ranked`.
+    for (name, dropped) in [("jsonl-reranking", 2), ("rows-reranking", 2), ("mteb-reranking", 0)] {
         let (task, outcome) = scored(name);
         let Task::Reranking(task) = task else { panic!("{name}") };
         let candidates: usize = task.lists().iter().map(|list| list.candidates.len()).sum();
-        assert_eq!((task.queries().len(), candidates, task.dropped()), (8, 67, 2), "{name}");
+        assert_eq!((task.queries().len(), candidates, task.dropped()), (8, 67, dropped), "{name}");
         assert_eq!(outcome.scores, expected.scores, "{name}");
         assert_eq!(outcome.run(), expected.run(), "{name}");
     }

@@ -47,7 +47,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
             })?;
         }
     }
-    warn(&tasks);
     let mut options = AuditOptions::default().with_near(args.near);
     if !args.train.is_empty() {
         options = options.with_training(&training);
@@ -55,10 +54,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(run) = &run {
         options = options.with_run(run, args.most);
     }
+    // A task that is refused leaves no half of a table.
+    let found = tasks.iter().map(|task| audit(task, &options)).collect::<care_core::Result<Vec<_>>>()?;
+    warn(&tasks);
     let mut out = std::io::stdout().lock();
     writeln!(out, "task\tfinding\tquery\tdocument\tdetail")?;
-    for task in &tasks {
-        let findings = audit(task, &options)?;
+    for (task, findings) in tasks.iter().zip(found) {
         let mut counts: BTreeMap<FindingKind, usize> = BTreeMap::new();
         findings.iter().for_each(|finding| *counts.entry(finding.kind).or_default() += 1);
         for finding in findings {

@@ -30,7 +30,8 @@ fn write(summary: &Summary) -> String {
 
 /// Explains the columns of the table of differences.
 pub(super) const EXPLANATION: &str = "Intervals are bootstrap confidence intervals over the queries (over the pairs, \
-for STS). p is the two-sided p-value of a paired randomisation test. The last column counts the queries on which the \
+for STS). p is the two-sided p-value of a paired randomisation test; p (Holm) is Holm's correction of it for \
+the number of p-values in this table. The last column counts the queries on which the \
 model is better, the same, or worse.";
 
 fn table(table: &Table) -> String {

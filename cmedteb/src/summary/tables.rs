@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use care_core::{Error, ErrorKind, Result};
-use care_eval::stats::MOST_SAMPLES;
+use care_eval::stats::{MOST_SAMPLES, holm};
 use serde_json::Value;
 
 use crate::compare::{Comparison, compare};
@@ -78,17 +78,22 @@ impl Summary {
     /// The table of comparisons.
     pub(super) fn differences(&self) -> Table {
         let first = self.models.first().map_or("", |model| model.name.as_str());
-        let header = ["task", "model", &format!("minus {first}"), "95 % interval", "p", "better / same / worse"];
+        let header =
+            ["task", "model", &format!("minus {first}"), "95 % interval", "p", "p (Holm)", "better / same / worse"];
+        let p_values: Vec<f64> = self.compared().filter_map(|(_, comparison)| comparison.p_value).collect();
+        // Of the same length and order; a p-value of this crate is never out of range.
+        let mut corrected = holm(&p_values).unwrap_or_default().into_iter();
         let rows = self.compared().map(|(model, comparison)| {
             let interval =
                 comparison.interval.map_or("–".to_owned(), |of| format!("{:+.4} to {:+.4}", of.low, of.high));
-            let p = comparison.p_value.map_or("–".to_owned(), |p| format!("{p:.4}"));
+            let [p, holm] = [comparison.p_value, comparison.p_value.and_then(|_| corrected.next())]
+                .map(|p| p.map_or("–".to_owned(), |p| format!("{p:.4}")));
             let counts = match comparison.queries.is_empty() {
                 true => "–".to_owned(),
                 false => comparison.counts().map(|count| count.to_string()).join(" / "),
             };
             let difference = format!("{:+.4}", comparison.difference());
-            vec![comparison.task.clone(), model.to_owned(), difference, interval, p, counts]
+            vec![comparison.task.clone(), model.to_owned(), difference, interval, p, holm, counts]
         });
         Table { header: header.map(str::to_owned).to_vec(), rows: rows.collect() }
     }
@@ -193,6 +198,23 @@ mod tests {
         assert!(text.contains(note) && page.contains(note));
         assert!(text.contains("| retrieval | ndcg@10 | 0.2833 | 0.3333 |"), "{text}");
         assert!(text.contains("| sts | theirs |") && !text.contains("| retrieval | theirs |"), "{text}");
+    }
+
+    #[test]
+    fn p_values_are_corrected_for_the_number_in_the_table() {
+        let models = [("base", 0.0), ("a", 0.2), ("b", 0.05), ("c", -0.02)].map(|(name, shift)| model(name, shift));
+        let summary = Summary::new(models.to_vec(), 500, 1).expect("comparable");
+        let raw: Vec<f64> = summary.compared().filter_map(|(_, comparison)| comparison.p_value).collect();
+        let expected: Vec<String> = holm(&raw).expect("valid").iter().map(|p| format!("{p:.4}")).collect();
+        let table = summary.differences();
+        assert_eq!(table.header[4..6], ["p", "p (Holm)"]);
+        let ranked: Vec<_> = table.rows.iter().filter(|row| row[0] == "retrieval").collect();
+        assert_eq!((raw.len(), ranked.len()), (3, 3));
+        for (row, (raw, expected)) in ranked.iter().zip(raw.iter().zip(&expected)) {
+            assert_eq!((&row[4], &row[5]), (&format!("{raw:.4}"), expected));
+        }
+        assert!(ranked.iter().any(|row| row[4] != row[5]), "{ranked:?}");
+        assert!(table.rows.iter().filter(|row| row[0] == "sts").all(|row| row[4..6] == ["–", "–"]));
     }
 
     #[test]

@@ -80,13 +80,14 @@ impl RerankingTask {
             task.queries.push(Query::new(row.query));
             task.lists.push(RerankingList { query_id, candidates });
         }
-        task.checked()
+        task.checked("no row has both a positive and a negative; rows")
     }
 
     /// A task from a corpus, queries, judgements and the candidates of each query, all by id.
     ///
-    /// A query is dropped and counted if none or all of its candidates are relevant. A relevant document that is not a
-    /// candidate counts as not retrieved.
+    /// A query without judgements or without candidates is dropped and counted. One whose candidates are all relevant, or
+    /// none, counts, with the same score for every model. A relevant document that is not a candidate counts as not
+    /// retrieved.
     ///
     /// # Errors
     /// [`ErrorKind::Format`](care_core::ErrorKind::Format) if no query is left, or if a candidate or a query is unknown
@@ -112,8 +113,7 @@ impl RerankingTask {
             let query = queries.remove(&query_id).ok_or_else(|| problem("the query of candidates", &query_id))?;
             let grade =
                 |doc_id: &String| qrels.get(&query_id).and_then(|judged| judged.get(doc_id)).copied().unwrap_or(0);
-            let relevant = doc_ids.iter().filter(|doc_id| grade(doc_id) > 0).count();
-            if relevant == 0 || relevant == doc_ids.len() {
+            if qrels.get(&query_id).is_none() || doc_ids.is_empty() {
                 task.dropped += 1;
                 continue;
             }
@@ -136,7 +136,7 @@ impl RerankingTask {
             task.queries.push(query);
             task.lists.push(RerankingList { query_id, candidates: list });
         }
-        task.checked()
+        task.checked("no query has judgements and candidates; queries")
     }
 
     fn empty(name: String, split: String) -> Self {
@@ -145,10 +145,9 @@ impl RerankingTask {
         Self { name, split, subset, queries, documents, lists, qrels, dropped: 0, main_score }
     }
 
-    fn checked(self) -> Result<Self> {
+    fn checked(self, problem: &str) -> Result<Self> {
         if self.queries.is_empty() {
-            let problem = format!("no row has both a positive and a negative; rows dropped: {}", self.dropped);
-            return Err(invalid(&self.name, problem));
+            return Err(invalid(&self.name, format!("{problem} dropped: {}", self.dropped)));
         }
         Ok(self)
     }
@@ -197,7 +196,7 @@ impl RerankingTask {
         &self.qrels
     }
 
-    /// Number of dropped rows.
+    /// Number of dropped rows or queries.
     pub fn dropped(&self) -> usize {
         self.dropped
     }
@@ -224,7 +223,9 @@ impl RerankingTask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::row;
+    use crate::protocol::{Protocol, evaluate};
+    use crate::task::Task;
+    use crate::testing::{Table, documents, queries, row};
 
     #[test]
     fn rows_without_a_side_are_dropped_and_texts_are_kept_once() {
@@ -256,5 +257,32 @@ mod tests {
     fn a_task_without_a_whole_row_is_refused() {
         let error = RerankingTask::new("t", "test", vec![row("empty", &["a"], &[])]).expect_err("no row");
         assert_eq!(error.to_string(), "task t: no row has both a positive and a negative; rows dropped: 1");
+    }
+
+    #[test]
+    fn queries_whose_candidates_are_all_relevant_or_none_count_as_in_mteb() {
+        let judged = [("all", "a", 1), ("all", "b", 1), ("none", "a", 0), ("outside", "c", 1), ("both", "a", 1)];
+        let qrels = Qrels::from_judgements(judged).expect("distinct");
+        let ids = ["all", "none", "outside", "both", "unjudged", "empty"];
+        let candidates = |of: &[&str]| {
+            let list = |id: &&str| match *id {
+                "empty" => Vec::new(),
+                _ => vec!["a".to_owned(), "b".to_owned()],
+            };
+            of.iter().map(|id| ((*id).to_owned(), list(id))).collect::<Vec<_>>()
+        };
+        let corpus = documents(&["a", "b", "c"]);
+        let task = RerankingTask::from_candidates("t", "test", corpus, queries(&ids), &qrels, candidates(&ids));
+        let task = task.expect("four queries count");
+        assert_eq!((task.queries().len(), task.dropped()), (4, 2));
+        let table = ids.iter().fold(Table::new(1), |table, id| table.query(id, [1.0]));
+        let table = table.document("a", [2.0]).document("b", [1.0]);
+        let outcome = evaluate(&Task::Reranking(task), &table, &Protocol::default(), &mut |_| {}).expect("evaluated");
+        // pytrec_eval: 1 for "all" and "both", 0 for "none" and "outside".
+        assert_eq!(outcome.main_score(), 0.5);
+        let left = candidates(&["unjudged", "empty"]);
+        let error = RerankingTask::from_candidates("t", "test", documents(&["a", "b"]), queries(&ids), &qrels, left);
+        let problem = "task t: no query has judgements and candidates; queries dropped: 2";
+        assert_eq!(error.expect_err("no query").to_string(), problem);
     }
 }

@@ -84,9 +84,9 @@ def reranking(documents, questions, judgements):
     parquet(HERE / "rows-reranking" / "data", "test", lists)
     corpus, queries, judged, ranked = [], [], [], []
     whole = [row for row in lists if row["positive"] and row["negative"]]
-    # mteb's ids do not count rows that lack a side.
-    for row in lists:
-        query, found = f"test_query{whole.index(row)}" if row in whole else f"dropped_{len(queries)}", []
+    # mteb drops rows that lack a side before it writes this form.
+    for number, row in enumerate(whole):
+        query, found = f"test_query{number}", []
         queries.append({"_id": query, "text": row["query"]})
         for side, score, texts in (("apositive", 1, row["positive"]), ("negative", 0, row["negative"])):
             for place, text in enumerate(texts):

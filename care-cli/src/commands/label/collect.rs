@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::write_manifest;
 use crate::model::{CacheArgs, PairArgs};
-use crate::progress::bar;
+use crate::progress::Progress;
 use crate::stderr::note;
 
 #[derive(clap::Args)]
@@ -127,12 +127,10 @@ fn rankings(args: &Args, task: &RetrievalTask) -> Result<Vec<(String, Run)>> {
         let one = OneModel::try_parse_from(["care", "--model", model])?;
         let (pair, _) = one.pair.open()?;
         let embedder = args.cache.embedder(pair)?;
-        let progress = bar(model, 0);
-        let run = cmedteb::rank(task, embedder.as_ref(), &protocol, &mut |now| {
-            progress.set_length(now.total as u64);
-            progress.set_position(now.encoded as u64);
-        })?;
-        progress.finish_and_clear();
+        let texts = task.queries().len() + task.corpus().len();
+        let progress = Progress::start(model, Some(texts), "texts");
+        let run = cmedteb::rank(task, embedder.as_ref(), &protocol, &mut |now| progress.set(now.encoded))?;
+        progress.finish();
         rankings.push((name_of(Path::new(model)), run));
     }
     for path in &args.runs {

@@ -11,7 +11,7 @@ use care_label::pair::read_pairs;
 use care_label::run::{Options, Summary, judge_pairs};
 use care_label::{Journal, Prompt};
 
-use crate::progress::{Lines, bar};
+use crate::progress::Progress;
 use crate::stderr::note;
 
 #[derive(clap::Args)]
@@ -76,20 +76,14 @@ pub(super) fn judge(
     journal: &mut Journal,
     options: &Options,
 ) -> Result<Summary> {
-    let (progress, mut lines) = (bar("judging", 0), Lines::default());
-    let mut first = true;
+    let all = pairs.len() * judges.judges.len() * judges.samples as usize;
+    let progress = Progress::start("judging", Some(all), "questions");
     let summary = judge_pairs(pairs, judges, prompt, journal, options, &mut |now| {
-        let all: u64 = now.judges.iter().map(|judge| judge.questions).sum();
         let open: u64 = now.judges.iter().map(|judge| judge.open()).sum();
-        progress.set_length(all);
-        progress.set_position(all - open);
+        progress.set(all - open as usize);
         progress.set_message(format!("{:.1} calls/s", now.calls_per_second()));
-        if lines.due(first, open == 0) {
-            note!("{} of {all} questions, {:.1} calls/s", all - open, now.calls_per_second());
-        }
-        first = false;
     })?;
-    progress.finish_and_clear();
+    progress.finish();
     Ok(summary)
 }
 
