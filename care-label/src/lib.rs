@@ -5,22 +5,24 @@
 //! 1. [`collect`]: pools the best documents of several systems for each query into [`Pair`]s.
 //! 2. [`judge`]: LLM judges score the pairs; each call is a [`Vote`] in a journal.
 //! 3. [`resolve`]: a rule joins the votes of a pair, tabled by [`ballots`], into a label.
-//! 4. `experts`: a stratified sample as sheets, which are read back.
+//! 4. [`experts`]: a stratified sample as sheets, which are read back.
 //! 3. `resolve`: a rule joins the votes of a pair into a label.
 //! 4. [`experts`]: a stratified sample as sheets, which are read back.
-//! 5. `agree`: how far experts and judges agree, with intervals.
+//! 5. [`agree`]: how far experts and judges agree, with intervals.
 //! 6. [`build`]: task folders of a benchmark with a data card.
 //!
 //! # Reference
 //! CMedTEB, section 3 of the CARE paper (arXiv 2604.10937). Its prompts are not published; the presets are our own.
 
+pub mod agree;
+pub mod audit;
 pub mod ballots;
-pub mod build;
 pub mod batch;
+pub mod build;
 pub mod collect;
 pub mod estimate;
-pub mod journal;
 pub mod experts;
+pub mod journal;
 pub mod judge;
 pub mod pair;
 pub mod prompt;

@@ -1,13 +1,14 @@
 //! What experts dispute, for another expert to decide, and one label per pair from all of them.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use super::labels::{ExpertLabels, LabelledPair};
 use super::sample::{Sample, Stratum, check_experts};
-use crate::pair::Pair;
+use crate::pair::{Pair, write_jsonl};
 use crate::prompt::Prompt;
 
 /// When experts dispute a pair.
@@ -97,6 +98,14 @@ pub struct FinalLabel {
     pub label: Option<i32>,
     /// Where it comes from.
     pub source: Source,
+}
+
+/// Writes final labels, one line per pair.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_final_labels(path: impl AsRef<Path>, labels: &[FinalLabel]) -> Result<()> {
+    write_jsonl(path, labels)
 }
 
 /// The pairs that experts dispute, or that none scored, as a sample for another expert; `None` if there are none.

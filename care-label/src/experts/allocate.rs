@@ -1,5 +1,7 @@
 //! How many pairs each stratum contributes to a sample.
 
+use std::str::FromStr;
+
 use care_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,15 @@ pub enum Allocation {
     /// average are taken to be wrong at the rate `p = min((d + 0.5) / (points), 0.5)`, and the deviation is
     /// `sqrt(p (1 - p))`. A poor guess costs precision, never correctness.
     Neyman,
+}
+
+impl FromStr for Allocation {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        serde_json::from_value(name.into())
+            .map_err(|_| Error::setting("allocation", format!("`{name}`"), "proportional, equal, neyman"))
+    }
 }
 
 /// The numbers of pairs per stratum: in proportion to `weights`, at least `minimum` (or the whole stratum), at most the

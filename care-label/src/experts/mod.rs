@@ -25,7 +25,7 @@ mod write;
 #[cfg(feature = "xlsx")]
 mod xlsx;
 
-pub use adjudicate::{Dispute, FinalLabel, Join, Source, adjudication, final_labels};
+pub use adjudicate::{Dispute, FinalLabel, Join, Source, adjudication, final_labels, write_final_labels};
 pub use allocate::Allocation;
 pub use label_studio::{label_studio_config, label_studio_tasks, read_label_studio};
 pub use labels::{Answer, ExpertLabels, LabelledPair};

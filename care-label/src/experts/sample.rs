@@ -327,6 +327,19 @@ impl Sample {
         write_atomic(path, text + "\n")
     }
 
+    /// The number of the stratum, from 0, that a pair of the population belongs to.
+    ///
+    /// # Errors
+    /// If there is none: labels or votes have changed since the sample was drawn.
+    pub fn stratum_of(&self, candidate: &Candidate<'_>) -> Result<usize> {
+        let belongs = |stratum: &Stratum| stratum.of.iter().all(|(by, of)| value(candidate, *by) == *of);
+        self.strata.iter().position(belongs).ok_or_else(|| {
+            let (query, document) = candidate.pair.id();
+            let problem = "is in no stratum of the sample: its label or votes have changed since it was drawn";
+            Error::new(ErrorKind::Config, format!("the pair `{query}`, `{document}` {problem}"))
+        })
+    }
+
     /// The pairs of the population that each pair of the sample stands for, in their order: the size of its stratum
     /// divided by the pairs sampled of it. They sum to the population.
     pub fn weights(&self) -> Vec<f64> {

@@ -106,7 +106,8 @@ impl CheckedArgs {
 impl Material {
     /// What is compared.
     pub(super) fn checked(&self) -> Checked<'_> {
-        let adjudicated = self.adjudicated.iter().filter_map(|row| Some(((row.query_id.as_str(), row.doc_id.as_str()), row.label?)));
+        let adjudicated =
+            self.adjudicated.iter().filter_map(|row| Some(((row.query_id.as_str(), row.doc_id.as_str()), row.label?)));
         let mut checked = Checked::new(self.ballots.scale(), &self.labels, &self.experts)
             .with_ballots(&self.ballots)
             .with_adjudicated(adjudicated.collect());

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use care_core::files::write_atomic;
 use care_core::manifest::Input;
 use care_eval::agreement::IntervalOptions;
-use care_eval::io::{read_qrels, read_run, write_qrels};
+use care_eval::io::{read_qrels, read_run, write_beir_qrels};
 use care_eval::{Measure, Run};
 use care_label::Pair;
 use care_label::audit::{Member, Role, Update, compare_systems, false_negatives, families, leave_one_out, relabel};
@@ -69,14 +69,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let update = if args.replace { Update::Replace } else { Update::Add };
     let base = old.clone().unwrap_or_default();
     let new = relabel(&base, &material.labels, update)?;
-    write_qrels(args.output.join("qrels.tsv"), &new)?;
+    write_beir_qrels(args.output.join("qrels.tsv"), &new)?;
     if let Some(old) = &old {
         let change = compare_systems(&systems, old, &new, args.measure)?;
         text += &format!("\n## Systems under old and new judgements\n\n{change}");
         figures["systems"] = serde_json::to_value(&change)?;
     }
     if material.ballots.judges().len() > 1 {
-        let circular = leave_one_out(&material.ballots, args.rule, &ResolveOptions::default(), &base, &systems, args.measure)?;
+        let circular =
+            leave_one_out(&material.ballots, args.rule, &ResolveOptions::default(), &base, &systems, args.measure)?;
         text += "\n## Without one judge\n";
         for without in &circular {
             text += &format!(

@@ -91,7 +91,13 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Check(args) => {
             for file in &args.files {
                 let checked = batch::check(file)?;
-                note!("{}: {} requests, {} bytes, model {}", file.display(), checked.requests, checked.bytes, checked.model);
+                note!(
+                    "{}: {} requests, {} bytes, model {}",
+                    file.display(),
+                    checked.requests,
+                    checked.bytes,
+                    checked.model
+                );
             }
         }
         Command::Read(args) => {
@@ -99,7 +105,14 @@ pub(crate) fn run(command: Command) -> Result<()> {
             for read in batch::read(&args.questions.folder, &args.files, &pairs, &judges, &prompt, &mut journal)? {
                 note!(
                     "{}: {} requests, {} scored, {} unparsable, {} refused, {} failed, {} known before, {} missing",
-                    read.judge, read.requests, read.scored, read.unparsable, read.refused, read.failed, read.known, read.missing
+                    read.judge,
+                    read.requests,
+                    read.scored,
+                    read.unparsable,
+                    read.refused,
+                    read.failed,
+                    read.known,
+                    read.missing
                 );
                 if read.missing + read.failed > 0 {
                     note!("  write batch files again for what is missing");

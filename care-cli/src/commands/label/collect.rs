@@ -126,11 +126,12 @@ fn rankings(args: &Args, task: &RetrievalTask) -> Result<Vec<(String, Run)>> {
         // As on a command line of its own.
         let one = OneModel::try_parse_from(["care", "--model", model])?;
         let (pair, _) = one.pair.open()?;
-        let embedder = args.cache.embedder(pair)?;
+        let loaded = args.cache.model(pair)?;
         let texts = task.queries().len() + task.corpus().len();
         let progress = Progress::start(model, Some(texts), "texts");
-        let run = cmedteb::rank(task, embedder.as_ref(), &protocol, &mut |now| progress.set(now.encoded))?;
+        let run = cmedteb::rank(task, loaded.embedder(), &protocol, &mut |now| progress.set(now.encoded))?;
         progress.finish();
+        loaded.warn();
         rankings.push((name_of(Path::new(model)), run));
     }
     for path in &args.runs {

@@ -1,14 +1,15 @@
 //! `care label experts`
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use care_core::jsonl::for_each_jsonl;
 use care_label::experts::{
-    Dispute, ExpertLabels, FinalLabel, Format, Join, Missing, Sample, Sheets, adjudication, final_labels, read_label_studio,
-    read_sheets, sheet_files,
+    Dispute, ExpertLabels, FinalLabel, Format, Join, Missing, Sample, Sheets, adjudication, final_labels,
+    read_label_studio, read_sheets, sheet_files, write_final_labels,
 };
-use care_label::pair::{read_pairs, write_jsonl};
+use care_label::pair::read_pairs;
 use care_label::{Pair, Prompt, Scale};
 use clap::ValueEnum;
 
@@ -69,15 +70,22 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     let joined = final_labels(&labels, adjudicated.as_ref(), join)?;
     let path = args.output.with_extension("final.jsonl");
-    write_jsonl(&path, &joined)?;
+    write_final_labels(&path, &joined)?;
     let answers: usize = labels.pairs.iter().map(|pair| pair.scores().len()).sum();
-    note!("{answers} answers of {} experts on {} pairs; joined in {}", labels.experts.len(), labels.pairs.len(), path.display());
+    note!(
+        "{answers} answers of {} experts on {} pairs; joined in {}",
+        labels.experts.len(),
+        labels.pairs.len(),
+        path.display()
+    );
     let (Some(name), Some(pairs)) = (&args.dispute, &args.pairs) else { return Ok(()) };
     let (pairs, prompt) = (read_pairs(pairs)?, Prompt::open(&args.prompt)?);
     match adjudication(&sample, &labels, &pairs, &prompt, Dispute::default(), name)? {
         Some(disputed) => {
             let folder = args.output.with_extension("disputed");
-            Sheets::new(&disputed, &pairs, &prompt)?.with_opinions(&labels).write(&folder, &[Format::Xlsx, Format::Csv])?;
+            Sheets::new(&disputed, &pairs, &prompt)?
+                .with_opinions(&labels)
+                .write(&folder, &[Format::Xlsx, Format::Csv])?;
             disputed.write(folder.join("sample.json"))?;
             note!("{} disputed pairs for `{name}` in {}", disputed.pairs.len(), folder.display());
         }
@@ -91,7 +99,7 @@ fn read(path: &Path, sample: &Sample, missing: Missing) -> Result<ExpertLabels> 
         return Ok(read_sheets(&sheet_files(path)?, sample, missing)?);
     }
     match path.extension().is_some_and(|extension| extension == "json") {
-        true => Ok(read_label_studio(path, sample, missing)?),
+        true => Ok(read_label_studio(path, sample, &BTreeMap::new(), missing)?),
         false => Ok(read_sheets(&[path], sample, missing)?),
     }
 }

@@ -90,7 +90,8 @@ pub(super) fn judge(
 fn show_estimate(needed: &Estimate, judges: &Judges) {
     note!("{needed}");
     for judge in &needed.judges {
-        let cost = judge.cost.map_or("price unknown".to_owned(), |cost| format!("{cost:.2} {}", judges.budget.currency));
+        let cost =
+            judge.cost.map_or("price unknown".to_owned(), |cost| format!("{cost:.2} {}", judges.budget.currency));
         let (calls, input, output) = (judge.calls, judge.input_tokens, judge.output_tokens);
         note!("  {}: {calls} calls, {input} tokens in, {output} out, {cost}", judge.judge);
     }

@@ -82,7 +82,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let settled = settle(resolution.labels, &decided, args.disputed);
     write_labels(&args.output, &settled.labels)?;
     if args.disputed == Disputed::Experts {
-        let wanted: std::collections::HashSet<_> = settled.for_experts.iter().map(|(q, d)| (q.as_str(), d.as_str())).collect();
+        let wanted: std::collections::HashSet<_> =
+            settled.for_experts.iter().map(|(q, d)| (q.as_str(), d.as_str())).collect();
         let path = args.output.with_extension("disputed.jsonl");
         write_pairs(&path, pairs.iter().filter(|pair| wanted.contains(&pair.id())))?;
         note!("{} pairs for experts in {}", wanted.len(), path.display());
@@ -104,7 +105,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     write_manifest("resolve", options, numbers, inputs, &args.output)?;
     note!(
         "{}: {} positive, {} negative, {} disputed, {} incomplete",
-        args.rule, counts.positive, counts.negative, counts.disputed, counts.incomplete
+        args.rule,
+        counts.positive,
+        counts.negative,
+        counts.disputed,
+        counts.incomplete
     );
     Ok(())
 }

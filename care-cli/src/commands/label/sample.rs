@@ -74,7 +74,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let sample = Sample::draw(&candidates, &prompt, &options)?;
     let files = Sheets::new(&sample, &pairs, &prompt)?.write(&args.output, &args.format)?;
     sample.write(args.output.join("sample.json"))?;
-    note!("{} pairs of {} in {} strata; {} files in {}", sample.pairs.len(), pairs.len(), sample.strata.len(), files.len(), args.output.display());
+    note!(
+        "{} pairs of {} in {} strata; {} files in {}",
+        sample.pairs.len(),
+        pairs.len(),
+        sample.strata.len(),
+        files.len(),
+        args.output.display()
+    );
     Ok(())
 }
 

@@ -18,12 +18,16 @@ const DEVIATES: u8 = 12;
 pub(super) fn fill(sheets: &Path, set: &Path, filled: &Path) -> Result<()> {
     std::fs::create_dir_all(filled).with_context(|| format!("cannot create {}", filled.display()))?;
     let grades = grades(set)?;
-    for path in sheet_files(sheets)?.iter().filter(|path| path.extension().is_some_and(|extension| extension == "csv")) {
+    for path in sheet_files(sheets)?.iter().filter(|path| path.extension().is_some_and(|extension| extension == "csv"))
+    {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut reader = csv::Reader::from_reader(text.trim_start_matches('\u{feff}').as_bytes());
         let headers = reader.headers()?.clone();
         let column = |name: &str| {
-            headers.iter().position(|header| header == name).ok_or_else(|| Error::format(path, format!("no column {name}")))
+            headers
+                .iter()
+                .position(|header| header == name)
+                .ok_or_else(|| Error::format(path, format!("no column {name}")))
         };
         let (query, document, score) = (column("问题")?, column("文档")?, column("评分")?);
         let name = path.file_name().unwrap_or_default();
@@ -36,7 +40,8 @@ pub(super) fn fill(sheets: &Path, set: &Path, filled: &Path) -> Result<()> {
             let chance = sha256_hex(format!("{}{}{}", name.to_string_lossy(), &row[query], &row[document]));
             let deviates = u8::from_str_radix(&chance[..2], 16).is_ok_and(|byte| byte % DEVIATES == 0);
             let points = [2, 4, 5][grade.clamp(0, 2) as usize] - i32::from(deviates);
-            let cells = row.iter().enumerate().map(|(at, cell)| if at == score { points.to_string() } else { cell.to_owned() });
+            let cells =
+                row.iter().enumerate().map(|(at, cell)| if at == score { points.to_string() } else { cell.to_owned() });
             writer.write_record(cells)?;
         }
         writer.flush()?;
@@ -46,10 +51,14 @@ pub(super) fn fill(sheets: &Path, set: &Path, filled: &Path) -> Result<()> {
 
 /// The built-in grades by texts, since sheets have no ids.
 fn grades(set: &Path) -> Result<HashMap<(String, String), i32>> {
-    let corpus: HashMap<String, String> =
-        read_corpus(set.join("corpus.jsonl"))?.into_iter().map(|(id, document)| (id, document.content().into_owned())).collect();
-    let queries: HashMap<String, String> =
-        read_corpus(set.join("queries.jsonl"))?.into_iter().map(|(id, query)| (id, query.content().into_owned())).collect();
+    let corpus: HashMap<String, String> = read_corpus(set.join("corpus.jsonl"))?
+        .into_iter()
+        .map(|(id, document)| (id, document.content().into_owned()))
+        .collect();
+    let queries: HashMap<String, String> = read_corpus(set.join("queries.jsonl"))?
+        .into_iter()
+        .map(|(id, query)| (id, query.content().into_owned()))
+        .collect();
     let mut grades = HashMap::new();
     for split in Split::ALL {
         let qrels = care_eval::io::read_qrels(set.join("qrels").join(format!("{}.tsv", split.name())))?;

@@ -40,31 +40,110 @@ pub(super) fn run(folder: &Path) -> Result<()> {
     let at = |name: &str| folder.join(name).display().to_string();
     let (pairs, votes, labels) = (at("pairs.jsonl"), at("votes.jsonl"), at("labels.jsonl"));
     let (corpus, queries, qrels) = (at("set/corpus.jsonl"), at("set/queries.jsonl"), at("set/qrels/test.tsv"));
-    step(&["collect", "--queries", &queries, "--corpus", &corpus, "--qrels", &qrels, "--bm25", "--depth", "5", "--output", &pairs])?;
+    step(&[
+        "collect",
+        "--queries",
+        &queries,
+        "--corpus",
+        &corpus,
+        "--qrels",
+        &qrels,
+        "--bm25",
+        "--depth",
+        "5",
+        "--output",
+        &pairs,
+    ])?;
     step(&["judge", "--pairs", &pairs, "--judges", &at("judges.toml"), "--votes", &votes])?;
     let resolve = ["resolve", "--pairs", &pairs, "--votes", &votes, "--report", &at("rules.md"), "--output", &labels];
     step(&resolve)?;
     step(&[
-        "sample", "--pairs", &pairs, "--votes", &votes, "--labels", &labels, "--size", "200", "--by", "label", "--experts",
-        "stand-in-a", "stand-in-b", "--per-pair", "2", "--format", "csv", "html", "--output", &at("sheets"),
+        "sample",
+        "--pairs",
+        &pairs,
+        "--votes",
+        &votes,
+        "--labels",
+        &labels,
+        "--size",
+        "200",
+        "--by",
+        "label",
+        "--experts",
+        "stand-in-a",
+        "stand-in-b",
+        "--per-pair",
+        "2",
+        "--format",
+        "csv",
+        "html",
+        "--output",
+        &at("sheets"),
     ])?;
     note!("# the stand-in experts fill their sheets");
     experts::fill(&folder.join("sheets"), &folder.join("set"), &folder.join("filled"))?;
     step(&[
-        "experts", "--sample", &at("sheets/sample.json"), "--sheets", &at("filled"), "--output", &at("experts.jsonl"),
+        "experts",
+        "--sample",
+        &at("sheets/sample.json"),
+        "--sheets",
+        &at("filled"),
+        "--output",
+        &at("experts.jsonl"),
     ])?;
     step(&[
-        "agree", "--pairs", &pairs, "--votes", &votes, "--labels", &labels, "--sample", &at("sheets/sample.json"), "--experts",
-        &at("experts.jsonl"), "--output", &at("agreement.md"),
+        "agree",
+        "--pairs",
+        &pairs,
+        "--votes",
+        &votes,
+        "--labels",
+        &labels,
+        "--sample",
+        &at("sheets/sample.json"),
+        "--experts",
+        &at("experts.jsonl"),
+        "--output",
+        &at("agreement.md"),
     ])?;
     step(&[
-        "audit", "--pairs", &pairs, "--votes", &votes, "--labels", &labels, "--qrels", &qrels, "--judges", &at("judges.toml"),
-        "--output", &at("audit"),
+        "audit",
+        "--pairs",
+        &pairs,
+        "--votes",
+        &votes,
+        "--labels",
+        &labels,
+        "--qrels",
+        &qrels,
+        "--judges",
+        &at("judges.toml"),
+        "--output",
+        &at("audit"),
     ])?;
     step(&[
-        "build", "--pairs", &pairs, "--labels", &labels, "--corpus", &corpus, "--task", "retrieval", "reranking", "--name",
-        "StandInDemo", "--description", NOTICE, "--splits", "dev=0.3,test=0.7", "--report", &at("rules.md"),
-        &at("agreement.md"), &at("audit/report.md"), "--output", &at("tasks"),
+        "build",
+        "--pairs",
+        &pairs,
+        "--labels",
+        &labels,
+        "--corpus",
+        &corpus,
+        "--task",
+        "retrieval",
+        "reranking",
+        "--name",
+        "StandInDemo",
+        "--description",
+        NOTICE,
+        "--splits",
+        "dev=0.3,test=0.7",
+        "--report",
+        &at("rules.md"),
+        &at("agreement.md"),
+        &at("audit/report.md"),
+        "--output",
+        &at("tasks"),
     ])?;
     note!("{} is complete after {:.1} s; {NOTICE}", folder.display(), start.elapsed().as_secs_f64());
     Ok(())
@@ -72,16 +151,15 @@ pub(super) fn run(folder: &Path) -> Result<()> {
 
 /// Prints a command and runs it.
 fn step(words: &[&str]) -> Result<()> {
-    let line: Vec<String> = words.iter().map(|word| if word.contains(' ') { format!("\"{word}\"") } else { (*word).to_owned() }).collect();
+    let line: Vec<String> =
+        words.iter().map(|word| if word.contains(' ') { format!("\"{word}\"") } else { (*word).to_owned() }).collect();
     note!("$ care label {}", line.join(" "));
     let line = Line::try_parse_from(["care label"].iter().chain(words)).context("a step of the demonstration")?;
     super::run_command(line.command)
 }
 
 fn judges(address: &str) -> String {
-    let mut text = format!(
-        "# {NOTICE}\nprompt = \"relevance\"\nbudget = {{ tokens = 20000000 }}\n"
-    );
+    let mut text = format!("# {NOTICE}\nprompt = \"relevance\"\nbudget = {{ tokens = 20000000 }}\n");
     for model in server::MODELS {
         let _ = write!(
             text,

@@ -53,7 +53,11 @@ fn serve(stream: TcpStream) -> std::io::Result<()> {
             None => ("400 Bad Request", json!({"error": {"message": "no chat request of the demonstration"}})),
         };
         let text = answer.to_string();
-        write!(writer, "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}", text.len())?;
+        write!(
+            writer,
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{text}",
+            text.len()
+        )?;
     }
 }
 
@@ -113,7 +117,8 @@ mod tests {
         for model in MODELS {
             let score = |document: &str| {
                 let answer = ask(model, &message(document)).expect("answered");
-                let content = answer.pointer("/choices/0/message/content").and_then(Value::as_str).expect("text").to_owned();
+                let content =
+                    answer.pointer("/choices/0/message/content").and_then(Value::as_str).expect("text").to_owned();
                 serde_json::from_str::<Value>(&content).expect("JSON")["score"].as_i64().expect("a score")
             };
             assert_eq!((score("糖尿病人能吃西瓜吗？糖尿病能吃西瓜吗"), score("骨折后如何固定")), (5, 1), "{model}");
