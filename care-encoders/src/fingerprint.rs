@@ -56,7 +56,9 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
     update(&mut weights.digest, "care-tower-1");
     if network.encoder().is_quantized() {
         // Includes the quantization of inputs, which the weights do not show.
-        update(&mut weights.digest, "int8, inputs to 127");
+        let grouped = encoder.linears().iter().any(|(_, linear)| linear.groups_inputs());
+        let inputs = if grouped { "int8, inputs to 127 in groups of 128" } else { "int8, inputs to 127" };
+        update(&mut weights.digest, inputs);
     }
     update(&mut weights.digest, &network.encoder().config().to_json().to_string());
     update(&mut weights.digest, &format!("{:?}", network.head()));

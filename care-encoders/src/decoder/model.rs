@@ -79,14 +79,18 @@ impl Decoder {
             fed_norm: gemma.then(|| norm(width)),
             slides: config.slides(number),
         };
-        Self {
+        let mut decoder = Self {
             tokens: Embedding::new(config.vocab_size, width, device),
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             norm: norm(width),
             angles: RotaryAngles::default(),
             sliding_angles: RotaryAngles::default(),
             config: config.clone(),
-        }
+        };
+        // In trained decoders, a few components of the states, and of what the gates return, grow to hundreds of times the
+        // others.
+        decoder.for_each_linear(&mut Linear::group_inputs);
+        decoder
     }
 
     /// The configuration the network was built from.
