@@ -253,7 +253,8 @@ fn a_half_written_pair_and_a_foreign_folder_are_refused() {
     let (place, folder) = copy();
     let device = Device::Cpu.open().unwrap();
     let options = EncoderOptions::default();
-    let pair = AsymmetricEncoder::open(&folder, &options, &options, &device).unwrap();
+    // With another length limit, so that each tower has a folder of its own.
+    let pair = AsymmetricEncoder::open(&folder, &options.clone().with_max_length(20), &options, &device).unwrap();
     let error = pair.save(&folder).unwrap_err().to_string();
     assert!(error.ends_with("which is not part of a saved pair"), "{error}");
     assert!(folder.join("config.json").exists(), "existing files must stay");
@@ -262,6 +263,9 @@ fn a_half_written_pair_and_a_foreign_folder_are_refused() {
     let load = || AsymmetricEncoder::load(&target, &device).unwrap_err().to_string();
     fs::remove_file(target.join("document_0_Transformer/model.safetensors")).unwrap();
     assert!(load().contains("document_0_Transformer: no model.safetensors"), "{}", load());
+    // A network that is lost is not replaced by that of the other role.
+    fs::remove_dir_all(target.join("document_0_Transformer")).unwrap();
+    assert!(load().ends_with("document_0_Transformer: no such model folder"), "{}", load());
     for file in ["care.json", "modules.json"] {
         fs::remove_file(target.join(file)).unwrap();
     }

@@ -495,3 +495,76 @@ fn int8_of_a_gated_decoder_withstands_outliers_behind_the_gate() {
         }
     }
 }
+
+#[test]
+fn a_network_that_serves_both_roles_is_saved_once() {
+    for name in ["bert", "qwen3"] {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("pair");
+        // Instructions and heads differ, which are not in the network's folder.
+        let (query, document) =
+            (options(Pooling::Mean).with_instruction("问："), options(Pooling::LastToken).with_dim(64));
+        let pair = AsymmetricEncoder::open(fixture(name), &query, &document, &cpu()).unwrap();
+        pair.save(&target).unwrap();
+        assert!(!target.join("document_0_Transformer").exists(), "{name}");
+        assert_eq!(json(&target.join("care.json"))["shared_transformer"], true);
+        let router = json(&target.join("router_config.json"));
+        for role in ["query", "document"] {
+            let modules = router["structure"][role].as_array().unwrap();
+            assert_eq!(modules[0], "query_0_Transformer", "{name}, {role}");
+            for module in modules.iter().map(|module| module.as_str().unwrap()) {
+                assert!(router["types"][module].is_string() && target.join(module).is_dir(), "{name}: {module}");
+            }
+        }
+        let again = AsymmetricEncoder::load(&target, &cpu()).unwrap();
+        assert_same(&pair, &again);
+        assert!(!AsymmetricEncoder::is_pair(&target).unwrap());
+        let plain = EncoderOptions::default();
+        let alone = load_tower::<Document>(&target, &plain, &cpu()).unwrap();
+        assert_eq!(alone.embed(&texts(), 4096).unwrap(), pair.embed_documents(&texts()).unwrap());
+        // As a `Router` model without our file, as other programs see it.
+        fs::remove_file(target.join("care.json")).unwrap();
+        assert_same(&pair, &AsymmetricEncoder::load(&target, &cpu()).unwrap());
+
+        // Saved again, from memory or as two networks that happen to be the same.
+        let towers = AsymmetricEncoder::new(
+            load_tower(fixture(name), &query, &cpu()).unwrap(),
+            load_tower(fixture(name), &document, &cpu()).unwrap(),
+        );
+        for (pair, file) in [(again, "again"), (towers.unwrap(), "towers")] {
+            pair.save(place.path().join(file)).unwrap();
+            assert!(!place.path().join(file).join("document_0_Transformer").exists(), "{name}, {file}");
+        }
+    }
+}
+
+#[test]
+fn towers_that_differ_in_weights_dtype_or_length_are_saved_apart() {
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("pair");
+    let plain = options(Pooling::Mean);
+    let adapted = plain.clone().with_adapter(fixture("adapters").join("bert_rs"));
+    for (what, query) in [
+        ("weights", adapted),
+        ("dtype", plain.clone().with_precision(Precision::Bf16)),
+        ("length", plain.clone().with_max_length(20)),
+        ("layers", plain.clone().with_layers([0])),
+    ] {
+        let pair = AsymmetricEncoder::open(fixture("bert"), &query, &plain, &cpu()).unwrap();
+        pair.save(&target).unwrap();
+        assert!(target.join("document_0_Transformer/model.safetensors").is_file(), "{what}");
+        assert_eq!(json(&target.join("care.json")).get("shared_transformer"), None, "{what}");
+        let again = AsymmetricEncoder::load(&target, &cpu()).unwrap();
+        assert_eq!(again.embed_documents(&texts()).unwrap(), pair.embed_documents(&texts()).unwrap(), "{what}");
+        assert!(AsymmetricEncoder::is_pair(&target).unwrap());
+    }
+    // Of the same configuration and source.
+    let one = AsymmetricEncoder::open(fixture("bert"), &plain, &plain, &cpu()).unwrap();
+    let keep = |network: Network<AnyEncoder>, layer| network.map_encoder(|e| e.with_layers(&[layer]).unwrap());
+    let query = one.query().clone().map_network(|network| keep(network, 0));
+    let document = one.document().clone().map_network(|network| keep(network, 1));
+    let pair = AsymmetricEncoder::new(query, document).unwrap();
+    pair.save(&target).unwrap();
+    assert!(target.join("document_0_Transformer").is_dir());
+    assert_same(&pair, &AsymmetricEncoder::load(&target, &cpu()).unwrap());
+}

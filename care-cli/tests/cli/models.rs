@@ -293,3 +293,43 @@ fn a_model_of_a_known_family_whose_settings_have_prompts_is_not_warned_of() {
         assert_eq!((status, stderr.contains("the family bge-zh")), (0, warned), "{prompts}: {stderr}");
     }
 }
+
+#[test]
+fn a_converted_encoder_is_stored_once_and_has_a_model_card() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    for (name, more, origin) in [
+        ("bert", "", "from `bert`."),
+        ("qwen3", "--document-model gte", "from `qwen3` for queries and `gte` for documents."),
+    ] {
+        copy(&place, "gte_new", "gte");
+        // As given on the command line: a path of this machine.
+        let line = format!("convert --model {} {more} --query-instruction 问： --output pair", tiny(name));
+        let (status, _, stderr) = place.care(&line);
+        assert_eq!((status, stderr.as_str()), (0, "the pair is in pair\n"));
+        let card = std::fs::read_to_string(place.path("pair/README.md")).unwrap();
+        for part in [
+            "library_name: sentence-transformers".to_owned(),
+            format!("- queries: {name}, 2 layers, 64 dimensions, at most "),
+            "tokens, instruction `\"问：{text}\"`\n- documents: ".to_owned(),
+            format!("Converted by care-cli {} {origin}", env!("CARGO_PKG_VERSION")),
+        ] {
+            assert!(card.contains(&part), "{part}: {card}");
+        }
+        assert!(!card.contains(env!("CARGO_MANIFEST_DIR")), "{card}");
+        assert_eq!(place.path("pair/document_0_Transformer").exists(), !more.is_empty());
+        for role in ["query", "document"] {
+            let embed = |model: &str, more: &str, output: &str| {
+                let line = format!("embed --model {model} --role {role} --input texts.txt --output {output} {more}");
+                assert_eq!(place.care(&line).0, 0);
+                read_npy(&place.path(output))
+            };
+            let (model, more) = match role {
+                "query" => (tiny(name), "--instruction 问："),
+                _ if more.is_empty() => (tiny(name), ""),
+                _ => ("gte".to_owned(), ""),
+            };
+            assert_eq!(embed("pair", "", "a.npy"), embed(&model, more, "b.npy"), "{name}, {role}");
+        }
+    }
+}
