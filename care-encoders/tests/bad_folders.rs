@@ -67,7 +67,7 @@ fn configurations_name_the_field() {
         (
             (|c| c["model_type"] = json!("t5")) as fn(&mut Value),
             "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, ernie, roberta, xlm-roberta, mpnet, gte, new, \
-             modernbert, qwen2, qwen3, llama, mistral, gemma3_text",
+             modernbert, qwen2, qwen3, llama, mistral, eurobert, gemma3_text",
         ),
         (
             |c| c["hidden_size"] = json!("64"),
@@ -134,7 +134,8 @@ fn unknown_custom_code_is_refused_unless_it_is_to_be_ignored() {
         edit_config(&folder, |c| c["auto_map"] = json!({"AutoModel": code}));
         let expected = format!(
             "M/config.json: `auto_map.AutoModel` is \"{code}\", allowed: modeling.NewModel for new, \
-             modeling_qwen.Qwen2Model for qwen2; what other code computes is not known, unless you set \
+             modeling_qwen.Qwen2Model for qwen2, modeling.Qwen2Model for qwen2, \
+             modeling_eurobert.EuroBertModel for eurobert; what other code computes is not known, unless you set \
              `ignore_custom_code` because it computes what transformers does for \"{name}\""
         );
         assert_eq!(refusal(&folder), (ErrorKind::Format, expected.clone()));
