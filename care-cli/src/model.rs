@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use care_core::Embedder;
 use care_core::embedder::StoredEmbedder;
 use care_core::files::is_hub_name;
 use care_core::hub::{Hub, RepoId};
+use care_core::{Embedder, Text};
 use care_encoders::head::Pooling;
-use care_encoders::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Precision, Tower};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -237,8 +237,8 @@ impl PairArgs {
     /// Loads both towers, and says what they compute; also returns their source for reports.
     pub(crate) fn open(&self) -> Result<(AsymmetricEncoder, Value)> {
         let (pair, source) = self.open_silently()?;
-        note!("{}", pair.query().summary());
-        note!("{}", pair.document().summary());
+        say(pair.query());
+        say(pair.document());
         Ok((pair, source))
     }
 
@@ -271,6 +271,14 @@ impl PairArgs {
             }
         };
         Ok((pair.with_token_budget(self.model.batch_tokens)?, source))
+    }
+}
+
+/// Says in a line what a tower computes, and in one more each what is special about its tokenizer.
+pub(crate) fn say<T: Text>(tower: &Tower<T, AnyEncoder>) {
+    note!("{}", tower.summary());
+    for remark in tower.tokenizer().remarks() {
+        note!("{} tower: note: {remark}", T::ROLE.as_str());
     }
 }
 

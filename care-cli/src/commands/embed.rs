@@ -8,7 +8,7 @@ use care_encoders::{EmbedProgress, load_tower};
 use clap::ValueEnum;
 
 use crate::families::warn_without_instruction;
-use crate::model::{ModelArgs, Own};
+use crate::model::{ModelArgs, Own, say};
 use crate::progress::{bar, show};
 use crate::stderr::note;
 use crate::texts::{self, FromRow, VectorFile};
@@ -64,7 +64,7 @@ fn embed<T: FromRow>(args: &Args) -> Result<()> {
     let folder = args.model.locate()?.folder;
     let tower = load_tower::<T>(&folder, &options, &args.model.device()?)?;
     warn_without_instruction(args.model.name(), &folder, &[("--instruction", tower.summary())]);
-    note!("{}", tower.summary());
+    say(&tower);
     let progress = bar("embedding", texts.len());
     let mut cost = EmbedProgress::default();
     let embeddings = tower.embed_with_progress(&texts, args.model.batch_tokens, &mut |now| {
