@@ -240,8 +240,8 @@ impl PairArgs {
     /// Loads both towers, and says what they compute; also returns their source for reports.
     pub(crate) fn open(&self) -> Result<(AsymmetricEncoder, Value)> {
         let (pair, source) = self.open_silently()?;
-        note!("{}", pair.query().summary());
-        note!("{}", pair.document().summary());
+        say(pair.query());
+        say(pair.document());
         Ok((pair, source))
     }
 
@@ -274,6 +274,14 @@ impl PairArgs {
             }
         };
         Ok((pair.with_token_budget(self.model.batch_tokens)?, source))
+    }
+}
+
+/// Says in a line what a tower computes, and in one more each what is special about its tokenizer.
+pub(crate) fn say<T: Text>(tower: &Tower<T, AnyEncoder>) {
+    note!("{}", tower.summary());
+    for remark in tower.tokenizer().remarks() {
+        note!("{} tower: note: {remark}", T::ROLE.as_str());
     }
 }
 

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use care_core::{Document, Embedder, Embeddings, Error, ErrorKind, Query, Result, Role};
 use serde_json::Value;
 
+use crate::card::card_head;
 use crate::fingerprint::tower_fingerprint;
 use crate::pretrained::{EncoderOptions, check_target, read_layout, save_pair};
 use crate::registry::AnyEncoder;
@@ -136,7 +137,7 @@ impl AsymmetricEncoder {
     }
 
     /// Writes both towers as one folder, a `Router` model that sentence-transformers loads too. LoRA adapters are
-    /// merged. The folder is written under a temporary name and then moved, so a crash while writing leaves an older
+    /// merged, and a network that serves both roles is written once. The folder is written under a temporary name and then moved, so a crash while writing leaves an older
     /// one intact.
     ///
     /// sentence-transformers has prefixes but no templates: an instruction with text after `{text}` is omitted from its
@@ -164,6 +165,11 @@ impl AsymmetricEncoder {
     #[must_use]
     pub fn with_provenance(self, provenance: Value) -> Self {
         Self { provenance, ..self }
+    }
+
+    /// The beginning of a model card: what the towers are, and how programs load a pair that is saved.
+    pub fn card_head(&self) -> String {
+        card_head(&self.query, &self.document)
     }
 
     /// Sets a model card, which is saved as `README.md`. It is not loaded.

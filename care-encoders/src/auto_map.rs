@@ -17,8 +17,15 @@ enum Code {
 /// `modeling.NewModel` is the GTE authors' form (gte-multilingual-base, gte-*-en-v1.5, stella_en_400M_v5).
 /// `modeling_qwen.Qwen2Model` is in gte-Qwen2-1.5B-instruct and gte-Qwen2-7B-instruct, whose `config.json` has
 /// `is_causal: false`, and in stella_en_1.5B_v5, whose `config.json` lacks the field while its code has no causal mask.
-const KNOWN: [(&str, &str, Code); 2] =
-    [("new", "modeling.NewModel", Code::Same), ("qwen2", "modeling_qwen.Qwen2Model", Code::Bidirectional)];
+/// `modeling.Qwen2Model` is in KaLM-embedding-multilingual-mini-instruct-v2 and v2.5, with `is_causal: false`.
+/// `modeling_eurobert.EuroBertModel` is what EuroBERT and jina-embeddings-v5-text-nano-retrieval had before transformers
+/// had the network.
+const KNOWN: [(&str, &str, Code); 4] = [
+    ("new", "modeling.NewModel", Code::Same),
+    ("qwen2", "modeling_qwen.Qwen2Model", Code::Bidirectional),
+    ("qwen2", "modeling.Qwen2Model", Code::Bidirectional),
+    ("eurobert", "modeling_eurobert.EuroBertModel", Code::Same),
+];
 
 /// Replaces `auto_map` by the settings that its code implies.
 ///
@@ -76,6 +83,8 @@ mod tests {
             ("qwen2", json!({"AutoModel": qwen, "AutoModelForCausalLM": "a.B"}), json!(null), json!(false)),
             ("qwen2", json!({"AutoModel": format!("org/other--{qwen}")}), json!(null), json!(false)),
             ("qwen2", json!({"AutoModel": qwen}), json!(true), json!(true)),
+            ("qwen2", json!({"AutoModel": "modeling.Qwen2Model"}), json!(null), json!(false)),
+            ("eurobert", json!({"AutoModel": "modeling_eurobert.EuroBertModel"}), json!(null), json!(null)),
             ("new", json!({"AutoModel": "Alibaba-NLP/new-impl--modeling.NewModel"}), json!(null), json!(null)),
             (
                 "new",
@@ -119,7 +128,7 @@ mod tests {
             let message = error.to_string();
             assert!(message.starts_with(named), "{message}");
             assert!(
-                message.contains("allowed: modeling.NewModel for new, modeling_qwen.Qwen2Model for qwen2; "),
+                message.contains("allowed: modeling.NewModel for new, modeling_qwen.Qwen2Model for qwen2, "),
                 "{message}"
             );
             assert!(message.contains("`ignore_custom_code`"), "{message}");

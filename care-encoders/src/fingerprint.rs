@@ -1,17 +1,17 @@
-//! Hash of everything that determines a tower's vectors.
+//! Hashes of everything that determines a tower's vectors, and whether two towers have a network in common.
 
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use care_core::files::hex;
-use care_core::{Result, Text};
+use care_core::{Document, Query, Result, Text};
 use sha2::{Digest, Sha256};
 
 use crate::encoder::Encoder;
 use crate::layers::{Linear, ParameterPath, Parts};
 use crate::registry::AnyEncoder;
-use crate::tokenize::TruncationSide;
+use crate::tokenize::{Tokenizer, TruncationSide};
 use crate::tower::Tower;
 
 /// The SHA-256, in hexadecimal, of everything that determines a tower's vector for a prepared text: architecture, every
@@ -33,40 +33,18 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
 }
 
 fn compute<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String> {
-    struct Weights {
-        digest: Sha256,
-        path: ParameterPath,
-        /// The layers that may be packed, by the paths of their weights.
-        linears: BTreeMap<String, Linear>,
-    }
-    impl ModuleVisitor for Weights {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.path.enter(name, container);
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let path = self.path.join();
-            let data = match self.linears.get(&path).and_then(Linear::unpacked_weight) {
-                Some(weight) => weight.into_data(),
-                None => param.val().into_data(),
-            };
-            update(&mut self.digest, &format!("{path} {:?} {:?}", data.shape(), data.dtype()));
-            self.digest.update(data.as_bytes());
-        }
-    }
     let network = tower.network();
     let mut encoder = network.encoder().clone();
-    let named = |(path, linear): (String, &mut Linear)| (format!("encoder.{path}.weight"), linear.clone());
-    let mut linears: BTreeMap<String, Linear> = encoder.linears().into_iter().map(named).collect();
+    let mut linears = packed(&mut encoder, "encoder.");
     let projection = network.projection().map(|projection| projection.linear().clone());
     linears.extend(projection.map(|linear| ("projection.linear.weight".to_owned(), linear)));
     let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default(), linears };
     update(&mut weights.digest, "care-tower-1");
     if network.encoder().is_quantized() {
         // Includes the quantization of inputs, which the weights do not show.
-        update(&mut weights.digest, "int8, inputs to 127");
+        let grouped = encoder.linears().iter().any(|(_, linear)| linear.groups_inputs());
+        let inputs = if grouped { "int8, inputs to 127 in groups of 128" } else { "int8, inputs to 127" };
+        update(&mut weights.digest, inputs);
     }
     update(&mut weights.digest, &network.encoder().config().to_json().to_string());
     update(&mut weights.digest, &format!("{:?}", network.head()));
@@ -78,13 +56,82 @@ fn compute<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String> {
     if tower.instruction().is_pair() {
         update(&mut weights.digest, "pairs");
     }
-    for (name, linear) in encoder.linears() {
-        if let Some(lora) = linear.lora() {
-            update(&mut weights.digest, &format!("{name} {}", lora.scale()));
-        }
-    }
+    weights.add_scales(&mut encoder);
     network.visit(&mut weights);
     Ok(hex(weights.digest.finalize()))
+}
+
+/// Whether two towers have the same network, tokenizer and length limit, so that one folder can hold both.
+///
+/// # Errors
+/// If a tokenizer cannot be serialised.
+pub(crate) fn share_transformer(
+    query: &Tower<Query, AnyEncoder>,
+    document: &Tower<Document, AnyEncoder>,
+) -> Result<bool> {
+    let (left, right) = (query.tokenizer(), document.tokenizer());
+    let settings = |tokenizer: &Tokenizer| (tokenizer.max_length(), tokenizer.pad_id(), tokenizer.truncation_side());
+    let (query, document) = (query.network().encoder(), document.network().encoder());
+    if settings(left) != settings(right) || query.config() != document.config() {
+        return Ok(false);
+    }
+    // The weights come last: they are most of the work.
+    Ok(left.to_json()? == right.to_json()? && weights_of(query) == weights_of(document))
+}
+
+/// The hash of an encoder's weights in their dtype, LoRA adapters included.
+fn weights_of(encoder: &AnyEncoder) -> String {
+    let mut encoder = encoder.clone();
+    let linears = packed(&mut encoder, "");
+    let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default(), linears };
+    weights.add_scales(&mut encoder);
+    encoder.visit(&mut weights);
+    hex(weights.digest.finalize())
+}
+
+/// Adds weights to a hash, with their names, shapes and dtypes.
+struct Weights {
+    digest: Sha256,
+    path: ParameterPath,
+    /// The layers that may be packed, by the paths of their weights.
+    linears: BTreeMap<String, Linear>,
+}
+
+impl Weights {
+    /// Adds what the weights of LoRA adapters are multiplied by.
+    fn add_scales(&mut self, encoder: &mut AnyEncoder) {
+        for (name, linear) in encoder.linears() {
+            if let Some(lora) = linear.lora() {
+                update(&mut self.digest, &format!("{name} {}", lora.scale()));
+            }
+        }
+    }
+}
+
+impl ModuleVisitor for Weights {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.join();
+        let data = match self.linears.get(&path).and_then(Linear::unpacked_weight) {
+            Some(weight) => weight.into_data(),
+            None => param.val().into_data(),
+        };
+        update(&mut self.digest, &format!("{path} {:?} {:?}", data.shape(), data.dtype()));
+        self.digest.update(data.as_bytes());
+    }
+}
+
+/// The linear layers of an encoder by the paths of their weights.
+fn packed(encoder: &mut AnyEncoder, prefix: &str) -> BTreeMap<String, Linear> {
+    let named = |(path, linear): (String, &mut Linear)| (format!("{prefix}{path}.weight"), linear.clone());
+    encoder.linears().into_iter().map(named).collect()
 }
 
 fn update(digest: &mut Sha256, text: &str) {

@@ -3,6 +3,7 @@
 mod asymmetric;
 mod auto_map;
 pub mod batch;
+mod card;
 mod decoder;
 mod device;
 mod encoder;

@@ -148,6 +148,27 @@ impl<E: Encoder> Network<E> {
         Self { encoder: if packed { encoder.prepacked(Prepack::F32) } else { encoder }, ..self }
     }
 
+    /// Memory of the weights in bytes, in the form that they have: packed, quantized or plain. Does not change the form.
+    pub fn weight_bytes(&self) -> usize {
+        struct Bytes(usize);
+        impl burn::module::ModuleVisitor for Bytes {
+            fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
+                // A packed weight is none of the module's until it is read, and then f32.
+                let size = if param.is_initialized() { param.val().dtype().size() } else { size_of::<f32>() };
+                self.0 += param.lazy_shape().num_elements() * size;
+            }
+        }
+        let mut bytes = Bytes(0);
+        self.visit(&mut bytes);
+        self.encoder.clone().for_each_linear(&mut |linear| {
+            if linear.prepacked() == Some(Prepack::Int8) {
+                let [inputs, outputs] = linear.dims();
+                bytes.0 -= inputs * outputs * (size_of::<f32>() - size_of::<i8>());
+            }
+        });
+        bytes.0
+    }
+
     /// Embeddings of a batch, the same computation for training and inference.
     ///
     /// The batch runs as one forward pass; [`Tower::embed`](crate::Tower::embed) schedules many texts over all threads.

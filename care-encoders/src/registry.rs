@@ -66,6 +66,7 @@ static ARCHITECTURES: &[Architecture] = &[
     Architecture { model_type: "qwen3", class: "Qwen3Model", parse: parse_decoder, weights: &decoder::WEIGHTS },
     Architecture { model_type: "llama", class: "LlamaModel", parse: parse_decoder, weights: &decoder::WEIGHTS },
     Architecture { model_type: "mistral", class: "MistralModel", parse: parse_decoder, weights: &decoder::WEIGHTS },
+    Architecture { model_type: "eurobert", class: "EuroBertModel", parse: parse_decoder, weights: &decoder::WEIGHTS },
     Architecture {
         model_type: "gemma3_text",
         class: "Gemma3TextModel",
@@ -125,7 +126,7 @@ pub enum EncoderConfig {
     Gte(GteConfig),
     /// `model_type: modernbert`.
     ModernBert(ModernBertConfig),
-    /// `model_type: qwen2`, `qwen3`, `llama`, `mistral` or `gemma3_text`.
+    /// `model_type: qwen2`, `qwen3`, `llama`, `mistral`, `eurobert` or `gemma3_text`.
     Decoder(DecoderConfig),
 }
 
@@ -199,7 +200,7 @@ pub enum AnyEncoder {
     PostNorm(PostNorm),
     /// ModernBERT.
     ModernBert(ModernBert),
-    /// Qwen2, Qwen3, Llama, Mistral or Gemma 3.
+    /// Qwen2, Qwen3, Llama, Mistral, EuroBERT or Gemma 3.
     Decoder(Decoder),
 }
 

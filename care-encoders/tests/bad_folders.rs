@@ -67,7 +67,7 @@ fn configurations_name_the_field() {
         (
             (|c| c["model_type"] = json!("t5")) as fn(&mut Value),
             "M/config.json: `model_type` is \"t5\", allowed: bert, distilbert, ernie, roberta, xlm-roberta, mpnet, gte, new, \
-             modernbert, qwen2, qwen3, llama, mistral, gemma3_text",
+             modernbert, qwen2, qwen3, llama, mistral, eurobert, gemma3_text",
         ),
         (
             |c| c["hidden_size"] = json!("64"),
@@ -134,7 +134,8 @@ fn unknown_custom_code_is_refused_unless_it_is_to_be_ignored() {
         edit_config(&folder, |c| c["auto_map"] = json!({"AutoModel": code}));
         let expected = format!(
             "M/config.json: `auto_map.AutoModel` is \"{code}\", allowed: modeling.NewModel for new, \
-             modeling_qwen.Qwen2Model for qwen2; what other code computes is not known, unless you set \
+             modeling_qwen.Qwen2Model for qwen2, modeling.Qwen2Model for qwen2, \
+             modeling_eurobert.EuroBertModel for eurobert; what other code computes is not known, unless you set \
              `ignore_custom_code` because it computes what transformers does for \"{name}\""
         );
         assert_eq!(refusal(&folder), (ErrorKind::Format, expected.clone()));
@@ -253,7 +254,8 @@ fn a_half_written_pair_and_a_foreign_folder_are_refused() {
     let (place, folder) = copy();
     let device = Device::Cpu.open().unwrap();
     let options = EncoderOptions::default();
-    let pair = AsymmetricEncoder::open(&folder, &options, &options, &device).unwrap();
+    // With another length limit, so that each tower has a folder of its own.
+    let pair = AsymmetricEncoder::open(&folder, &options.clone().with_max_length(20), &options, &device).unwrap();
     let error = pair.save(&folder).unwrap_err().to_string();
     assert!(error.ends_with("which is not part of a saved pair"), "{error}");
     assert!(folder.join("config.json").exists(), "existing files must stay");
@@ -262,6 +264,9 @@ fn a_half_written_pair_and_a_foreign_folder_are_refused() {
     let load = || AsymmetricEncoder::load(&target, &device).unwrap_err().to_string();
     fs::remove_file(target.join("document_0_Transformer/model.safetensors")).unwrap();
     assert!(load().contains("document_0_Transformer: no model.safetensors"), "{}", load());
+    // A network that is lost is not replaced by that of the other role.
+    fs::remove_dir_all(target.join("document_0_Transformer")).unwrap();
+    assert!(load().ends_with("document_0_Transformer: no such model folder"), "{}", load());
     for file in ["care.json", "modules.json"] {
         fs::remove_file(target.join(file)).unwrap();
     }

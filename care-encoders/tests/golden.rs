@@ -250,6 +250,7 @@ equals_transformers! {
     qwen2_with_sliding_layers_from_the_second_on: "qwen2_sliding", 0;
     qwen2_with_sliding_layers_that_is_not_causal: "qwen2_sliding_bidirectional", 0;
     mistral_with_a_window: "mistral", 0;
+    eurobert_with_biases: "eurobert", 0;
     llama_with_yarn: "llama_yarn", 0;
     qwen3_with_every_setting_of_yarn: "qwen3_yarn", 0;
     qwen2_with_dynamic_scaling: "qwen2_dynamic", 0;

@@ -21,7 +21,7 @@ use care_encoders::head::{HeadConfig, Pooling, ProjectionActivation, ProjectionC
 use care_encoders::layers::Prepack;
 
 use care_encoders::tokenize::Tokenizer;
-use common::{cpu, difference, fixture, rows};
+use common::{cosine, cpu, difference, fixture, rows};
 use serde_json::{Value, json};
 
 fn texts<T: Text>() -> Vec<T> {
@@ -431,4 +431,143 @@ fn fingerprints_and_copies_leave_a_packed_tower_packed_and_equal_those_of_a_plai
         });
         assert_eq!(layers, 12);
     }
+}
+
+/// Outliers as trained decoders have them: of 4,096 gated states, one is so large, and the weights that read it so small,
+/// that in 127 steps from the least to the largest state nothing is left of the others.
+#[test]
+fn int8_of_a_gated_decoder_withstands_outliers_behind_the_gate() {
+    const HIDDEN: usize = 64;
+    const INNER: usize = 4096;
+    let mut state = 1u64;
+    let mut random = |count: usize, scale: f32| -> Vec<f32> {
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        // The sum of three is nearly normal, with variance 1.
+        (0..count).map(|_| scale * (uniform() + uniform() + uniform())).collect()
+    };
+    for (family, outlier) in [("llama", 100.0), ("qwen2", 1000.0), ("mistral", 300.0)] {
+        let place = tempfile::tempdir().unwrap();
+        let config = json!({
+            "model_type": family, "vocab_size": 60, "hidden_size": HIDDEN, "intermediate_size": INNER,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64,
+        });
+        fs::write(place.path().join("config.json"), config.to_string()).unwrap();
+        let layer = |name: &str| format!("layers.0.{name}.weight");
+        let mut tensors = vec![("embed_tokens.weight".to_owned(), vec![60, HIDDEN], random(60 * HIDDEN, 1.0))];
+        for name in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+            let square = vec![HIDDEN, HIDDEN];
+            tensors.push((layer(&format!("self_attn.{name}")), square, random(HIDDEN * HIDDEN, 0.05)));
+            if family == "qwen2" && name != "o_proj" {
+                tensors.push((format!("layers.0.self_attn.{name}.bias"), vec![HIDDEN], vec![0.0; HIDDEN]));
+            }
+        }
+        for name in ["layers.0.input_layernorm", "layers.0.post_attention_layernorm", "norm"] {
+            tensors.push((format!("{name}.weight"), vec![HIDDEN], vec![1.0; HIDDEN]));
+        }
+        tensors.push((layer("mlp.gate_proj"), vec![INNER, HIDDEN], random(INNER * HIDDEN, 0.15)));
+        let mut up = random(INNER * HIDDEN, 0.1);
+        up[3 * HIDDEN..4 * HIDDEN].iter_mut().for_each(|weight| *weight *= outlier);
+        tensors.push((layer("mlp.up_proj"), vec![INNER, HIDDEN], up));
+        let mut down = random(HIDDEN * INNER, 0.02);
+        down.iter_mut().skip(3).step_by(INNER).for_each(|weight| *weight /= outlier);
+        tensors.push((layer("mlp.down_proj"), vec![HIDDEN, INNER], down));
+        let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+            .into_iter()
+            .map(|(name, shape, values)| (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+            .collect();
+        let views = bytes.iter().map(|(name, shape, bytes)| {
+            let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
+            (name.clone(), view.unwrap())
+        });
+        safetensors::serialize_to_file(views, None, &place.path().join("model.safetensors")).unwrap();
+
+        let texts: Vec<Vec<u32>> =
+            (1..20).map(|length| (0..length).map(|at| (7 * at * at + 3 * length) % 60).collect()).collect();
+        for pooling in [Pooling::Mean, Pooling::LastToken] {
+            let vectors = |precision| {
+                let options = EncoderOptions::default().with_precision(precision);
+                let encoder = load_encoder(place.path(), &options, &cpu()).unwrap();
+                let network = Network::new(encoder, HeadConfig::new(pooling), &cpu()).unwrap();
+                rows(&network.embed_ids(&texts, 0, 4096, &mut |_| {}).unwrap())
+            };
+            let least = cosine(&vectors(Precision::F32), &vectors(Precision::Int8));
+            assert!((0.99..0.999_999).contains(&least), "{family}, {pooling}: {least}");
+        }
+    }
+}
+
+#[test]
+fn a_network_that_serves_both_roles_is_saved_once() {
+    for name in ["bert", "qwen3"] {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("pair");
+        // Instructions and heads differ, which are not in the network's folder.
+        let (query, document) =
+            (options(Pooling::Mean).with_instruction("问："), options(Pooling::LastToken).with_dim(64));
+        let pair = AsymmetricEncoder::open(fixture(name), &query, &document, &cpu()).unwrap();
+        pair.save(&target).unwrap();
+        assert!(!target.join("document_0_Transformer").exists(), "{name}");
+        assert_eq!(json(&target.join("care.json"))["shared_transformer"], true);
+        let router = json(&target.join("router_config.json"));
+        for role in ["query", "document"] {
+            let modules = router["structure"][role].as_array().unwrap();
+            assert_eq!(modules[0], "query_0_Transformer", "{name}, {role}");
+            for module in modules.iter().map(|module| module.as_str().unwrap()) {
+                assert!(router["types"][module].is_string() && target.join(module).is_dir(), "{name}: {module}");
+            }
+        }
+        let again = AsymmetricEncoder::load(&target, &cpu()).unwrap();
+        assert_same(&pair, &again);
+        assert!(!AsymmetricEncoder::is_pair(&target).unwrap());
+        let plain = EncoderOptions::default();
+        let alone = load_tower::<Document>(&target, &plain, &cpu()).unwrap();
+        assert_eq!(alone.embed(&texts(), 4096).unwrap(), pair.embed_documents(&texts()).unwrap());
+        // As a `Router` model without our file, as other programs see it.
+        fs::remove_file(target.join("care.json")).unwrap();
+        assert_same(&pair, &AsymmetricEncoder::load(&target, &cpu()).unwrap());
+
+        // Saved again, from memory or as two networks that happen to be the same.
+        let towers = AsymmetricEncoder::new(
+            load_tower(fixture(name), &query, &cpu()).unwrap(),
+            load_tower(fixture(name), &document, &cpu()).unwrap(),
+        );
+        for (pair, file) in [(again, "again"), (towers.unwrap(), "towers")] {
+            pair.save(place.path().join(file)).unwrap();
+            assert!(!place.path().join(file).join("document_0_Transformer").exists(), "{name}, {file}");
+        }
+    }
+}
+
+#[test]
+fn towers_that_differ_in_weights_dtype_or_length_are_saved_apart() {
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("pair");
+    let plain = options(Pooling::Mean);
+    let adapted = plain.clone().with_adapter(fixture("adapters").join("bert_rs"));
+    for (what, query) in [
+        ("weights", adapted),
+        ("dtype", plain.clone().with_precision(Precision::Bf16)),
+        ("length", plain.clone().with_max_length(20)),
+        ("layers", plain.clone().with_layers([0])),
+    ] {
+        let pair = AsymmetricEncoder::open(fixture("bert"), &query, &plain, &cpu()).unwrap();
+        pair.save(&target).unwrap();
+        assert!(target.join("document_0_Transformer/model.safetensors").is_file(), "{what}");
+        assert_eq!(json(&target.join("care.json")).get("shared_transformer"), None, "{what}");
+        let again = AsymmetricEncoder::load(&target, &cpu()).unwrap();
+        assert_eq!(again.embed_documents(&texts()).unwrap(), pair.embed_documents(&texts()).unwrap(), "{what}");
+        assert!(AsymmetricEncoder::is_pair(&target).unwrap());
+    }
+    // Of the same configuration and source.
+    let one = AsymmetricEncoder::open(fixture("bert"), &plain, &plain, &cpu()).unwrap();
+    let keep = |network: Network<AnyEncoder>, layer| network.map_encoder(|e| e.with_layers(&[layer]).unwrap());
+    let query = one.query().clone().map_network(|network| keep(network, 0));
+    let document = one.document().clone().map_network(|network| keep(network, 1));
+    let pair = AsymmetricEncoder::new(query, document).unwrap();
+    pair.save(&target).unwrap();
+    assert!(target.join("document_0_Transformer").is_dir());
+    assert_same(&pair, &AsymmetricEncoder::load(&target, &cpu()).unwrap());
 }

@@ -350,3 +350,120 @@ fn a_literal_prompt_is_kept_and_an_option_with_braces_is_refused() {
     let loaded = AsymmetricEncoder::load(&target, &cpu()).unwrap();
     assert_eq!(loaded.query_key(&"头".into()), "Instruct: {}\nQuery: {}头");
 }
+
+/// A tiny decoder with `vocab.json` and `merges.txt` in the place of its `tokenizer.json`.
+fn with_merges(settings: &Value) -> (tempfile::TempDir, PathBuf) {
+    let (place, folder) = common::copy("qwen2");
+    fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    for file in ["vocab.json", "merges.txt"] {
+        fs::copy(fixture("byte_bpe").join(file), folder.join(file)).unwrap();
+    }
+    fs::write(folder.join("tokenizer_config.json"), settings.to_string()).unwrap();
+    (place, folder)
+}
+
+/// The tokenizer has three ids more than the network has rows, so it is read alone.
+fn tokenizer_of(folder: &Path) -> care_encoders::tokenize::Tokenizer {
+    edit_json(&folder.join("config.json"), |config| config["vocab_size"] = json!(324));
+    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors: Vec<_> = file
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let (mut shape, mut data) = (view.shape().to_vec(), view.data().to_vec());
+            if name.ends_with("embed_tokens.weight") {
+                shape[0] = 324;
+                data.resize(324 * shape[1] * 4, 0);
+            }
+            (name, shape, data)
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, data)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), data).unwrap())
+    });
+    let grown = safetensors::serialize(views, None).unwrap();
+    fs::write(folder.join("model.safetensors"), grown).unwrap();
+    let options = EncoderOptions::default().with_pooling(Pooling::Mean);
+    load_tower::<Query>(folder, &options, &cpu()).unwrap().tokenizer().clone()
+}
+
+#[test]
+fn a_byte_level_bpe_is_built_from_vocabulary_and_merges() {
+    let golden = golden();
+    let texts: Vec<String> = serde_json::from_value(golden["byte_bpe"]["texts"].clone()).unwrap();
+    let kinds = golden["byte_bpe"]["kinds"].as_array().unwrap();
+    assert_eq!(kinds.len(), 7);
+    for kind in kinds {
+        let (_place, folder) = with_merges(&kind["settings"]);
+        let tokenizer = tokenizer_of(&folder);
+        let expected: Vec<Vec<u32>> = serde_json::from_value(kind["ids"].clone()).unwrap();
+        for (text, expected) in texts.iter().zip(expected) {
+            let ids = tokenizer.encode(&[text]).unwrap().remove(0);
+            // A text without tokens becomes one padding token here.
+            let expected = if expected.is_empty() { vec![tokenizer.pad_id()] } else { expected };
+            assert_eq!(ids, expected, "{}: {text:?}", kind["settings"]);
+        }
+        let pair: Vec<u32> = serde_json::from_value(kind["pair"].clone()).unwrap();
+        assert_eq!(tokenizer.encode_pairs(&[("头痛", "fever")]).unwrap().0, [pair], "{}", kind["settings"]);
+    }
+}
+
+#[test]
+fn vocabularies_and_merges_that_cannot_be_right_are_refused() {
+    let python = "convert it in Python with AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)";
+    let refused = |settings: Value, change: &dyn Fn(&Path)| {
+        let (_place, folder) = with_merges(&settings);
+        change(&folder);
+        refusal(&folder, &EncoderOptions::default())
+    };
+    let unchanged: &dyn Fn(&Path) = &|_| {};
+    let classes = "GPT2Tokenizer, GPT2TokenizerFast, Qwen2Tokenizer, Qwen2TokenizerFast, RobertaTokenizer, \
+                   RobertaTokenizerFast";
+    for class in ["BartTokenizer", "CLIPTokenizer", "BertTokenizer"] {
+        assert_eq!(
+            refused(json!({"tokenizer_class": class}), unchanged),
+            format!(
+                "M: no tokenizer.json, and of vocab.json and merges.txt the `tokenizer_class` is {class:?}, allowed: \
+                 {classes}; {python}"
+            )
+        );
+    }
+    assert_eq!(
+        refused(json!({"tokenizer_class": "Qwen2Tokenizer"}), &|folder| {
+            fs::remove_file(folder.join("merges.txt")).unwrap();
+        }),
+        format!("M: no tokenizer.json; vocab.json alone is not supported: {python}")
+    );
+    let added =
+        |id: &str| json!({"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": {id: {"content": "<|new|>"}}});
+    assert_eq!(
+        refused(added("330"), unchanged),
+        format!("M/vocab.json: \"<|new|>\" has id 323, but tokenizer_config.json states 330; {python}")
+    );
+    assert_eq!(
+        refused(json!({"tokenizer_class": "Qwen2Tokenizer", "pad_token": "<|new|>"}), unchanged),
+        "M/vocab.json: has no token \"<|new|>\", which tokenizer_config.json names as pad_token"
+    );
+    assert_eq!(
+        refused(json!({"tokenizer_class": "RobertaTokenizer", "cls_token": "<s>"}), &|folder| {
+            edit_json(&folder.join("vocab.json"), |vocab| drop(vocab.as_object_mut().unwrap().remove("</s>")));
+        }),
+        "M/vocab.json: has no token \"</s>\""
+    );
+    assert_eq!(
+        refused(json!({"tokenizer_class": "GPT2Tokenizer"}), &|folder| {
+            fs::write(folder.join("merges.txt"), "#version: 0.2\na b\na b c\n").unwrap();
+        }),
+        "M/vocab.json: merges.txt:3: \"a b c\" is not two tokens with a blank between them"
+    );
+    assert_eq!(
+        refused(json!({"tokenizer_class": "GPT2Tokenizer"}), &|folder| {
+            fs::write(folder.join("added_tokens.json"), r#"{"<|new|>": 323}"#).unwrap();
+        }),
+        format!(
+            "M/vocab.json: added_tokens.json adds \"<|new|>\" with id 323, which `added_tokens_decoder` of \
+             tokenizer_config.json does not; {python}"
+        )
+    );
+}

@@ -23,11 +23,17 @@ const QUAD: usize = 4;
 /// Inputs whose products one instruction sequence adds.
 const OCTET: usize = 2 * QUAD;
 
+/// Inputs per group of [`Int8Matrix::grouped`], whole octets.
+const GROUP: usize = 128;
+
 /// A prepacked weight `[inputs, outputs]`, quantized to integers from -63 to 63 with one scale per column.
 ///
 /// Each input row is quantized to 128 steps between its smallest and its largest value when it is multiplied, and the
 /// products are summed exactly. So the result of a matmul depends neither on the instruction set nor on the other rows;
 /// a fused activation may differ between instruction sets in the last bit.
+///
+/// [`Int8Matrix::grouped`] quantizes each group of inputs by itself, for rows with outliers: values hundreds of times as
+/// large as the others, which else fall on a few steps.
 #[derive(Clone)]
 pub struct Int8Matrix {
     set: InstructionSet,
@@ -37,7 +43,9 @@ pub struct Int8Matrix {
     panels: Vec<i32>,
     /// The scale of each column, zero-padded to whole panels.
     scales: Vec<f32>,
-    /// The sum of each column's quantized weights.
+    /// Inputs per group; all of them if rows are quantized as a whole.
+    group: usize,
+    /// For each group, the sum of each column's quantized weights, zero-padded to whole panels.
     sums: Vec<i32>,
 }
 
@@ -50,10 +58,24 @@ impl Int8Matrix {
     /// # Panics
     /// Panics if the weight has another size.
     pub fn new(weight: &[f32], inputs: usize, outputs: usize) -> Self {
-        Self::for_set(InstructionSet::current(), weight, inputs, outputs)
+        Self::for_set(InstructionSet::current(), weight, [inputs, outputs], inputs)
     }
 
-    pub(crate) fn for_set(set: InstructionSet, weight: &[f32], inputs: usize, outputs: usize) -> Self {
+    /// The same for input rows that are quantized in groups of 128 inputs, each between its own smallest and largest
+    /// value. The groups' products are added in their order, in f32, on every instruction set alike.
+    ///
+    /// # Shapes
+    /// `weight [inputs, outputs]`.
+    ///
+    /// # Panics
+    /// Panics if the weight has another size.
+    pub fn grouped(weight: &[f32], inputs: usize, outputs: usize) -> Self {
+        Self::for_set(InstructionSet::current(), weight, [inputs, outputs], GROUP)
+    }
+
+    pub(crate) fn for_set(set: InstructionSet, weight: &[f32], shape: [usize; 2], group: usize) -> Self {
+        let [inputs, outputs] = shape;
+        let group = group.next_multiple_of(OCTET).max(OCTET);
         assert_eq!(weight.len(), inputs * outputs, "`weight` must be [{inputs}, {outputs}]");
         let width = ACROSS * set.lanes();
         let filled = outputs.next_multiple_of(width);
@@ -61,16 +83,16 @@ impl Int8Matrix {
         scales.resize(filled, 0.0);
         let quads = quads(inputs);
         let mut panels = vec![0i32; filled * quads];
-        let mut sums = vec![0i32; filled];
+        let mut sums = vec![0i32; filled * inputs.div_ceil(group)];
         for (input, row) in weight.chunks_exact(outputs).enumerate() {
             for (column, &x) in row.iter().enumerate() {
                 let rounded = rounded(x, scales[column]) as i8;
-                sums[column] += i32::from(rounded);
+                sums[input / group * filled + column] += i32::from(rounded);
                 let at = (column / width * quads + input / QUAD) * width + column % width;
                 panels[at] |= i32::from(rounded as u8) << (8 * (input % QUAD));
             }
         }
-        Self { set, inputs, outputs, panels, scales, sums }
+        Self { set, inputs, outputs, panels, scales, group, sums }
     }
 
     /// The dequantized weight, row-major.
@@ -146,10 +168,12 @@ impl WithKernel for BestScales<'_> {
 /// Quantized input rows, packed tile by tile: the rows of a tile are interleaved octet by octet.
 pub struct Int8Rows {
     values: Vec<[u8; OCTET]>,
+    /// For each row, those of its groups.
     steps: Vec<Steps>,
+    group: usize,
 }
 
-/// The quantization parameters of an input row.
+/// The quantization parameters of a group of inputs of a row.
 #[derive(Clone, Copy)]
 struct Steps {
     scale: f32,
@@ -175,10 +199,11 @@ impl Panels for Int8Matrix {
     }
 
     fn pack_rows(&self, input: &[f32]) -> Int8Rows {
-        self.set.run(Pack { input, inputs: self.inputs })
+        self.set.run(Pack { input, inputs: self.inputs, group: self.group })
     }
 
     fn matmul(&self, rows: &Int8Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]) {
+        assert_eq!(rows.group, self.group, "weights of one input must have the same groups");
         self.set.run(Multiply { matrix: self, rows, panels, epilogue, out });
     }
 }
@@ -191,6 +216,7 @@ const fn tile_rows<S: Simd>() -> usize {
 struct Pack<'a> {
     input: &'a [f32],
     inputs: usize,
+    group: usize,
 }
 
 impl WithKernel for Pack<'_> {
@@ -198,13 +224,15 @@ impl WithKernel for Pack<'_> {
 
     #[inline(always)]
     fn with_kernel<S: Kernel>(self, _simd: S) -> Int8Rows {
-        let Self { input, inputs } = self;
+        let Self { input, inputs, group } = self;
         let rows = input.len() / inputs;
         let octets = inputs.div_ceil(OCTET);
         let mut rounded = vec![0u8; rows * octets * OCTET];
-        let mut steps = Vec::with_capacity(rows);
+        let mut steps = Vec::with_capacity(rows * inputs.div_ceil(group));
         for (row, into) in input.chunks_exact(inputs).zip(rounded.chunks_exact_mut(octets * OCTET)) {
-            steps.push(round(row, into));
+            for (group, into) in row.chunks(group).zip(into.chunks_mut(group)) {
+                steps.push(round(group, into));
+            }
         }
         let (rounded, _) = rounded.as_chunks::<OCTET>();
         let mut values = vec![[0; OCTET]; rows * octets];
@@ -213,11 +241,11 @@ impl WithKernel for Pack<'_> {
             let (from, into) = (&rounded[range.clone()], &mut values[range]);
             with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<_, R>(from, octets, into));
         }
-        Int8Rows { values, steps }
+        Int8Rows { values, steps, group }
     }
 }
 
-/// Quantizes a row to steps between its smallest and its largest value; the range includes zero.
+/// Quantizes a group to steps between its smallest and its largest value; the range includes zero.
 #[inline(always)]
 fn round(row: &[f32], into: &mut [u8]) -> Steps {
     let (largest, smallest) = (math::max(row).max(0.0), -math::largest_negative(row).max(0.0));
@@ -254,26 +282,39 @@ impl WithKernel for Multiply<'_, '_> {
         let Self { matrix, rows, panels, epilogue, out } = self;
         let width = ACROSS * S::F32_LANES;
         let (quads, octets) = (quads(matrix.inputs), matrix.inputs.div_ceil(OCTET));
+        let (group, groups) = (matrix.group / OCTET, matrix.inputs.div_ceil(matrix.group));
+        let count = rows.steps.len() / groups;
         let last = panels.end;
         for (place, panel) in panels.enumerate() {
             let size = quads * width;
             let weights = &matrix.panels[panel * size..][..size];
             let next = if panel + 1 < last { &matrix.panels[(panel + 1) * size..][..size] } else { weights };
             let scales = load(simd, &matrix.scales[panel * width..]);
-            let (sums, _) = S::as_simd_i32s(&matrix.sums[panel * width..][..width]);
-            for tile in tiles(0..rows.steps.len(), tile_rows::<S>()) {
+            for tile in tiles(0..count, tile_rows::<S>()) {
                 let values = &rows.values[tile.start * octets..tile.end * octets];
-                let mut products = [[simd.splat_i32s(0); ACROSS]; MOST_ROWS];
-                with_rows!(tile.len(), tile_rows::<S>(), R => {
-                    products[..R].copy_from_slice(&dot::<S, R>(simd, values, weights, next));
-                });
-                for ((row, steps), products) in out[tile.clone()].iter_mut().zip(&rows.steps[tile]).zip(products) {
-                    let mut numbers = [simd.splat_f32s(0.0); ACROSS];
-                    for at in 0..ACROSS {
-                        let zeros = simd.mul_i32s(sums[at], simd.splat_i32s(steps.zero));
-                        let number = simd.numbers(simd.sub_i32s(products[at], zeros));
-                        numbers[at] = simd.mul_f32s(number, simd.mul_f32s(scales[at], simd.splat_f32s(steps.scale)));
+                let mut numbers = [[simd.splat_f32s(0.0); ACROSS]; MOST_ROWS];
+                for at in 0..groups {
+                    let (first, last) = (at * group, octets.min((at + 1) * group));
+                    let part = first * 2 * width..last * 2 * width;
+                    let (weights, next) = (&weights[part.clone()], &next[part]);
+                    let values = &values[first * tile.len()..last * tile.len()];
+                    let mut products = [[simd.splat_i32s(0); ACROSS]; MOST_ROWS];
+                    with_rows!(tile.len(), tile_rows::<S>(), R => {
+                        products[..R].copy_from_slice(&dot::<S, R>(simd, values, weights, next));
+                    });
+                    let (sums, _) = S::as_simd_i32s(&matrix.sums[at * matrix.scales.len() + panel * width..][..width]);
+                    let steps = rows.steps[tile.start * groups + at..].iter().step_by(groups);
+                    for ((numbers, steps), products) in numbers[..tile.len()].iter_mut().zip(steps).zip(products) {
+                        for at in 0..ACROSS {
+                            let zeros = simd.mul_i32s(sums[at], simd.splat_i32s(steps.zero));
+                            let number = simd.numbers(simd.sub_i32s(products[at], zeros));
+                            let scale = simd.mul_f32s(scales[at], simd.splat_f32s(steps.scale));
+                            // Not fused, so that every instruction set has the same sum.
+                            numbers[at] = simd.add_f32s(numbers[at], simd.mul_f32s(number, scale));
+                        }
                     }
+                }
+                for (row, numbers) in out[tile].iter_mut().zip(numbers) {
                     epilogue.write(simd, numbers, place * width, row);
                 }
             }
@@ -320,7 +361,7 @@ mod tests {
             let bias = numbers(outputs, 6);
             let mut results = Vec::new();
             for set in InstructionSet::available() {
-                let matrix = Int8Matrix::for_set(set, &weight, inputs, outputs);
+                let matrix = Int8Matrix::for_set(set, &weight, [inputs, outputs], inputs);
                 let rounded = matrix.unpack();
                 let largest = rounded.iter().zip(&weight).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(largest <= 0.5 / 63.0 + 1e-6, "a weight is off by {largest}");
@@ -342,16 +383,58 @@ mod tests {
         }
     }
 
+    /// One group and several, the last one shorter, in rows that fill tiles and not.
+    #[test]
+    fn groups_with_outliers_leave_the_others_their_steps_on_every_instruction_set() {
+        for (rows, inputs, outputs) in [(5, 300, 31), (9, 128, 50), (13, 645, 40), (70, 257, 17)] {
+            let (mut input, weight) = (numbers(rows * inputs, 8), numbers(inputs * outputs, 9));
+            let exact = Int8Matrix::new(&weight, inputs, outputs).unpack();
+            // One input of each row is so large that a step of the whole row is larger than all others.
+            for row in input.chunks_exact_mut(inputs) {
+                row[inputs / 2] = 300.0;
+            }
+            let expected = product(&input, &exact, inputs, outputs);
+            let mut results = Vec::new();
+            for set in InstructionSet::available() {
+                let error = |group: usize| {
+                    let matrix = Int8Matrix::for_set(set, &weight, [inputs, outputs], group);
+                    assert_eq!(matrix.unpack(), exact, "the weights do not depend on groups");
+                    let mut out = vec![f32::NAN; rows * outputs];
+                    let product = Matmul { weight: &matrix, bias: None, activation: None, out: &mut out };
+                    matmul(&input, vec![product], 2);
+                    let off = |(a, b): (&f32, &f64)| (f64::from(*a) - b).powi(2);
+                    let mean = out.iter().zip(&expected).map(off).sum::<f64>() / out.len() as f64;
+                    (mean.sqrt(), out)
+                };
+                let ((whole, _), (grouped, out)) = (error(inputs), error(GROUP));
+                // A step is 300 / 127. Of the inputs outside of the outlier's group, one has a step of at most 2 / 127.
+                let outside = inputs.saturating_sub(GROUP) as f64 / inputs as f64;
+                assert!(grouped <= whole * (1.0 - 0.7 * outside).sqrt() + 1e-9, "{set:?}: {grouped} and {whole}");
+                results.push(out);
+            }
+            assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{rows} x {inputs} x {outputs}");
+        }
+    }
+
+    #[test]
+    #[should_panic = "weights of one input must have the same groups"]
+    fn weights_with_other_groups_do_not_share_an_input() {
+        let (mut left, mut right) = (vec![0.0; 2], vec![0.0; 2]);
+        let [whole, grouped] = [Int8Matrix::new(&[1.0; 512], 256, 2), Int8Matrix::grouped(&[1.0; 512], 256, 2)];
+        let product = |weight, out| Matmul { weight, bias: None, activation: None, out };
+        matmul(&[1.0; 256], vec![product(&whole, &mut left[..]), product(&grouped, &mut right[..])], 1);
+    }
+
     #[test]
     fn a_column_gives_up_a_large_weight_for_finer_steps_and_one_that_is_no_number_shows() {
         for set in InstructionSet::available() {
             let mut weight = numbers(2000, 7).iter().map(|x| x.signum() * 0.5).collect::<Vec<f32>>();
             weight[0] = 1.0;
-            let kept = Int8Matrix::for_set(set, &weight, 2000, 1).unpack();
+            let kept = Int8Matrix::for_set(set, &weight, [2000, 1], 2000).unpack();
             let lost: f32 = kept.iter().zip(&weight).skip(1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(kept[0] < 0.96 && lost < 0.002, "{set:?}: {} and {lost}", kept[0]);
             for wrong in [f32::NAN, f32::INFINITY] {
-                let matrix = Int8Matrix::for_set(set, &[1.0, wrong, 1.0, 1.0], 2, 2);
+                let matrix = Int8Matrix::for_set(set, &[1.0, wrong, 1.0, 1.0], [2, 2], 2);
                 let mut out = [0.0; 2];
                 let product = Matmul { weight: &matrix, bias: None, activation: None, out: &mut out };
                 matmul(&[1.0; 2], vec![product], 2);
@@ -363,7 +446,7 @@ mod tests {
     #[test]
     fn the_largest_numbers_do_not_overflow() {
         for set in InstructionSet::available() {
-            let matrix = Int8Matrix::for_set(set, &[-1.0; 64 * 16], 64, 16);
+            let matrix = Int8Matrix::for_set(set, &[-1.0; 64 * 16], [64, 16], 64);
             let mut out = vec![0.0; 16];
             matmul(&[1.0; 64], vec![Matmul { weight: &matrix, bias: None, activation: None, out: &mut out }], 2);
             close(&out, &[-64.0; 16], 1e-3, set.name());

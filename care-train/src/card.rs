@@ -37,26 +37,11 @@ pub(crate) fn provenance(config: &CheckedTrainConfig, fingerprint: &str, started
     note
 }
 
-/// The model card, i.e. the README in the folder of a trained pair.
-pub(crate) fn card(config: &CheckedTrainConfig, sources: &[Vec<Source>], lines: &[Line]) -> String {
-    let mut card = String::from(
-        "---\nlibrary_name: sentence-transformers\ntags:\n- sentence-transformers\n- asymmetric-retrieval\n- care\n---\n\n\
-         # An asymmetric retriever\n\n\
-         Queries and documents are encoded by two networks that share a vector space. Similarity is the dot \
-         product.\n\n\
-         ```rust\n\
-         use care_core::Embedder;\n\
-         let pair = care_encoders::AsymmetricEncoder::load(\"FOLDER\", &care_encoders::Device::Cpu.open()?)?;\n\
-         let vectors = pair.embed_queries(&[\"QUERY\".into()])?;\n\
-         ```\n\n\
-         ```python\n\
-         from sentence_transformers import SentenceTransformer\n\
-         vectors = SentenceTransformer(\"FOLDER\").encode_query([\"QUERY\"])\n\
-         ```\n",
-    );
+/// The model card, i.e. the README in the folder of a trained pair. `head` is its beginning.
+pub(crate) fn card(mut head: String, config: &CheckedTrainConfig, sources: &[Vec<Source>], lines: &[Line]) -> String {
     // Writing to a string does not fail.
-    write_training(&mut card, config, sources, lines).ok();
-    card
+    write_training(&mut head, config, sources, lines).ok();
+    head
 }
 
 fn write_training(

@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
         {
             // Killed after the pair was saved.
             if !folder.join(CARD).exists() {
-                for problem in describe(config, &sources, &folder) {
+                for problem in describe(config, &sources, &pair, &folder) {
                     let _ = observer(&Event::Warning(problem));
                 }
             }
@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
         let pair = pair.with_provenance(context.provenance(started_from));
         pair.save(&folder)?;
         // The pair is safe; neither a card nor a picture is worth an error.
-        for problem in describe(config, &sources, &folder) {
+        for problem in describe(config, &sources, &pair, &folder) {
             // The run is over, so there is nothing to stop.
             let _ = context.notify(&Event::Warning(problem), observer)?;
         }
@@ -452,7 +452,12 @@ fn networks(trainer: &Trainer<'_>, changed: [bool; 2]) -> [Written<'static, Netw
 }
 
 /// Writes the card of a saved pair and the curves of its run. Returns what failed.
-fn describe(config: &CheckedTrainConfig, sources: &[Vec<Source>], pair: &Path) -> Vec<String> {
+fn describe(
+    config: &CheckedTrainConfig,
+    sources: &[Vec<Source>],
+    pair: &AsymmetricEncoder,
+    folder: &Path,
+) -> Vec<String> {
     let mut problems = Vec::new();
     let mut note = |error: Error| {
         let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
@@ -462,7 +467,7 @@ fn describe(config: &CheckedTrainConfig, sources: &[Vec<Source>], pair: &Path) -
         note(error);
         Vec::new()
     });
-    write_atomic(pair.join(CARD), card(config, sources, &lines)).unwrap_or_else(&mut note);
+    write_atomic(folder.join(CARD), card(pair.card_head(), config, sources, &lines)).unwrap_or_else(&mut note);
     #[cfg(feature = "plots")]
     draw_curves(&lines, &config.output.join("curves.svg")).unwrap_or_else(&mut note);
     problems
@@ -495,7 +500,11 @@ fn adapter_base(config: &CheckedTrainConfig, changed: [bool; 2], role: Role) -> 
     };
     let folder = match (tower, &config.model.pair) {
         (Some(tower), _) if tower.options.adapter.is_none() && tower.options.layers.is_none() => tower.encoder.clone(),
-        (None, Some(pair)) => pair.join(format!("{}_0_Transformer", role.as_str())),
+        // A network that serves both roles is in the query tower's folder.
+        (None, Some(pair)) => {
+            let own = pair.join(format!("{}_0_Transformer", role.as_str()));
+            if own.is_dir() { own } else { pair.join("query_0_Transformer") }
+        }
         _ => return None,
     };
     let name = || config.hub_name(&folder).map_or_else(|| folder.display().to_string(), str::to_owned);

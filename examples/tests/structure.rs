@@ -14,7 +14,7 @@ const ORDERS: [(&str, &str); 7] = [
     (
         "care-encoders",
         "device tokenize batch schedule ops layers encoder head network summary tower settings post_norm modern_bert \
-         decoder auto_map registry fingerprint pretrained asymmetric",
+         decoder auto_map registry fingerprint pretrained card asymmetric",
     ),
     ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats agreement"),
     ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline report results compare summary audit"),

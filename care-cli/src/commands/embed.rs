@@ -9,7 +9,7 @@ use care_encoders::{AnyEncoder, EmbedProgress, Tower, load_tower};
 use clap::ValueEnum;
 
 use crate::families::warn_without_instruction;
-use crate::model::{CacheArgs, ModelArgs, Own, warn_of};
+use crate::model::{CacheArgs, ModelArgs, Own, say, warn_of};
 use crate::progress::Progress;
 use crate::stderr::note;
 use crate::texts::{self, FromRow, GroupSize, VectorFile};
@@ -68,7 +68,7 @@ fn embed<T: FromRow>(args: &Args, size: GroupSize) -> Result<()> {
     let folder = args.model.locate()?.folder;
     let tower = load_tower::<T>(&folder, &options, &args.model.device()?)?;
     warn_without_instruction(args.model.name(), &folder, &[("--instruction", tower.summary())]);
-    note!("{}", tower.summary());
+    say(&tower);
     let progress = Progress::start("embedding", total, "texts");
     let (mut store, token_budget) = (args.cache.store(&tower)?, args.model.batch_tokens);
     let mut work = Work { tower: &tower, token_budget, progress, cost: EmbedProgress::default(), stored: 0 };

@@ -47,10 +47,12 @@ fn describe<T: Text>(out: &mut impl Write, tower: &Tower<T, AnyEncoder>) -> Resu
     };
     line("instruction", instruction, Some(&summary.instruction.source))?;
     line("dtype", summary.precision.value.as_str().to_owned(), Some(&summary.precision.source))?;
+    line("weights", format!("{} bytes", network.weight_bytes()), None)?;
     let terminal = tokenizer.terminal_token().and_then(|id| tokenizer.id_to_token(id));
     line("terminal token", terminal.unwrap_or_else(|| "none".to_owned()), None)?;
     line("vocabulary", tokenizer.vocab_size().to_string(), None)?;
     line("fingerprint", tower_fingerprint(tower)?, None)?;
+    tokenizer.remarks().iter().try_for_each(|remark| line("note", remark.clone(), None))?;
     Ok(())
 }
 

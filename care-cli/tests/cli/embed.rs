@@ -200,7 +200,7 @@ fn a_spoiled_model_folder_is_refused() {
     place.fails(
         &spoil("type", &config("model_type", json!("t5"))),
         "type/config.json: `model_type` is \"t5\", allowed: bert, distilbert, ernie, roberta, xlm-roberta, mpnet, gte, new, \
-             modernbert, qwen2, qwen3, llama, mistral, gemma3_text",
+             modernbert, qwen2, qwen3, llama, mistral, eurobert, gemma3_text",
     );
     place.fails(
         &spoil("shape", &config("type_vocab_size", json!(3))),

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -191,6 +192,19 @@ fn every_command_says_what_the_towers_compute_and_info_says_more() {
     assert_eq!(value("query tower", "max length"), "20 tokens  (option)");
     assert_eq!(value("document tower", "max length"), "256 tokens  (tokenizer_config.json)");
     assert_eq!(value("query tower", "terminal token"), "<|endoftext|>");
+    let int8 = place.care(&format!("info {model} --query-precision int8 --document-precision bf16")).1;
+    let bytes = |text: &str| -> Vec<u64> {
+        let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix("weights"));
+        lines.map(|line| line.trim().strip_suffix(" bytes").unwrap().parse().unwrap()).collect()
+    };
+    // The weights of the file, which has nothing else, in f32; in bf16 half of them; in int8 what is in linear layers.
+    let file = std::fs::read(Path::new(&tiny("qwen3")).join("model.safetensors")).unwrap();
+    let all = (file.len() - 8) as u64 - u64::from_le_bytes(file[..8].try_into().unwrap());
+    assert_eq!(bytes(&stdout), [all, all]);
+    let [query, document] = bytes(&int8)[..] else { panic!("{int8}") };
+    assert_eq!(document, all / 2);
+    let plain = 320 * 64 * 4..all / 2;
+    assert!(plain.contains(&query), "{query} of {all}");
     assert_ne!(value("query tower", "fingerprint"), value("document tower", "fingerprint"));
 }
 
@@ -292,4 +306,84 @@ fn a_model_of_a_known_family_whose_settings_have_prompts_is_not_warned_of() {
         let (status, _, stderr) = place.care("info bge-small-zh-v1.5");
         assert_eq!((status, stderr.contains("the family bge-zh")), (0, warned), "{prompts}: {stderr}");
     }
+}
+
+#[test]
+fn a_converted_encoder_is_stored_once_and_has_a_model_card() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    for (name, more, origin) in [
+        ("bert", "", "from `bert`."),
+        ("qwen3", "--document-model gte", "from `qwen3` for queries and `gte` for documents."),
+    ] {
+        copy(&place, "gte_new", "gte");
+        // As given on the command line: a path of this machine.
+        let line = format!("convert --model {} {more} --query-instruction 问： --output pair", tiny(name));
+        let (status, _, stderr) = place.care(&line);
+        assert_eq!((status, stderr.as_str()), (0, "the pair is in pair\n"));
+        let card = std::fs::read_to_string(place.path("pair/README.md")).unwrap();
+        for part in [
+            "library_name: sentence-transformers".to_owned(),
+            format!("- queries: {name}, 2 layers, 64 dimensions, at most "),
+            "tokens, instruction `\"问：{text}\"`\n- documents: ".to_owned(),
+            format!("Converted by care-cli {} {origin}", env!("CARGO_PKG_VERSION")),
+        ] {
+            assert!(card.contains(&part), "{part}: {card}");
+        }
+        assert!(!card.contains(env!("CARGO_MANIFEST_DIR")), "{card}");
+        assert_eq!(place.path("pair/document_0_Transformer").exists(), !more.is_empty());
+        for role in ["query", "document"] {
+            let embed = |model: &str, more: &str, output: &str| {
+                let line = format!("embed --model {model} --role {role} --input texts.txt --output {output} {more}");
+                assert_eq!(place.care(&line).0, 0);
+                read_npy(&place.path(output))
+            };
+            let (model, more) = match role {
+                "query" => (tiny(name), "--instruction 问："),
+                _ if more.is_empty() => (tiny(name), ""),
+                _ => ("gte".to_owned(), ""),
+            };
+            assert_eq!(embed("pair", "", "a.npy"), embed(&model, more, "b.npy"), "{name}, {role}");
+        }
+    }
+}
+
+#[test]
+fn what_is_special_about_a_tokenizer_is_said_beside_the_towers_line() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    let folder = copy(&place, "qwen3", "model");
+    let edit = |file: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let path = folder.join(file);
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut json);
+        std::fs::write(path, json.to_string()).unwrap();
+    };
+    edit("tokenizer_config.json", &|config| {
+        config["add_eos_token"] = true.into();
+        config["eos_token"] = "<|im_end|>".into();
+    });
+    let remark = "texts end with \"<|endoftext|>\" as in tokenizer.json, although tokenizer_config.json sets \
+                  `add_eos_token` with \"<|im_end|>\"";
+    let stderr = |line: &str| {
+        let output =
+            Command::cargo_bin("care").unwrap().current_dir(place.path("")).args(line.split_whitespace()).output();
+        String::from_utf8(output.unwrap().stderr).unwrap()
+    };
+    for (line, roles) in [
+        ("embed --model model --role document --input texts.txt --output out.npy", vec!["document"]),
+        ("convert --model model --output pair", vec!["query", "document"]),
+    ] {
+        let stderr = stderr(line);
+        for role in roles {
+            let lines: Vec<&str> =
+                stderr.lines().skip_while(|line| !line.starts_with(&format!("{role} tower: "))).collect();
+            assert_eq!(lines[1], format!("{role} tower: note: {remark}"), "{stderr}");
+        }
+    }
+    let (_, stdout, _) = place.care("info model");
+    assert_eq!(stdout.matches(&format!("  {:<14} {remark}\n", "note")).count(), 2, "{stdout}");
+    edit("tokenizer_config.json", &|config| config["add_eos_token"] = false.into());
+    assert!(!stderr("convert --model model --output pair").contains("note: "));
+    assert!(!place.care("info model").1.contains("  note "));
 }

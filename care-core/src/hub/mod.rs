@@ -86,7 +86,7 @@ impl Hub {
         Self::new(HubConfig::from_env()?)
     }
 
-    /// The folder of a model: every `.json` and `.safetensors` file and `vocab.txt` of the repository, and PyTorch's `.bin` files of
+    /// The folder of a model: every `.json` and `.safetensors` file, `vocab.txt` and `merges.txt` of the repository, and PyTorch's `.bin` files of
     /// weights where there are no safetensors, subfolders included except `onnx`, `openvino`, `original` and `coreml`.
     ///
     /// A folder that another program downloaded is used as it is if it has the weights and the tokenizer of each

@@ -15,16 +15,16 @@ const OTHER_WEIGHTS: [&str; 3] = ["model.safetensors.index.json", "pytorch_model
 /// Weights of other frameworks, by the beginnings and ends of their names.
 const FOREIGN: [(&str, &str); 3] = [("tf_model", ".h5"), ("flax_model", ".msgpack"), ("", ".gguf")];
 
-/// The vocabulary of BERT, which can take the place of a `tokenizer.json`.
-const VOCABULARY: &str = "vocab.txt";
+/// The vocabulary of BERT, and that of a byte-level BPE, which can take the place of a `tokenizer.json`.
+const VOCABULARIES: [&[&str]; 2] = [&["vocab.txt"], &["vocab.json", "merges.txt"]];
 
-/// Whether a file of a repository is downloaded: JSON, safetensors and BERT's vocabulary, and PyTorch's files where there are no
+/// Whether a file of a repository is downloaded: JSON, safetensors and vocabularies, and PyTorch's files where there are no
 /// safetensors, in the root and in the folders of a model's modules.
 pub(super) fn is_model_file(file: &str, all: &[String]) -> bool {
     let (beside, name) = split(file);
     let wanted = name.ends_with(".json")
         || name.ends_with(".safetensors")
-        || name == VOCABULARY
+        || VOCABULARIES.iter().any(|files| files.contains(&name))
         || is_needed_pickle(beside, name, all);
     wanted && !beside.split('/').any(|folder| OTHER_FORMATS.contains(&folder))
 }
@@ -77,7 +77,7 @@ fn files_named_by(folder: &Path, file: &str, files: &BTreeSet<String>) -> Vec<St
         let others = OTHER_WEIGHTS.into_iter().find(has_file);
         let weights = others.filter(|_| !has_file(&WEIGHTS)).unwrap_or(WEIGHTS);
         match (has("model_type"), has("in_features")) {
-            (true, _) if files.contains(&format!("{beside}{VOCABULARY}")) => vec![weights.into()],
+            (true, _) if VOCABULARIES.iter().any(|names| names.iter().all(has_file)) => vec![weights.into()],
             (true, _) => vec![weights.into(), "tokenizer.json".into()],
             (_, true) => vec![weights.into()],
             _ => Vec::new(),
@@ -173,6 +173,7 @@ mod tests {
             "2_Dense/model.safetensors",
             "query_0_Transformer/tokenizer.json",
             "vocab.txt",
+            "merges.txt",
             // There are no safetensors in its folder.
             "2_Dense/pytorch_model.bin",
         ] {
@@ -221,6 +222,9 @@ mod tests {
         assert_eq!(lacking(&[config, weights]).as_deref(), Some("tokenizer.json"));
         assert_eq!(lacking(&[config, weights, tokenizer]), None);
         assert_eq!(lacking(&[config, weights, ("vocab.txt", "[UNK]")]), None);
+        let (vocab, merges) = (("vocab.json", "{}"), ("merges.txt", ""));
+        assert_eq!(lacking(&[config, weights, vocab]).as_deref(), Some("tokenizer.json"));
+        assert_eq!(lacking(&[config, weights, vocab, merges]), None);
         assert_eq!(lacking(&[config, ("pytorch_model.bin", ""), tokenizer]), None);
         let part = ("query_0_Transformer/config.json", r#"{"model_type": "bert"}"#);
         assert_eq!(lacking(&[part]).as_deref(), Some("query_0_Transformer/model.safetensors"));

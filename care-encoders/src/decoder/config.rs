@@ -1,8 +1,8 @@
-//! The configuration of the decoders: `config.json` of Qwen2, Qwen3, Llama, Mistral and Gemma 3.
+//! The configuration of the decoders: `config.json` of Qwen2, Qwen3, Llama, Mistral, EuroBERT and Gemma 3.
 
 use care_core::{Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::family::DecoderFamily;
 use super::gemma;
@@ -26,8 +26,8 @@ pub struct DecoderConfig {
     pub num_hidden_layers: usize,
     /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Number of key and value heads; divides `num_attention_heads`. Default `num_attention_heads` for Llama, 32 for
-    /// Qwen, 8 for Mistral, 4 for Gemma 3.
+    /// Number of key and value heads; divides `num_attention_heads`. Default `num_attention_heads` for Llama and
+    /// EuroBERT, 32 for Qwen, 8 for Mistral, 4 for Gemma 3.
     pub num_key_value_heads: usize,
     /// Dimensions per head. Default `hidden_size / num_attention_heads`, 128 for Qwen3, 256 for Gemma 3.
     pub head_dim: usize,
@@ -35,7 +35,7 @@ pub struct DecoderConfig {
     pub intermediate_size: usize,
     /// Length of the longest text in tokens.
     pub max_position_embeddings: usize,
-    /// Added to the mean square in norms, above 0 and at most 1. Default 1e-6.
+    /// Added to the mean square in norms, above 0 and at most 1. Default 1e-6, 1e-5 for EuroBERT.
     #[serde(default = "default_rms_eps")]
     pub rms_norm_eps: f64,
     /// The rotary settings, in either spelling. For Gemma 3 those of layers without a window.
@@ -47,7 +47,7 @@ pub struct DecoderConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query_pre_attn_scalar: Option<usize>,
     /// Whether a token attends only to itself and the tokens before it. Default true; gte-Qwen2 sets it to false.
-    /// The opposite of Gemma's `use_bidirectional_attention`.
+    /// The opposite of Gemma's `use_bidirectional_attention`. Always false for EuroBERT.
     #[serde(default = "default::yes")]
     pub is_causal: bool,
     /// What the attention of each layer reaches; empty if no layer has a sliding window. Default empty for Qwen2 and
@@ -64,7 +64,7 @@ pub struct DecoderConfig {
     /// keys and values always do and the output never does.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Whether the layers of the feed-forward block have biases; only for Llama. Default false.
+    /// Whether the layers of the feed-forward block have biases; only for Llama and EuroBERT. Default false.
     #[serde(default)]
     pub mlp_bias: bool,
     /// Activation inside the feed-forward block. Default `silu`.
@@ -137,6 +137,14 @@ impl DecoderConfig {
             };
             if let Some(kv_heads) = kv_heads {
                 config["num_key_value_heads"] = kv_heads.into();
+            }
+        }
+        if family == DecoderFamily::EuroBert {
+            // transformers reads no `is_causal` for it.
+            for (field, value) in [("is_causal", json!(false)), ("rms_norm_eps", json!(1e-5))] {
+                if config.get(field).is_none() {
+                    config[field] = value;
+                }
             }
         }
         window::normalize(config, family)
@@ -237,8 +245,11 @@ impl Settings for DecoderConfig {
         }
         let groups = ("num_key_value_heads", self.num_key_value_heads);
         require_multiple(("num_attention_heads", self.num_attention_heads), groups)?;
-        if self.mlp_bias && self.model_type != DecoderFamily::Llama {
-            return Err(Error::setting("mlp_bias", self.mlp_bias, "false, except for llama"));
+        if self.mlp_bias && !matches!(self.model_type, DecoderFamily::Llama | DecoderFamily::EuroBert) {
+            return Err(Error::setting("mlp_bias", self.mlp_bias, "false, except for llama and eurobert"));
+        }
+        if self.is_causal && self.model_type == DecoderFamily::EuroBert {
+            return Err(Error::setting("is_causal", self.is_causal, "false for eurobert"));
         }
         if self.attention_bias && self.model_type == DecoderFamily::Mistral {
             return Err(Error::setting("attention_bias", self.attention_bias, "false for mistral"));
@@ -266,8 +277,6 @@ impl Settings for DecoderConfig {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::settings::parse;
     use LayerType::{FullAttention as Full, SlidingAttention as Sliding};
@@ -316,6 +325,12 @@ mod tests {
                 Some(3),
             ),
             ("mistral", json!({"sliding_window": null, "max_window_layers": 0}), none, None),
+            (
+                "eurobert",
+                json!({"rope_theta": 25e4, "rope_scaling": null, "sliding_window": 2, "layer_types": full}),
+                none,
+                None,
+            ),
             ("gemma3_text", json!({}), &[Sliding, Sliding, Sliding], Some(4096)),
             (
                 "gemma3_text",
@@ -349,6 +364,19 @@ mod tests {
             let written = config.to_json().expect("written");
             assert_eq!(read(model_type, &written).expect("written"), config);
         }
+    }
+
+    #[test]
+    fn eurobert_is_a_llama_in_both_directions() {
+        let config =
+            read("eurobert", &json!({"num_key_value_heads": null, "head_dim": null, "mlp_bias": true})).expect("valid");
+        assert!(!config.is_causal && config.mlp_bias && config.rms_norm_eps == 1e-5);
+        assert_eq!((config.num_key_value_heads, config.head_dim), (2, 4));
+        assert!(read("llama", &json!({})).expect("valid").is_causal);
+        let error = read("eurobert", &json!({"is_causal": true})).expect_err("refused").to_string();
+        assert_eq!(error, "`is_causal` is true, allowed: false for eurobert");
+        let error = read("qwen3", &json!({"mlp_bias": true})).expect_err("refused").to_string();
+        assert_eq!(error, "`mlp_bias` is true, allowed: false, except for llama and eurobert");
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum DecoderFamily {
     Llama,
     /// Mistral: neither, and every layer has a sliding window.
     Mistral,
+    /// EuroBERT: as Llama, without a causal mask.
+    EuroBert,
     /// Gemma 3: norms over the heads, and before and after each block, whose weights are added to 1; scaled embeddings;
     /// rotary settings by layer type.
     #[serde(rename = "gemma3_text")]
@@ -29,6 +31,7 @@ impl DecoderFamily {
             DecoderFamily::Qwen3 => "qwen3",
             DecoderFamily::Llama => "llama",
             DecoderFamily::Mistral => "mistral",
+            DecoderFamily::EuroBert => "eurobert",
             DecoderFamily::Gemma3 => "gemma3_text",
         }
     }

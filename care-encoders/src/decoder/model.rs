@@ -1,4 +1,4 @@
-//! The network of Qwen2, Qwen3, Llama, Mistral and Gemma 3.
+//! The network of Qwen2, Qwen3, Llama, Mistral, EuroBERT and Gemma 3.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -13,11 +13,12 @@ use crate::layers::{
 };
 use crate::ops::{AttentionMask, RotaryTable};
 
-/// A Qwen2, Qwen3, Llama, Mistral or Gemma 3 decoder without its language-model head.
+/// A Qwen2, Qwen3, Llama, Mistral or Gemma 3 decoder, or EuroBERT, without its language-model head.
 ///
 /// # Reference
-/// Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388), Llama (arXiv 2407.21783), Mistral (arXiv 2310.06825) and Gemma 3
-/// (arXiv 2503.19786); Hugging Face's `Qwen2Model`, `Qwen3Model`, `LlamaModel`, `MistralModel` and `Gemma3TextModel`.
+/// Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388), Llama (arXiv 2407.21783), Mistral (arXiv 2310.06825), EuroBERT
+/// (arXiv 2503.05500) and Gemma 3 (arXiv 2503.19786); Hugging Face's `Qwen2Model`, `Qwen3Model`, `LlamaModel`,
+/// `MistralModel`, `EuroBertModel` and `Gemma3TextModel`.
 /// Qwen3 and Gemma 3 normalise queries and keys over the head dimension before the rotation.
 #[derive(Module, Debug)]
 pub struct Decoder {
@@ -79,14 +80,18 @@ impl Decoder {
             fed_norm: gemma.then(|| norm(width)),
             slides: config.slides(number),
         };
-        Self {
+        let mut decoder = Self {
             tokens: Embedding::new(config.vocab_size, width, device),
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             norm: norm(width),
             angles: RotaryAngles::default(),
             sliding_angles: RotaryAngles::default(),
             config: config.clone(),
-        }
+        };
+        // In trained decoders, a few components of the states, and of what the gates return, grow to hundreds of times the
+        // others.
+        decoder.for_each_linear(&mut Linear::group_inputs);
+        decoder
     }
 
     /// The configuration the network was built from.

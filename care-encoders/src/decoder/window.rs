@@ -19,7 +19,7 @@ const DEFAULT_WINDOW_LAYERS: usize = 28;
 /// # Reference
 /// transformers. Qwen has a window only with `use_sliding_window`, in the layers that `layer_types` names; without the
 /// field, in those from `max_window_layers` on. Every layer of Mistral has one unless `sliding_window` is null. Llama
-/// has none. Gemma 3 has one in the layers that `layer_types` names, else in all but every `sliding_window_pattern`th.
+/// and EuroBERT have none. Gemma 3 has one in the layers that `layer_types` names, else in all but every `sliding_window_pattern`th.
 ///
 /// # Errors
 /// If a field has the wrong type, `layer_types` does not fit the network, or there is no window for its layers.
@@ -36,7 +36,7 @@ pub(super) fn normalize(config: &mut Value, family: DecoderFamily) -> Result<()>
     let on: bool = optional(config, "use_sliding_window")?.unwrap_or(false);
     let window = match family {
         DecoderFamily::Qwen2 | DecoderFamily::Qwen3 => window.filter(|_| on),
-        DecoderFamily::Llama => None,
+        DecoderFamily::Llama | DecoderFamily::EuroBert => None,
         DecoderFamily::Mistral | DecoderFamily::Gemma3 => window,
     };
     let first = match family {
@@ -78,7 +78,7 @@ fn check(given: &[LayerType], derived: &[LayerType], family: DecoderFamily) -> R
         return Err(Error::setting("layer_types", format!("{} entries", given.len()), &allowed));
     }
     // transformers does not read the field for these, so other types would be those of another network.
-    if matches!(family, DecoderFamily::Llama | DecoderFamily::Mistral) && given != derived {
+    if matches!(family, DecoderFamily::Llama | DecoderFamily::Mistral | DecoderFamily::EuroBert) && given != derived {
         let kind = if derived.contains(&LayerType::SlidingAttention) { "sliding" } else { "full" };
         return Err(Error::setting("layer_types", json!(given), &format!("{kind}_attention for every layer")));
     }

@@ -26,13 +26,34 @@ pub struct Linear {
     /// Whether the weight has been int8-quantized.
     #[module(skip)]
     quantized: bool,
+    /// Whether [`Prepack::Int8`] quantizes inputs in groups.
+    #[module(skip)]
+    grouped: bool,
 }
 
 impl Linear {
     /// A layer whose weights are zero until they are loaded or initialised.
     pub fn new(inputs: usize, outputs: usize, bias: bool, device: &Device) -> Self {
         let bias = bias.then(|| parameter([outputs], device));
-        Self { weight: parameter([inputs, outputs], device), bias, lora: None, packed: None, quantized: false }
+        Self {
+            weight: parameter([inputs, outputs], device),
+            bias,
+            lora: None,
+            packed: None,
+            quantized: false,
+            grouped: false,
+        }
+    }
+
+    /// Makes int8 quantize inputs in groups: for inputs with a few components so large that the others would fall on a
+    /// few of the steps.
+    pub(crate) fn group_inputs(&mut self) {
+        self.grouped = true;
+    }
+
+    /// Whether int8 quantizes inputs in groups.
+    pub(crate) fn groups_inputs(&self) -> bool {
+        self.grouped
     }
 
     /// Dimensions of input and output.
@@ -54,7 +75,7 @@ impl Linear {
         self.merge_lora();
         let weight = Param::from_tensor(self.weight.val().narrow(1, 0, outputs));
         let bias = self.bias.map(|bias| Param::from_tensor(bias.val().narrow(0, 0, outputs)));
-        Self { weight, bias, lora: None, packed: None, quantized: self.quantized }
+        Self { weight, bias, lora: None, packed: None, ..self }
     }
 
     /// One layer that computes what `first` and then this one do, LoRA adapters merged.
@@ -66,7 +87,8 @@ impl Linear {
         let moved = first.bias.as_ref().map(|bias| self.forward(bias.val().unsqueeze::<2>()).reshape([outputs]));
         let bias = moved.map(Param::from_tensor).or(self.bias);
         let weight = Param::from_tensor(first.weight.val().matmul(self.weight.val()));
-        Self { weight, bias, lora: None, packed: None, quantized: first.quantized || self.quantized }
+        let quantized = first.quantized || self.quantized;
+        Self { weight, bias, lora: None, packed: None, quantized, grouped: first.grouped }
     }
 
     /// The LoRA adapter, if there is one.
@@ -132,7 +154,7 @@ impl Linear {
         }
         self.merge_lora();
         let weight = self.weight.val();
-        let Some(packed) = Prepacked::new(&weight, prepack).map(Arc::new) else { return };
+        let Some(packed) = Prepacked::new(&weight, prepack, self.grouped).map(Arc::new) else { return };
         let (id, device, shape) = (self.weight.id, weight.device(), weight.dims());
         self.packed = Some(packed.clone());
         self.quantized |= prepack == Prepack::Int8;

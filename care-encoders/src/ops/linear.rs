@@ -16,7 +16,7 @@ use crate::schedule::kernel_threads;
 pub enum Prepack {
     /// f32, exact.
     F32,
-    /// int8-quantized, one scale per output: see [`Int8Matrix`].
+    /// int8-quantized, one scale per output: see [`Int8Matrix`]. Decoders quantize inputs in groups.
     Int8,
 }
 
@@ -27,12 +27,13 @@ pub(crate) enum Prepacked {
 }
 
 impl Prepacked {
-    /// Packs a weight, if it is a host tensor without autograd.
-    pub(crate) fn new(weight: &Tensor<2>, prepack: Prepack) -> Option<Self> {
+    /// Packs a weight, if it is a host tensor without autograd; int8 then quantizes inputs as a whole or in groups.
+    pub(crate) fn new(weight: &Tensor<2>, prepack: Prepack, grouped: bool) -> Option<Self> {
         let host = Host::of(weight)?;
         let [inputs, outputs] = weight.dims();
         Some(match prepack {
             Prepack::F32 => Self::F32(F32Matrix::new(host.values(), inputs, outputs)),
+            Prepack::Int8 if grouped => Self::Int8(Int8Matrix::grouped(host.values(), inputs, outputs)),
             Prepack::Int8 => Self::Int8(Int8Matrix::new(host.values(), inputs, outputs)),
         })
     }
@@ -104,7 +105,7 @@ fn on_kernels<const D: usize, const N: usize>(
     let packed = |layer: &Affine<'_>| match layer.prepacked {
         Some(prepacked) => Some(prepacked.clone()),
         None if rows < ROWS_WORTH_PACKING => None,
-        None => Prepacked::new(&layer.weight.val(), Prepack::F32).map(Arc::new),
+        None => Prepacked::new(&layer.weight.val(), Prepack::F32, false).map(Arc::new),
     };
     let packed: Vec<Arc<Prepacked>> = layers.iter().map(packed).collect::<Option<_>>()?;
     let bias = |layer: &Affine<'_>| match layer.bias {

@@ -14,6 +14,7 @@ use super::recipe::{PairRecipe, Recipe};
 use super::sentence_transformers::{
     ROUTER_FILES, is_module_folder, projection_folder, transformer_folder, write_route, write_router,
 };
+use crate::fingerprint::share_transformer;
 use crate::head::HeadConfig;
 use crate::registry::AnyEncoder;
 use crate::summary::{Source, Sources};
@@ -32,6 +33,9 @@ struct Manifest {
     format: u32,
     query: TowerManifest,
     document: TowerManifest,
+    /// Whether both towers have the network and the tokenizer of the query tower's folder.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    shared_transformer: bool,
     /// Origin of the weights, in any form.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     provenance: Value,
@@ -56,7 +60,8 @@ impl TowerManifest {
         }
     }
 
-    fn recipe(self, folder: &Path, role: Role) -> Recipe {
+    /// The tower of a role, with the network of the tower of another, or of the same.
+    fn recipe(self, folder: &Path, role: Role, transformer: Role) -> Recipe {
         let dense = self.head.projection.iter().map(|config| (folder.join(projection_folder(role)), config.clone()));
         Recipe {
             dense: dense.collect(),
@@ -65,7 +70,7 @@ impl TowerManifest {
             instruction: self.instruction,
             terminal_token: Some(self.terminal_token),
             sources: Sources::all(Source::File(MANIFEST.to_owned())),
-            ..Recipe::bare(&folder.join(transformer_folder(role)))
+            ..Recipe::bare(&folder.join(transformer_folder(transformer)))
         }
     }
 }
@@ -81,9 +86,15 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
         let problem = format!("format {} is not supported, only {FORMAT}", json["format"]);
         return Err(Error::format(&path, problem));
     }
-    let Manifest { query, document, provenance, .. } = read_json(&path)?;
-    let (query, document) = (query.recipe(folder, Role::Query), document.recipe(folder, Role::Document));
+    let Manifest { query, document, shared_transformer, provenance, .. } = read_json(&path)?;
+    let query = query.recipe(folder, Role::Query, Role::Query);
+    let document = document.recipe(folder, Role::Document, holder(shared_transformer));
     Ok(PairRecipe { provenance, ..PairRecipe::new(query, document) })
+}
+
+/// The role whose folder holds the document tower's network.
+fn holder(shared_transformer: bool) -> Role {
+    if shared_transformer { Role::Query } else { Role::Document }
 }
 
 /// Checks that replacing a folder would delete nothing but a saved pair.
@@ -119,7 +130,8 @@ pub(crate) fn check_target(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes both towers to a temporary folder and moves it to `folder`: see [`PartialFolder`].
+/// Writes both towers to a temporary folder and moves it to `folder`: see [`PartialFolder`]. A network that serves both
+/// roles is written once.
 ///
 /// # Errors
 /// If a file cannot be written, or `folder` contains anything other than a saved pair.
@@ -133,9 +145,11 @@ pub(crate) fn save_pair(
     check_target(folder)?;
     let whole = PartialFolder::create(folder)?;
     let partial = whole.path();
-    let routes = [write_route(partial, query)?, write_route(partial, document)?];
+    let shared_transformer = share_transformer(query, document)?;
+    let routes =
+        [write_route(partial, query, Role::Query)?, write_route(partial, document, holder(shared_transformer))?];
     let (query, document) = (TowerManifest::of(query), TowerManifest::of(document));
-    let manifest = Manifest { format: FORMAT, query, document, provenance: provenance.clone() };
+    let manifest = Manifest { format: FORMAT, query, document, shared_transformer, provenance: provenance.clone() };
     write_json(&partial.join(MANIFEST), &manifest)?;
     if !card.is_empty() {
         let path = partial.join(CARD);

@@ -1,6 +1,7 @@
-//! Reads and writes the tokenizer of a Hugging Face folder: `tokenizer.json`, or BERT's `vocab.txt`, and
-//! `tokenizer_config.json`.
+//! Reads and writes the tokenizer of a Hugging Face folder: `tokenizer.json`, or BERT's `vocab.txt`, or `vocab.json` and
+//! `merges.txt`, and `tokenizer_config.json`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use care_core::files::read_file;
@@ -12,7 +13,9 @@ use super::folder::{read_json, write_json};
 use crate::batch::PaddingSide;
 use crate::encoder::Encoder;
 use crate::registry::{AnyEncoder, EncoderConfig};
-use crate::tokenize::{BertSettings, Tokenizer, TruncationSide, bert_definition};
+use crate::tokenize::{
+    BertSettings, ByteBpe, ByteBpeSettings, Tokenizer, TruncationSide, bert_definition, byte_bpe_definition,
+};
 
 const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -26,6 +29,17 @@ const BERT_CLASSES: [&str; 6] = [
     "DistilBertTokenizerFast",
     "ElectraTokenizer",
     "ElectraTokenizerFast",
+];
+/// The vocabulary and the merges of a byte-level BPE, from which its tokenizer is built where there is no `tokenizer.json`.
+const BYTE_BPE: [&str; 2] = ["vocab.json", "merges.txt"];
+/// The classes of tokenizers that are built from these.
+const BYTE_BPE_CLASSES: [(&str, ByteBpe); 6] = [
+    ("GPT2Tokenizer", ByteBpe::Gpt2),
+    ("GPT2TokenizerFast", ByteBpe::Gpt2),
+    ("Qwen2Tokenizer", ByteBpe::Qwen2),
+    ("Qwen2TokenizerFast", ByteBpe::Qwen2),
+    ("RobertaTokenizer", ByteBpe::Roberta),
+    ("RobertaTokenizerFast", ByteBpe::Roberta),
 ];
 /// A `model_max_length` from here on means no limit.
 const NO_LIMIT: f64 = 1e9;
@@ -106,10 +120,17 @@ pub(crate) fn load_tokenizer(
     let pad = config.settings().common().pad_token_id;
     let settings = TokenizerConfig::read(folder)?;
     let is_built = !folder.join(TOKENIZER).exists();
-    let path = folder.join(if is_built { VOCABULARY } else { TOKENIZER });
-    let mut tokenizer = match is_built {
-        true => Tokenizer::parse(&built(folder, config, &settings)?, Some(&path), pad.unwrap_or(0), max_length)?,
-        false => Tokenizer::from_file(&path, pad.unwrap_or(0), max_length)?,
+    let (path, mut tokenizer) = match is_built {
+        true => {
+            let Built { path, definition } = built(folder, config, &settings)?;
+            let tokenizer = Tokenizer::parse(&definition, Some(&path), pad.unwrap_or(0), max_length)?;
+            (path, tokenizer)
+        }
+        false => {
+            let path = folder.join(TOKENIZER);
+            let tokenizer = Tokenizer::from_file(&path, pad.unwrap_or(0), max_length)?;
+            (path, tokenizer)
+        }
     };
     let mut named_pad = None;
     for (role, token) in ROLES.iter().filter_map(|role| Some((*role, settings.token(role)?))) {
@@ -137,17 +158,48 @@ pub(crate) fn load_tokenizer(
     add_ends(tokenizer, &settings, terminal_token)
 }
 
-/// The definition of a tokenizer that is built from a folder's `vocab.txt`.
+/// A tokenizer that is built from a vocabulary.
+struct Built {
+    /// The file with the vocabulary.
+    path: PathBuf,
+    /// The `tokenizer.json`.
+    definition: String,
+}
+
+/// The tokenizer that is built from a folder's vocabulary.
 ///
 /// # Errors
-/// If the folder has none, or is not of BERT's form.
-fn built(folder: &Path, config: &EncoderConfig, settings: &TokenizerConfig) -> Result<String> {
-    let path = folder.join(VOCABULARY);
+/// If the folder has none, or is of another form than BERT's or that of a known byte-level BPE.
+fn built(folder: &Path, config: &EncoderConfig, settings: &TokenizerConfig) -> Result<Built> {
+    let exists = |name: &str| folder.join(name).exists();
     let class: Option<String> = settings.field("tokenizer_class")?;
-    let is_bert = match class {
-        Some(class) => BERT_CLASSES.contains(&class.as_str()),
-        None => config.settings().model_type() == "bert",
+    let model_type = config.settings().model_type();
+    let byte_bpe = match class.as_deref() {
+        Some(class) => BYTE_BPE_CLASSES.iter().find(|(name, _)| *name == class).map(|(_, kind)| *kind),
+        None => match model_type {
+            "roberta" => Some(ByteBpe::Roberta),
+            "qwen2" | "qwen3" => Some(ByteBpe::Qwen2),
+            _ => None,
+        },
     };
+    let is_bert = match class.as_deref() {
+        Some(class) => BERT_CLASSES.contains(&class),
+        None => model_type == "bert",
+    };
+    if BYTE_BPE.into_iter().all(exists) && !(is_bert && exists(VOCABULARY)) {
+        let Some(kind) = byte_bpe else {
+            let classes: Vec<&str> = BYTE_BPE_CLASSES.iter().map(|(name, _)| *name).collect();
+            let named = class.map_or_else(|| "none".to_owned(), |class| format!("{class:?}"));
+            let problem = format!(
+                "no {TOKENIZER}, and of {} the `tokenizer_class` is {named}, allowed: {}; {CONVERT}",
+                BYTE_BPE.join(" and "),
+                classes.join(", ")
+            );
+            return Err(Error::new(ErrorKind::Tokenizer, format!("{}: {problem}", folder.display())));
+        };
+        return built_byte_bpe(folder, kind, settings);
+    }
+    let path = folder.join(VOCABULARY);
     // Not computed here: words that are never split, texts that are not split into words, tokens of another file.
     let differs = settings.field::<bool>("do_basic_tokenize")? == Some(false)
         || settings.field::<Vec<String>>("never_split")?.is_some_and(|words| !words.is_empty())
@@ -157,8 +209,7 @@ fn built(folder: &Path, config: &EncoderConfig, settings: &TokenizerConfig) -> R
         let other = others.into_iter().find(|name| folder.join(name).exists());
         let other = other.map_or_else(String::new, |name| {
             format!(
-                "; {name} alone is not supported{}: convert it in Python with \
-                 AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+                "; {name} alone is not supported{}: {CONVERT}",
                 if name == VOCABULARY { " for this kind of tokenizer" } else { "" }
             )
         });
@@ -177,7 +228,90 @@ fn built(folder: &Path, config: &EncoderConfig, settings: &TokenizerConfig) -> R
         sep_token: token("sep_token", "[SEP]"),
         other_tokens: added.chain([token("pad_token", "[PAD]"), token("mask_token", "[MASK]")]).collect(),
     };
-    bert_definition(&text, &bert).map_err(|e| e.in_file(&path).with_kind(ErrorKind::Tokenizer))
+    let definition = bert_definition(&text, &bert).map_err(|e| e.in_file(&path).with_kind(ErrorKind::Tokenizer))?;
+    Ok(Built { path, definition })
+}
+
+/// How a tokenizer of another form becomes a `tokenizer.json`.
+const CONVERT: &str = "convert it in Python with AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)";
+
+/// The tokenizer that is built from a folder's `vocab.json` and `merges.txt`.
+fn built_byte_bpe(folder: &Path, kind: ByteBpe, settings: &TokenizerConfig) -> Result<Built> {
+    let [path, merges] = BYTE_BPE.map(|name| folder.join(name));
+    let vocab: BTreeMap<String, u32> = read_json(&path)?;
+    let merges = String::from_utf8(read_file(&merges)?).map_err(|e| Error::format(&merges, &e).with_source(e))?;
+    let refuse = |problem: String| Err(Error::format(&path, problem).with_kind(ErrorKind::Tokenizer));
+    let listed: Option<BTreeMap<String, Value>> = settings.field("added_tokens_decoder")?;
+    let mut added = BTreeMap::new();
+    for (id, token) in listed.into_iter().flatten() {
+        match (id.parse::<u32>(), token["content"].is_string()) {
+            (Ok(id), true) => added.insert(id, token),
+            _ => return Err(settings.error(format!("`added_tokens_decoder` has {id:?}: {token}, no id and token"))),
+        };
+    }
+    let known = |added: &BTreeMap<u32, Value>, token: &str| {
+        let of = |(id, known): (&u32, &Value)| (known["content"] == token).then_some(*id);
+        added.iter().find_map(of)
+    };
+    // An older form, without the settings of each token.
+    let older = folder.join("added_tokens.json");
+    let older: BTreeMap<String, u32> = if older.exists() { read_json(&older)? } else { BTreeMap::new() };
+    if let Some((token, id)) = older.iter().find(|(token, id)| known(&added, token) != Some(**id)) {
+        return refuse(format!(
+            "added_tokens.json adds {token:?} with id {id}, which `added_tokens_decoder` of {TOKENIZER_CONFIG} does \
+             not; {CONVERT}"
+        ));
+    }
+    let defaults: &[(&str, &str)] = match kind {
+        ByteBpe::Gpt2 | ByteBpe::Qwen2 => &[("eos_token", "<|endoftext|>")],
+        ByteBpe::Roberta => &[
+            ("bos_token", "<s>"),
+            ("eos_token", "</s>"),
+            ("sep_token", "</s>"),
+            ("cls_token", "<s>"),
+            ("unk_token", "<unk>"),
+            ("pad_token", "<pad>"),
+            ("mask_token", "<mask>"),
+        ],
+    };
+    let default = |role: &str| defaults.iter().find(|(of, _)| *of == role).map(|(_, token)| *token);
+    for role in ROLES {
+        let named = settings.token(role);
+        let Some(token) = named.or(default(role)).filter(|token| known(&added, token).is_none()) else { continue };
+        match (vocab.get(token), named) {
+            (Some(&id), _) => {
+                // The role may state how the token is matched.
+                let own = settings.fields.get(role).filter(|own| own.is_object()).cloned();
+                added.insert(id, own.unwrap_or_else(|| json!({ "content": token })));
+            }
+            (None, Some(_)) => {
+                return refuse(format!("has no token {token:?}, which {TOKENIZER_CONFIG} names as {role}"));
+            }
+            (None, None) => {}
+        }
+    }
+    // `tokenizers` numbers what the vocabulary lacks from its end on, whatever ids are stated.
+    let mut next = vocab.len() as u32;
+    for (id, token) in &added {
+        let token = token["content"].as_str().unwrap_or_default();
+        let expected = vocab.get(token).copied().unwrap_or_else(|| {
+            next += 1;
+            next - 1
+        });
+        if *id != expected {
+            return refuse(format!("{token:?} has id {expected}, but {TOKENIZER_CONFIG} states {id}; {CONVERT}"));
+        }
+    }
+    let token = |role: &str| settings.token(role).or(default(role)).unwrap_or_default().to_owned();
+    let bpe = ByteBpeSettings {
+        kind,
+        add_prefix_space: settings.field("add_prefix_space")?.unwrap_or(false),
+        cls_token: token("cls_token"),
+        sep_token: token("sep_token"),
+        added,
+    };
+    let definition = byte_bpe_definition(&vocab, &merges, &bpe);
+    Ok(Built { definition: definition.map_err(|e| e.in_file(&path).with_kind(ErrorKind::Tokenizer))?, path })
 }
 
 /// Adds the special tokens that `tokenizer_config.json` or the option demands.

@@ -1,5 +1,6 @@
 //! Tokenizers: text to token ids, through Hugging Face's `tokenizers`.
 
+mod byte_bpe;
 mod characters;
 mod ends;
 mod lower_case;
@@ -9,6 +10,7 @@ mod unigram;
 mod vocabulary;
 mod window;
 
+pub(crate) use byte_bpe::{ByteBpe, ByteBpeSettings, byte_bpe_definition};
 pub use characters::{TokenizerStyle, character_tokenizer};
 pub use tokenizer::{TokenLists, Tokenizer};
 pub(crate) use vocabulary::{BertSettings, bert_definition};

@@ -460,6 +460,10 @@ def decoders():
                     "default_prompt_name": None})
     qwen_family("KaLM-embedding-multilingual-mini-instruct-v1", 57, (T, P, N), "mean", terminal=False, published={
         "torch_dtype": "float32"}, about={})
+    # v2 and v2.5 attend in both directions, by code of their own and `is_causal`.
+    qwen_family("KaLM-embedding-multilingual-mini-instruct-v2", 58, (T, P, N), "mean", terminal=False, published={
+        "auto_map": {"AutoModel": "modeling.Qwen2Model"}, "is_causal": False, "torch_dtype": "bfloat16"},
+        dtype=torch.bfloat16, about={})
 
 
 def others():
@@ -534,6 +538,33 @@ def others():
             save_network(folder, fill(hf.ModernBertModel(config), 62 + seed), published, dtype=torch.float16)
             modules(folder, *chain, pooling=pooling, dim=16, max_length=256, about={"similarity_fn_name": "cosine"})
 
+    eurobert = {"AutoConfig": "configuration_eurobert.EuroBertConfig", "AutoModel": "modeling_eurobert.EuroBertModel",
+                "AutoModelForMaskedLM": "modeling_eurobert.EuroBertForMaskedLM"}
+    for seed, (name, network, chain, about) in enumerate([
+        ("EuroBERT-210m", hf.EuroBertForMaskedLM, None, None),
+        ("jina-embeddings-v5-text-nano-retrieval", hf.EuroBertModel, (T, P, N), {
+            "prompts": {"query": "Query: ", "document": "Document: "}, "default_prompt_name": None,
+            "similarity_fn_name": "cosine"}),
+    ]):
+        folder = folder_of(name)
+        qwen_tokenizer(folder, tokenizer_class="PreTrainedTokenizerFast", padding_side="right")
+        published = {
+            "architectures": [network.__name__], "attention_bias": False, "attention_dropout": 0.0, "auto_map": eurobert,
+            "bos_token_id": 318, "clf_pooling": "late", "eos_token_id": 317, "head_dim": 8, "hidden_act": "silu",
+            "hidden_dropout": 0.0, "hidden_size": 16, "initializer_range": 0.02, "intermediate_size": 32,
+            "mask_token": "<|mask|>", "mask_token_id": 319, "max_position_embeddings": 256, "mlp_bias": False,
+            "model_type": "eurobert", "num_attention_heads": 2, "num_hidden_layers": 2, "num_key_value_heads": 2,
+            "pad_token": "<|endoftext|>", "pad_token_id": 317, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
+            "rope_scaling": None, "rope_theta": 250000, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+            "transformers_version": "4.40.0", "use_cache": False, "vocab_size": 320,
+        }
+        known = {key: value for key, value in published.items() if key not in (
+            "model_type", "auto_map", "rope_theta", "rope_scaling", "mask_token", "pad_token", "clf_pooling", "hidden_dropout")}
+        config = hf.EuroBertConfig(**known, rope_parameters={"rope_type": "default", "rope_theta": 250000.0})
+        save_network(folder, fill(network(config), 67 + seed), published, dtype=torch.bfloat16)
+        if chain:
+            modules(folder, *chain, pooling="lasttoken", dim=16, max_length=256, about=about)
+
     folder = folder_of("embeddinggemma-300m")
     qwen_tokenizer(folder, tokenizer_class="PreTrainedTokenizerFast", padding_side="right")
     published = {
@@ -566,6 +597,9 @@ REFUSED = {
     "voyage-4-nano": {
         "architectures": ["VoyageQwen3BidirectionalEmbedModel"], "model_type": "qwen3",
         "auto_map": {"AutoModel": "modeling_voyage.VoyageQwen3BidirectionalEmbedModel"}},
+    "jina-embeddings-v5-text-nano": {
+        "architectures": ["JinaEmbeddingsV5Model"], "model_type": "jina_embeddings_v5",
+        "auto_map": {"AutoModel": "modeling_jina_embeddings_v5.JinaEmbeddingsV5Model"}},
     "NV-Embed-v2": {
         "architectures": ["NVEmbedModel"], "model_type": "nvembed",
         "auto_map": {"AutoModel": "modeling_nvembed.NVEmbedModel"}},
@@ -599,6 +633,12 @@ def expected(name):
             config["is_causal"] = False
             write(twin, "config.json", config)
             qwen_tokenizer(twin, True)
+        elif name.startswith(("KaLM-embedding-multilingual-mini-instruct-v2", "EuroBERT", "jina-embeddings-v5")):
+            # What the published code computes, `is_causal` included, transformers does too.
+            with open(os.path.join(twin, "config.json")) as file:
+                config = json.load(file)
+            config.pop("auto_map")
+            write(twin, "config.json", config)
         model = SentenceTransformer(twin, device="cpu")
         model[0].auto_model = model[0].auto_model.float() if hasattr(model[0], "auto_model") else None
         model = model.float()

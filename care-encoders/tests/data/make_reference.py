@@ -33,7 +33,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import (
-    AutoModel, BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, ErnieConfig,
+    AutoModel, EuroBertConfig, EuroBertModel, BertConfig, BertModel, DistilBertConfig, DistilBertForMaskedLM, DistilBertModel, ErnieConfig,
     ErnieForMaskedLM, Gemma3TextConfig, Gemma3TextModel, GteConfig, GteModel, LlamaConfig, LlamaForCausalLM,
     LlamaModel, MistralConfig, MistralModel, ModernBertConfig, ModernBertForMaskedLM, ModernBertModel, MPNetConfig,
     MPNetForMaskedLM, Qwen2Config, Qwen2Model, Qwen3Config, Qwen3ForCausalLM, Qwen3Model, RobertaConfig,
@@ -247,6 +247,16 @@ def sliding():
     save(fill(Qwen2Model(config), 14), "qwen2_sliding_bidirectional", {"is_causal": False})
     config = MistralConfig(**{**sizes, "num_hidden_layers": 2}, sliding_window=4)
     save(fill(MistralModel(config), 15), "mistral")
+
+
+def eurobert():
+    """Both directions, with biases and three queries to a key."""
+    config = EuroBertConfig(
+        vocab_size=100, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1,
+        intermediate_size=40, max_position_embeddings=64, pad_token_id=0, attention_bias=True, mlp_bias=True,
+        rope_parameters=default_rope(250000.0), rms_norm_eps=1e-5,
+    )
+    save(fill(EuroBertModel(config), 19), "eurobert")
 
 
 def scaled():
@@ -487,6 +497,7 @@ if __name__ == "__main__":
     modernbert()
     llama()
     sliding()
+    eurobert()
     scaled()
     gemma()
     plain_gte = gte()
@@ -517,6 +528,7 @@ if __name__ == "__main__":
         json.dump(values, file, ensure_ascii=False)
     for name in ("qwen3_sliding", "qwen2_sliding", "qwen2_sliding_bidirectional", "mistral"):
         write_golden(name, [], [2], 0, both)
+    write_golden("eurobert", [1], [2], 0, both)
     write_golden("gemma3", [2], [1], 0, both)
     write_golden("embedding_gemma", [2], [1], 0, both, dense=("2_Dense", "3_Dense"))
     for name in ("llama_yarn", "qwen3_yarn", "qwen2_dynamic"):

@@ -1,7 +1,7 @@
 """Writes `tokenizers.json`: ids of BERT's `vocab.txt`, and pairs of texts, from Hugging Face's transformers.
 
 Needs torch and transformers (made with torch 2.15, transformers 5.24). Run without arguments; `bert/` is an input, and
-`bert_vocab/vocab.txt` is written too.
+`bert_vocab/vocab.txt`, and `byte_bpe/vocab.json` and `merges.txt` after `qwen3/tokenizer.json`, are written too.
 """
 
 import json
@@ -52,6 +52,48 @@ PAIRS = [
 ]
 
 
+BYTE_BPE_TEXTS = [
+    "", "高血压患者能吃党参吗？", " lead", "a  b\n\n c\t", "It's 38.5℃ I'LL", "e\u0301 é", "12345", "头痛 怎么办,fever",
+    "x <s> y</s><mask>  z <|endoftext|><|im_start|><|im_start|> <pad>",
+]
+IM_START = {"content": "<|im_start|>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+BYTE_BPE_SETTINGS = [
+    {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "added_tokens_decoder": {"323": IM_START}},
+    {"tokenizer_class": "Qwen2TokenizerFast", "add_prefix_space": True},
+    {"tokenizer_class": "GPT2Tokenizer"},
+    {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True, "pad_token": "<pad>"},
+    {"tokenizer_class": "RobertaTokenizer"},
+    {"tokenizer_class": "RobertaTokenizerFast", "add_prefix_space": True,
+     "mask_token": {"__type": "AddedToken", "content": "<mask>", "lstrip": True, "normalized": False, "rstrip": False, "single_word": False}},
+    {},
+]
+
+
+def byte_bpe():
+    model = json.loads((HERE / "qwen3" / "tokenizer.json").read_text())["model"]
+    vocab = dict(model["vocab"])
+    for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>"):
+        vocab[token] = len(vocab)
+    folder = HERE / "byte_bpe"
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False) + "\n")
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(merge + "\n" for merge in merges))
+    golden = []
+    for settings in BYTE_BPE_SETTINGS:
+        with tempfile.TemporaryDirectory() as place:
+            for file in ("vocab.json", "merges.txt"):
+                (Path(place) / file).write_text((folder / file).read_text())
+            # transformers takes the class of a model type that it knows, whatever the settings name.
+            kind = settings.get("tokenizer_class", "Qwen2").split("Tokenizer")[0].lower()
+            (Path(place) / "config.json").write_text(json.dumps({"model_type": kind}))
+            (Path(place) / "tokenizer_config.json").write_text(json.dumps(settings))
+            tokenizer = AutoTokenizer.from_pretrained(place)
+            pair = tokenizer("头痛", "fever")["input_ids"]
+            golden.append({"settings": settings, "ids": [tokenizer(text)["input_ids"] for text in BYTE_BPE_TEXTS], "pair": pair})
+    return {"texts": BYTE_BPE_TEXTS, "kinds": golden}
+
+
 def vocabulary():
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[X1]", "[X2]", "twice", ""]
     for character in CHARACTERS:
@@ -74,6 +116,7 @@ def main():
     (HERE / "bert_vocab" / "vocab.txt").write_text(text, newline="")
     golden = {"texts": TEXTS, "vocab": [{"settings": one, "ids": with_settings(text, one)} for one in SETTINGS]}
 
+    golden["byte_bpe"] = byte_bpe()
     tokenizer = AutoTokenizer.from_pretrained(HERE / "bert")
     model = AutoModel.from_pretrained(HERE / "bert").eval()
     golden["pairs"] = {"texts": PAIRS, "by_length": []}

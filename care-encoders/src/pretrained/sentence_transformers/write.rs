@@ -60,16 +60,23 @@ pub fn save_tower<T: Text>(folder: impl AsRef<Path>, tower: &Tower<T, AnyEncoder
     write_json(&folder.join(MODULES), &rows)
 }
 
-/// Writes a tower's modules as a route of a `Router`.
+/// Writes a tower's modules as a route of a `Router`. The network is that in the folder of the role `transformer`, and is
+/// written if that is the tower's own.
+///
+/// # Reference
+/// sentence-transformers, too, writes a module of two routes once, under its name in the first.
 ///
 /// # Errors
 /// If the tower is int8-quantized, or a file cannot be written.
-pub(crate) fn write_route<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>) -> Result<Route> {
+pub(crate) fn write_route<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>, transformer: Role) -> Result<Route> {
     let role = T::ROLE;
     let mut modules = Vec::new();
     for (idx, module) in self::modules(tower, true).into_iter().enumerate() {
-        let name = module_folder(role, idx, module.class());
-        module.write(&folder.join(&name), tower)?;
+        let holder = if idx == 0 { transformer } else { role };
+        let name = module_folder(holder, idx, module.class());
+        if holder == role {
+            module.write(&folder.join(&name), tower)?;
+        }
         modules.push((name, module.full_class()));
     }
     let unit_length = tower.network().head().is_unit_length();
