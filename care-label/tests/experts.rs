@@ -1,7 +1,7 @@
 //! Samples, sheets and what comes back from experts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use care_label::experts::{
     Allocation, By, Candidate, Dispute, ExpertLabels, Format, Join, Missing, Sample, SampleOptions, Sheets, Source,
@@ -404,6 +404,8 @@ fn texts_that_no_cell_holds_and_prompts_with_a_positive() {
 
 #[cfg(feature = "xlsx")]
 mod workbooks {
+    use std::path::Path;
+
     use calamine::{Data, Reader, Xlsx, open_workbook};
     use rust_xlsxwriter::Workbook;
 

@@ -1,6 +1,6 @@
 """Labels the HTML pages of experts in Chromium by keyboard, saves them, and checks what the reader makes of the files.
 
-Needs playwright (made with 1.6x) and Chromium; outside CI:
+Needs playwright and Chromium; outside CI:
 
     cargo build -p care-label --features xlsx --example expert_sheets
     python care-label/tests/page.py target/debug/examples/expert_sheets FOLDER [CHROMIUM]

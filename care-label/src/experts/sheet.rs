@@ -68,11 +68,6 @@ impl<'a> Sheets<'a> {
         shown.chain([SCORE, NOTE, EXPERT, SAMPLE, CODE]).collect()
     }
 
-    /// The number of a column.
-    pub(super) fn column(&self, name: &str) -> usize {
-        self.columns().iter().position(|column| *column == name).unwrap_or_default()
-    }
-
     /// The rows of an expert's sheet, without the names of the columns.
     pub(super) fn rows(&self, expert: &Expert) -> Result<Vec<Vec<String>>> {
         (1..).zip(&expert.pairs).map(|(number, at)| self.row(number, *at, &expert.name)).collect()

@@ -45,6 +45,7 @@ fn write_table(sheet: &mut Worksheet, sheets: &Sheets<'_>, rows: &[Vec<String>])
         border(Format::new().set_bold().set_align(FormatAlign::Center).set_align(FormatAlign::VerticalCenter))
             .set_background_color(Color::RGB(0xE7_EEF7));
     let last = rows.len() as u32;
+    let at = |name: &str| sheets.columns().iter().position(|column| *column == name).unwrap_or_default() as u16;
     for (column, name) in (0..).zip(sheets.columns()) {
         sheet.write_string_with_format(0, column, name, &heading)?;
         let (width, format) = match name {
@@ -70,10 +71,9 @@ fn write_table(sheet: &mut Worksheet, sheets: &Sheets<'_>, rows: &[Vec<String>])
             };
         }
     }
-    let score = sheets.column(SCORE) as u16;
-    sheet.add_data_validation(1, score, last.max(1), score, &validation(sheets)?)?;
+    sheet.add_data_validation(1, at(SCORE), last.max(1), at(SCORE), &validation(sheets)?)?;
     sheet.set_freeze_panes(1, 0)?;
-    sheet.autofilter(0, 0, last, sheets.column(NOTE) as u16)?;
+    sheet.autofilter(0, 0, last, at(NOTE))?;
     sheet.set_landscape().set_repeat_rows(0, 0)?.set_print_fit_to_pages(1, 0);
     let mut allowed = ProtectionOptions::new();
     (allowed.format_cells, allowed.format_columns, allowed.format_rows) = (true, true, true);
