@@ -125,6 +125,8 @@ pub struct Agreement {
     pub confusion: Confusion,
     /// The labels of all pairs, corrected by the checked ones.
     pub corrected: Vec<CorrectedFigure>,
+    /// What to keep in mind, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Coefficients of several raters on the same pairs.
@@ -249,6 +251,7 @@ pub fn agree(input: &Checked<'_>, options: &IntervalOptions) -> Result<Agreement
             figures: figures(&of_points, ORDINAL, options)?,
         });
     }
+    let confusion = eval(Confusion::new(&tables.binary, labels, joint))?;
     Ok(Agreement {
         checked: tables.truth.len(),
         undecided: tables.undecided,
@@ -256,9 +259,27 @@ pub fn agree(input: &Checked<'_>, options: &IntervalOptions) -> Result<Agreement
         groups,
         pairwise: pairwise(&tables, options)?,
         judges: (0..judges).map(|judge| of_judge(&tables, judge, options)).collect::<Result<_>>()?,
-        confusion: eval(Confusion::new(&tables.binary, labels, joint))?,
         corrected: corrected(input, &tables.truth, options)?,
+        warnings: rare_errors(&confusion),
+        confusion,
     })
+}
+
+/// Intervals of rates near 0 or 1 need some errors: from none they have no width, from a few too little.
+fn rare_errors(confusion: &Confusion) -> Vec<String> {
+    let errors = |label: usize, name: &str, of: &str| {
+        let checked: u64 = confusion.counts[label].iter().sum();
+        let wrong = confusion.counts[label][1 - label];
+        (checked > 0 && wrong < 5).then(|| {
+            let most = (3.0 / checked as f64).min(1.0);
+            let rule = if wrong == 0 { format!(" (a rate of up to {most:.3} at 95 %)") } else { String::new() };
+            format!(
+                "experts refute {wrong} of {checked} checked {name} labels{rule}: with fewer than 5, the interval of {of} \
+                 is too short"
+            )
+        })
+    };
+    [errors(1, "positive", "precision"), errors(0, "negative", "recall")].into_iter().flatten().collect()
 }
 
 const NOMINAL: &[Coefficient] = &[
@@ -528,6 +549,7 @@ impl fmt::Display for Agreement {
             let bootstrap = bounds(figure.estimate.and_then(|estimate| estimate.bootstrap), 1.0, 3);
             writeln!(f, "| {} | {figure} | {} |", figure.name, bootstrap.trim())?;
         }
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "\n- {warning}"))?;
         writeln!(f, "\n**labels (rows) and experts (columns)**\n\n```text\n{}```", self.confusion)?;
         writeln!(
             f,
@@ -601,6 +623,10 @@ mod tests {
         let checked = Checked::new(five(), &labels, &experts).with_ballots(&ballots);
         let report = agree(&checked, &options()).expect("a report");
         assert_eq!((report.checked, report.undecided), (6, 1));
+        assert_eq!(
+            report.warnings[0],
+            "experts refute 1 of 2 checked positive labels: with fewer than 5, the interval of precision is too short"
+        );
         assert_eq!(report.confusion.counts, [[2, 1], [1, 1]]);
         let value = |figure: &Figure| figure.estimate.expect("defined").value;
         assert!((value(&report.groups[0].figures[0]) - 0.6).abs() < 1e-12);
@@ -634,6 +660,11 @@ mod tests {
         assert!(kappa.estimate.is_none() && kappa.to_string().starts_with("undefined: "), "{kappa}");
         assert!(report.corrected[1].to_string().contains("none of its 3 units is checked"), "{}", report.corrected[1]);
         assert_eq!(report.pairwise.len(), 1);
+        assert_eq!(
+            report.warnings,
+            ["experts refute 0 of 2 checked positive labels (a rate of up to 1.000 at 95 %): with fewer than 5, the \
+              interval of precision is too short"]
+        );
     }
 
     #[test]

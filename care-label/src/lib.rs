@@ -9,7 +9,8 @@
 //! 3. `resolve`: a rule joins the votes of a pair into a label.
 //! 4. [`experts`]: a stratified sample as sheets, which are read back.
 //! 5. [`agree`]: how far experts and judges agree, with intervals.
-//! 6. [`build`]: task folders of a benchmark with a data card.
+//! 6. [`audit`]: false negatives of an existing benchmark, and judges that know the systems they judge.
+//! 7. [`build`]: task folders of a benchmark with a data card.
 //!
 //! # Reference
 //! CMedTEB, section 3 of the CARE paper (arXiv 2604.10937). Its prompts are not published; the presets are our own.

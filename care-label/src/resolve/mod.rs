@@ -19,6 +19,9 @@ pub use dawid_skene::{DawidSkene, JudgeModel};
 pub use label::{Disputed, Label, Outcome, Settled, for_each_label, read_labels, settle, write_labels};
 pub use rules::accuracies;
 
+#[cfg(test)]
+pub(crate) use label::label;
+
 /// How the votes for a pair become a label.
 ///
 /// A judge votes positive if its score, the mean over its samples, reaches the threshold of the scale.
