@@ -58,7 +58,9 @@ impl Bench {
 /// The lines of a journal by question and attempt, failed ones left out, and the final state of each question.
 type Line = (String, u32, State, Option<i32>);
 
-fn lines(path: &Path) -> (Vec<Line>, HashMap<String, (State, Option<i32>)>) {
+type Last = HashMap<String, (State, Option<i32>)>;
+
+fn lines(path: &Path) -> (Vec<Line>, Last) {
     let (mut lines, mut last) = (Vec::new(), HashMap::new());
     read_votes(path, &mut |vote| {
         let key = vote.key.to_owned();
@@ -76,7 +78,7 @@ fn lines(path: &Path) -> (Vec<Line>, HashMap<String, (State, Option<i32>)>) {
 /// One in ten requests has a fault.
 fn fault_of(request: &Request) -> Option<Fault> {
     let hash = request.hash();
-    (hash % 10 == 0).then(|| FAULTS[(hash / 10 % FAULTS.len() as u64) as usize])
+    hash.is_multiple_of(10).then(|| FAULTS[(hash / 10 % FAULTS.len() as u64) as usize])
 }
 
 fn broken_one_in_ten(request: &Request) -> Option<Response> {
