@@ -319,7 +319,7 @@ pub fn check(path: impl AsRef<Path>) -> Result<Checked> {
         let Some(model) = body["model"].as_str().filter(|model| !model.is_empty()) else {
             return refuse("`body.model` is absent".into());
         };
-        if !body["messages"].as_array().is_some_and(|messages| !messages.is_empty()) {
+        if body["messages"].as_array().is_none_or(Vec::is_empty) {
             return refuse("`body.messages` is absent or empty".into());
         }
         if method != "POST" {

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use care_core::files::{FolderLock, lock_folder, open_file, write_atomic};
 use care_core::{Error, ErrorKind, Result};
+use memchr::{memchr, memchr_iter, memrchr};
 use rayon::prelude::*;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::vote::{Key, State, Vote};
 
@@ -136,10 +138,31 @@ pub struct VoteRef<'a> {
     pub cost: Option<f64>,
 }
 
+/// A line that is checked while it is parsed, in parallel.
+trait Row {
+    /// # Errors
+    /// The problem, if it is no vote.
+    fn check(&self) -> std::result::Result<(), String>;
+}
+
+impl Row for VoteRef<'_> {
+    fn check(&self) -> std::result::Result<(), String> {
+        check(self.state, self.score, self.attempt)?;
+        parse_key(self.key).map(drop)
+    }
+}
+
+impl Row for Line<'_> {
+    fn check(&self) -> std::result::Result<(), String> {
+        check(self.state, self.score, self.attempt.into())
+    }
+}
+
 /// What resuming needs of a line.
 #[derive(Deserialize)]
 struct Line<'a> {
-    key: &'a str,
+    #[serde(deserialize_with = "key_of")]
+    key: Key,
     #[serde(borrow)]
     judge: Cow<'a, str>,
     attempt: u16,
@@ -203,11 +226,10 @@ impl Journal {
     fn load(&mut self) -> Result<()> {
         let path = self.path.clone();
         let tail = for_each_block(&path, &mut |first, block| {
-            for (number, line) in parsed::<Line<'_>>(&path, first, block)? {
-                self.index(&line).map_err(|problem| Error::line(&path, number, problem))?;
-            }
+            let pieces = parsed::<Line<'_>>(&path, first, block)?;
+            pieces.iter().flatten().for_each(|line| self.index(line));
             self.length += block.len() as u64;
-            Ok(())
+            Ok(pieces.iter().map(Vec::len).sum())
         })?;
         if tail.bytes.is_empty() {
             return Ok(());
@@ -215,7 +237,8 @@ impl Journal {
         let writing = |e| Error::io("write", &path, e);
         if let Ok(line) = serde_json::from_slice::<Line<'_>>(&tail.bytes) {
             // Only its line end is missing.
-            self.index(&line).map_err(|problem| Error::line(&path, tail.number, problem))?;
+            line.check().map_err(|problem| Error::line(&path, tail.number, problem))?;
+            self.index(&line);
             self.sink.append(b"\n").map_err(writing)?;
             self.length += tail.bytes.len() as u64 + 1;
             return Ok(());
@@ -265,9 +288,20 @@ impl Journal {
         if self.is_torn {
             return Err(refuse(format!("{} has a torn line; open it again", self.path.display())));
         }
-        let mut lines = Vec::new();
+        let (mut lines, mut rows) = (Vec::new(), Vec::new());
         for vote in votes {
-            check(&vote.key, vote.state, vote.score, vote.attempt).map_err(refuse)?;
+            let row = Line {
+                key: parse_key(&vote.key).map_err(refuse)?,
+                judge: Cow::Borrowed(vote.judge.as_str()),
+                attempt: u16::try_from(vote.attempt).unwrap_or(u16::MAX),
+                state: vote.state,
+                score: vote.score,
+                input_tokens: vote.input_tokens,
+                output_tokens: vote.output_tokens,
+                cost: vote.cost,
+            };
+            row.check().map_err(refuse)?;
+            rows.push(row);
             serde_json::to_writer(&mut lines, vote).map_err(|e| refuse(format!("a vote cannot be written: {e}")))?;
             lines.push(b'\n');
         }
@@ -281,24 +315,11 @@ impl Journal {
             return Err(Error::new(ErrorKind::Io, problem).with_source(cause));
         }
         self.length += lines.len() as u64;
-        for vote in votes {
-            let line = Line {
-                key: &vote.key,
-                judge: Cow::Borrowed(&vote.judge),
-                attempt: u16::try_from(vote.attempt).unwrap_or(u16::MAX),
-                state: vote.state,
-                score: vote.score,
-                input_tokens: vote.input_tokens,
-                output_tokens: vote.output_tokens,
-                cost: vote.cost,
-            };
-            self.index(&line).map_err(refuse)?;
-        }
+        rows.iter().for_each(|row| self.index(row));
         Ok(())
     }
 
-    fn index(&mut self, line: &Line<'_>) -> std::result::Result<(), String> {
-        let key = check(line.key, line.state, line.score, line.attempt.into())?;
+    fn index(&mut self, line: &Line<'_>) {
         let judge = match self.judges.iter().position(|(name, _)| *name == line.judge) {
             Some(judge) => judge,
             None => {
@@ -307,7 +328,7 @@ impl Journal {
             }
         };
         self.judges[judge].1.add(line.state, (line.input_tokens, line.output_tokens), line.cost);
-        let known = self.questions.entry(key).or_insert(Known { answers: 0, answer: None, failed_at: 0 });
+        let known = self.questions.entry(line.key).or_insert(Known { answers: 0, answer: None, failed_at: 0 });
         match line.state {
             State::Failed => known.failed_at = line.attempt,
             state => {
@@ -317,18 +338,25 @@ impl Journal {
                 }
             }
         }
-        Ok(())
     }
 }
 
-fn check(key: &str, state: State, score: Option<i32>, attempt: u32) -> std::result::Result<Key, String> {
+fn check(state: State, score: Option<i32>, attempt: u32) -> std::result::Result<(), String> {
     if (state == State::Scored) != score.is_some() {
         return Err("a score needs the state `scored`, and the reverse".into());
     }
     if attempt == 0 {
         return Err("`attempt` is 0, allowed: >= 1".into());
     }
+    Ok(())
+}
+
+fn parse_key(key: &str) -> std::result::Result<Key, String> {
     Key::parse(key).ok_or_else(|| format!("`key` is `{key}`, allowed: a SHA-256 in lower-case hexadecimal"))
+}
+
+fn key_of<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Key, D::Error> {
+    parse_key(<&str>::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 /// Calls `each` with every vote of a journal in order, those without a score included. A torn line at the end is left
@@ -342,12 +370,9 @@ fn check(key: &str, state: State, score: Option<i32>, attempt: u32) -> std::resu
 pub fn read_votes(path: impl AsRef<Path>, each: &mut dyn FnMut(&VoteRef<'_>) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
     for_each_block(path, &mut |first, block| {
-        for (number, vote) in parsed::<VoteRef<'_>>(path, first, block)? {
-            check(vote.key, vote.state, vote.score, vote.attempt)
-                .map_err(|problem| Error::line(path, number, problem))?;
-            each(&vote)?;
-        }
-        Ok(())
+        let pieces = parsed::<VoteRef<'_>>(path, first, block)?;
+        pieces.iter().flatten().try_for_each(&mut *each)?;
+        Ok(pieces.iter().map(Vec::len).sum())
     })?;
     Ok(())
 }
@@ -358,8 +383,8 @@ struct Tail {
     number: usize,
 }
 
-/// Calls `each` with blocks of complete lines and the number of the first of them, from 1.
-fn for_each_block(path: &Path, each: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<Tail> {
+/// Calls `each` with blocks of complete lines and the number of the first of them, from 1; it returns how many they are.
+fn for_each_block(path: &Path, each: &mut dyn FnMut(usize, &[u8]) -> Result<usize>) -> Result<Tail> {
     let failed = |e| Error::io("read", path, e);
     let mut file = open_file(path)?;
     let mut tail = Tail { bytes: Vec::new(), number: 1 };
@@ -369,61 +394,55 @@ fn for_each_block(path: &Path, each: &mut dyn FnMut(usize, &[u8]) -> Result<()>)
         if read == 0 {
             return Ok(tail);
         }
-        let Some(end) = tail.bytes[carried..].iter().rposition(|byte| *byte == b'\n') else {
+        let Some(end) = memrchr(b'\n', &tail.bytes[carried..]) else {
             if tail.bytes.len() > LONGEST_LINE {
                 return Err(Error::line(path, tail.number, format!("longer than {LONGEST_LINE} bytes")));
             }
             continue;
         };
         let end = carried + end + 1;
-        each(tail.number, &tail.bytes[..end])?;
-        tail.number += tail.bytes[..end].iter().filter(|byte| **byte == b'\n').count();
+        tail.number += each(tail.number, &tail.bytes[..end])?;
         tail.bytes.drain(..end);
     }
 }
 
-/// The lines of a block and their numbers, parsed in parallel.
-fn parsed<'a, T: Deserialize<'a> + Send>(path: &Path, first: usize, block: &'a [u8]) -> Result<Vec<(usize, T)>> {
-    let mut pieces = Vec::new();
-    let mut rest = block;
+/// The lines of a block in order, piece by piece: parsed in parallel.
+fn parsed<'a, T: Deserialize<'a> + Row + Send>(path: &Path, first: usize, block: &'a [u8]) -> Result<Vec<Vec<T>>> {
+    let (mut pieces, mut rest) = (Vec::new(), block);
     while !rest.is_empty() {
         let least = PIECE.min(rest.len());
-        let end = rest[least..].iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| least + at + 1);
+        let end = memchr(b'\n', &rest[least..]).map_or(rest.len(), |at| least + at + 1);
         let (piece, after) = rest.split_at(end);
         pieces.push(piece);
         rest = after;
     }
-    type Rows<T> = std::result::Result<Vec<T>, (usize, String)>;
-    let rows: Vec<Rows<T>> = pieces
-        .into_par_iter()
-        .map(|piece| {
-            let mut rows = Vec::new();
-            for line in piece.split_inclusive(|byte| *byte == b'\n') {
-                match serde_json::from_slice(line) {
-                    Ok(row) => rows.push(row),
-                    Err(error) => return Err((rows.len(), error.to_string())),
-                }
-            }
-            Ok(rows)
-        })
-        .collect();
-    let (mut all, mut number) = (Vec::new(), first);
-    for rows in rows {
-        match rows {
-            Ok(rows) => {
-                for row in rows {
-                    all.push((number, row));
-                    number += 1;
-                }
-            }
-            Err((before, error)) => {
-                let error = error.rsplit_once(" at line ").map_or(error.as_str(), |(problem, _)| problem);
-                let problem = format!("no vote: {error}; restore the line or remove it");
-                return Err(Error::line(path, number + before, problem));
-            }
+    let of_piece = |piece: &'a [u8]| {
+        let (mut rows, mut start) = (Vec::with_capacity(piece.len() / 512), 0);
+        for end in memchr_iter(b'\n', piece) {
+            let row = serde_json::from_slice(&piece[start..end]).map_err(|error| described(&error));
+            let row = row.and_then(|row: T| row.check().map(|()| row));
+            rows.push(row.map_err(|problem| (rows.len(), problem))?);
+            start = end + 1;
         }
-    }
-    Ok(all)
+        Ok(rows)
+    };
+    let pieces: Vec<std::result::Result<Vec<T>, (usize, String)>> = pieces.into_par_iter().map(of_piece).collect();
+    let mut number = first;
+    let of_block = |rows: std::result::Result<Vec<T>, (usize, String)>| match rows {
+        Ok(rows) => {
+            number += rows.len();
+            Ok(rows)
+        }
+        Err((before, problem)) => Err(Error::line(path, number + before, problem)),
+    };
+    pieces.into_iter().map(of_block).collect()
+}
+
+/// What is wrong with a line, without its number in a block.
+fn described(error: &serde_json::Error) -> String {
+    let error = error.to_string();
+    let problem = error.rsplit_once(" at line ").map_or(error.as_str(), |(problem, _)| problem);
+    format!("no vote: {problem}; restore the line or remove it")
 }
 
 #[cfg(test)]
@@ -545,7 +564,7 @@ mod tests {
             (text.replacen("\"attempt\":2", "\"attempt\":0", 1), ":3: `attempt` is 0, allowed: >= 1"),
             (text.replacen("\"scored\"", "\"failed\"", 1), ":2: a score needs the state `scored`, and the reverse"),
             (text.replacen("\"scored\"", "\"good\"", 1), ":2: no vote: unknown variant `good`"),
-            (text.replacen("{\"key\":\"", "{\"key\":\"x", 1), ":1: `key` is `x6b86b"),
+            (text.replacen("{\"key\":\"", "{\"key\":\"x", 1), ":1: no vote: `key` is `x6b86b"),
             (text.replacen('\n', "\n\n", 1), ":2: no vote: EOF while parsing a value; restore the line or remove it"),
             ("a text".into(), ":1: no vote, so this file is no journal"),
         ] {

@@ -10,12 +10,15 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use care_label::{Pair, Prompt};
+use care_label::journal::read_votes;
+use care_label::run::Options;
+use care_label::{Pair, Prompt, State};
 use serde_json::{Value, json};
 
 /// What the endpoint does instead of a plain answer.
@@ -336,4 +339,31 @@ pub(crate) fn prompt() -> Prompt {
 /// `[[judge]]` of this name, with further fields.
 pub(crate) fn judge(name: &str, server: &Server, fields: &str) -> String {
     format!("[[judge]]\nname = '{name}'\nendpoint = '{}'\nmodel = 'model-{name}'\n{fields}\n", server.address)
+}
+
+/// Three tries per call, without long waits.
+pub(crate) fn options() -> Options {
+    Options::default().with_tries(3).with_retry_delay(Duration::from_millis(5))
+}
+
+/// The lines of a journal by question and attempt, failed ones left out.
+pub(crate) type Line = (String, u32, State, Option<i32>);
+
+/// The final state of each question.
+pub(crate) type Last = HashMap<String, (State, Option<i32>)>;
+
+/// Reads a journal.
+pub(crate) fn lines(path: &Path) -> (Vec<Line>, Last) {
+    let (mut lines, mut last) = (Vec::new(), HashMap::new());
+    read_votes(path, &mut |vote| {
+        let key = vote.key.to_owned();
+        if vote.state != State::Failed {
+            lines.push((key.clone(), vote.attempt, vote.state, vote.score));
+        }
+        last.insert(key, (vote.state, vote.score));
+        Ok(())
+    })
+    .unwrap();
+    lines.sort();
+    (lines, last)
 }
