@@ -6,8 +6,6 @@
 //! 2. [`judge`]: LLM judges score the pairs; each call is a [`Vote`] in a journal.
 //! 3. [`resolve`]: a rule joins the votes of a pair, tabled by [`ballots`], into a label.
 //! 4. [`experts`]: a stratified sample as sheets, which are read back.
-//! 3. `resolve`: a rule joins the votes of a pair into a label.
-//! 4. [`experts`]: a stratified sample as sheets, which are read back.
 //! 5. [`agree`]: how far experts and judges agree, with intervals.
 //! 6. [`audit`]: false negatives of an existing benchmark, and judges that know the systems they judge.
 //! 7. [`build`]: task folders of a benchmark with a data card.

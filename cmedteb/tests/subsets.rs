@@ -45,8 +45,11 @@ fn candidates(_: &str) -> String {
     "{\"query-id\":\"q\",\"corpus-ids\":[\"e\",\"d\"]}\n".to_owned()
 }
 
+/// The files of a subset, by its name.
+type Layout = fn(&str) -> Files;
+
 /// Every layout of subsets, and the same data alone.
-fn layouts() -> Vec<[fn(&str) -> Files; 2]> {
+fn layouts() -> Vec<[Layout; 2]> {
     vec![
         [|of| files([(&format!("{of}/test.jsonl"), sts(of))]), |of| files([("test.jsonl", sts(of))])],
         [

@@ -8,15 +8,20 @@ use std::collections::BTreeSet;
 use source::{Sources, Token, sources_of, tokens};
 
 /// The top-level modules of each crate, bottom first: each may use only those before it.
-const ORDERS: [(&str, &str); 7] = [
+const ORDERS: [(&str, &str); 9] = [
     ("care-kernels", "activation instructions math matmul f32_matrix int8_matrix attention pointwise"),
-    ("care-core", "guard error text files lines jsonl embeddings index store embedder hub"),
+    ("care-core", "guard error text files lines jsonl embeddings index store embedder hub manifest"),
     (
         "care-encoders",
         "device tokenize batch schedule ops layers encoder head network summary tower settings post_norm modern_bert \
          decoder auto_map registry fingerprint pretrained card asymmetric",
     ),
     ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats agreement"),
+    ("care-data", "normalise near"),
+    (
+        "care-label",
+        "scale pair prompt judge vote journal estimate run batch collect ballots resolve experts agree audit build",
+    ),
     ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline report results compare summary audit"),
     (
         "care-train",
