@@ -8,7 +8,7 @@ use source::{Sources, sources_of, tokens, workspace};
 
 /// Structs that a file is read into: their crate, name, and the heading in `docs/formats.md` below which each of their
 /// fields is named in backticks.
-const STRUCTS: [(&str, &str, &str); 20] = [
+const STRUCTS: [(&str, &str, &str); 29] = [
     ("care-train", "TrainConfig", "### Top level"),
     ("care-train", "ModelConfig", "### `[model]`"),
     ("care-train", "TowerConfig", "### `[model]`"),
@@ -29,6 +29,15 @@ const STRUCTS: [(&str, &str, &str); 20] = [
     ("care-encoders", "TransformerSettings", "## sentence-transformers folder"),
     ("care-encoders", "AdapterFields", "## PEFT adapter"),
     ("cmedteb", "TaskFile", "### Task files"),
+    ("care-label", "Label", "## Labels"),
+    ("care-label", "Pair", "### Pairs"),
+    ("care-label", "Found", "### Pairs"),
+    ("care-label", "Judges", "### Judges"),
+    ("care-label", "Budget", "### Judges"),
+    ("care-label", "Judge", "### Judges"),
+    ("care-label", "Prompt", "### Prompts"),
+    ("care-label", "Vote", "### Votes"),
+    ("care-core", "Manifest", "### Manifests"),
 ];
 
 #[test]

@@ -64,15 +64,17 @@ fn serve(stream: TcpStream) -> std::io::Result<()> {
 /// The answer to a chat request.
 fn answer(body: &Value) -> Option<Value> {
     let model = body.get("model")?.as_str()?;
-    let message = body.get("messages")?.as_array()?.last()?.get("content")?.as_str()?;
+    let texts: Vec<&str> =
+        body.get("messages")?.as_array()?.iter().filter_map(|message| message.get("content")?.as_str()).collect();
+    let message = *texts.last()?;
     let rest = message.strip_prefix("问题：")?;
     let (query, rest) = rest.split_once("\n\n文档：")?;
     let (document, _) = rest.rsplit_once("\n\n请先")?;
     let (share, rule) = share(model, query, document)?;
     // From shares to points: the same steps for every rule.
-    let score = 1 + [0.25, 0.45, 0.6, 0.8].iter().filter(|step| share >= **step).count();
+    let score = 1 + [0.15, 0.3, 0.42, 0.6].iter().filter(|step| share >= **step).count();
     let content = json!({"reason": format!("{rule}: {share:.2}"), "score": score}).to_string();
-    let (input, output) = (message.chars().count(), content.chars().count());
+    let (input, output) = (texts.iter().map(|text| text.chars().count()).sum::<usize>(), content.chars().count());
     Some(json!({
         "model": model,
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}],
