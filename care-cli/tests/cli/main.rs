@@ -8,6 +8,7 @@ mod embed;
 mod eval;
 #[cfg(unix)]
 mod killed;
+mod label;
 mod metrics;
 mod models;
 mod report;

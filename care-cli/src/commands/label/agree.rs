@@ -16,9 +16,9 @@ use care_label::resolve::{Label, read_labels};
 use care_label::{Pair, Prompt};
 use serde_json::json;
 
+use super::manifest::write_manifest;
 use super::resolve::{ballots, scale};
 use super::sample::candidates;
-use super::write_manifest;
 use crate::stderr::note;
 
 #[derive(clap::Args)]

@@ -16,7 +16,7 @@ use care_label::resolve::{ResolveOptions, Rule};
 use serde_json::json;
 
 use super::agree::CheckedArgs;
-use super::write_manifest;
+use super::manifest::write_manifest;
 use crate::stderr::note;
 
 #[derive(clap::Args)]

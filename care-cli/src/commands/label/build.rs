@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// The tasks to build
     #[arg(long = "task", value_enum, required = true, num_args = 1..)]
     task: Vec<Kind>,
-    /// Name of the benchmark; tasks are named NAME-retrieval and so on
+    /// Name of the benchmark; tasks and their folders are named NAME-retrieval and so on
     #[arg(long, value_name = "NAME")]
     name: String,
     /// What the benchmark is about, for the data card
@@ -88,7 +88,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
             TaskKind::Sts => "sts",
         };
         let card = card(&args, suffix)?;
-        let folder = args.output.join(suffix);
+        let folder = args.output.join(&card.name);
         match (&task, &corpus) {
             (Built::Retrieval(_), Some(corpus)) => {
                 let mut ids = corpus.ids().iter();

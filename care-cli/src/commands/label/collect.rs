@@ -15,7 +15,7 @@ use cmedteb::{Corpus, Protocol, RetrievalTask, for_each_row};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::write_manifest;
+use super::manifest::write_manifest;
 use crate::model::{CacheArgs, PairArgs};
 use crate::progress::Progress;
 use crate::stderr::note;

@@ -12,7 +12,7 @@ use care_label::resolve::{Disputed, ResolveOptions, Rule, compare, resolve, sett
 use care_label::{Prompt, Scale};
 use serde_json::json;
 
-use super::write_manifest;
+use super::manifest::write_manifest;
 use crate::stderr::note;
 
 #[derive(clap::Args)]

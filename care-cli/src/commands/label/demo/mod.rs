@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use care_core::files::write_atomic;
 use clap::Parser;
 
-use super::Command;
+use super::stages::{self, Command};
 use crate::stderr::note;
 
 /// A command line of this program.
@@ -155,7 +155,7 @@ fn step(words: &[&str]) -> Result<()> {
         words.iter().map(|word| if word.contains(' ') { format!("\"{word}\"") } else { (*word).to_owned() }).collect();
     note!("$ care label {}", line.join(" "));
     let line = Line::try_parse_from(["care label"].iter().chain(words)).context("a step of the demonstration")?;
-    super::run_command(line.command)
+    stages::run(line.command)
 }
 
 fn judges(address: &str) -> String {
