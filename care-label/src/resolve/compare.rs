@@ -5,40 +5,10 @@ use std::fmt;
 use care_core::Result;
 use serde::Serialize;
 
+use super::decide::resolve;
 use super::label::{Label, Outcome};
-use super::{ResolveOptions, Rule, resolve};
+use super::rule::{ResolveOptions, Rule, RuleCounts};
 use crate::ballots::Ballots;
-
-/// How many pairs came out how under a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct RuleCounts {
-    /// The rule.
-    pub rule: Rule,
-    /// Positive pairs.
-    pub positive: u64,
-    /// Negative pairs.
-    pub negative: u64,
-    /// Pairs on which judges disagree.
-    pub disputed: u64,
-    /// Pairs with too few votes.
-    pub incomplete: u64,
-}
-
-impl RuleCounts {
-    pub(super) fn new(rule: Rule) -> Self {
-        Self { rule, positive: 0, negative: 0, disputed: 0, incomplete: 0 }
-    }
-
-    pub(super) fn count(&mut self, outcome: Outcome) {
-        *match outcome {
-            Outcome::Positive => &mut self.positive,
-            Outcome::Negative => &mut self.negative,
-            Outcome::Disputed => &mut self.disputed,
-            Outcome::Incomplete => &mut self.incomplete,
-        } += 1;
-    }
-}
 
 /// What each rule makes of the same votes. Displays as Markdown.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -6,7 +6,7 @@ use std::fmt;
 use care_core::Result;
 use serde::Serialize;
 
-use super::{ResolveOptions, too_few};
+use super::rule::{ResolveOptions, too_few};
 use crate::ballots::Ballots;
 
 /// A class prior and one confusion matrix per judge, estimated from votes alone by expectation maximisation.

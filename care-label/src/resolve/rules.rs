@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use care_core::Result;
 
 use super::label::Outcome;
-use super::{Rule, accuracy_of, too_few};
+use super::rule::{Rule, accuracy_of, too_few};
 use crate::ballots::Ballots;
 use crate::scale::Scale;
 
