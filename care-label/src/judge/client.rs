@@ -272,6 +272,8 @@ pub(crate) fn reported(status: StatusCode, body: Option<&Value>, text: &str, ret
         400 | 413 | 422 if contains(&TOO_LONG) => FailureKind::TooLong,
         401 | 403 => FailureKind::Key,
         429 => FailureKind::RateLimit,
+        // llama-cpp-python 0.3.36 reports a form of answer that it does not know as an error of its own.
+        500 if said.contains("validation error") && said.contains("response_format") => FailureKind::Request,
         408 | 409 | 425 | 500.. => FailureKind::Server,
         _ => FailureKind::Request,
     };
@@ -404,6 +406,12 @@ mod tests {
                 error("quota", json!("insufficient_quota")),
                 Funds,
                 "HTTP 429 (insufficient_quota): quota; the account has no funds left",
+            ),
+            (
+                500,
+                error("1 validation error: ('body', 'response_format', 'type')", none.clone()),
+                Request,
+                "HTTP 500: 1 validation error: ('body', 'response_format', 'type'); choose another `structured`: json_schema, json_object or none",
             ),
             (500, error("sorry", none), Server, "HTTP 500: sorry"),
             (200, error("later", json!(429)), RateLimit, "HTTP 429: later"),

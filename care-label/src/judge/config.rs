@@ -84,7 +84,8 @@ pub struct Judge {
     /// Most tokens of an answer, >= 1. Default 512; reasoning models need more.
     #[serde(default = "default_max_tokens")]
     pub max_tokens: u32,
-    /// Further fields of the request body, e.g. `seed`, `top_p` or `enable_thinking`.
+    /// Further fields of the request body, e.g. `seed`, `top_p` or `enable_thinking`; `response_format` too, unless
+    /// `structured` sets it.
     #[serde(default)]
     pub body: Map<String, Value>,
     /// Further HTTP headers. Values are not secret: they may be shown.
@@ -245,7 +246,9 @@ impl Judge {
             ));
         }
         for field in ["model", "messages", "stream", "n", "response_format", "max_tokens", "temperature"] {
-            if self.body.contains_key(field) {
+            // An endpoint may have a form of its own for JSON.
+            let is_own = field == "response_format" && self.structured == Structured::None;
+            if self.body.contains_key(field) && !is_own {
                 return Err(Error::setting(
                     &format!("judge.body.{field}"),
                     "set",
@@ -338,6 +341,14 @@ mod tests {
         assert!(
             refused("http://127.0.0.1:8080/v1", "127.0.0.1:8080")
                 .starts_with("`judge.endpoint` is of judge `local` none")
+        );
+        let own = TWO
+            .replace("structured = \"json_schema\"", "")
+            .replace("top_p = 0.9", "response_format = { type = \"json_object\" }");
+        assert!(Judges::from_toml(&own).is_ok());
+        assert!(
+            refused("top_p = 0.9", "response_format = { type = \"text\" }")
+                .starts_with("`judge.body.response_format` is set")
         );
         assert!(refused("json_object", "json").contains("unknown variant `json`"));
         let header = "api_key_env = \"K\"\nheaders = { Authorization = \"Bearer sk-geheim\" }";
