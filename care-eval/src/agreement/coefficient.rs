@@ -30,7 +30,8 @@ use crate::error::Result;
 ///
 /// let kappa = Coefficient::Cohen(Weights::Quadratic).estimate(&ratings, &options)?;
 /// let alpha = Coefficient::Krippendorff(Level::Ordinal).estimate(&ratings, &options)?;
-/// assert!((kappa.value - 0.75).abs() < 1e-12 && (alpha.value - 0.8125).abs() < 0.1);
+/// assert!((kappa.value - 17.0 / 23.0).abs() < 1e-12);
+/// assert!((alpha.value - (1.0 - 8580.0 / 36288.0)).abs() < 1e-12);
 /// # Ok::<(), care_eval::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -16,7 +16,7 @@ use crate::error::Result;
 /// let confusion = Confusion::new(&Ratings::from_rows(rows)?, 0, 1)?;
 /// assert_eq!(
 ///     confusion.to_string(),
-///     "        0  1  2  total\n\
+///     "       0  1  2  total\n\
 ///      0      2  1  0      3\n\
 ///      1      0  1  0      1\n\
 ///      2      0  1  1      2\n\

@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// ratings.push(&[None, Some(1.0), Some(1.0)])?;
 ///
 /// let kappa = Coefficient::Fleiss(Weights::Identity).estimate(&ratings, &IntervalOptions::default())?;
-/// assert!((kappa.value - 0.625).abs() < 1e-12);
+/// assert!((kappa.value - 13.0 / 21.0).abs() < 1e-12);
 /// assert_eq!((kappa.units, kappa.raters), (4, 3));
 /// # Ok::<(), care_eval::Error>(())
 /// ```
