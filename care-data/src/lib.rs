@@ -7,6 +7,7 @@
 //! assert_eq!(NearDuplicates::default().groups(&texts), [0, 0, 2]);
 //! ```
 
+pub mod clean;
 pub mod near;
 mod normalise;
 
