@@ -1,10 +1,10 @@
 """Rows with planted false negatives, and their scores, for planted_false_negatives.rs.
 
     python3 -m venv .venv && .venv/bin/pip install numpy torch transformers sentence-transformers
-    .venv/bin/python planted_false_negatives.py TOYHOM ME5 OUT [--layers 4] [--steps 300] [--threads 2]
+    .venv/bin/python planted_false_negatives.py TOYHOM ME5 OUT [--layers 2] [--steps 200] [--threads 1]
 
 TOYHOM is a folder with train.jsonl (rows with `query`, one `pos`, seven `neg`) and corpus.jsonl; ME5 is a folder with
-multilingual-e5-small. Writes OUT/planted.jsonl:
+multilingual-e5-small. Writes OUT/planted.jsonl; texts are cut at 96 tokens:
 
   plant   2,000 rows, drawn with seed 18, whose answer has at least 100 characters. The answer is cut at the end of the
           sentence nearest to its middle; one half, drawn at random, stays the positive, the other is put at a random place
@@ -21,7 +21,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-PLANTED, SEED, MAX_LENGTH = 2000, 18, 160
+PLANTED, SEED, MAX_LENGTH = 2000, 18, 96
 
 
 def read(path):
@@ -37,6 +37,12 @@ def halves(text):
         return None
     middle = min(ends, key=lambda end: (abs(end - len(text) / 2), end))
     return text[:middle].strip(), text[middle:].strip()
+
+
+def write(folder, rows):
+    with open(f"{folder}/planted.jsonl", "w", encoding="utf-8") as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def plant(rows, rng):
@@ -93,7 +99,10 @@ def encode(folder, texts):
     transformer = Transformer(folder, max_seq_length=MAX_LENGTH)
     model = SentenceTransformer(modules=[transformer, Pooling(384, "mean"), Normalize()], device="cpu")
     texts = list(dict.fromkeys(texts))
-    return dict(zip(texts, model.encode(texts, batch_size=32)))
+    with torch.autocast("cpu", torch.bfloat16):
+        vectors = model.encode(texts, batch_size=32, convert_to_tensor=True, show_progress_bar=True)
+    vectors = torch.nn.functional.normalize(vectors.float(), dim=1).numpy()
+    return dict(zip(texts, vectors))
 
 
 def train(folder, rows, layers, steps, rng):
@@ -116,7 +125,8 @@ def train(folder, rows, layers, steps, rng):
                  for text, label in ((row["pos"][0], 1.0), (rng.choice(row["neg"]), 0.0))]
         tokens = model.tokenizer([b[0] for b in batch], [b[1] for b in batch], truncation="longest_first",
                                  max_length=MAX_LENGTH, padding=True, return_tensors="pt")
-        logits = network(**tokens).logits.squeeze(-1)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(**tokens).logits.squeeze(-1).float()
         # The answer against its negative, and each by itself.
         pairs = logits.view(-1, 2)
         loss = torch.nn.functional.softplus(pairs[:, 1] - pairs[:, 0]).mean()
@@ -137,12 +147,12 @@ def train(folder, rows, layers, steps, rng):
 def rerank(model, network, pairs):
     order = sorted(range(len(pairs)), key=lambda at: len(pairs[at][0]) + len(pairs[at][1]))
     scores, begin = [0.0] * len(pairs), time.time()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         for start in range(0, len(order), 32):
             group = order[start : start + 32]
             tokens = model.tokenizer([pairs[at][0] for at in group], [pairs[at][1] for at in group],
                                      truncation="longest_first", max_length=MAX_LENGTH, padding=True, return_tensors="pt")
-            for at, score in zip(group, torch.sigmoid(network(**tokens).logits.squeeze(-1)).tolist()):
+            for at, score in zip(group, torch.sigmoid(network(**tokens).logits.squeeze(-1).float()).tolist()):
                 scores[at] = score
             if start % 3200 == 0:
                 print(f"reranked {start} of {len(pairs)}, {time.time() - begin:.0f} s", flush=True)
@@ -153,9 +163,9 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("toyhom", "me5", "out"):
         parser.add_argument(name)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(SEED)
@@ -177,16 +187,15 @@ def main():
         of_row = [round(next(scores), 6) for _ in documents(row)]
         row["pos_ce"], row["neg_ce"] = of_row[:1], of_row[1:]
 
+    write(args.out, planted)
+
     vectors = encode(args.me5, ["query: " + row["query"] for row in planted]
                      + ["passage: " + text for row in planted for text in documents(row)])
     for row in planted:
         query = vectors["query: " + row["query"]]
         scores = [round(float(query @ vectors["passage: " + text]), 6) for text in documents(row)]
         row["pos_e5"], row["neg_e5"] = scores[:1], scores[1:]
-
-    with open(f"{args.out}/planted.jsonl", "w", encoding="utf-8") as out:
-        for row in planted:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write(args.out, planted)
 
 
 if __name__ == "__main__":
