@@ -29,10 +29,21 @@ impl Place {
         self.0.path().join(name)
     }
 
+    /// Cleans `rows.jsonl` without its bad rows; the report, and what is wrong with them.
+    fn clean_usable(&self, options: &CleanOptions) -> (Report, Vec<String>) {
+        let (rows, output, mut bad) = (self.path("rows.jsonl"), self.path("clean.jsonl"), Vec::new());
+        let report = clean_rows(&rows, &output, None, options, &mut |_| Ok(()), &mut |error| {
+            bad.push(error.to_string().replace(&self.0.path().display().to_string(), "F"));
+            Ok(())
+        });
+        (report.unwrap(), bad)
+    }
+
     /// Cleans `rows.jsonl`; the lines of the output and of the list.
     fn clean(&self, options: &CleanOptions) -> Result<(Report, Vec<String>, Vec<Value>), String> {
         let (output, list) = (self.path("clean.jsonl"), self.path("list.jsonl"));
-        let report = clean_rows(self.path("rows.jsonl"), &output, Some(&list), options, &mut |_| Ok(()));
+        let rows = self.path("rows.jsonl");
+        let report = clean_rows(&rows, &output, Some(&list), options, &mut |_| Ok(()), &mut Err);
         let report = report.map_err(|e| e.to_string().replace(&self.0.path().display().to_string(), "F"))?;
         let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
         let list = lines(&list).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -126,9 +137,7 @@ fn several_scorers_agree_in_lists_of_the_rows_and_in_files() {
     let verdicts = |options: &CleanOptions| {
         let mut verdicts = Vec::new();
         let read = for_each_inspected(place.path("rows.jsonl"), options, &mut |reading| {
-            if let care_data::clean::Reading::Row(row) = reading {
-                verdicts.extend(row.findings);
-            }
+            verdicts.extend(reading?.findings);
             Ok(())
         });
         read.map(|()| verdicts).map_err(|e| e.to_string().replace(&place.0.path().display().to_string(), "F"))
@@ -197,20 +206,19 @@ fn bad_rows_are_errors_with_file_and_line_or_counted_and_listed() {
     rows.extend(b"\xff\xfe not UTF-8\n");
     rows.extend(ROW.as_bytes());
     fs::write(place.path("rows.jsonl"), rows).unwrap();
-    let (report, lines, list) = place.clean(&by_margin().with_skip_bad(true)).unwrap();
-    assert_eq!((report.rows, report.bad, report.written, lines.len()), (8, 6, 2, 2));
-    let listed: Vec<_> = list.iter().filter(|row| !row["problem"].is_null()).collect();
-    assert_eq!(listed.len(), 6);
-    for (at, (row, problem)) in listed.iter().zip(problems).enumerate() {
-        assert_eq!(**row, json!({"line": at + 2, "problem": problem}));
+    let (report, found) = place.clean_usable(&by_margin());
+    assert_eq!((report.rows, report.bad, report.written), (8, 6, 2));
+    for (at, problem) in problems.iter().enumerate() {
+        assert_eq!(found[at], format!("F/rows.jsonl:{}: {problem}", at + 2));
     }
+    assert!(found[5].starts_with("F/rows.jsonl:7: not valid UTF-8 text"), "{}", found[5]);
     // A row that cannot be edited.
     place.file("rows.jsonl", r#"{"query":"q","pos":["p"],"neg":["a"],"pos_scores":[1],"pos_x":[1],"neg_scores":[2]}"#);
     let options = by_margin().with_mode(Mode::MakePositive);
-    let problem = "`pos_x` has a value for each positive, but no `neg_x` has one for a new positive";
-    assert_eq!(place.clean(&options).expect_err("no value"), format!("F/rows.jsonl:1: {problem}"));
-    let (report, _, list) = place.clean(&options.with_skip_bad(true)).unwrap();
-    assert_eq!((report.bad, report.negatives, &list[0]["problem"]), (1, 0, &json!(problem)));
+    let problem = "F/rows.jsonl:1: `pos_x` has a value for each positive, but no `neg_x` has one for a new positive";
+    assert_eq!(place.clean(&options).expect_err("no value"), problem);
+    let (report, found) = place.clean_usable(&options);
+    assert_eq!((report.bad, report.negatives, found), (1, 0, vec![problem.to_owned()]));
 }
 
 proptest! {

@@ -1,19 +1,19 @@
 """Rows with planted false negatives, and their scores, for planted_false_negatives.rs.
 
     python3 -m venv .venv && .venv/bin/pip install numpy torch transformers sentence-transformers
-    .venv/bin/python planted_false_negatives.py TOYHOM ME5 OUT [--layers 2] [--steps 200] [--threads 1]
+    .venv/bin/python planted_false_negatives.py TOYHOM ME5 OUT [--layers 2] [--steps 400] [--threads 1]
 
 TOYHOM is a folder with train.jsonl (rows with `query`, one `pos`, seven `neg`) and corpus.jsonl; ME5 is a folder with
 multilingual-e5-small. Writes OUT/planted.jsonl; texts are cut at 96 tokens:
 
   plant   2,000 rows, drawn with seed 18, whose answer has at least 100 characters. The answer is cut at the end of the
-          sentence nearest to its middle; one half, drawn at random, stays the positive, the other is put at a random place
-          among the negatives: a known positive that is labelled negative. `neg_hidden` marks it. The seven negatives of the
-          row stay, and some of them are unlabelled positives, so precision is a lower bound.
+          sentence nearest to its middle; one half, drawn at random, stays the positive. In every second row, the other is put at a
+          random place among the negatives: a known positive that is labelled negative. `neg_hidden` marks it. The seven
+          negatives of a row stay, and some of them are unlabelled positives, so precision is a lower bound.
   bm25    character bigrams, k1 = 1.2, b = 0.75, over the corpus.
   e5      cosine of multilingual-e5-small, mean pooling, `query: ` and `passage: `.
   ce      a cross-encoder: the first layers of multilingual-e5-small and a linear head in sentence-transformers'
-          CrossEncoder, trained here for a few hundred steps on rows that share no answer with the planted ones.
+          CrossEncoder, trained here for some hundred steps on rows that share no answer with the planted ones.
 """
 import argparse, json, math, os, random, re, time
 from collections import Counter
@@ -21,7 +21,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-PLANTED, SEED, MAX_LENGTH = 2000, 18, 96
+PLANTED, SEED, MAX_LENGTH, LEARNING_RATE = 2000, 18, 96, 2e-4
 
 
 def read(path):
@@ -55,8 +55,9 @@ def plant(rows, rng):
         if len(planted) < PLANTED and cut and row["pos"][0] not in answers:
             hidden = rng.randrange(2)
             negatives = [text for text in row["neg"] if text != row["pos"][0]]
-            place = rng.randrange(len(negatives) + 1)
-            negatives.insert(place, cut[hidden])
+            place = rng.randrange(len(negatives) + 1) if len(planted) % 2 == 0 else None
+            if place is not None:
+                negatives.insert(place, cut[hidden])
             marks = [int(at == place) for at in range(len(negatives))]
             planted.append({"query": row["query"], "pos": [cut[1 - hidden]], "neg": negatives, "neg_hidden": marks})
             answers.add(row["pos"][0])
@@ -112,27 +113,29 @@ def train(folder, rows, layers, steps, rng):
     network = model.model if hasattr(model, "model") else model[0].auto_model
     network.bert.encoder.layer = network.bert.encoder.layer[:layers]
     network.config.num_hidden_layers = layers
-    # Most weights are embeddings, which a few hundred steps would hardly change.
+    # Most weights are embeddings, which some hundred steps would hardly change.
     network.bert.embeddings.requires_grad_(False)
     trained = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=5e-5, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.01)
     network.train()
     begin, losses = time.time(), []
     for step in range(steps):
-        # 8 queries, each with its answer and one of its negatives.
+        # 8 queries, each with its answer, another answer and one of its negatives; at first without the latter.
+        harder = step >= steps // 3
         batch = [(row["query"], text, label)
                  for row in rng.sample(rows, 8)
-                 for text, label in ((row["pos"][0], 1.0), (rng.choice(row["neg"]), 0.0))]
+                 for text, label in ((row["pos"][0], 1.0), (rng.choice(rows)["pos"][0], 0.0),
+                                     (rng.choice(row["neg"] if harder else rng.choice(rows)["neg"]), 0.0))]
         tokens = model.tokenizer([b[0] for b in batch], [b[1] for b in batch], truncation="longest_first",
                                  max_length=MAX_LENGTH, padding=True, return_tensors="pt")
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(**tokens).logits.squeeze(-1).float()
-        # The answer against its negative, and each by itself.
-        pairs = logits.view(-1, 2)
-        loss = torch.nn.functional.softplus(pairs[:, 1] - pairs[:, 0]).mean()
+        # The answer against its negatives, and each by itself.
+        rows_of = logits.view(-1, 3)
+        loss = torch.nn.functional.softplus(rows_of[:, 1:] - rows_of[:, :1]).mean()
         loss = loss + torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([b[2] for b in batch]))
         for group in optimizer.param_groups:
-            group["lr"] = 5e-5 * min((step + 1) / 30, (steps - step) / steps)
+            group["lr"] = LEARNING_RATE * min((step + 1) / 60, (steps - step) / steps)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -164,7 +167,7 @@ def main():
     for name in ("toyhom", "me5", "out"):
         parser.add_argument(name)
     parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

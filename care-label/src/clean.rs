@@ -10,7 +10,7 @@ use std::path::Path;
 
 use care_core::files::sha256_hex;
 use care_core::{Error, Result};
-use care_data::clean::{CleanOptions, Finding, Inspected, Reading, Row, Verdict, for_each_inspected};
+use care_data::clean::{CleanOptions, Finding, Inspected, Row, Verdict, for_each_inspected};
 use serde::Serialize;
 
 use crate::pair::{Found, Pair};
@@ -62,22 +62,30 @@ pub struct TriageCounts {
 /// [`Agreement::Any`](care_data::clean::Agreement::Any), also where scorers disagree with each other. Without scorers, every
 /// negative is asked.
 ///
-/// The positive that judges see beside the negative is the first one of the row. The texts of all pairs are in memory.
+/// The positive that judges see beside the negative is the first one of the row. The texts of all pairs are in memory. Rows
+/// that cannot be read go to `bad`, as an error that names file and line; it returns an error to stop.
 ///
 /// # Errors
-/// As [`for_each_inspected`].
+/// As [`for_each_inspected`], or if `bad` fails.
 ///
 /// # Reference
 /// AIR-Bench asks an LLM only where rerankers and the label disagree; RLHN (arXiv 2505.16967) and the CARE paper
 /// (arXiv 2604.10937) ask about every candidate.
-pub fn triage(rows: impl AsRef<Path>, options: &CleanOptions) -> Result<Triage> {
+pub fn triage(
+    rows: impl AsRef<Path>,
+    options: &CleanOptions,
+    bad: &mut dyn FnMut(Error) -> Result<()>,
+) -> Result<Triage> {
     let mut triage = Triage::default();
     let mut seen = HashSet::new();
-    for_each_inspected(rows, options, &mut |reading| {
+    for_each_inspected(rows, options, &mut |inspected| {
         triage.counts.rows += 1;
-        let Reading::Row(inspected) = reading else {
-            triage.counts.bad += 1;
-            return Ok(());
+        let inspected = match inspected {
+            Ok(inspected) => inspected,
+            Err(error) => {
+                triage.counts.bad += 1;
+                return bad(error);
+            }
         };
         triage.counts.negatives += inspected.findings.len() as u64;
         for (at, finding) in inspected.findings.iter().enumerate() {
@@ -188,7 +196,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("rows.jsonl");
         std::fs::write(&path, ROWS).expect("written");
-        let triage = triage(&path, &options()).expect("triage");
+        let triage = triage(&path, &options(), &mut Err).expect("triage");
         let counts = triage.counts;
         assert_eq!((counts.rows, counts.negatives, counts.agreed, counts.same_text), (2, 6, 1, 1));
         assert_eq!((counts.suspected, counts.unknown, counts.repeated), (3, 1, 1));
@@ -198,7 +206,7 @@ mod tests {
         assert_eq!((first.positive.as_deref(), first.grade), (Some("p"), Some(0)));
         assert_eq!((first.systems[0].rank, first.systems[0].score), (1, 0.6));
         assert!(triage.pairs[1].systems.is_empty());
-        let everything = super::triage(&path, &CleanOptions::default()).expect("triage");
+        let everything = super::triage(&path, &CleanOptions::default(), &mut Err).expect("triage");
         assert_eq!((everything.counts.unknown, everything.pairs.len()), (5, 4));
     }
 
@@ -207,16 +215,23 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (rows, output) = (folder.path().join("rows.jsonl"), folder.path().join("clean.jsonl"));
         std::fs::write(&rows, ROWS).expect("written");
-        let pairs = triage(&rows, &options()).expect("triage").pairs;
+        let pairs = triage(&rows, &options(), &mut Err).expect("triage").pairs;
         let of = |outcomes: [Option<Outcome>; 3]| {
             let labelled = pairs.iter().zip(outcomes);
             let labels: Vec<Label> =
                 labelled.filter_map(|(pair, outcome)| Some(label(&pair.query_id, &pair.doc_id, outcome?))).collect();
             let judged = Judged::new(&labels).expect("labels");
-            clean_rows(&rows, &output, None, &options(), &mut |inspected| {
-                judged.inspect(inspected);
-                Ok(())
-            })
+            clean_rows(
+                &rows,
+                &output,
+                None,
+                &options(),
+                &mut |inspected| {
+                    judged.inspect(inspected);
+                    Ok(())
+                },
+                &mut Err,
+            )
             .expect("cleaned")
         };
         use Outcome::{Disputed, Incomplete, Negative, Positive};

@@ -68,16 +68,17 @@ fn judged(pairs: &[Pair], votes: &Path) -> Judged {
 /// Triage, judging and cleaning of `rows.jsonl` in a folder.
 fn clean(folder: &Path, toml: &str, cleaning: &CleanOptions) -> (Summary, Report) {
     let rows = folder.join("rows.jsonl");
-    let pairs = triage(&rows, cleaning).unwrap().pairs;
+    let pairs = triage(&rows, cleaning, &mut Err).unwrap().pairs;
     let judges = Judges::from_toml(toml).unwrap();
     let mut journal = Journal::open(folder.join("votes.jsonl")).unwrap();
     let summary = judge_pairs(&pairs, &judges, &prompt(), &mut journal, &options(), &mut |_| {}).unwrap();
     let judged = judged(&pairs, journal.path());
     let (output, list) = (folder.join("clean.jsonl"), folder.join("list.jsonl"));
-    let report = clean_rows(&rows, &output, Some(&list), cleaning, &mut |inspected| {
+    let mut inspect = |inspected: &mut care_data::clean::Inspected<'_>| {
         judged.inspect(inspected);
         Ok(())
-    });
+    };
+    let report = clean_rows(&rows, &output, Some(&list), cleaning, &mut inspect, &mut Err);
     (summary, report.unwrap())
 }
 

@@ -127,8 +127,6 @@ pub struct CleanOptions {
     pub max_false_negatives: Option<usize>,
     /// Rows that are left with fewer negatives than this are dropped, except with [`Mode::Keep`]. Default 0.
     pub min_negatives: usize,
-    /// Bad rows are left out, counted and listed; otherwise the first one is an error. Default false.
-    pub skip_bad: bool,
 }
 
 impl CleanOptions {
@@ -167,12 +165,6 @@ impl CleanOptions {
     #[must_use]
     pub fn with_min_negatives(self, least: usize) -> Self {
         Self { min_negatives: least, ..self }
-    }
-
-    /// Sets [`CleanOptions::skip_bad`].
-    #[must_use]
-    pub fn with_skip_bad(self, skip_bad: bool) -> Self {
-        Self { skip_bad, ..self }
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -12,6 +12,8 @@ use super::score::Scores;
 const QUERY: [&str; 2] = ["query", "anchor"];
 const POSITIVES: [&str; 3] = ["pos", "positive", "positive_passages"];
 const NEGATIVES: [&str; 3] = ["neg", "negative", "negative_passages"];
+/// The lists of scores that most tools write.
+const SCORES: (&str, &str) = ("pos_scores", "neg_scores");
 /// `negative_1`, `negative_2` and so on.
 const NUMBERED: &str = "negative_";
 /// Ids of objects, as tools name them.
@@ -20,8 +22,8 @@ const IDS: [&str; 4] = ["docid", "doc_id", "_id", "id"];
 /// A training row in any form that `care train` reads: of FlagEmbedding (`query`, `pos`, `neg`), sentence-transformers
 /// (`anchor`, `positive`, `negative` or `negative_1` and so on), or Tevatron (`positive_passages`, `negative_passages`).
 ///
-/// Lists beside the texts, e.g. `neg_scores` and `pos_scores`, follow them: when a negative is dropped or becomes a
-/// positive, so does its place in every list `neg_..` that has one value per negative.
+/// Lists beside the texts, e.g. `neg_scores` and `neg_id`, follow them: when a negative is dropped or becomes a positive, so
+/// does its place in every list `neg_..` that has one value per negative, and in `scores`, if it has one per text.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The fields in their order.
@@ -171,6 +173,12 @@ impl Row {
             }
             values.iter().enumerate().map(|(at, raw)| score(name, at, raw)).collect()
         };
+        if let (SCORES, Some(all)) = ((positives, negatives), self.scores_of_all()) {
+            let scores: Vec<_> =
+                all.iter().enumerate().map(|(at, raw)| score("scores", at, raw)).collect::<Result<_, _>>()?;
+            let (positives, negatives) = scores.split_at(self.positives.len());
+            return Ok(Scores { positives: positives.to_vec(), negatives: negatives.to_vec() });
+        }
         let (of_positives, of_negatives) = (of(positives, self.positives.len())?, of(negatives, self.negatives.len())?);
         Ok(Scores { positives: of_positives, negatives: of_negatives })
     }
@@ -215,6 +223,12 @@ impl Row {
         Ok(line.finish())
     }
 
+    /// The list `scores` of sentence-transformers: of the positives, then of the negatives.
+    fn scores_of_all(&self) -> Option<Vec<&RawValue>> {
+        let values = values("scores", self.field("scores")?).ok().flatten()?;
+        (values.len() == self.positives.len() + self.negatives.len()).then_some(values)
+    }
+
     fn joining<'a>(&self, fates: &'a [Fate]) -> impl Iterator<Item = usize> + 'a {
         (0..fates.len()).filter(|at| fates[*at] == Fate::BecomesPositive)
     }
@@ -229,6 +243,13 @@ impl Row {
         let of = |name: &str, raw: &'a RawValue, texts: usize| -> Option<Vec<&'a RawValue>> {
             values(name, raw).ok().flatten().filter(|values| values.len() == texts && texts > 0)
         };
+        if let ("scores", Some(all)) = (name, self.scores_of_all()) {
+            let (of_positives, of_negatives) = all.split_at(self.positives.len());
+            let mut values = of_positives.to_vec();
+            values.extend(self.joining(fates).map(|at| of_negatives[at]));
+            values.extend(of_negatives.iter().zip(fates).filter(|(_, fate)| **fate == Fate::Stays).map(|(v, _)| v));
+            return Ok(Some(values));
+        }
         if let Some(values) = name.strip_prefix("neg_").and_then(|_| of(name, raw, fates.len())) {
             return Ok(Some(
                 values.into_iter().zip(fates).filter(|(_, fate)| **fate == Fate::Stays).map(|(v, _)| v).collect(),
@@ -410,6 +431,11 @@ mod tests {
                 vec![Leaves, Stays, Stays],
                 r#"{"anchor":"q","positive":"p","negative_1":"b","negative_2":"c","x":[ 1 ]}"#,
             ),
+            (
+                r#"{"anchor":"q","positive":"p","negative_1":"a","negative_2":"b","negative_3":"c","scores":[9,3.0,2,1]}"#,
+                vec![Leaves, Stays, BecomesPositive],
+                r#"{"anchor":"q","positive":["p","c"],"negative_1":"b","scores":[9,1,2]}"#,
+            ),
             // A list of another length is no list of texts' values.
             (
                 r#"{"query":"q","pos":"p","neg":["a","b"],"neg_tags":["x"],"neg_ids":[1,2],"pos_ids":[9]}"#,
@@ -438,6 +464,9 @@ mod tests {
         let row = row(line);
         let scores = row.scores("pos_bm25", "neg_bm25").expect("scores");
         assert_eq!((scores.positives, scores.negatives), (vec![Some(12.0)], vec![Some(3.5), None]));
+        let tuple = Row::parse(r#"{"anchor":"q","positive":"p","negative_1":"a","scores":[9,3.0]}"#).expect("a row");
+        let scores = tuple.scores("pos_scores", "neg_scores").expect("scores");
+        assert_eq!((scores.positives, scores.negatives), (vec![Some(9.0)], vec![Some(3.0)]));
         let absent = row.scores("pos_scores", "neg_scores").expect("none");
         assert_eq!((absent.positives, absent.negatives), (vec![None], vec![None, None]));
         let refused = |negatives: &str| row.scores("pos_bm25", negatives).expect_err("refused");

@@ -12,6 +12,7 @@ use super::row::Row;
 use super::score::{NoScores, ScoreReader, Scores, next_line};
 use super::verdict::{Finding, IS_POSITIVE, IS_QUERY, Verdict};
 use crate::normalise::normalise;
+use crate::table::is_jsonl;
 
 /// A row with what its scorers say.
 #[derive(Debug, Clone)]
@@ -29,15 +30,6 @@ pub struct Inspected<'a> {
     pub findings: Vec<Finding>,
 }
 
-/// What came of a line.
-#[derive(Debug)]
-pub enum Reading<'a> {
-    /// A row.
-    Row(Inspected<'a>),
-    /// A bad line, which is left out: its number and what is wrong.
-    Bad(usize, &'a str),
-}
-
 /// Calls `each` with every row of a JSONL file (`.gz` too) and the verdicts of the scorers about its negatives. One row is
 /// in memory at a time.
 ///
@@ -45,15 +37,19 @@ pub enum Reading<'a> {
 /// - A negative is a false negative if enough scorers suspect it, unknown if that hangs on missing scores, else clean.
 ///   Without scorers, it is unknown.
 ///
+/// Instead of a row that cannot be read, `each` gets an error that names file and line, which it returns to stop.
+///
 /// # Errors
-/// If a file cannot be read, an option is out of its range, a file of scores does not belong to the rows, a row is bad and
-/// [`CleanOptions::skip_bad`] is not set (the message names the line), or `each` fails.
+/// If a file cannot be read, an option is out of its range, a file of scores does not belong to the rows, or `each` fails.
 pub fn for_each_inspected(
     path: impl AsRef<Path>,
     options: &CleanOptions,
-    each: &mut dyn FnMut(Reading<'_>) -> Result<()>,
+    each: &mut dyn FnMut(Result<Inspected<'_>>) -> Result<()>,
 ) -> Result<()> {
     let path = path.as_ref();
+    if !is_jsonl(path) {
+        return Err(Error::format(path, "rows are cleaned in JSON Lines; convert the file with `care data convert`"));
+    }
     options.check()?;
     let mut reader = Reader::open(path, options)?;
     while reader.step(each)? {}
@@ -92,39 +88,37 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a line; false at the end.
-    fn step(&mut self, each: &mut dyn FnMut(Reading<'_>) -> Result<()>) -> Result<bool> {
+    fn step(&mut self, each: &mut dyn FnMut(Result<Inspected<'_>>) -> Result<()>) -> Result<bool> {
         let (number, parsed) = match next_line(&mut self.lines, &mut self.line) {
             Ok(None) => return Ok(false),
-            Ok(Some(number)) => (number, Row::parse(&self.line)),
+            Ok(Some(number)) => {
+                (number, Row::parse(&self.line).map_err(|problem| Error::line(&self.path, number, problem)))
+            }
             // A line that is no UTF-8 text; the next one may be.
             Err(error) => match error.line_number() {
-                Some(number) if self.options.skip_bad => (number, Err(error.to_string())),
-                _ => return Err(error),
+                Some(number) => (number, Err(error)),
+                None => return Err(error),
             },
         };
-        let mut problem = parsed.as_ref().err().cloned();
-        let row = parsed.ok();
+        let (row, mut problem) = match parsed {
+            Ok(row) => (Some(row), None),
+            Err(error) => (None, Some(error)),
+        };
         let mut scores = Vec::new();
         for scorer in &mut self.scorers {
             // Every file of scores goes on by a line, even if the row is bad.
             match scorer.next(row.as_ref()) {
                 Ok(found) => scores.extend(found),
                 Err(NoScores::Mismatch(error)) => return Err(error),
-                Err(NoScores::Bad(bad)) => problem = problem.or(Some(bad)),
+                Err(NoScores::Bad(bad)) => problem = problem.or_else(|| Some(Error::line(&self.path, number, bad))),
             }
         }
         match (row, problem) {
             (Some(row), None) => {
                 let findings = self.findings(&row, &scores);
-                each(Reading::Row(Inspected { number, line: &self.line, row: &row, scores: &scores, findings }))?;
+                each(Ok(Inspected { number, line: &self.line, row: &row, scores: &scores, findings }))?;
             }
-            (_, problem) => {
-                let problem = problem.unwrap_or_default();
-                if !self.options.skip_bad {
-                    return Err(Error::line(&self.path, number, problem));
-                }
-                each(Reading::Bad(number, &problem))?;
-            }
+            (_, problem) => problem.map_or(Ok(()), |problem| each(Err(problem)))?,
         }
         Ok(true)
     }

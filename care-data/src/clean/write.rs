@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::options::{CleanOptions, Mode, Unknown};
 use super::report::{Dropped, Report};
 use super::row::Fate;
-use super::rows::{Inspected, Reading, for_each_inspected};
+use super::rows::{Inspected, for_each_inspected};
 use super::verdict::{Finding, Verdict};
 
 /// Has the last word about a row: replaces findings of scorers, e.g. by what judges say.
@@ -19,7 +19,7 @@ pub type Inspect<'a> = dyn FnMut(&mut Inspected<'_>) -> Result<()> + 'a;
 
 /// Cleans the rows of a JSONL file into another: each negative gets a verdict by [`for_each_inspected`], on which `inspect`
 /// has the last word, and [`CleanOptions`] say what is done. Rows without a change are written byte for byte, others with
-/// all fields that do not depend on the change.
+/// all fields that do not depend on the change. Rows that cannot be read or changed go to `bad`, as there.
 ///
 /// `listed` gets a line for everything that was found: what, why, with which scores, and what was done about it. Both files
 /// are written atomically; a process that is killed leaves none of them, and a second run starts afresh.
@@ -33,29 +33,28 @@ pub fn clean_rows(
     listed: Option<&Path>,
     options: &CleanOptions,
     inspect: &mut Inspect<'_>,
+    bad: &mut dyn FnMut(Error) -> Result<()>,
 ) -> Result<Report> {
     let input = input.as_ref();
     let mut rows = Sink::create(output.as_ref())?;
     let mut list = listed.map(Sink::create).transpose()?;
     let mut report = Report::default();
-    for_each_inspected(input, options, &mut |reading| {
+    for_each_inspected(input, options, &mut |inspected| {
         report.rows += 1;
-        let mut inspected = match reading {
-            Reading::Row(inspected) => inspected,
-            Reading::Bad(line, problem) => {
+        let mut inspected = match inspected {
+            Ok(inspected) => inspected,
+            Err(error) => {
                 report.bad += 1;
-                return list.as_mut().map_or(Ok(()), |list| list.row(&BadRow { line, problem }));
+                return bad(error);
             }
         };
         inspect(&mut inspected)?;
         let cleaned = match clean(&inspected, options, &mut report) {
             Ok(cleaned) => cleaned,
-            Err(Problem::Row(problem)) if options.skip_bad => {
+            Err(Problem::Row(problem)) => {
                 report.bad += 1;
-                let row = BadRow { line: inspected.number, problem: &problem };
-                return list.as_mut().map_or(Ok(()), |list| list.row(&row));
+                return bad(Error::line(input, inspected.number, problem));
             }
-            Err(Problem::Row(problem)) => return Err(Error::line(input, inspected.number, problem)),
             Err(Problem::Unknown(at)) => {
                 let reasons = inspected.findings[at].reasons.join(", ");
                 let problem = format!("`neg[{at}]` is unknown ({reasons}); set what is done about such negatives");
@@ -174,13 +173,6 @@ impl Sink {
         let file = self.file.into_inner().map_err(|e| Error::io("write", &self.path, e.into_error()))?;
         file.commit().map(drop)
     }
-}
-
-/// A line of the list for a row that was left out.
-#[derive(Serialize)]
-struct BadRow<'a> {
-    line: usize,
-    problem: &'a str,
 }
 
 /// A line of the list for a negative.

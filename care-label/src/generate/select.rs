@@ -1,6 +1,7 @@
 //! The usable questions of all answers, each once.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use care_core::Result;
 use care_core::files::sha256_hex;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::Answered;
 use super::question::{Filter, Reject};
-use crate::pair::Pair;
+use crate::pair::{Pair, write_jsonl};
 use crate::prompt::Prompt;
 
 /// A question with the documents that it was written for, one line of `questions.jsonl`.
@@ -27,6 +28,14 @@ pub struct Question {
     pub kind: String,
     /// The judge that wrote it first.
     pub judge: String,
+}
+
+/// Writes a `questions.jsonl`, atomically. Its lines are queries too: `_id` and `text`.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_questions<'a>(path: impl AsRef<Path>, questions: impl IntoIterator<Item = &'a Question>) -> Result<()> {
+    write_jsonl(path, questions)
 }
 
 /// The usable questions, and how many are not.

@@ -1,7 +1,9 @@
 //! `care data`: training data, from raw rows to clean triplets.
 
 mod bad_rows;
+mod clean;
 mod convert;
+mod generate;
 mod split;
 
 use anyhow::Result;
@@ -17,6 +19,10 @@ pub(crate) struct Args {
 enum Command {
     /// Convert training rows between the forms of FlagEmbedding, sentence-transformers and Tevatron, and to Parquet
     Convert(convert::Args),
+    /// Find false negatives by scores or by LLM judges, and drop them or make them positives
+    Clean(clean::Args),
+    /// Write questions for documents by LLMs, and keep those that find their document
+    Generate(generate::Args),
     /// Split training rows so that near-duplicate queries are never in two parts
     Split(split::Args),
 }
@@ -24,6 +30,8 @@ enum Command {
 pub(crate) fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Convert(args) => convert::run(args),
+        Command::Clean(args) => clean::run(args),
+        Command::Generate(args) => generate::run(args),
         Command::Split(args) => split::run(args),
     }
 }
