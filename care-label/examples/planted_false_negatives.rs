@@ -43,7 +43,9 @@ fn main() {
     let truth = Arc::new(Truth::read(&rows));
     println!(
         "{} rows with {} negatives, {} of them planted, in as many rows.\n",
-        truth.rows, truth.negatives, truth.hidden.len()
+        truth.rows,
+        truth.negatives,
+        truth.hidden.len()
     );
     println!("| rule | suspected | precision | recall | unknown |\n|---|--:|--:|--:|--:|");
     let rules = rules();
@@ -55,10 +57,14 @@ fn main() {
     let any = |name: &str| rules.iter().find(|(rule, _)| *rule == name).unwrap().1.clone();
     let (wide, narrow) = (any("any of the three"), any("two of the three"));
     let mut chosen = None;
-    for (asked, options) in [("all negatives", CleanOptions::default()), ("any of the three", wide), ("two of the three", narrow)] {
-        for (joined, judges, rule) in
-            [("judge a alone", 1, Rule::Majority), ("majority of 3", 3, Rule::Majority), ("unanimous", 3, Rule::Unanimous)]
-        {
+    for (asked, options) in
+        [("all negatives", CleanOptions::default()), ("any of the three", wide), ("two of the three", narrow)]
+    {
+        for (joined, judges, rule) in [
+            ("judge a alone", 1, Rule::Majority),
+            ("majority of 3", 3, Rule::Majority),
+            ("unanimous", 3, Rule::Unanimous),
+        ] {
             let panel = Panel::ask(&rows, &options, judges, &truth);
             let judged = panel.resolve(rule);
             let found = Found::of(&rows, &options, &truth, &mut |inspected| {
@@ -67,7 +73,11 @@ fn main() {
             });
             println!(
                 "| {joined}, {asked} | {} | {} | {:.3} | {:.3} | {} |",
-                panel.pairs, panel.calls, found.precision(), found.recall(), found.unknown
+                panel.pairs,
+                panel.calls,
+                found.precision(),
+                found.recall(),
+                found.unknown
             );
             if (joined, asked) == ("majority of 3", "any of the three") {
                 chosen = Some((options.clone(), judged));
@@ -75,7 +85,9 @@ fn main() {
         }
     }
 
-    println!("\n| decided by | mode | rows | planted left | other negatives lost | positives added | of them planted |");
+    println!(
+        "\n| decided by | mode | rows | planted left | other negatives lost | positives added | of them planted |"
+    );
     println!("|---|---|--:|--:|--:|--:|--:|");
     let (options, judged) = chosen.unwrap();
     for mode in Mode::ALL {
