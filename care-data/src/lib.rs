@@ -7,6 +7,7 @@
 //! assert_eq!(NearDuplicates::default().groups(&texts), [0, 0, 2]);
 //! ```
 
+pub mod dedup;
 pub mod near;
 mod normalise;
 

@@ -1,0 +1,6 @@
+//! De-duplication.
+
+mod subspace;
+mod vectors;
+
+pub use vectors::{GrowingIndex, VectorMatch};
