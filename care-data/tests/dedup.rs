@@ -354,5 +354,25 @@ fn a_full_disk_and_a_changed_file_are_errors() {
     }
     std::fs::write(&path, "").expect("written");
     assert!(found.write_rows(&mut Vec::new()).is_err());
+    let error = found.save_rows(folder.0.path().join("kept.jsonl")).expect_err("changed");
+    assert!(error.path() == Some(&path) && std::fs::read_dir(folder.0.path()).expect("read").count() == 1, "{error}");
     assert!(Deduplication::of(&[Path::new("no/such/file.jsonl").to_owned()], &[], &near()).is_err());
+}
+
+#[test]
+fn files_are_written_plain_and_packed() {
+    let folder = Folder::new();
+    let input = folder.file("rows.jsonl", rows(&["头痛", "头痛。", "咳嗽"]));
+    let found = Deduplication::of(&[input], &[], &near()).expect("found");
+    let path = |name: &str| folder.0.path().join(name);
+    for name in ["kept.jsonl", "kept.jsonl.gz"] {
+        found.save_rows(path(name)).expect("written");
+        let again = Deduplication::of(&[path(name)], &[], &near()).expect("read");
+        assert_eq!(kept(&again), kept(&found));
+    }
+    found.save_clusters(path("clusters.jsonl"), false).expect("written");
+    let line = std::fs::read_to_string(path("clusters.jsonl")).expect("read");
+    assert!(line.contains(r#""dropped":[{"file":"#) && line.lines().count() == 1, "{line}");
+    let error = found.save_rows(path("kept.csv")).expect_err("a table");
+    assert_eq!(folder.name(error), "F/kept.csv: rows are written as .jsonl or .jsonl.gz");
 }

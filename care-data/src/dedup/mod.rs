@@ -7,6 +7,7 @@ mod nearby;
 mod options;
 mod report;
 mod run;
+mod save;
 mod scan;
 mod similar;
 mod source;

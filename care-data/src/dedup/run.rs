@@ -102,4 +102,9 @@ impl Deduplication {
     pub fn bad(&self) -> &[Error] {
         &self.found.bad
     }
+
+    /// [`Deduplication::bad`], when nothing else is wanted any more.
+    pub fn into_bad(self) -> Vec<Error> {
+        self.found.bad
+    }
 }

@@ -1,7 +1,7 @@
 //! `care data dedup`
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -13,8 +13,6 @@ use care_data::dedup::{
 };
 use care_data::near::NearDuplicates;
 use clap::{Parser, ValueEnum};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use ndarray_npy::ReadNpyExt;
 use serde_json::{Value, json};
 
@@ -70,12 +68,9 @@ struct VectorArgs {
     /// Vectors of the rows of --against
     #[arg(long, value_name = "FILE", requires = "vectors", requires = "against")]
     against_vectors: Option<PathBuf>,
-    /// The same with vectors of this model (its other options as for `care search`, see --model-options)
+    /// The same with vectors of this model, with its own settings; for others, see `care embed` and --vectors
     #[arg(long, value_name = "DIR|ORG/NAME", conflicts_with = "exact")]
     model: Option<String>,
-    /// Further options of the model, in quotation marks, e.g. "--precision int8 --max-length 128"
-    #[arg(long, value_name = "OPTIONS", requires = "model", allow_hyphen_values = true)]
-    model_options: Option<String>,
     /// Tower that encodes the texts
     #[arg(long, default_value = "query", requires = "model")]
     role: RoleArg,
@@ -106,27 +101,21 @@ struct OneModel {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let named = args.output.to_string_lossy();
-    if !named.ends_with(".jsonl") && !named.ends_with(".jsonl.gz") {
-        bail!("{named}: rows are written as .jsonl or .jsonl.gz");
-    }
     let field = if args.fields.is_empty() { TextField::Auto } else { TextField::Named(args.fields.clone()) };
-    let mut options =
-        DedupOptions::default().with_field(field).with_keep(args.keep).with_skip_bad(args.bad.skips());
+    let mut options = DedupOptions::default().with_field(field).with_keep(args.keep).with_skip_bad(args.bad.skips());
     if !args.exact {
         options = options.with_near(NearDuplicates::new(args.ngram, args.near)?);
     }
-    // Before the work, so that a wrong path fails early.
-    let output = AtomicFile::create(&args.output)?;
+    // A wrong path fails before the work.
+    drop(AtomicFile::create(&args.output)?);
     let (found, model) = find(&args, options)?;
     let counts = found.counts();
     if counts.rows == 0 {
         bail!("no rows");
     }
-    write_rows(&found, output, &args.output)?;
-    let lists = [(&args.clusters, false), (&args.leaks, true)];
-    for (path, leaks) in lists.into_iter().filter_map(|(path, leaks)| Some((path.as_ref()?, leaks))) {
-        write_clusters(&found, path, leaks)?;
+    found.save_rows(&args.output)?;
+    for (path, leaks) in [(&args.clusters, false), (&args.leaks, true)] {
+        path.as_ref().map_or(Ok(()), |path| found.save_clusters(path, leaks))?;
     }
     let mut bad = args.bad.collect();
     found.into_bad().into_iter().try_for_each(|error| bad.take(error))?;
@@ -153,49 +142,23 @@ fn find(args: &Args, options: DedupOptions) -> Result<(Deduplication, Value)> {
     let Some(model) = &args.vectors.model else {
         return Ok((Deduplication::of(&args.rows, &args.against, &options)?, Value::Null));
     };
-    let line = ["model", "--model", model].into_iter();
-    let further = args.vectors.model_options.as_deref().unwrap_or_default();
-    let own = OneModel::try_parse_from(line.chain(further.split_whitespace()))?;
-    let (embedder, source) = args.vectors.cache.open(&own.pair)?;
+    let (pair, source) = OneModel::try_parse_from(["care", "--model", model])?.pair.open()?;
+    let loaded = args.vectors.cache.model(pair)?;
     let role = match args.vectors.role {
         RoleArg::Query => Role::Query,
         RoleArg::Document => Role::Document,
     };
-    let texts = EmbeddedTexts::new(embedder.as_ref(), role);
+    let texts = EmbeddedTexts::new(loaded.embedder(), role);
     let found = Deduplication::with_vectors(&args.rows, &args.against, &by_vectors(), Vectors::new(&texts, &texts))?;
+    loaded.warn();
     Ok((found, source))
 }
 
 fn read_npy(path: &Path) -> Result<Embeddings> {
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let matrix = ndarray::Array2::<f32>::read_npy(std::io::BufReader::new(file));
+    let matrix = ndarray::Array2::<f32>::read_npy(BufReader::new(file));
     let wanted = || format!("{}: no float32 matrix [n, dim]", path.display());
     Ok(matrix.with_context(wanted)?.into())
-}
-
-fn write_rows(found: &Deduplication, file: AtomicFile, path: &Path) -> Result<()> {
-    let failed = |e| Error::io("write", path, e);
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        let mut packed = GzEncoder::new(out, Compression::default());
-        found.write_rows(&mut packed)?;
-        out = packed.finish().map_err(failed)?;
-    } else {
-        found.write_rows(&mut out)?;
-    }
-    out.into_inner().map_err(|e| failed(e.into_error()))?.commit()?;
-    Ok(())
-}
-
-fn write_clusters(found: &Deduplication, path: &Path, leaks: bool) -> Result<()> {
-    let failed = |e| Error::io("write", path, e);
-    let mut out = BufWriter::new(AtomicFile::create(path)?);
-    found.for_each_cluster(leaks, &mut |cluster| {
-        let line = serde_json::to_string(&cluster).map_err(|e| failed(e.into()))?;
-        writeln!(out, "{line}").map_err(failed)
-    })?;
-    out.into_inner().map_err(|e| failed(e.into_error()))?.commit()?;
-    Ok(())
 }
 
 fn write_manifests(args: &Args, counts: &DedupCounts, model: &Value) -> Result<()> {
