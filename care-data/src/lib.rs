@@ -8,10 +8,13 @@
 //! assert_eq!(NearDuplicates::default().groups(&texts), [0, 0, 2]);
 //! ```
 
+mod chunk;
+pub mod dedup;
 pub mod near;
 mod normalise;
 pub mod rows;
 pub mod split;
+pub mod stats;
 pub mod table;
 
 pub use normalise::normalise;

@@ -2,7 +2,9 @@
 
 mod bad_rows;
 mod convert;
+mod dedup;
 mod split;
+mod stats;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -17,13 +19,19 @@ pub(crate) struct Args {
 enum Command {
     /// Convert training rows between the forms of FlagEmbedding, sentence-transformers and Tevatron, and to Parquet
     Convert(convert::Args),
+    /// Drop rows whose text is a duplicate of another one's: exact, near or by vectors, also of a test set's
+    Dedup(dedup::Args),
     /// Split training rows so that near-duplicate queries are never in two parts
     Split(split::Args),
+    /// Count rows, texts, lengths and duplicates
+    Stats(stats::Args),
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Convert(args) => convert::run(args),
+        Command::Dedup(args) => dedup::run(args),
         Command::Split(args) => split::run(args),
+        Command::Stats(args) => stats::run(args),
     }
 }
