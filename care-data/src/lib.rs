@@ -9,6 +9,7 @@
 //! ```
 
 mod chunk;
+pub mod clean;
 pub mod dedup;
 pub mod near;
 mod normalise;
