@@ -7,6 +7,8 @@
 //! assert_eq!(NearDuplicates::default().groups(&texts), [0, 0, 2]);
 //! ```
 
+pub mod bm25;
+pub mod mine;
 pub mod near;
 mod normalise;
 

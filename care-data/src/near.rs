@@ -98,8 +98,13 @@ impl NearDuplicates {
         pairs
     }
 
+    /// The least similarity of near-duplicates.
+    pub(crate) fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
     /// The hashes of a text's distinct n-grams, in ascending order.
-    fn grams(&self, text: &str) -> Vec<u64> {
+    pub(crate) fn grams(&self, text: &str) -> Vec<u64> {
         let text = normalise(text);
         let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
         let hash = |gram: &str| {
@@ -171,14 +176,14 @@ fn rows_per_band(threshold: f64) -> usize {
 }
 
 /// Spreads the bits of a hash (the finaliser of SplitMix64).
-fn mix(mut x: u64) -> u64 {
+pub(crate) fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
 /// The Jaccard similarity of two ascending lists.
-fn jaccard(a: &[u64], b: &[u64]) -> f64 {
+pub(crate) fn jaccard(a: &[u64], b: &[u64]) -> f64 {
     let (mut i, mut j, mut common) = (0, 0, 0usize);
     while i < a.len() && j < b.len() {
         let order = a[i].cmp(&b[j]);

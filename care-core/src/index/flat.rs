@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 #[cfg(feature = "f16")]
 use half::{f16, slice::HalfFloatSliceExt};
-use ndarray::{ArrayView2, Axis};
+use ndarray::{ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::Index;
@@ -127,6 +127,33 @@ impl FlatIndex {
         self.check("queries", queries)?;
         let groups: Vec<ArrayView2<'_, f32>> = queries.as_array().axis_chunks_iter(Axis(0), QUERIES).collect();
         Ok(groups.into_par_iter().flat_map_iter(|group| self.search_group(group, k)).collect())
+    }
+
+    /// The score of one document: the dot product of its vector and a query's.
+    ///
+    /// The order of summation is another one than that of [`FlatIndex::search`], so the last bits may differ.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dimension`] if the query has other dimensions.
+    ///
+    /// # Panics
+    /// Panics if there is no such document.
+    pub fn score(&self, query: ArrayView1<'_, f32>, document: usize) -> Result<f32> {
+        if query.len() != self.dim {
+            let message = format!("the query has {} dimensions, the index has {}", query.len(), self.dim);
+            return Err(Error::new(ErrorKind::Dimension, message));
+        }
+        let range = document * self.dim..(document + 1) * self.dim;
+        let score = match &self.vectors {
+            Vectors::F32(vectors) => query.dot(&ArrayView1::from(&vectors[range])),
+            #[cfg(feature = "f16")]
+            Vectors::F16(vectors) => {
+                let mut values = vec![0.0; self.dim];
+                vectors[range].convert_to_f32_slice(&mut values);
+                query.dot(&ArrayView1::from(&values))
+            }
+        };
+        Ok(score + 0.0)
     }
 
     fn check(&self, what: &str, vectors: &Embeddings) -> Result<()> {
@@ -271,6 +298,20 @@ mod tests {
         assert_eq!(half.len(), 5000);
         let expected = FlatIndex::new(rounded).search(&queries, 20).expect("same dimensions");
         assert_eq!(half.search(&queries, 20).expect("same dimensions"), expected);
+    }
+
+    #[test]
+    fn a_single_score_is_that_of_the_search() {
+        let values: Vec<i8> = (-9..10).collect();
+        let (documents, queries) = (matrix(50, 4, &values), matrix(3, 4, &values[5..]));
+        let index = FlatIndex::new(documents);
+        for (query, hits) in index.search(&queries, 50).expect("same dimensions").into_iter().enumerate() {
+            for hit in hits {
+                assert_eq!(index.score(queries.row(query), hit.index).expect("same dimensions"), hit.score);
+            }
+        }
+        let error = index.score(Embeddings::zeros(1, 5).row(0), 0).expect_err("sizes");
+        assert_eq!(error.to_string(), "the query has 5 dimensions, the index has 4");
     }
 
     #[test]
