@@ -48,6 +48,8 @@ enum Command {
     Metrics(commands::metrics::Args),
     /// Search a corpus by exact similarity
     Search(commands::search::Args),
+    /// Prepare training data: convert between forms, split without leaks
+    Data(commands::data::Args),
     /// Make a benchmark: collect candidates, have LLMs and experts judge them, measure agreement, build task folders
     Label(commands::label::Args),
     /// Convert a model in any supported layout to a pair, which sentence-transformers can also load
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => commands::audit::run(args),
         Command::Metrics(args) => commands::metrics::run(args),
         Command::Search(args) => commands::search::run(args),
+        Command::Data(args) => commands::data::run(args),
         Command::Label(args) => commands::label::run(args),
         Command::Convert(args) => commands::convert::run(args),
         Command::DemoData(args) => commands::demo_data::run(args),

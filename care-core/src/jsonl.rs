@@ -57,7 +57,7 @@ pub fn for_each_jsonl<T: DeserializeOwned>(
 const ONE_PER_LINE: &str = "JSON Lines holds one object per line: convert it, e.g. with jq -c";
 
 /// serde_json's message with "at line 1 column n" cut to the column: it sees each line on its own.
-fn describe(error: &serde_json::Error) -> String {
+pub fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let (problem, column) = match text.rfind(" at line ") {
         Some(end) => (&text[..end], format!(" (column {})", error.column())),

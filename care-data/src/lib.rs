@@ -1,4 +1,5 @@
-//! Training data for retrieval, without a model: normalisation and near-duplicates of texts.
+//! Training data for retrieval, without a model: rows in the forms of the field's tools, normalisation and near-duplicates
+//! of texts.
 //!
 //! ```
 //! use care_data::near::NearDuplicates;
@@ -11,5 +12,8 @@ pub mod bm25;
 pub mod mine;
 pub mod near;
 mod normalise;
+pub mod rows;
+pub mod split;
+pub mod table;
 
 pub use normalise::normalise;

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use care_core::Result;
+use care_data::rows::{RowType, TrainingExample};
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::dataset::{AnswerKeys, RowType, Source, TrainingExample, text_key};
+use crate::dataset::{AnswerKeys, Source, text_key};
 
 /// The texts of a batch: each query with its group of documents.
 #[derive(Debug, Clone, PartialEq)]
@@ -291,9 +292,9 @@ mod tests {
 
     #[test]
     fn the_type_of_a_row_decides_its_batch_and_its_group() {
-        let row = |name: &str, row_type, negatives: usize| TrainingExample {
-            row_type,
-            ..TrainingExample::new(name, vec!["p".into()], (0..negatives).map(|n| format!("n{n}")).collect())
+        let row = |name: &str, row_type, negatives: usize| {
+            let negatives = (0..negatives).map(|n| format!("n{n}")).collect();
+            TrainingExample::new(name, vec!["p".into()], negatives).with(|row| row.row_type = row_type)
         };
         let types = [RowType::Normal, RowType::OnlyOneNegative, RowType::SymmetricSts, RowType::SymmetricClass];
         let rows = (0..24).map(|n| row(&n.to_string(), types[n % 4], 2 + n % 8)).collect();
@@ -322,11 +323,12 @@ mod tests {
 
     #[test]
     fn scores_and_prompts_go_with_their_texts() {
-        let example = |n: usize| TrainingExample {
-            positive_scores: vec![n as f32],
-            negative_scores: vec![n as f32 + 0.25, n as f32 + 0.5],
-            prompt: Some(format!("p{n}")),
-            ..TrainingExample::new(n.to_string(), vec!["0".into()], vec!["0.25".into(), "0.5".into()])
+        let example = |n: usize| {
+            TrainingExample::new(n.to_string(), vec!["0".into()], vec!["0.25".into(), "0.5".into()]).with(|row| {
+                row.positive_scores = vec![n as f32];
+                row.negative_scores = vec![n as f32 + 0.25, n as f32 + 0.5];
+                row.prompt = Some(format!("p{n}"));
+            })
         };
         let sources = [Source::new("scored", (0..6).map(example).collect()).expect("rows")];
         let batch = Batcher::new(&sources, settings(6, 2), 1).batch(0).expect("rows");

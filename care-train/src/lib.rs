@@ -28,11 +28,12 @@ mod testing;
 mod towers;
 mod trainer;
 
+pub use care_data::rows::{RowType, TrainingExample};
 pub use config::{
     CheckedStage, CheckedTrainConfig, EvaluationConfig, LossConfig, LossKind, ModelConfig, Preset, StageConfig,
     TowerConfig, TowerTraining, TrainConfig, TrainMode,
 };
-pub use dataset::{RowType, Source, TrainingExample, for_each_example, read_source, read_sources};
+pub use dataset::{Source, read_source, read_sources};
 pub use loss::{Alignment, CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka};
 pub use report::{EvaluationReport, Event, Observer, StepReport, TeacherReport};
 pub use run::{CustomLosses, Outcome, Run};

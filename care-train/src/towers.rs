@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use burn::tensor::{Tensor, TensorData};
 use care_core::store::EmbeddingStore;
 use care_core::{Embeddings, Instruction, Result, Role, Text};
+use care_data::rows::RowType;
 use care_encoders::tokenize::Tokenizer;
 use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, DocumentTower, Network, QueryTower};
 
 use crate::batcher::TrainBatch;
 use crate::config::{CheckedStage, TrainMode};
-use crate::dataset::RowType;
 use crate::loss::{Alignment, LossInput};
 use crate::pass::{Pass, constant, device, frozen_vectors, select};
 use crate::stage::StageKind;

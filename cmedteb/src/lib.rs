@@ -19,13 +19,13 @@ mod testing;
 
 pub use audit::{AuditOptions, Finding, FindingKind, TrainingTexts, audit};
 pub use baseline::bm25;
+pub use care_data::table::for_each_row;
 pub use compare::{Comparison, compare};
 pub use error::is_undefined;
 pub use loader::{load, read_corpus, splits};
 pub use protocol::{Evidence, Outcome, Progress, Protocol, evaluate, rank, score_run};
 pub use report::{Report, Single};
 pub use results::{Results, TaskResult};
-pub use rows::for_each_row;
 pub use summary::Summary;
 pub use task::{Corpus, RerankingList, RerankingRow, RerankingTask, RetrievalTask, StsMode, StsPair, StsTask, Task};
 pub use tasks::{Fetch, Sources, built_in_names, find, load_task_file, names, open};

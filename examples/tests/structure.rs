@@ -17,7 +17,7 @@ const ORDERS: [(&str, &str); 9] = [
          decoder auto_map registry fingerprint pretrained card asymmetric",
     ),
     ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats agreement"),
-    ("care-data", "normalise near"),
+    ("care-data", "normalise near table rows split"),
     (
         "care-label",
         "scale pair prompt judge vote journal estimate run batch collect ballots resolve experts agree audit build",

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use care_core::files::jsonl_files;
-use care_train::for_each_example;
+use care_data::rows::for_each_example;
 use cmedteb::{AuditOptions, FindingKind, TrainingTexts, audit};
 
 use crate::stderr::note;

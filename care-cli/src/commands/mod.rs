@@ -2,11 +2,13 @@
 
 pub(crate) mod audit;
 pub(crate) mod convert;
+pub(crate) mod data;
 pub(crate) mod demo_data;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod info;
 pub(crate) mod label;
+mod manifest;
 pub(crate) mod metrics;
 pub(crate) mod report;
 pub(crate) mod search;

@@ -89,6 +89,18 @@ impl Documents {
         Ok((self.marks.len() - 1, known))
     }
 
+    /// Whether a document with the same text is among them.
+    pub(super) fn has(&self, document: &Document) -> bool {
+        let exact = key(&document.content());
+        self.find(exact as u64, |found| found.exact == exact).is_some()
+    }
+
+    /// Whether the corpus has a document with the same text, up to [`normalise`](crate::normalise).
+    pub(super) fn corpus_has(&self, document: &Document) -> bool {
+        let key = key(&normalise(&document.content()));
+        self.find(!key as u64, |found| found.key == key).is_some_and(|number| number < self.corpus)
+    }
+
     fn find(&self, key: u64, is_meant: impl Fn(&Mark) -> bool) -> Option<usize> {
         let number = *self.numbers.get(&key)? as usize;
         is_meant(&self.marks[number]).then_some(number)

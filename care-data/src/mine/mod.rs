@@ -15,6 +15,7 @@ mod plot;
 #[cfg(feature = "plots")]
 mod plot;
 mod queries;
+mod read;
 mod render;
 mod report;
 mod rules;
@@ -27,6 +28,7 @@ pub use choose::Negative;
 pub use documents::Documents;
 pub use miner::{Mined, Mix, Plan, mine};
 pub use queries::{MiningQuery, Queries};
+pub use read::{Bad, Ids, Lacking, read_corpus, read_judged, read_positives, read_rows};
 pub use report::{Report, SourceReport};
 pub use rules::{Against, RankCount, Ranks, Reason, Rules, Sample, Short};
 pub use source::{Answers, Bm25Source, RunSource, Source, VectorSource};

@@ -55,7 +55,7 @@ impl Distribution {
     }
 
     /// Bounds of a part of the histogram.
-    #[cfg_attr(not(feature = "plots"), expect(dead_code, reason = "for plots"))]
+    #[cfg_attr(not(feature = "plots"), allow(dead_code, reason = "for plots"))]
     pub(super) fn bin(&self, part: usize) -> (f64, f64) {
         let width = (self.max - self.min) / BINS as f64;
         (self.min + part as f64 * width, self.min + (part + 1) as f64 * width)

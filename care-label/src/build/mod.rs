@@ -12,12 +12,11 @@
 //! | `task.py` | the task's class and metadata for mteb |
 
 mod card;
-mod split;
 mod statistics;
 mod tasks;
 mod write;
 
 pub use card::{Card, Section};
-pub use split::{Split, parse_splits};
+pub use care_data::split::{Split, parse_splits};
 pub use tasks::{BuildOptions, Built, CorpusDocument, Material, Reranking, Retrieval, Sts, TaskKind, Visit};
 pub use write::write_task;

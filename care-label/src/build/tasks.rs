@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use care_core::{Error, ErrorKind, Result};
 use care_data::near::NearDuplicates;
+use care_data::split::{Split, assign};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::split::{Split, assign};
 use crate::pair::Pair;
 use crate::resolve::{Label, Outcome};
 

@@ -22,7 +22,10 @@ use super::Source;
 pub fn read_source(path: impl AsRef<Path>) -> Result<Source> {
     let path = path.as_ref();
     if path.extension().is_some_and(|extension| extension == "parquet") {
-        return Err(Error::format(path, "training rows are read from JSON Lines, not from Parquet; convert the file"));
+        return Err(Error::format(
+            path,
+            "training rows are read from JSON Lines, not from Parquet; convert the file with `care data convert`",
+        ));
     }
     Source::open(path)
 }
@@ -45,7 +48,9 @@ pub fn read_sources(paths: &[impl AsRef<Path>]) -> Result<Vec<Source>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{RowNeeds, RowType, TrainingExample};
+    use care_data::rows::{RowType, TrainingExample};
+
+    use super::super::RowNeeds;
     use super::*;
 
     const GOOD: &str = "{\"query\":\"a\",\"pos\":[\"b\"],\"neg\":[\"c\"],\"pos_scores\":[1],\"neg_scores\":[0.5],\"type\":\"normal\"}\n";
@@ -119,13 +124,13 @@ mod tests {
         let path = folder.path().join("train.jsonl");
         let line = r#"{"query":"q","pos":["p"],"neg":["n","m"],"pos_scores":[3],"neg_scores":[1,2],"prompt":"find","type":"symmetric_sts","pos_id":7}"#;
         std::fs::write(&path, line).expect("written");
-        let expected = TrainingExample {
-            positive_scores: vec![3.0],
-            negative_scores: vec![1.0, 2.0],
-            prompt: Some("find".into()),
-            row_type: RowType::SymmetricSts,
-            ..TrainingExample::new("q", vec!["p".into()], vec!["n".into(), "m".into()])
-        };
+        let expected = TrainingExample::new("q", vec!["p".into()], vec!["n".into(), "m".into()]).with(|row| {
+            row.positive_scores = vec![3.0];
+            row.negative_scores = vec![1.0, 2.0];
+            row.prompt = Some("find".into());
+            row.row_type = RowType::SymmetricSts;
+            row.positive_ids = vec!["7".into()];
+        });
         assert_eq!(read_source(&path).and_then(|source| source.read(&[0])).expect("good"), [expected]);
         for (name, row_type) in [
             (None, RowType::Normal),
@@ -165,7 +170,7 @@ mod tests {
         }
         let error = read_source(folder.path().join("rows.parquet")).expect_err("parquet").to_string();
         assert!(
-            error.ends_with("rows.parquet: training rows are read from JSON Lines, not from Parquet; convert the file")
+            error.ends_with("rows.parquet: training rows are read from JSON Lines, not from Parquet; convert the file with `care data convert`")
         );
     }
 

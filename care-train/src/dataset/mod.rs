@@ -1,13 +1,10 @@
 //! Training data: rows of text, checked before the first step.
 
 mod answers;
-mod example;
 mod jsonl;
-mod row;
 mod source;
 
 pub(crate) use answers::{AnswerKeys, text_key};
-pub use example::{RowType, TrainingExample};
 pub use jsonl::{read_source, read_sources};
 pub(crate) use source::RowNeeds;
-pub use source::{Source, for_each_example};
+pub use source::Source;

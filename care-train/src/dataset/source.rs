@@ -6,11 +6,12 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use care_core::files::open_file;
+use care_core::lines::text_of;
 use care_core::{Error, ErrorKind, Result};
+use care_data::rows::{RowType, TrainingExample, for_each_example};
 use sha2::{Digest, Sha256};
 
-use super::row::{Parsed, Row};
-use super::{AnswerKeys, RowType, TrainingExample, text_key};
+use super::{AnswerKeys, text_key};
 
 /// Rows from one origin. A batch never mixes sources, so that a query's in-batch negatives are of its own kind.
 ///
@@ -71,9 +72,8 @@ impl Source {
         for (row, example) in examples.into_iter().enumerate() {
             let name = builder.name.clone();
             let place = || format!("{name}, row {row}");
-            let parsed = Parsed { example, is_plain: false };
-            builder.add(&place, &parsed).map_err(|problem| misplaced(&place(), &problem))?;
-            builder.kept.push(parsed.example);
+            builder.add(&place, &example).map_err(|problem| misplaced(&place(), &problem))?;
+            builder.kept.push(example);
         }
         builder.finish(None, None)
     }
@@ -86,11 +86,11 @@ impl Source {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let is_packed = path.extension().is_some_and(|extension| extension == "gz");
         let (mut builder, mut numbers) = (Builder::new(path.display().to_string()), Vec::new());
-        for_each_parsed(path, &mut |number, parsed| {
+        for_each_example(path, &mut |number, example| {
             let place = || format!("{}:{number}", path.display());
-            builder.add(&place, &parsed).map_err(|problem| Error::line(path, number, problem))?;
+            builder.add(&place, &example).map_err(|problem| Error::line(path, number, problem))?;
             if is_packed {
-                builder.kept.push(parsed.example);
+                builder.kept.push(example);
             }
             numbers.push(u32::try_from(number).unwrap_or(u32::MAX));
             Ok(())
@@ -163,11 +163,9 @@ impl Source {
             line.clear();
             file.seek(SeekFrom::Start(offset)).map_err(failed)?;
             file.read_until(b'\n', &mut line).map_err(failed)?;
-            let text = std::str::from_utf8(&line).ok().filter(|_| line_hash(&line) == hash);
-            let row = text.and_then(|text| serde_json::from_str::<Row>(text.trim_start_matches(MARK)).ok());
-            let parsed = row.and_then(|row| row.parse().ok());
-            parsed
-                .map(|parsed| parsed.example)
+            // Any line may be the first, which has a byte-order mark.
+            let text = text_of(&line, 1).ok().filter(|_| line_hash(&line) == hash);
+            text.and_then(|text| TrainingExample::from_json(text).ok())
                 .ok_or_else(|| Error::format(path, "the file has changed since it was opened"))
         };
         rows.iter().map(read).collect()
@@ -217,28 +215,6 @@ impl Source {
     }
 }
 
-/// Calls `each` with the line and the example of every row of a file that [`read_source`](crate::read_source) reads, in
-/// order, whether a stage could use the row or not.
-///
-/// # Errors
-/// Returns an error if the file cannot be read, a line is not a training row, or `each` fails; the message names path
-/// and line.
-pub fn for_each_example(
-    path: impl AsRef<Path>,
-    each: &mut dyn FnMut(usize, TrainingExample) -> Result<()>,
-) -> Result<()> {
-    for_each_parsed(path.as_ref(), &mut |number, parsed| each(number, parsed.example))
-}
-
-fn for_each_parsed(path: &Path, each: &mut dyn FnMut(usize, Parsed) -> Result<()>) -> Result<()> {
-    care_core::jsonl::for_each_jsonl(path, &mut |number, row: Row| {
-        each(number, row.parse().map_err(|problem| Error::line(path, number, problem))?)
-    })
-}
-
-/// A byte-order mark, which may precede the first line.
-const MARK: char = '\u{feff}';
-
 fn misplaced(place: &str, problem: &str) -> Error {
     Error::new(ErrorKind::Format, format!("{place}: {problem}"))
 }
@@ -264,11 +240,8 @@ impl Builder {
     ///
     /// # Errors
     /// Returns what is wrong with the row, as text.
-    fn add(&mut self, place: &dyn Fn() -> String, row: &Parsed) -> std::result::Result<(), String> {
-        let example = &row.example;
-        if let Some(problem) = problem(example) {
-            return Err(problem);
-        }
+    fn add(&mut self, place: &dyn Fn() -> String, example: &TrainingExample) -> std::result::Result<(), String> {
+        example.check()?;
         let scored = |texts: &[String], scores: &[f32]| texts.len() == scores.len();
         self.facts.push(RowFacts {
             row_type: example.row_type,
@@ -276,7 +249,7 @@ impl Builder {
             positives_are_scored: scored(&example.positives, &example.positive_scores),
             negatives_are_scored: scored(&example.negatives, &example.negative_scores),
             has_prompt: example.prompt.is_some(),
-            is_plain: row.is_plain,
+            is_plain: example.is_plain(),
         });
         self.answers.push(&example.query, &example.positives);
         let positives = self.answers.positives(self.facts.len() - 1);
@@ -307,31 +280,6 @@ impl Builder {
             digest: self.digest.finalize().into(),
         })
     }
-}
-
-/// What no stage can use.
-fn problem(example: &TrainingExample) -> Option<String> {
-    let blank = |texts: &[String]| texts.iter().position(|text| text.trim().is_empty());
-    if example.query.trim().is_empty() {
-        return Some("`query` is empty".into());
-    }
-    if example.positives.is_empty() {
-        return Some("`pos` is empty".into());
-    }
-    for (field, texts, scores) in
-        [("pos", &example.positives, &example.positive_scores), ("neg", &example.negatives, &example.negative_scores)]
-    {
-        if let Some(index) = blank(texts) {
-            return Some(format!("`{field}[{index}]` is an empty text"));
-        }
-        if !scores.is_empty() && scores.len() != texts.len() {
-            return Some(format!("`{field}_scores` has {} values, but `{field}` has {}", scores.len(), texts.len()));
-        }
-        if let Some(index) = scores.iter().position(|score| !score.is_finite()) {
-            return Some(format!("`{field}_scores[{index}]` is not finite"));
-        }
-    }
-    None
 }
 
 fn digest(digest: &mut Sha256, example: &TrainingExample) {

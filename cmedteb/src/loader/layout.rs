@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use care_core::{Error, Result};
+use care_data::table::{EXTENSIONS, columns, is_table, stem};
 
-use crate::rows::{EXTENSIONS, columns, is_table, stem};
 use crate::task::{DEFAULT_SPLIT, DEFAULT_SUBSET};
 
 /// The part of a task that rows belong to.

@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use care_core::{Document, Error, ErrorKind, Query, Result};
+use care_data::table::{EXTENSIONS, for_each_row, is_tsv, stem};
 use care_eval::Qrels;
 use care_eval::io::read_qrels;
 use serde::de::DeserializeOwned;
 
 use super::layout::{File, Layout, Part, one_subset};
 use crate::error::from_eval;
-use crate::rows::{CandidatesRow, CorpusRow, EXTENSIONS, QrelsRow, QueryRow, duplicate_id, for_each_row, is_tsv, stem};
+use crate::rows::{CandidatesRow, CorpusRow, QrelsRow, QueryRow, duplicate_id};
 use crate::task::{Corpus, RerankingTask, RetrievalTask, SPLITS, StsTask, Task};
 
 /// Loads the tasks of a folder of JSON Lines, CSV, TSV or Parquet files (the last with the Cargo feature `parquet`).

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use care_core::{Document, Error, Result, Text};
+use care_data::table::for_each_row;
 
 use crate::fingerprint::Fingerprint;
-use crate::rows::{CorpusRow, duplicate_id, for_each_row};
+use crate::rows::{CorpusRow, duplicate_id};
 
 /// Documents and their ids.
 ///

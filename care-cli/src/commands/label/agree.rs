@@ -16,9 +16,9 @@ use care_label::resolve::{Label, read_labels};
 use care_label::{Pair, Prompt};
 use serde_json::json;
 
-use super::manifest::write_manifest;
 use super::resolve::{ballots, scale};
 use super::sample::candidates;
+use crate::commands::manifest::write_manifest;
 use crate::stderr::note;
 
 #[derive(clap::Args)]
@@ -131,7 +131,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     write_atomic(args.output.with_extension("json"), serde_json::to_string_pretty(&agreement)? + "\n")?;
     let counts = json!({ "pairs": material.labels.len(), "answers of experts": material.experts.len() });
     let settings = json!({ "level": args.level, "resamples": args.resamples });
-    write_manifest("agree", settings, counts, args.checked.inputs()?, &args.output)?;
+    write_manifest("label agree", settings, counts, args.checked.inputs()?, &args.output)?;
     note!("{}", agreement.summary());
     Ok(())
 }

@@ -16,7 +16,7 @@ use care_label::resolve::{ResolveOptions, Rule};
 use serde_json::json;
 
 use super::agree::CheckedArgs;
-use super::manifest::write_manifest;
+use crate::commands::manifest::write_manifest;
 use crate::stderr::note;
 
 #[derive(clap::Args)]
@@ -97,7 +97,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut inputs = args.checked.inputs()?;
     inputs.extend(args.qrels.iter().map(|path| Input::of("qrels", path)).collect::<care_core::Result<Vec<_>>>()?);
     let settings = json!({ "rule": args.rule.name(), "measure": args.measure.to_string(), "replace": args.replace });
-    write_manifest("audit", settings, json!({ "queries": missing.queries }), inputs, &report)?;
+    write_manifest("label audit", settings, json!({ "queries": missing.queries }), inputs, &report)?;
     note!("{:.2} unlabelled positives per query; the report is {}", missing.per_query.value, report.display());
     Ok(())
 }

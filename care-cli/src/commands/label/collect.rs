@@ -15,7 +15,7 @@ use cmedteb::{Corpus, Protocol, RetrievalTask, for_each_row};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::manifest::write_manifest;
+use crate::commands::manifest::write_manifest;
 use crate::model::{CacheArgs, PairArgs};
 use crate::progress::Progress;
 use crate::stderr::note;
@@ -109,7 +109,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let counts = json!({
         "queries": queries.len(), "queries without candidates": without.len(), "pairs": pairs.len(),
     });
-    write_manifest("collect", options, counts, inputs, &args.output)?;
+    write_manifest("label collect", options, counts, inputs, &args.output)?;
     note!("{} pairs of {} queries in {}", pairs.len(), queries.len() - without.len(), args.output.display());
     by_system(&pairs);
     Ok(())

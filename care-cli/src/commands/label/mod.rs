@@ -8,7 +8,6 @@ mod collect;
 mod demo;
 mod experts;
 mod judge;
-mod manifest;
 mod resolve;
 mod sample;
 mod stages;

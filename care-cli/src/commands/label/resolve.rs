@@ -12,7 +12,7 @@ use care_label::resolve::{Disputed, ResolveOptions, Rule, compare, resolve, sett
 use care_label::{Prompt, Scale};
 use serde_json::json;
 
-use super::manifest::write_manifest;
+use crate::commands::manifest::write_manifest;
 use crate::stderr::note;
 
 #[derive(clap::Args)]
@@ -102,7 +102,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         "pairs": ballots.len(), "positive": counts.positive, "negative": counts.negative, "disputed": counts.disputed,
         "incomplete": counts.incomplete, "dropped": settled.dropped, "decided by experts": decided.len(),
     });
-    write_manifest("resolve", options, numbers, inputs, &args.output)?;
+    write_manifest("label resolve", options, numbers, inputs, &args.output)?;
     note!(
         "{}: {} positive, {} negative, {} disputed, {} incomplete",
         args.rule,

@@ -7,7 +7,7 @@ use care_core::manifest::{Input, Manifest};
 use serde_json::{Map, Value};
 
 /// Writes the manifest of a step's output, with its inputs by role. Options and counts are objects.
-pub(super) fn write_manifest(
+pub(crate) fn write_manifest(
     step: &str,
     options: Value,
     counts: Value,
@@ -18,6 +18,6 @@ pub(super) fn write_manifest(
         Value::Object(map) => map,
         _ => Map::new(),
     };
-    Manifest::write(&format!("label {step}"), map(options), map(counts), inputs, output)?;
+    Manifest::write(step, map(options), map(counts), inputs, output)?;
     Ok(())
 }

@@ -6,13 +6,15 @@ use care_core::{Document, Text};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{RowType, TrainingExample};
+use super::example::{RowType, TrainingExample};
 
 /// A line of a file: FlagEmbedding's row, a triplet of sentence-transformers, a row of Tevatron, or a text alone.
 #[derive(Deserialize)]
 pub(super) struct Row {
     pos_scores: Option<Vec<f32>>,
     neg_scores: Option<Vec<f32>>,
+    /// Of sentence-transformers' triplets and n-tuples: the positive's and each negative's.
+    scores: Option<Vec<f32>>,
     prompt: Option<String>,
     #[serde(rename = "type")]
     row_type: Option<String>,
@@ -27,28 +29,23 @@ const NEGATIVES: [&str; 3] = ["neg", "negative", "negative_passages"];
 /// `negative_1`, `negative_2` and so on.
 const NUMBERED: &str = "negative_";
 
-/// The example of a row.
-pub(super) struct Parsed {
-    pub(super) example: TrainingExample,
-    /// Whether the row has one text, which is its own positive.
-    pub(super) is_plain: bool,
-}
-
 impl Row {
     /// # Errors
     /// Returns what is wrong with the row, as text.
-    pub(super) fn parse(mut self) -> Result<Parsed, String> {
+    pub(super) fn parse(mut self) -> Result<TrainingExample, String> {
         // A missing value and an empty cell of a table are one thing.
         self.texts.retain(|_, value| !value.is_null());
         let (query, positives) = (self.only(&QUERY)?, self.only(&POSITIVES)?);
         let negatives = self.negatives()?;
-        let (query, positives, is_plain) = match (query, positives, self.texts.get("text")) {
+        let (positive_ids, negative_ids) = (self.ids(&POSITIVES, "pos_id")?, self.ids(&NEGATIVES, "neg_id")?);
+        let query_id = self.texts.get("query_id").map(|value| id("query_id", value)).transpose()?;
+        let (query, positives) = match (query, positives, self.texts.get("text")) {
             (Some((field, query)), Some((of_positives, positives)), _) => {
-                (text(field, query)?, texts(of_positives, positives)?, false)
+                (text(field, query)?, texts(of_positives, positives)?)
             }
             (None, None, Some(_)) => {
                 let text = document("text", &Value::Object(self.texts.clone().into_iter().collect()))?;
-                (text.clone(), vec![text], true)
+                (text.clone(), vec![text])
             }
             (query, ..) => {
                 let wanted = if query.is_none() { listed(&QUERY, "or") } else { listed(&POSITIVES, "or") };
@@ -58,16 +55,47 @@ impl Row {
                 return Err(format!("no {wanted}; the row has {found}"));
             }
         };
-        let example = TrainingExample {
+        let (positive_scores, negative_scores) = match (self.scores, self.pos_scores, self.neg_scores) {
+            (None, positive, negative) => (positive.unwrap_or_default(), negative.unwrap_or_default()),
+            (Some(mut scores), None, None) => match positives.len() <= scores.len() {
+                true => {
+                    let negative = scores.split_off(positives.len());
+                    (scores, negative)
+                }
+                false => return Err(format!("`scores` has {} values, too few", scores.len())),
+            },
+            _ => return Err("`scores` and `pos_scores` or `neg_scores` are both given; keep one of them".into()),
+        };
+        Ok(TrainingExample {
             query,
             positives,
             negatives,
-            positive_scores: self.pos_scores.unwrap_or_default(),
-            negative_scores: self.neg_scores.unwrap_or_default(),
+            positive_scores,
+            negative_scores,
             prompt: self.prompt.filter(|prompt| !prompt.is_empty()),
             row_type: RowType::of(self.row_type.as_deref()),
-        };
-        Ok(Parsed { example, is_plain })
+            query_id,
+            positive_ids,
+            negative_ids,
+        })
+    }
+
+    /// The ids of a list of texts: of a list of their own, else of the passages, if all have one.
+    fn ids(&self, fields: &[&'static str], list: &str) -> Result<Vec<String>, String> {
+        match (self.texts.get(list), self.only(fields)?) {
+            (Some(Value::Array(values)), _) => {
+                values.iter().enumerate().map(|(index, value)| id(&format!("{list}[{index}]"), value)).collect()
+            }
+            (Some(value), _) => Ok(vec![id(list, value)?]),
+            (None, Some((field, Value::Array(passages)))) => {
+                let given: Vec<&Value> = passages.iter().filter_map(|passage| passage.get("docid")).collect();
+                if given.len() < passages.len() {
+                    return Ok(Vec::new());
+                }
+                given.into_iter().map(|value| id(&format!("`docid` of {field}"), value)).collect()
+            }
+            (None, _) => Ok(Vec::new()),
+        }
     }
 
     /// The field that the row has of several that mean the same.
@@ -120,6 +148,15 @@ fn text(field: &str, value: &Value) -> Result<String, String> {
     }
 }
 
+/// An id, which some writers store as a number.
+fn id(field: &str, value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(id) => Ok(id.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err(format!("`{field}` is {value}; a string or an integer belongs there")),
+    }
+}
+
 /// The text of an object with `text` and perhaps `title`, joined as in every corpus.
 fn document(field: &str, object: &Value) -> Result<String, String> {
     let part = |name: &str| match object.get(name) {
@@ -146,12 +183,12 @@ fn listed(names: &[&str], last: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Parsed, String> {
+    fn parse(line: &str) -> Result<TrainingExample, String> {
         serde_json::from_str::<Row>(line).map_err(|e| e.to_string())?.parse()
     }
 
     fn example(line: &str) -> (String, Vec<String>, Vec<String>) {
-        let TrainingExample { query, positives, negatives, .. } = parse(line).unwrap_or_else(|e| panic!("{e}")).example;
+        let TrainingExample { query, positives, negatives, .. } = parse(line).unwrap_or_else(|e| panic!("{e}"));
         (query, positives, negatives)
     }
 
@@ -170,6 +207,24 @@ mod tests {
         }
         let titled = r#"{"query": "q", "positive_passages": [{"title": "t", "text": "p"}], "negative_passages": []}"#;
         assert_eq!(example(titled), ("q".into(), vec!["t p".into()], vec![]));
+    }
+
+    #[test]
+    fn ids_and_scores_are_kept_in_every_form() {
+        let read = |line: &str| {
+            let row = parse(line).unwrap_or_else(|e| panic!("{e}"));
+            (row.query_id, row.positive_ids, row.negative_ids, row.positive_scores, row.negative_scores)
+        };
+        let id = |ids: &[&str]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let passages = r#"{"query_id": 1, "query": "q", "positive_passages": [{"docid": "7", "text": "p"}],
+            "negative_passages": [{"docid": 8, "text": "n"}]}"#;
+        assert_eq!(read(passages), (Some("1".into()), id(&["7"]), id(&["8"]), vec![], vec![]));
+        let row = r#"{"query": "q", "pos": ["p"], "neg": ["n", "m"], "pos_id": ["7"], "neg_id": [8, "9"]}"#;
+        assert_eq!(read(row), (None, id(&["7"]), id(&["8", "9"]), vec![], vec![]));
+        let tuple = r#"{"anchor": "q", "positive": "p", "negative_1": "n", "negative_2": "m", "scores": [3, 2, 1]}"#;
+        assert_eq!(read(tuple), (None, vec![], vec![], vec![3.0], vec![2.0, 1.0]));
+        let half = r#"{"query": "q", "positive_passages": [{"docid": 7, "text": "p"}, {"text": "o"}]}"#;
+        assert_eq!(read(half).1, Vec::<String>::new());
     }
 
     #[test]
@@ -196,10 +251,10 @@ mod tests {
             (r#"{"text": 5, "neg": null}"#, "5"),
         ] {
             let parsed = parse(line).unwrap_or_else(|e| panic!("{e}"));
-            assert!(parsed.is_plain);
-            assert_eq!((parsed.example.query.as_str(), &parsed.example.positives), (text, &vec![text.to_owned()]));
+            assert!(parsed.is_plain());
+            assert_eq!((parsed.query.as_str(), &parsed.positives), (text, &vec![text.to_owned()]));
         }
-        assert!(!parse(r#"{"query": "q", "pos": "p", "text": "a"}"#).is_ok_and(|parsed| parsed.is_plain));
+        assert!(!parse(r#"{"query": "q", "pos": "p", "text": "a"}"#).is_ok_and(|parsed| parsed.is_plain()));
     }
 
     #[test]
@@ -232,6 +287,14 @@ mod tests {
                 "`positive_passages[0]` is an object without `text`",
             ),
             (r#"{"query": "q", "pos": [{"text": ["p"]}]}"#, "`text` of `pos[0]` is no text"),
+            (
+                r#"{"query": "q", "pos": "p", "pos_id": [[1]]}"#,
+                "`pos_id[0]` is [1]; a string or an integer belongs there",
+            ),
+            (
+                r#"{"query": "q", "pos": "p", "scores": [1], "neg_scores": []}"#,
+                "`scores` and `pos_scores` or `neg_scores` are both given; keep one of them",
+            ),
         ] {
             assert_eq!(parse(line).map(|_| ()).expect_err(line), problem);
         }

@@ -20,13 +20,19 @@ pub struct TrainingExample {
     pub prompt: Option<String>,
     /// How the texts of the row are related.
     pub row_type: RowType,
+    /// The query's id, where the row has one.
+    pub query_id: Option<String>,
+    /// The id of each positive; empty if the row has none.
+    pub positive_ids: Vec<String>,
+    /// The id of each negative; empty if the row has none.
+    pub negative_ids: Vec<String>,
 }
 
 impl TrainingExample {
     /// These settings after a change.
     ///
     /// ```
-    /// use care_train::TrainingExample;
+    /// use care_data::rows::TrainingExample;
     ///
     /// let row = TrainingExample::new("q", vec!["p".into()], vec![]).with(|row| row.prompt = Some("find".into()));
     /// assert_eq!(row.prompt.as_deref(), Some("find"));
@@ -40,6 +46,41 @@ impl TrainingExample {
     /// A [`RowType::Normal`] row without scores.
     pub fn new(query: impl Into<String>, positives: Vec<String>, negatives: Vec<String>) -> Self {
         Self { query: query.into(), positives, negatives, ..Self::default() }
+    }
+
+    /// Whether the row is a text alone: its only positive is itself, and it has no negatives.
+    pub fn is_plain(&self) -> bool {
+        self.negatives.is_empty() && matches!(self.positives.as_slice(), [only] if *only == self.query)
+    }
+
+    /// Checks what every use of a row needs: a query, at least one positive, no empty text, and as many scores and ids as
+    /// texts, the scores finite.
+    ///
+    /// # Errors
+    /// Returns what is wrong with the row, as text that names the field.
+    pub fn check(&self) -> Result<(), String> {
+        if self.query.trim().is_empty() {
+            return Err("`query` is empty".into());
+        }
+        if self.positives.is_empty() {
+            return Err("`pos` is empty".into());
+        }
+        let positives = ("pos", &self.positives, &self.positive_scores, &self.positive_ids);
+        let negatives = ("neg", &self.negatives, &self.negative_scores, &self.negative_ids);
+        for (field, texts, scores, ids) in [positives, negatives] {
+            if let Some(index) = texts.iter().position(|text| text.trim().is_empty()) {
+                return Err(format!("`{field}[{index}]` is an empty text"));
+            }
+            for (of, values) in [("scores", scores.len()), ("id", ids.len())] {
+                if values != 0 && values != texts.len() {
+                    return Err(format!("`{field}_{of}` has {values} values, but `{field}` has {}", texts.len()));
+                }
+            }
+            if let Some(index) = scores.iter().position(|score| !score.is_finite()) {
+                return Err(format!("`{field}_scores[{index}]` is not finite"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -65,8 +106,8 @@ pub enum RowType {
 }
 
 impl RowType {
-    /// The type of this name; any other name is `Normal`.
-    pub(crate) fn of(name: Option<&str>) -> Self {
+    /// The type of this name in a row; any other name is `Normal`.
+    pub fn of(name: Option<&str>) -> Self {
         match name {
             Some("only_1neg") => RowType::OnlyOneNegative,
             Some("symmetric_sts") => RowType::SymmetricSts,
@@ -76,13 +117,24 @@ impl RowType {
         }
     }
 
+    /// Its name in a row.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RowType::Normal => "normal",
+            RowType::OnlyOneNegative => "only_1neg",
+            RowType::SymmetricSts => "symmetric_sts",
+            RowType::SymmetricClustering => "symmetric_clustering",
+            RowType::SymmetricClass => "symmetric_class",
+        }
+    }
+
     /// Whether documents are encoded with the queries' instruction.
-    pub(crate) fn instructs_documents(self) -> bool {
+    pub fn instructs_documents(self) -> bool {
         matches!(self, RowType::SymmetricSts | RowType::SymmetricClustering)
     }
 
     /// Whether documents of other rows are used as negatives.
-    pub(crate) fn has_in_batch_negatives(self) -> bool {
+    pub fn has_in_batch_negatives(self) -> bool {
         !matches!(self, RowType::SymmetricClustering | RowType::SymmetricClass)
     }
 }

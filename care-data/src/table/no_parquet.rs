@@ -9,5 +9,5 @@ pub(super) fn for_each<R>(path: &Path, _each: &mut dyn FnMut(usize, R) -> Result
 }
 
 pub(super) fn columns(path: &Path) -> Result<Vec<String>> {
-    Err(Error::format(path, "Parquet is not compiled in: build with the Cargo feature `parquet` of cmedteb"))
+    Err(Error::format(path, "Parquet is not compiled in: build with the Cargo feature `parquet`"))
 }
