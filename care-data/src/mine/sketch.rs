@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::near::{NearDuplicates, jaccard, mix};
+use crate::near::{NearDuplicates, mix};
 
 /// Bytes of a sketch, one per hash function.
 const BYTES: usize = 64;
@@ -47,6 +47,18 @@ impl Sketches {
         // Texts without a single n-gram are duplicates of nothing.
         !a.is_empty() && jaccard(&a, &b) >= self.near.threshold()
     }
+}
+
+/// The Jaccard similarity of two ascending lists.
+fn jaccard(a: &[u64], b: &[u64]) -> f64 {
+    let (mut i, mut j, mut common) = (0, 0, 0usize);
+    while i < a.len() && j < b.len() {
+        let order = a[i].cmp(&b[j]);
+        common += usize::from(order.is_eq());
+        i += usize::from(order.is_le());
+        j += usize::from(order.is_ge());
+    }
+    common as f64 / (a.len() + b.len() - common).max(1) as f64
 }
 
 /// The most bytes that all but [`MISSED`] of the pairs with this similarity have in common.

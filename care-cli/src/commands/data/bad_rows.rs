@@ -25,6 +25,11 @@ pub(crate) struct BadRows {
 }
 
 impl BadRowsArgs {
+    /// Whether bad rows are left out.
+    pub(crate) fn skips(&self) -> bool {
+        self.skip_bad
+    }
+
     pub(crate) fn collect(&self) -> BadRows {
         BadRows { skip: self.skip_bad, problems: Vec::new() }
     }
