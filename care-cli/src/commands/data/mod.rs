@@ -5,6 +5,8 @@ mod clean;
 mod convert;
 mod dedup;
 mod generate;
+mod mine;
+mod mine_rules;
 mod split;
 mod stats;
 
@@ -21,6 +23,8 @@ pub(crate) struct Args {
 enum Command {
     /// Convert training rows between the forms of FlagEmbedding, sentence-transformers and Tevatron, and to Parquet
     Convert(convert::Args),
+    /// Mine hard negatives with a pair, BM25 or rankings of other systems
+    Mine(Box<mine::Args>),
     /// Drop rows whose text is a duplicate of another one's: exact, near or by vectors, also of a test set's
     Dedup(dedup::Args),
     /// Find false negatives by scores or by LLM judges, and drop them or make them positives
@@ -36,6 +40,7 @@ enum Command {
 pub(crate) fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Convert(args) => convert::run(args),
+        Command::Mine(args) => mine::run(*args),
         Command::Dedup(args) => dedup::run(args),
         Command::Clean(args) => clean::run(args),
         Command::Generate(args) => generate::run(args),
