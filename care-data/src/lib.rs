@@ -8,11 +8,16 @@
 //! assert_eq!(NearDuplicates::default().groups(&texts), [0, 0, 2]);
 //! ```
 
+pub mod bm25;
+mod chunk;
 pub mod clean;
+pub mod dedup;
+pub mod mine;
 pub mod near;
 mod normalise;
 pub mod rows;
 pub mod split;
+pub mod stats;
 pub mod table;
 
 pub use normalise::normalise;

@@ -11,6 +11,8 @@ mod eval;
 mod killed;
 mod label;
 mod metrics;
+#[cfg(unix)]
+mod mine;
 mod models;
 mod report;
 mod search;

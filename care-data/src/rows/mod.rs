@@ -13,5 +13,6 @@ mod write;
 
 pub use example::{RowType, TrainingExample};
 pub use format::RowFormat;
+pub(crate) use parse::{document, texts};
 pub use read::{for_each_example, for_each_usable_example};
 pub use write::RowWriter;

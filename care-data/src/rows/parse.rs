@@ -126,7 +126,7 @@ impl Row {
 }
 
 /// One text, or the texts of a list.
-fn texts(field: &str, value: &Value) -> Result<Vec<String>, String> {
+pub(crate) fn texts(field: &str, value: &Value) -> Result<Vec<String>, String> {
     match value {
         Value::Array(values) => {
             values.iter().enumerate().map(|(index, value)| text(&format!("{field}[{index}]"), value)).collect()
@@ -158,7 +158,7 @@ fn id(field: &str, value: &Value) -> Result<String, String> {
 }
 
 /// The text of an object with `text` and perhaps `title`, joined as in every corpus.
-fn document(field: &str, object: &Value) -> Result<String, String> {
+pub(crate) fn document(field: &str, object: &Value) -> Result<String, String> {
     let part = |name: &str| match object.get(name) {
         Some(Value::Null) | None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),

@@ -1,18 +1,19 @@
 //! Likely problems in a task's data, for manual review.
 
-mod near;
-
 use std::collections::{HashMap, HashSet};
 
 use care_core::{Error, ErrorKind, Result, Text};
+use care_data::near::{Forms, NearDuplicates, NearIndex};
 use care_data::normalise;
 use care_eval::Run;
 use indexmap::IndexMap;
 use rayon::prelude::*;
 
-use self::near::NearIndex;
 use crate::error::invalid;
 use crate::task::{RerankingTask, RetrievalTask, Task};
+
+/// Characters per n-gram by which texts are compared.
+const TRIGRAMS: usize = 3;
 
 /// A likely problem in a task's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,11 +144,8 @@ pub fn audit(task: &Task, options: &AuditOptions<'_>) -> Result<Vec<Finding>> {
     if !(0.5..=1.0).contains(&options.near) {
         return Err(Error::setting("near", options.near, "0.5 to 1"));
     }
-    let mut audit = Audit {
-        known: options.training.map(|texts| Known::new(texts, options.near)),
-        near: options.near,
-        findings: Vec::new(),
-    };
+    let near = NearDuplicates::new(TRIGRAMS, options.near)?;
+    let mut audit = Audit { known: options.training.map(|texts| Known::new(texts, near)), near, findings: Vec::new() };
     match task {
         Task::Retrieval(task) => {
             if let Some(run) = options.run {
@@ -236,8 +234,8 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn new(texts: &'a TrainingTexts, near: f64) -> Self {
-        Self { texts, index: NearIndex::new(&texts.0.keys().collect::<Vec<_>>(), near) }
+    fn new(texts: &'a TrainingTexts, near: NearDuplicates) -> Self {
+        Self { texts, index: NearIndex::of_all(near, texts.0.keys().collect::<Forms>()) }
     }
 
     /// The origin of a text, or the similarity and the origin of the most similar one.
@@ -245,8 +243,8 @@ impl<'a> Known<'a> {
         if let Some(place) = self.texts.0.get(form) {
             return Some((None, place));
         }
-        let (number, similarity) = self.index.nearest(form, usize::MAX)?;
-        Some((Some(similarity), &self.texts.0[number]))
+        let found = self.index.nearest(form, usize::MAX)?;
+        Some((Some(found.similarity), &self.texts.0[found.text]))
     }
 }
 
@@ -255,7 +253,7 @@ type Visit<'a> = dyn FnMut(&mut dyn FnMut(usize, &str)) -> Result<()> + 'a;
 
 struct Audit<'a> {
     known: Option<Known<'a>>,
-    near: f64,
+    near: NearDuplicates,
     findings: Vec<Finding>,
 }
 
@@ -294,11 +292,11 @@ impl Audit<'_> {
                 forms.insert(form, place);
             }
         })?;
-        let index = NearIndex::new(&forms.keys().collect::<Vec<_>>(), self.near);
+        let index = NearIndex::of_all(self.near, forms.keys().collect::<Forms>());
         let places: Vec<(&String, usize)> = forms.iter().map(|(form, place)| (form, *place)).collect();
         let near = |(number, (form, place)): (usize, &(&String, usize))| {
-            let (before, similarity) = index.nearest(form, number)?;
-            Some((*place, (places[before].1, similarity)))
+            let before = index.nearest(form, number)?;
+            Some((*place, (places[before.text].1, before.similarity)))
         };
         let similar: HashMap<usize, (usize, f64)> = places.par_iter().enumerate().filter_map(near).collect();
         if similar.is_empty() {
