@@ -56,16 +56,16 @@ fn main() {
     asked.extend(rules.iter().filter(|(name, _)| TRIAGE.contains(&name.as_str())).cloned());
     let mut chosen = Vec::new();
     for (by, options) in &asked {
+        let panel = Panel::ask(&rows, options, &truth);
         for (joined, judges, rule) in
             [("one", 1, Rule::Majority), ("majority of 3", 3, Rule::Majority), ("unanimity of 3", 3, Rule::Unanimous)]
         {
-            let panel = Panel::ask(&rows, options, judges, &truth);
-            let judged = panel.resolve(rule);
+            let judged = panel.resolve(judges, rule);
             let found = Found::of(&rows, options, &truth, &mut |inspected| {
                 judged.inspect(inspected);
                 Ok(())
             });
-            let (pairs, calls, unknown) = (panel.pairs, panel.calls, found.unknown);
+            let (pairs, calls, unknown) = (panel.pairs, panel.calls[..judges].iter().sum::<u64>(), found.unknown);
             let (precision, recall) = (found.precision(), found.recall());
             println!("| {joined} | {by} | {pairs} | {calls} | {precision:.3} | {recall:.3} | {unknown} |");
             if joined == "majority of 3" {
@@ -229,18 +229,18 @@ impl Found {
 /// The votes of stand-ins.
 struct Panel {
     pairs: usize,
-    calls: u64,
-    ballots: Option<Ballots>,
+    /// By stand-in.
+    calls: Vec<u64>,
+    ballots: Ballots,
 }
 
 impl Panel {
-    fn ask(rows: &Path, options: &CleanOptions, judges: usize, truth: &Arc<Truth>) -> Self {
+    fn ask(rows: &Path, options: &CleanOptions, truth: &Arc<Truth>) -> Self {
         let prompt = Prompt::open("false-negative").unwrap();
         let pairs = triage(rows, options, &mut Err).unwrap().pairs;
         let knows = Arc::clone(truth);
         let server = Server::start(move |request| Some(answer(request, &knows)));
-        let fields = "concurrency = 8";
-        let toml: String = STAND_INS[..judges].iter().map(|(name, ..)| judge(name, &server, fields)).collect();
+        let toml: String = STAND_INS.iter().map(|(name, ..)| judge(name, &server, "concurrency = 16")).collect();
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(folder.path().join("votes.jsonl")).unwrap();
         let judges = Judges::from_toml(&toml).unwrap();
@@ -248,12 +248,15 @@ impl Panel {
         assert!(summary.is_complete(), "{summary:?}");
         let mut builder = Ballots::builder(prompt.scale).pairs(&pairs);
         builder.read(journal.path()).unwrap();
-        Self { pairs: pairs.len(), calls: summary.calls(), ballots: Some(builder.finish().unwrap()) }
+        let calls = summary.judges.iter().map(|judge| judge.calls).collect();
+        Self { pairs: pairs.len(), calls, ballots: builder.finish().unwrap() }
     }
 
-    fn resolve(&self, rule: Rule) -> Judged {
-        let resolution = resolve(self.ballots.as_ref().unwrap(), rule, &ResolveOptions::default()).unwrap();
-        Judged::new(&resolution.labels).unwrap()
+    /// What the first so many stand-ins say.
+    fn resolve(&self, judges: usize, rule: Rule) -> Judged {
+        let others = STAND_INS[judges..].iter();
+        let ballots = others.fold(self.ballots.clone(), |ballots, (name, ..)| ballots.without(name).unwrap());
+        Judged::new(&resolve(&ballots, rule, &ResolveOptions::default()).unwrap().labels).unwrap()
     }
 }
 

@@ -130,17 +130,23 @@ fn rows(number: usize) -> String {
 
 #[test]
 fn a_spent_budget_stops_and_what_was_not_judged_is_unknown() {
-    let server = Server::start(honest);
+    // More tokens are counted than the estimate expects, which alone must keep within the budget.
+    let counted = |request: &Request| {
+        let response = honest(request)?;
+        let body = response.body.replace("\"prompt_tokens\":600", "\"prompt_tokens\":2000");
+        assert_ne!(body, response.body);
+        Some(Response { body, ..response })
+    };
+    let server = Server::start(counted);
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("rows.jsonl"), rows(10)).unwrap();
-    // 630 tokens a call are counted: fewer than 60 calls fit.
-    let most = 60 * 600;
+    let most = 50 * 2030;
     let toml = format!("budget = {{ tokens = {most} }}\n{}", judge("a", &server, "max_tokens = 64\nconcurrency = 2"));
     let (summary, report) = clean(folder.path(), &toml, &CleanOptions::default());
     let stopped = summary.stopped.as_ref().unwrap().to_string();
     assert!(stopped.starts_with("the budget is spent ("), "{stopped}");
     let judged = summary.judges[0].scored;
-    assert!(summary.tokens() <= most && (40..60).contains(&judged), "{judged}");
+    assert!(summary.tokens() <= most && (40..51).contains(&judged), "{judged}");
     assert_eq!((report.clean + report.false_negatives, report.unknown), (judged, 60 - judged));
     assert_eq!(report.unknown_removed, report.unknown);
 

@@ -59,7 +59,8 @@ fn numbered(text: &str) -> Option<Vec<String>> {
             false => rest.strip_prefix(['.', '、', ')', '）', '．', ':', '：'])?,
         };
         // `1.5 mg` is no number of a line.
-        let is_text = !rest.starts_with(|c: char| c.is_ascii_digit());
+        let is_text =
+            !(line[..line.len() - rest.len()].ends_with('.') && rest.starts_with(|c: char| c.is_ascii_digit()));
         is_text.then(|| rest.trim().trim_matches(['"', '“', '”']).to_owned()).filter(|rest| !rest.is_empty())
     };
     let questions: Vec<String> = text.lines().filter_map(of_line).collect();
@@ -84,11 +85,13 @@ mod tests {
             "<think>[\"甲\"]</think>[\"头痛怎么办\",\"头痛吃什么药\"]",
             "例如 [\"甲\"]，所以 [\"头痛怎么办\",\"头痛吃什么药\"]",
             "1. 头痛怎么办\n2、“头痛吃什么药”",
+            "1、头痛怎么办\n2）头痛吃什么药",
             "以下是问题：\n- 头痛怎么办\n- 头痛吃什么药\n",
         ] {
             assert_eq!(read_questions(content), two, "{content}");
         }
         assert_eq!(read_questions(r#"{"questions": []}"#), Some(vec![]));
+        assert_eq!(read_questions("1、2型糖尿病吃什么"), Some(vec!["2型糖尿病吃什么".to_owned()]));
         for content in
             ["", "抱歉，我不能回答。", r#"{"questions": ["头痛怎么办", "头"#, "{\"score\": 3}", "[1, 2]", "1.5 mg"]
         {
