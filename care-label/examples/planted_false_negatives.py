@@ -1,7 +1,7 @@
 """Rows with planted false negatives, and their scores, for planted_false_negatives.rs.
 
     python3 -m venv .venv && .venv/bin/pip install numpy torch transformers sentence-transformers
-    .venv/bin/python planted_false_negatives.py TOYHOM ME5 OUT [--layers 2] [--steps 400] [--threads 1]
+    .venv/bin/python planted_false_negatives.py TOYHOM ME5 OUT [--care PATH] [--scorers bm25 e5 ce] [--steps 400]
 
 TOYHOM is a folder with train.jsonl (rows with `query`, one `pos`, seven `neg`) and corpus.jsonl; ME5 is a folder with
 multilingual-e5-small. Writes OUT/planted.jsonl; texts are cut at 96 tokens:
@@ -11,11 +11,11 @@ multilingual-e5-small. Writes OUT/planted.jsonl; texts are cut at 96 tokens:
           random place among the negatives: a known positive that is labelled negative. `neg_hidden` marks it. The seven
           negatives of a row stay, and some of them are unlabelled positives, so precision is a lower bound.
   bm25    character bigrams, k1 = 1.2, b = 0.75, over the corpus.
-  e5      cosine of multilingual-e5-small, mean pooling, `query: ` and `passage: `.
+  e5      cosine of multilingual-e5-small, mean pooling, `query: ` and `passage: `, by `care embed` in int8.
   ce      a cross-encoder: the first layers of multilingual-e5-small and a linear head in sentence-transformers'
           CrossEncoder, trained here for some hundred steps on rows that share no answer with the planted ones.
 """
-import argparse, json, math, os, random, re, time
+import argparse, json, math, os, random, re, subprocess, time
 from collections import Counter
 
 import numpy as np
@@ -92,18 +92,19 @@ class Bm25:
         return total
 
 
-def encode(folder, texts):
-    """Unit vectors by text."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-
-    transformer = Transformer(folder, max_seq_length=MAX_LENGTH)
-    model = SentenceTransformer(modules=[transformer, Pooling(384, "mean"), Normalize()], device="cpu")
+def encode(care, folder, out, role, texts):
+    """Unit vectors by text, of `care embed` in int8; those of an earlier run with the same texts are read again."""
     texts = list(dict.fromkeys(texts))
-    with torch.autocast("cpu", torch.bfloat16):
-        vectors = model.encode(texts, batch_size=32, convert_to_tensor=True, show_progress_bar=True)
-    vectors = torch.nn.functional.normalize(vectors.float(), dim=1).numpy()
-    return dict(zip(texts, vectors))
+    source, vectors = f"{out}/{role}.jsonl", f"{out}/{role}.npy"
+    content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    if not (os.path.exists(vectors) and open(source, encoding="utf-8").read() == content):
+        with open(source, "w", encoding="utf-8") as lines:
+            lines.write(content)
+        subprocess.check_call([care, "embed", "--model", folder, "--role", role, "--pooling", "mean", "--normalize",
+                               "--max-length", str(MAX_LENGTH), "--precision", "int8",
+                               "--instruction", {"query": "query: ", "document": "passage: "}[role],
+                               "--input", source, "--output", vectors])
+    return dict(zip(texts, np.load(vectors)))
 
 
 def train(folder, rows, layers, steps, rng):
@@ -166,6 +167,8 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("toyhom", "me5", "out"):
         parser.add_argument(name)
+    parser.add_argument("--care", default="care", help="the care program")
+    parser.add_argument("--scorers", nargs="+", default=["bm25", "e5", "ce"])
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
@@ -177,28 +180,33 @@ def main():
 
     planted, rest = plant(read(f"{args.toyhom}/train.jsonl"), rng)
     print(f"{len(planted)} rows, {len(rest)} left to train on", flush=True)
+    if os.path.exists(f"{args.out}/planted.jsonl"):
+        known = read(f"{args.out}/planted.jsonl")
+        assert [(row["query"], row["neg"]) for row in known] == [(row["query"], row["neg"]) for row in planted]
+        planted = known
     documents = lambda row: row["pos"] + row["neg"]
+    pairs = [(row["query"], text) for row in planted for text in documents(row)]
 
-    bm25 = Bm25([row["text"] for row in read(f"{args.toyhom}/corpus.jsonl")])
-    for row in planted:
-        scores = [round(bm25.score(row["query"], text), 4) for text in documents(row)]
-        row["pos_bm25"], row["neg_bm25"] = scores[:1], scores[1:]
-
-    model, network = train(args.me5, rest, args.layers, args.steps, rng)
-    scores = iter(rerank(model, network, [(row["query"], text) for row in planted for text in documents(row)]))
-    for row in planted:
-        of_row = [round(next(scores), 6) for _ in documents(row)]
-        row["pos_ce"], row["neg_ce"] = of_row[:1], of_row[1:]
-
+    if "bm25" in args.scorers:
+        bm25 = Bm25([row["text"] for row in read(f"{args.toyhom}/corpus.jsonl")])
+        put(planted, "bm25", [round(bm25.score(*pair), 4) for pair in pairs])
+    if "e5" in args.scorers:
+        queries = encode(args.care, args.me5, args.out, "query", [query for query, _ in pairs])
+        texts = encode(args.care, args.me5, args.out, "document", [text for _, text in pairs])
+        put(planted, "e5", [round(float(queries[query] @ texts[text]), 6) for query, text in pairs])
+    write(args.out, planted)
+    if "ce" in args.scorers:
+        model, network = train(args.me5, rest, args.layers, args.steps, rng)
+        put(planted, "ce", [round(score, 6) for score in rerank(model, network, pairs)])
     write(args.out, planted)
 
-    vectors = encode(args.me5, ["query: " + row["query"] for row in planted]
-                     + ["passage: " + text for row in planted for text in documents(row)])
-    for row in planted:
-        query = vectors["query: " + row["query"]]
-        scores = [round(float(query @ vectors["passage: " + text]), 6) for text in documents(row)]
-        row["pos_e5"], row["neg_e5"] = scores[:1], scores[1:]
-    write(args.out, planted)
+
+def put(rows, name, scores):
+    """Scores of all rows, one after the other, as `pos_NAME` and `neg_NAME`."""
+    scores = iter(scores)
+    for row in rows:
+        row[f"pos_{name}"] = [next(scores) for _ in row["pos"]]
+        row[f"neg_{name}"] = [next(scores) for _ in row["neg"]]
 
 
 if __name__ == "__main__":

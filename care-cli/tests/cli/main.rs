@@ -4,6 +4,7 @@
 
 #[cfg(unix)]
 mod cache;
+mod clean;
 mod embed;
 mod eval;
 #[cfg(unix)]

@@ -22,6 +22,8 @@
 //! ```
 
 mod agreement;
+mod edit;
+mod fields;
 mod limits;
 mod options;
 mod report;
@@ -32,11 +34,12 @@ mod verdict;
 mod write;
 
 pub use agreement::Agreement;
+pub use fields::Item;
 pub use limits::{Against, Limits};
 pub use options::{CleanOptions, Mode, Unknown};
 pub use report::{Report, RuleCount};
-pub use row::{Item, Row};
+pub use row::{Row, Scores};
 pub use rows::{Inspected, for_each_inspected};
-pub use score::{Scorer, Scores};
+pub use score::Scorer;
 pub use verdict::{Finding, IS_POSITIVE, IS_QUERY, Verdict};
 pub use write::{Inspect, clean_rows};

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::row::Fate;
+use super::edit::Fate;
 use super::verdict::{Finding, Verdict};
 
 /// Counts of a cleaning. Displays as Markdown.

@@ -8,8 +8,8 @@ use care_core::{Error, Result};
 
 use super::limits::Limits;
 use super::options::CleanOptions;
-use super::row::Row;
-use super::score::{NoScores, ScoreReader, Scores, next_line};
+use super::row::{Row, Scores};
+use super::score::{NoScores, ScoreReader, next_line};
 use super::verdict::{Finding, IS_POSITIVE, IS_QUERY, Verdict};
 use crate::normalise::normalise;
 use crate::table::is_jsonl;

@@ -6,17 +6,7 @@ use care_core::lines::Lines;
 use care_core::{Error, Result};
 
 use super::limits::Limits;
-use super::row::Row;
-
-/// The scores of a row's texts, `None` where there is none.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Scores {
-    /// One per positive.
-    pub positives: Vec<Option<f64>>,
-    /// One per negative.
-    pub negatives: Vec<Option<f64>>,
-}
+use super::row::{Row, Scores};
 
 /// What scored the texts, and when its score of a negative is too high.
 ///

@@ -8,9 +8,9 @@ use care_core::files::AtomicFile;
 use care_core::{Error, Result};
 use serde::Serialize;
 
+use super::edit::Fate;
 use super::options::{CleanOptions, Mode, Unknown};
 use super::report::{Dropped, Report};
-use super::row::Fate;
 use super::rows::{Inspected, for_each_inspected};
 use super::verdict::{Finding, Verdict};
 

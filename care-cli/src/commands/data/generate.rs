@@ -81,6 +81,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         note!("{} requests in {}", requests.len(), path.display());
         return Ok(());
     }
+    if !args.estimate {
+        args.systems.require("the documents of the questions")?;
+    }
     let mut journal = Journal::open(&args.journal)?;
     if let Some(remark) = journal.note() {
         note!("note: {remark}");
@@ -160,7 +163,6 @@ fn show(selection: &Selection, answers: usize) -> Map<String, Value> {
 
 /// The questions that find their document.
 fn checked(args: &Args, corpus: Corpus, questions: Vec<Question>) -> Result<Trip> {
-    args.systems.require("the documents of the questions")?;
     let queries = questions.iter().map(|question| (question.id.clone(), Query::new(question.text.clone()))).collect();
     let task = RetrievalTask::unjudged("the questions", corpus, queries)?;
     let rankings = args.systems.rankings(&task, args.depth)?;
