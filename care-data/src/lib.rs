@@ -8,8 +8,11 @@
 //! assert_eq!(NearDuplicates::default().groups(&texts), [0, 0, 2]);
 //! ```
 
+pub mod bm25;
 mod chunk;
+pub mod clean;
 pub mod dedup;
+pub mod mine;
 pub mod near;
 mod normalise;
 pub mod rows;

@@ -9,11 +9,13 @@ use rayon::prelude::*;
 use crate::journal::Journal;
 use crate::judge::{Judge, Judges};
 use crate::pair::Pair;
-use crate::prompt::Prompt;
+use crate::prompt::{AnswerForm, Prompt};
 use crate::vote::{Key, Keys, State};
 
 /// Answers of a judge in the journal from which their mean length replaces the guess.
 const ENOUGH: u64 = 20;
+/// Guessed tokens of a question that a judge writes.
+const QUESTION_TOKENS: u64 = 30;
 
 /// What calls will need, expected, not at most: one answer per open question.
 ///
@@ -231,6 +233,9 @@ pub(crate) fn answer_tokens(judge: &Judge, prompt: &Prompt, journal: &Journal) -
     let counted = (tally.scored + tally.unparsable).saturating_sub(tally.uncounted);
     if counted >= ENOUGH {
         return tally.output_tokens.div_ceil(counted);
+    }
+    if prompt.answer == AnswerForm::Questions {
+        return (u64::from(prompt.scale.max.unsigned_abs()) * QUESTION_TOKENS + 10).min(judge.most_output());
     }
     let longest = prompt.examples.iter().map(|example| tokens(&example.reason)).max().unwrap_or(40);
     u64::from(2 * (longest + 10)).min(judge.most_output())

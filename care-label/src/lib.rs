@@ -10,6 +10,8 @@
 //! 6. [`audit`]: false negatives of an existing benchmark, and judges that know the systems they judge.
 //! 7. [`build`]: task folders of a benchmark with a data card.
 //!
+//! The same judges clean training data of false negatives ([`clean`]) and write questions for documents ([`generate`]).
+//!
 //! # Reference
 //! CMedTEB, section 3 of the CARE paper (arXiv 2604.10937). Its prompts are not published; the presets are our own.
 
@@ -18,9 +20,11 @@ pub mod audit;
 pub mod ballots;
 pub mod batch;
 pub mod build;
+pub mod clean;
 pub mod collect;
 pub mod estimate;
 pub mod experts;
+pub mod generate;
 pub mod journal;
 pub mod judge;
 pub mod pair;

@@ -13,15 +13,23 @@ use crate::scale::Scale;
 ///
 /// Templates contain `{query}` and `{document}`, and may contain `{positive}`; texts are inserted as they are. Every
 /// answer is a JSON object with an integer `score` and, before it, a `reason`.
+///
+/// With [`AnswerForm::Questions`], templates contain `{kind}` and `{document}`, and may contain `{count}`, the highest
+/// point of the scale; every answer is a JSON object with a list `questions`, or the list alone, and its score is their
+/// number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Prompt {
     /// Name in messages and records.
     pub name: String,
-    /// The points of an answer.
+    /// What is asked for. Default: a score.
+    #[serde(default)]
+    pub answer: AnswerForm,
+    /// The points of an answer; for questions, how many are wanted.
     pub scale: Scale,
-    /// One word for each point, lowest first; experts read them too.
+    /// One word for each point, lowest first; experts read them too. None for questions.
+    #[serde(default)]
     pub labels: Vec<String>,
     /// The system message: the task and its criteria.
     pub system: String,
@@ -34,6 +42,37 @@ pub struct Prompt {
     /// above.
     #[serde(default, rename = "variant")]
     pub variants: Vec<Variant>,
+    /// The kinds of questions that are asked for, at least one; none for scores.
+    #[serde(default, rename = "kind")]
+    pub kinds: Vec<QuestionKind>,
+}
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnswerForm {
+    /// A score with a reason.
+    #[default]
+    Score,
+    /// Questions that the document answers.
+    Questions,
+}
+
+/// A kind of questions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuestionKind {
+    /// Its name in files and reports.
+    pub name: String,
+    /// What is asked for, inserted for `{kind}`.
+    pub ask: String,
+    /// Whether such a question has to read like one; false for keywords. Default true.
+    #[serde(default = "yes")]
+    pub question: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A pair with its answer.
@@ -75,10 +114,11 @@ pub struct Message {
 }
 
 /// The prompts that are built in, by name. They are our own: those of CMedTEB are not published.
-pub const PRESETS: [(&str, &str); 3] = [
+pub const PRESETS: [(&str, &str); 4] = [
     ("relevance", include_str!("../presets/relevance.toml")),
     ("sts", include_str!("../presets/sts.toml")),
     ("false-negative", include_str!("../presets/false-negative.toml")),
+    ("query-generation", include_str!("../presets/query-generation.toml")),
 ];
 
 impl Prompt {
@@ -117,6 +157,39 @@ impl Prompt {
 
     fn check(&self) -> Result<()> {
         self.scale.check()?;
+        match self.answer {
+            AnswerForm::Score => self.check_scores()?,
+            AnswerForm::Questions => self.check_questions()?,
+        }
+        let (needed, optional) = self.names();
+        for form in 0..self.forms() {
+            let (system, user) = self.templates(form);
+            let template = format!("{system}{user}");
+            for name in needed {
+                if !placeholders(user).any(|found| found == name) {
+                    let problem = format!("a template without {{{name}}}");
+                    let allowed = format!("a template with {{{}}} and {{{}}}", needed[0], needed[1]);
+                    return Err(Error::setting("user", problem, &allowed));
+                }
+            }
+            let is_known = |name: &str| needed.contains(&name) || name == optional;
+            if let Some(unknown) = placeholders(&template).find(|name| !is_known(name)) {
+                let allowed = format!("{{{}}}, {{{}}}, {{{optional}}}", needed[0], needed[1]);
+                return Err(Error::setting("user", format!("`{{{unknown}}}`"), &allowed));
+            }
+        }
+        Ok(())
+    }
+
+    /// The placeholders that a user template needs, and one that it may have.
+    fn names(&self) -> ([&'static str; 2], &'static str) {
+        match self.answer {
+            AnswerForm::Score => (["query", "document"], "positive"),
+            AnswerForm::Questions => (["kind", "document"], "count"),
+        }
+    }
+
+    fn check_scores(&self) -> Result<()> {
         let points = self.scale.points().count();
         if self.labels.len() != points {
             return Err(Error::setting(
@@ -125,20 +198,8 @@ impl Prompt {
                 &format!("one per point, {points}"),
             ));
         }
-        for form in 0..self.forms() {
-            let (system, user) = self.templates(form);
-            let template = format!("{system}{user}");
-            for needed in ["query", "document"] {
-                if !placeholders(user).any(|name| name == needed) {
-                    let problem = format!("a template without {{{needed}}}");
-                    return Err(Error::setting("user", problem, "a template with {query} and {document}"));
-                }
-            }
-            if let Some(unknown) =
-                placeholders(&template).find(|name| !["query", "document", "positive"].contains(name))
-            {
-                return Err(Error::setting("user", format!("`{{{unknown}}}`"), "{query}, {document}, {positive}"));
-            }
+        if !self.kinds.is_empty() {
+            return Err(Error::setting("kind", "set", "only with `answer = \"questions\"`"));
         }
         for example in &self.examples {
             if !self.scale.contains(example.score) {
@@ -152,11 +213,42 @@ impl Prompt {
         Ok(())
     }
 
+    fn check_questions(&self) -> Result<()> {
+        if self.scale.min != 0 || self.scale.threshold != 1 {
+            let allowed = "`{ min = 0, max = N, threshold = 1 }` for N questions";
+            return Err(Error::setting("scale", "of other points", allowed));
+        }
+        for (field, is_set) in [("labels", !self.labels.is_empty()), ("example", !self.examples.is_empty())] {
+            if is_set {
+                return Err(Error::setting(field, "set", "only with `answer = \"score\"`"));
+            }
+        }
+        if self.kinds.is_empty() {
+            return Err(Error::setting("kind", "absent", "at least one kind of questions"));
+        }
+        for (at, kind) in self.kinds.iter().enumerate() {
+            let is_known = self.kinds[..at].iter().any(|other| other.name == kind.name);
+            if kind.name.trim().is_empty() || kind.ask.trim().is_empty() || is_known {
+                return Err(Error::setting(
+                    "kind.name",
+                    format!("`{}`", kind.name),
+                    "names that differ, with an `ask`",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// SHA-256 of all that judges are told, in hexadecimal; the name and the experts' labels do not count.
     pub fn hash(&self) -> String {
-        let Self { name: _, scale, labels: _, system, user, examples, variants } = self;
+        // What is asked of a kind is a text of its pairs.
+        let Self { name: _, answer, scale, labels: _, system, user, examples, variants, kinds: _ } = self;
         let parts = (scale.min, scale.max, system, user, examples, variants);
-        sha256_hex(serde_json::to_vec(&parts).unwrap_or_default())
+        let bytes = match answer {
+            AnswerForm::Score => serde_json::to_vec(&parts),
+            AnswerForm::Questions => serde_json::to_vec(&(answer, parts)),
+        };
+        sha256_hex(bytes.unwrap_or_default())
     }
 
     /// Number of different forms: 1 and the variants.
@@ -191,9 +283,14 @@ impl Prompt {
                 format!("prompt `{}` needs a known positive; the pair `{query}`, `{document}` has none", self.name);
             return Err(Error::new(ErrorKind::Config, problem));
         }
-        let positive = pair.positive.as_deref().unwrap_or_default();
+        let positive = match self.answer {
+            AnswerForm::Score => pair.positive.clone().unwrap_or_default(),
+            AnswerForm::Questions => self.scale.max.to_string(),
+        };
+        let positive = positive.as_str();
+        let ([first, second], third) = self.names();
         let fill = |template: &str, query: &str, document: &str, positive: &str| {
-            fill(template, &[("query", query), ("document", document), ("positive", positive)])
+            fill(template, &[(first, query), (second, document), (third, positive)])
         };
         let texts = (pair.query.as_str(), pair.document.as_str(), positive);
         let mut messages = vec![Message { role: "system", content: fill(system, texts.0, texts.1, texts.2) }];
@@ -209,6 +306,14 @@ impl Prompt {
 
     /// The JSON Schema of an answer.
     pub fn schema(&self) -> serde_json::Value {
+        if self.answer == AnswerForm::Questions {
+            return serde_json::json!({
+                "type": "object",
+                "properties": { "questions": { "type": "array", "items": { "type": "string" } } },
+                "required": ["questions"],
+                "additionalProperties": false
+            });
+        }
         let points: Vec<i32> = self.scale.points().collect();
         serde_json::json!({
             "type": "object",
@@ -276,7 +381,7 @@ mod tests {
             }
             hashes.insert(prompt.hash());
         }
-        assert_eq!(hashes.len(), 3);
+        assert_eq!(hashes.len(), PRESETS.len());
     }
 
     #[test]
@@ -326,5 +431,47 @@ mod tests {
         let missing = Prompt::open("false-negative").expect("a preset").messages(&pair("甲", "乙", None), 0);
         let problem = "prompt `false-negative` needs a known positive; the pair `q`, `d` has none";
         assert_eq!(missing.expect_err("no positive").to_string(), problem);
+    }
+
+    #[test]
+    fn prompts_for_questions_have_kinds_and_other_placeholders() {
+        let prompt = Prompt::open("query-generation").expect("a preset");
+        assert_eq!(
+            prompt.kinds.iter().map(|kind| kind.name.as_str()).collect::<Vec<_>>(),
+            ["keyword", "patient", "clinician"]
+        );
+        let ask = &prompt.kinds[0].ask;
+        let messages = prompt.messages(&pair(ask, "多休息", None), 0).expect("filled");
+        let last = &messages.last().expect("a message").content;
+        assert!(
+            last.contains(ask) && last.contains("多休息") && last.contains(&prompt.scale.max.to_string()),
+            "{last}"
+        );
+        assert_eq!(prompt.schema()["required"], serde_json::json!(["questions"]));
+        let refused = |from: &str, to: &str| {
+            let text = PRESETS[3].1.replace(from, to);
+            assert_ne!(text, PRESETS[3].1);
+            Prompt::from_toml(&text).expect_err("refused").to_string()
+        };
+        let lacking = "`user` is a template without {kind}, allowed: a template with {kind} and {document}";
+        assert_eq!(refused("{kind}", ""), lacking);
+        assert_eq!(refused("{kind}", "{kind}{query}"), "`user` is `{query}`, allowed: {kind}, {document}, {count}");
+        assert_eq!(
+            refused("threshold = 1", "threshold = 2"),
+            "`scale` is of other points, allowed: `{ min = 0, max = N, threshold = 1 }` for N questions"
+        );
+        assert_eq!(
+            refused("\"patient\"", "\"keyword\""),
+            "`kind.name` is `keyword`, allowed: names that differ, with an `ask`"
+        );
+        assert_eq!(
+            refused("answer = \"questions\"", "answer = \"questions\"\nlabels = [\"a\"]"),
+            "`labels` is set, allowed: only with `answer = \"score\"`"
+        );
+        let scores = format!("{}\n[[kind]]\nname = \"a\"\nask = \"b\"", PRESETS[0].1);
+        assert_eq!(
+            Prompt::from_toml(&scores).expect_err("refused").to_string(),
+            "`kind` is set, allowed: only with `answer = \"questions\"`"
+        );
     }
 }

@@ -1,96 +1,31 @@
 //! BM25 over character bigrams, the baseline.
 
-use std::collections::HashMap;
-
-use bm25::{Embedder, EmbedderBuilder, TokenEmbedder, Tokenizer};
 use care_core::{Result, Text};
+use care_data::bm25::Bm25;
 use care_eval::Run;
-use rayon::prelude::*;
 
 use crate::protocol::{Protocol, depth, run_of};
 use crate::task::RetrievalTask;
 
 /// The best documents of each query, [`Protocol::depth`] at most, by BM25 (`k1` 1.2, `b` 0.75) over character bigrams.
 ///
-/// Chinese has no spaces, so runs of non-ASCII letters are split into overlapping bigrams; words of ASCII letters and
-/// digits are lower-cased. Documents that share no token with a query are not ranked. Equal scores are in the order of
-/// the corpus, so the result is the same on every machine.
+/// The index is [`Bm25`]; documents that share no token with a query are not ranked, and equal scores are in the order of
+/// the corpus.
 ///
 /// # Errors
 /// If the corpus cannot be read, or if [`Protocol::depth`] is too small.
-///
-/// # Reference
-/// Lucene's variant of BM25, `idf = ln(1 + (n - df + 0.5) / (df + 0.5))`.
 pub fn bm25(task: &RetrievalTask, protocol: &Protocol) -> Result<Run> {
-    let mut texts = Vec::with_capacity(task.corpus().len());
+    let mut index = Bm25::default();
     task.corpus().visit(1024, &mut |documents| {
-        texts.extend(documents.iter().map(|document| document.content().into_owned()));
+        let texts: Vec<_> = documents.iter().map(Text::content).collect();
+        index.add(&texts);
         Ok(())
     })?;
-    let index = Index::new(&texts);
     let depth = depth(task, protocol)?;
-    let found: Vec<_> = task.queries().par_iter().map(|query| index.search(&query.content(), depth)).collect();
+    let queries: Vec<_> = task.queries().iter().map(Text::content).collect();
+    let found = index.search_all(&queries, depth).into_iter();
+    let found = found.map(|hits| hits.into_iter().map(|hit| (hit.index, hit.score)));
     run_of(task, protocol, found)
-}
-
-/// An inverted index: the documents and weights of each token.
-///
-/// The weights are those of the `bm25` crate. Its scorer is not used, because it visits every token of every document and
-/// orders equal scores by a hash map.
-struct Index {
-    documents: usize,
-    postings: HashMap<u64, Vec<(usize, f32)>>,
-}
-
-impl Index {
-    fn new<S: AsRef<str> + Sync>(texts: &[S]) -> Self {
-        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let embedder: Embedder<u64, Bigrams> =
-            EmbedderBuilder::with_tokenizer_and_fit_to_corpus(Bigrams, &texts).build();
-        let weights: Vec<_> = texts.par_iter().map(|text| embedder.embed(text).0).collect();
-        let mut postings: HashMap<u64, Vec<(usize, f32)>> = HashMap::new();
-        for (document, mut weights) in weights.into_iter().enumerate() {
-            // A token is listed once per occurrence, with the same weight.
-            weights.sort_unstable_by_key(|token| token.index);
-            weights.dedup_by_key(|token| token.index);
-            for token in weights {
-                postings.entry(token.index).or_default().push((document, token.value));
-            }
-        }
-        Self { documents: texts.len(), postings }
-    }
-
-    fn search(&self, query: &str, k: usize) -> Vec<(usize, f32)> {
-        let mut scores = vec![0f32; self.documents];
-        for token in Bigrams.tokenize(query) {
-            let Some(postings) = self.postings.get(&u64::embed(&token)) else { continue };
-            let (n, df) = (self.documents as f32, postings.len() as f32);
-            let idf = (1.0 + (n - df + 0.5) / (df + 0.5)).ln();
-            postings.iter().for_each(|&(document, weight)| scores[document] += idf * weight);
-        }
-        let mut hits: Vec<_> = scores.into_iter().enumerate().filter(|(_, score)| *score > 0.0).collect();
-        hits.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-        hits.truncate(k);
-        hits
-    }
-}
-
-/// Whole words of ASCII letters and digits, overlapping bigrams of other letters.
-struct Bigrams;
-
-impl Tokenizer for Bigrams {
-    fn tokenize(&self, text: &str) -> Vec<String> {
-        let class = |character: &char| (character.is_alphanumeric(), character.is_ascii());
-        let characters: Vec<char> = text.chars().collect();
-        let runs = characters.chunk_by(|a, b| class(a) == class(b));
-        runs.flat_map(|run| match class(&run[0]) {
-            (false, _) => Vec::new(),
-            (true, true) => vec![run.iter().collect::<String>().to_ascii_lowercase()],
-            (true, false) if run.len() == 1 => vec![run.iter().collect()],
-            (true, false) => run.windows(2).map(|bigram| bigram.iter().collect()).collect(),
-        })
-        .collect()
-    }
 }
 
 #[cfg(test)]
@@ -101,15 +36,6 @@ mod tests {
     use super::*;
     use crate::protocol::score_run;
     use crate::tasks::find;
-
-    #[test]
-    fn chinese_becomes_bigrams_and_ascii_words() {
-        assert_eq!(
-            Bigrams.tokenize("查HbA1c，维生素D 3个月。痛"),
-            ["查", "hba1c", "维生", "生素", "d", "3", "个月", "痛"]
-        );
-        assert_eq!(Bigrams.tokenize("，。 !?"), Vec::<String>::new());
-    }
 
     #[test]
     fn the_rarer_shared_bigram_ranks_first() {

@@ -8,7 +8,7 @@ use source::{Sources, sources_of, tokens, workspace};
 
 /// Structs that a file is read into: their crate, name, and the heading in `docs/formats.md` below which each of their
 /// fields is named in backticks.
-const STRUCTS: [(&str, &str, &str); 29] = [
+const STRUCTS: [(&str, &str, &str); 33] = [
     ("care-train", "TrainConfig", "### Top level"),
     ("care-train", "ModelConfig", "### `[model]`"),
     ("care-train", "TowerConfig", "### `[model]`"),
@@ -36,7 +36,11 @@ const STRUCTS: [(&str, &str, &str); 29] = [
     ("care-label", "Budget", "### Judges"),
     ("care-label", "Judge", "### Judges"),
     ("care-label", "Prompt", "### Prompts"),
+    ("care-label", "QuestionKind", "### Prompts"),
     ("care-label", "Vote", "### Votes"),
+    ("care-data", "ListedNegative", "### Cleaned rows"),
+    ("care-data", "ListedRow", "### Cleaned rows"),
+    ("care-label", "Question", "### Generated questions"),
     ("care-core", "Manifest", "### Manifests"),
 ];
 

@@ -17,10 +17,10 @@ const ORDERS: [(&str, &str); 9] = [
          decoder auto_map registry fingerprint pretrained card asymmetric",
     ),
     ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats agreement"),
-    ("care-data", "normalise near table rows split chunk dedup stats"),
+    ("care-data", "normalise near table rows split chunk clean dedup stats bm25 mine"),
     (
         "care-label",
-        "scale pair prompt judge vote journal estimate run batch collect ballots resolve experts agree audit build",
+        "scale pair prompt judge vote journal estimate run batch collect ballots resolve clean generate experts agree audit build",
     ),
     ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline report results compare summary audit"),
     (

@@ -4,12 +4,15 @@
 
 #[cfg(unix)]
 mod cache;
+mod clean;
 mod embed;
 mod eval;
 #[cfg(unix)]
 mod killed;
 mod label;
 mod metrics;
+#[cfg(unix)]
+mod mine;
 mod models;
 mod report;
 mod search;

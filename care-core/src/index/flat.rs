@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 #[cfg(feature = "f16")]
 use half::{f16, slice::HalfFloatSliceExt};
-use ndarray::{ArrayView2, Axis};
+use ndarray::{ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use super::Index;
@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Documents per task; small enough that the scores stay in the cache.
 const BLOCK: usize = 2048;
 /// Queries per task.
-const QUERIES: usize = 64;
+const QUERIES: usize = 128;
 
 /// A search result: a document's row in the index and its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -129,6 +129,33 @@ impl FlatIndex {
         Ok(groups.into_par_iter().flat_map_iter(|group| self.search_group(group, k)).collect())
     }
 
+    /// The score of one document: the dot product of its vector and a query's.
+    ///
+    /// The order of summation is another one than that of [`FlatIndex::search`], so the last bits may differ.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dimension`] if the query has other dimensions.
+    ///
+    /// # Panics
+    /// Panics if there is no such document.
+    pub fn score(&self, query: ArrayView1<'_, f32>, document: usize) -> Result<f32> {
+        if query.len() != self.dim {
+            let message = format!("the query has {} dimensions, the index has {}", query.len(), self.dim);
+            return Err(Error::new(ErrorKind::Dimension, message));
+        }
+        let range = document * self.dim..(document + 1) * self.dim;
+        let score = match &self.vectors {
+            Vectors::F32(vectors) => query.dot(&ArrayView1::from(&vectors[range])),
+            #[cfg(feature = "f16")]
+            Vectors::F16(vectors) => {
+                let mut values = vec![0.0; self.dim];
+                vectors[range].convert_to_f32_slice(&mut values);
+                query.dot(&ArrayView1::from(&values))
+            }
+        };
+        Ok(score + 0.0)
+    }
+
     fn check(&self, what: &str, vectors: &Embeddings) -> Result<()> {
         if vectors.dim() == self.dim {
             return Ok(());
@@ -139,21 +166,21 @@ impl FlatIndex {
 
     fn search_group(&self, queries: ArrayView2<'_, f32>, k: usize) -> Vec<Vec<Hit>> {
         let starts: Vec<usize> = (0..self.len()).step_by(BLOCK).collect();
-        starts.into_par_iter().map(|start| self.search_block(queries, start, k)).reduce(
-            || vec![Vec::new(); queries.nrows()],
-            |left, right| {
-                left.into_iter()
-                    .zip(right)
-                    .map(|(mut hits, more)| {
-                        hits.extend(more);
-                        best(hits, k)
-                    })
-                    .collect()
-            },
-        )
+        let new = || vec![Best::new(k); queries.nrows()];
+        // A thread that scores several blocks, in ascending order, keeps what it knows of the best.
+        let scored = starts.into_par_iter().fold(new, |mut best, start| {
+            self.search_block(queries, start, &mut best);
+            best
+        });
+        let merged = scored.reduce(new, |mut left, right| {
+            left.iter_mut().zip(right).for_each(|(left, right)| left.merge(right));
+            left
+        });
+        merged.into_iter().map(Best::into_hits).collect()
     }
 
-    fn search_block(&self, queries: ArrayView2<'_, f32>, start: usize, k: usize) -> Vec<Vec<Hit>> {
+    /// Scores a block of documents and adds it to the best of each query.
+    fn search_block(&self, queries: ArrayView2<'_, f32>, start: usize, best: &mut [Best]) {
         let end = (start + BLOCK).min(self.len());
         let range = start * self.dim..end * self.dim;
         let shape = (end - start, self.dim);
@@ -166,14 +193,79 @@ impl FlatIndex {
                 queries.dot(&block(shape, &values).t())
             }
         };
-        // Adding 0 turns -0 into 0, which `total_cmp` would tell apart.
-        scores
-            .rows()
-            .into_iter()
-            .map(|row| {
-                best(row.iter().zip(start..).map(|(&score, index)| Hit { index, score: score + 0.0 }).collect(), k)
-            })
-            .collect()
+        for (row, best) in scores.rows().into_iter().zip(best) {
+            match row.to_slice() {
+                Some(scores) => best.add(scores, start),
+                // A matrix of one column may be stored the other way round.
+                None => best.add(&row.to_vec(), start),
+            }
+        }
+    }
+}
+
+/// The best hits of a query so far.
+#[derive(Clone)]
+struct Best {
+    k: usize,
+    /// The best `k`, and some that were not compared with them yet.
+    hits: Vec<Hit>,
+    /// What a score must exceed to be among them: that of the `k`th hit. A later document with the same score has a higher
+    /// row, so it ranks below.
+    least: f32,
+}
+
+/// Scores that are compared with the least at once.
+const LANES: usize = 32;
+
+impl Best {
+    fn new(k: usize) -> Self {
+        Self { k, hits: Vec::new(), least: f32::NEG_INFINITY }
+    }
+
+    /// Adds the scores of documents whose rows, from `start`, are above all before.
+    fn add(&mut self, scores: &[f32], start: usize) {
+        if self.k == 0 {
+            return;
+        }
+        // A score that is not a number is above all others for `total_cmp`.
+        let exceeds =
+            |score: f32, least: f32| !matches!(score.partial_cmp(&least), Some(Ordering::Less | Ordering::Equal));
+        for (lane, scores) in scores.chunks(LANES).enumerate() {
+            let full = self.hits.len() >= self.k;
+            if full && !scores.iter().fold(false, |any, &score| any | exceeds(score, self.least)) {
+                continue;
+            }
+            for (index, &score) in (start + lane * LANES..).zip(scores) {
+                if self.hits.len() < self.k || exceeds(score, self.least) {
+                    // Adding 0 turns -0 into 0, which `total_cmp` would tell apart.
+                    self.hits.push(Hit { index, score: score + 0.0 });
+                }
+            }
+            if self.hits.len() >= self.k.saturating_mul(2).saturating_add(LANES) {
+                self.select();
+            }
+        }
+    }
+
+    /// Keeps the `k` best, in any order.
+    fn select(&mut self) {
+        if self.hits.len() > self.k && self.k > 0 {
+            self.hits.select_nth_unstable_by(self.k - 1, Hit::compare);
+            self.hits.truncate(self.k);
+            self.least = self.hits[self.k - 1].score;
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.hits.extend(other.hits);
+        self.select();
+    }
+
+    /// The `k` best hits, in order.
+    fn into_hits(mut self) -> Vec<Hit> {
+        self.select();
+        self.hits.sort_unstable_by(Hit::compare);
+        self.hits
     }
 }
 
@@ -193,19 +285,6 @@ impl Index for FlatIndex {
 
 fn block(shape: (usize, usize), values: &[f32]) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape(shape, values).expect("a block has `rows * dim` values")
-}
-
-/// The `k` best hits, in order.
-fn best(mut hits: Vec<Hit>, k: usize) -> Vec<Hit> {
-    if k == 0 {
-        return Vec::new();
-    }
-    if hits.len() > k {
-        hits.select_nth_unstable_by(k - 1, Hit::compare);
-        hits.truncate(k);
-    }
-    hits.sort_unstable_by(Hit::compare);
-    hits
 }
 
 #[cfg(test)]
@@ -271,6 +350,20 @@ mod tests {
         assert_eq!(half.len(), 5000);
         let expected = FlatIndex::new(rounded).search(&queries, 20).expect("same dimensions");
         assert_eq!(half.search(&queries, 20).expect("same dimensions"), expected);
+    }
+
+    #[test]
+    fn a_single_score_is_that_of_the_search() {
+        let values: Vec<i8> = (-9..10).collect();
+        let (documents, queries) = (matrix(50, 4, &values), matrix(3, 4, &values[5..]));
+        let index = FlatIndex::new(documents);
+        for (query, hits) in index.search(&queries, 50).expect("same dimensions").into_iter().enumerate() {
+            for hit in hits {
+                assert_eq!(index.score(queries.row(query), hit.index).expect("same dimensions"), hit.score);
+            }
+        }
+        let error = index.score(Embeddings::zeros(1, 5).row(0), 0).expect_err("sizes");
+        assert_eq!(error.to_string(), "the query has 5 dimensions, the index has 4");
     }
 
     #[test]

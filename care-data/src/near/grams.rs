@@ -63,7 +63,7 @@ pub(super) fn distinct_grams(ngram: usize, form: &str, grams: &mut Vec<u64>) {
 }
 
 /// Spreads the bits of a number; different numbers stay different (the finaliser of SplitMix64).
-fn mix(mut x: u64) -> u64 {
+pub(crate) fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

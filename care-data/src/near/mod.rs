@@ -9,6 +9,7 @@ mod prefix;
 mod settings;
 
 pub use forms::Forms;
+pub(crate) use grams::mix;
 pub use index::{NearIndex, NearMatch};
 pub use pairs::NearPair;
 pub use settings::NearDuplicates;

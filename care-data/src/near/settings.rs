@@ -2,6 +2,9 @@
 
 use care_core::{Error, Result};
 
+use super::grams::distinct_grams;
+use crate::normalise::normalise;
+
 /// When two texts are near-duplicates: their sets of character n-grams have at least a given Jaccard similarity, after
 /// [normalisation](crate::normalise). A text with fewer characters than an n-gram is one n-gram; nothing is left out for being short. An
 /// empty text is a duplicate of nothing.
@@ -43,6 +46,13 @@ impl NearDuplicates {
     /// The least similarity of near-duplicates.
     pub fn threshold(&self) -> f64 {
         self.threshold
+    }
+
+    /// The distinct n-grams of a text, after normalisation, in ascending order.
+    pub(crate) fn grams(&self, text: &str) -> Vec<u64> {
+        let mut grams = Vec::new();
+        distinct_grams(self.ngram, &normalise(text), &mut grams);
+        grams
     }
 }
 

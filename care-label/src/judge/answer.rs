@@ -7,13 +7,16 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::prompt::Prompt;
+use super::questions::read_questions;
+use crate::prompt::{AnswerForm, Prompt};
 use crate::scale::Scale;
 
 /// Longest reason that is kept, in bytes. Reasoning models write books.
 const LONGEST_REASON: usize = 2000;
 /// Longest part of an answer that is searched for JSON, in bytes, from its end: where the final answer is.
-const LONGEST_SEARCH: usize = 1 << 16;
+pub(super) const LONGEST_SEARCH: usize = 1 << 16;
+/// Why an answer ends too early.
+const CUT_OFF: &str = "the answer was cut off at max_tokens; raise `max_tokens`";
 /// Names that models give to the score.
 const SCORE: [&str; 4] = ["score", "分数", "评分", "得分"];
 /// Names that models give to the reason.
@@ -79,7 +82,7 @@ impl Answer {
         }
     }
 
-    /// The score, if there is exactly one and the prompt's scale has it.
+    /// The score, if there is exactly one and the prompt's scale has it; of questions, their number.
     ///
     /// The score is in the last complete JSON object that has one, in text of any kind, or is the whole text. It may be
     /// an integer, a float without fraction, a string with ASCII, full-width or Chinese digits, or one of the prompt's
@@ -95,10 +98,20 @@ impl Answer {
         let Some(content) = &self.content else {
             return Verdict::Unparsable(self.why_empty(cut_off).into());
         };
+        if prompt.answer == AnswerForm::Questions {
+            return match read_questions(content) {
+                Some(questions) => {
+                    let score = i32::try_from(questions.len()).unwrap_or(i32::MAX).min(prompt.scale.max);
+                    Verdict::Scored { score, reason: None }
+                }
+                None if cut_off => Verdict::Unparsable(CUT_OFF.into()),
+                None => Verdict::Unparsable("no JSON list of questions".into()),
+            };
+        }
         let content = without_thoughts(content);
         let found = match last_object(content) {
             Some(fields) => score_of(&fields, prompt).map(|score| (score, reason_of(&fields))),
-            None if cut_off => Err("the answer was cut off at max_tokens; raise `max_tokens`".into()),
+            None if cut_off => Err(CUT_OFF.into()),
             None if content.trim().is_empty() => Err("the answer is reasoning only; raise `max_tokens`".into()),
             None => match point(content, prompt) {
                 Ok(score) => Ok((score, None)),
@@ -137,7 +150,7 @@ fn joined(parts: &[Value], field: &str) -> Option<String> {
 
 /// The text without `<think>` blocks. A block that does not end has no answer after it; one without a beginning, as
 /// templates make that begin it in the prompt, is all that comes before its end.
-fn without_thoughts(text: &str) -> &str {
+pub(super) fn without_thoughts(text: &str) -> &str {
     let text = text.rsplit_once("</think>").map_or(text, |(_, rest)| rest);
     text.split_once("<think>").map_or(text, |(before, _)| before)
 }

@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Judges {
-    /// A built-in prompt or a TOML file (see [`Prompt::open`](crate::Prompt::open)). Default `relevance`.
-    #[serde(default = "default_prompt")]
+    /// A built-in prompt or a TOML file (see [`Prompt::open`](crate::Prompt::open)). Default `relevance`; for cleaning
+    /// `false-negative`, for questions `query-generation`.
+    #[serde(default)]
     pub prompt: String,
     /// Answers per pair and judge, 1 to 100. Default 1.
     #[serde(default = "default_samples")]
@@ -111,9 +112,8 @@ pub struct Judge {
     pub output_price: Option<f64>,
 }
 
-fn default_prompt() -> String {
-    "relevance".into()
-}
+/// The prompt of a file that names none.
+const DEFAULT_PROMPT: &str = "relevance";
 
 fn default_samples() -> u32 {
     1
@@ -141,10 +141,18 @@ impl Judges {
     /// # Errors
     /// If the file cannot be read, or as [`Judges::from_toml`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_for(path, DEFAULT_PROMPT)
+    }
+
+    /// [`Judges::open`] with another prompt if the file names none.
+    ///
+    /// # Errors
+    /// As [`Judges::open`].
+    pub fn open_for(path: impl AsRef<Path>, prompt: &str) -> Result<Self> {
         let path = path.as_ref();
         let bytes = read_file(path)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::format(path, "not UTF-8"))?;
-        let mut judges = Self::from_toml(text).map_err(|e| e.in_file(path))?;
+        let mut judges = Self::parse(text, prompt).map_err(|e| e.in_file(path))?;
         let beside = path.parent().unwrap_or(Path::new("")).join(&judges.prompt);
         if beside.is_file() {
             judges.prompt = beside.to_string_lossy().into_owned();
@@ -158,8 +166,15 @@ impl Judges {
     /// If a field is absent, unknown or out of its range, or a judge occurs twice, by name or by model, endpoint and
     /// parameters.
     pub fn from_toml(text: &str) -> Result<Self> {
+        Self::parse(text, DEFAULT_PROMPT)
+    }
+
+    fn parse(text: &str, prompt: &str) -> Result<Self> {
         let refuse = |e: toml::de::Error| Error::new(ErrorKind::Config, e.to_string().trim_end().to_owned());
-        let judges: Self = toml::from_str(text).map_err(refuse)?;
+        let mut judges: Self = toml::from_str(text).map_err(refuse)?;
+        if judges.prompt.is_empty() {
+            judges.prompt = prompt.to_owned();
+        }
         judges.check()?;
         Ok(judges)
     }
@@ -323,6 +338,13 @@ mod tests {
         let judges = Judges::from_toml(TWO).expect("two judges");
         assert_eq!((judges.samples, judges.attempts, judges.judges.len()), (1, 3, 2));
         assert_eq!(judges.judges[0].cost(1_000_000, 500_000), Some(6.0));
+        assert_eq!(judges.prompt, "relevance");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("judges.toml");
+        for (text, prompt) in [(TWO.to_owned(), "relevance"), (TWO.replace("prompt = \"relevance\"", ""), "sts")] {
+            std::fs::write(&path, text).expect("written");
+            assert_eq!(Judges::open_for(&path, "sts").expect("judges").prompt, prompt);
+        }
         assert_eq!((judges.judges[1].max_tokens, judges.judges[1].concurrency), (512, 8));
     }
 

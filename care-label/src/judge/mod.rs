@@ -4,6 +4,7 @@ pub mod answer;
 pub mod client;
 mod config;
 mod limits;
+pub mod questions;
 
 pub use config::{Budget, Judge, Judges, Structured};
 pub(crate) use limits::{Gate, Rates, nap};

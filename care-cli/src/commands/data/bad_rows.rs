@@ -1,8 +1,8 @@
 //! Rows that cannot be used: the first one ends the work, or all are counted and listed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use care_core::files::{sibling, write_atomic};
+use care_core::files::write_atomic;
 use care_core::{Error, Result};
 
 use crate::stderr::note;
@@ -61,7 +61,9 @@ impl BadRows {
         if self.problems.is_empty() {
             return Ok(());
         }
-        let list = sibling(output, ".skipped.txt");
+        let mut list = output.as_os_str().to_owned();
+        list.push(".skipped.txt");
+        let list = PathBuf::from(list);
         write_atomic(&list, self.problems.join("\n") + "\n")?;
         note!("warning: {} rows were left out, listed in {}:", self.count(), list.display());
         self.problems.iter().take(SHOWN).for_each(|problem| note!("  {problem}"));

@@ -32,6 +32,19 @@ pub(crate) struct Args {
     /// Judgements that exist already: their documents are candidates too, and their grades are kept beside the pairs
     #[arg(long, value_name = "FILE")]
     qrels: Option<PathBuf>,
+    #[command(flatten)]
+    systems: SystemArgs,
+    /// Documents per query and system
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    depth: u32,
+    /// The pairs (.jsonl)
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// Systems that retrieve documents.
+#[derive(clap::Args)]
+pub(in crate::commands) struct SystemArgs {
     /// Retrieve with BM25 over character bigrams
     #[arg(long)]
     bm25: bool,
@@ -41,14 +54,8 @@ pub(crate) struct Args {
     /// Rankings of other systems (TREC, or .json), named after the file
     #[arg(long = "run", value_name = "FILE", num_args = 1..)]
     runs: Vec<PathBuf>,
-    /// Documents per query and system
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    depth: u32,
     #[command(flatten)]
     cache: CacheArgs,
-    /// The pairs (.jsonl)
-    #[arg(long, value_name = "FILE")]
-    output: PathBuf,
 }
 
 /// A model with the options it has by itself.
@@ -68,9 +75,7 @@ struct QueryRow {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    if !args.bm25 && args.models.is_empty() && args.runs.is_empty() {
-        bail!("no system retrieves candidates: use --bm25, --model or --run");
-    }
+    args.systems.require("candidates")?;
     let queries = read_queries(&args.queries)?;
     let qrels = args.qrels.as_ref().map(care_eval::io::read_qrels).transpose()?;
     let corpus = Corpus::open([&args.corpus])?;
@@ -78,7 +83,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let task = RetrievalTask::unjudged("the pool", corpus, texts)?;
 
     let (mut pool, depth) = (Pool::default(), args.depth as usize);
-    for (name, ranking) in rankings(&args, &task)? {
+    for (name, ranking) in args.systems.rankings(&task, depth)? {
         pool.add(&name, &ranking, depth)?;
     }
     let wanted = pool.doc_ids(qrels.as_ref());
@@ -100,12 +105,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
         note!("warning: {} of {} queries have no candidate, e.g. `{}`", without.len(), queries.len(), without[0]);
     }
     let mut inputs = vec![Input::of("queries", &args.queries)?, Input::of("corpus", &args.corpus)?];
-    for (role, paths) in [("qrels", args.qrels.as_slice()), ("run", args.runs.as_slice())] {
+    for (role, paths) in [("qrels", args.qrels.as_slice()), ("run", args.systems.runs.as_slice())] {
         for path in paths {
             inputs.push(Input::of(role, path)?);
         }
     }
-    let options = json!({ "bm25": args.bm25, "models": args.models, "depth": depth });
+    let options = json!({ "bm25": args.systems.bm25, "models": args.systems.models, "depth": depth });
     let counts = json!({
         "queries": queries.len(), "queries without candidates": without.len(), "pairs": pairs.len(),
     });
@@ -115,29 +120,51 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// The ranking of each system, with its name.
-fn rankings(args: &Args, task: &RetrievalTask) -> Result<Vec<(String, Run)>> {
-    let protocol = Protocol::default().with_depth((args.depth as usize).max(100));
-    let mut rankings = Vec::new();
-    if args.bm25 {
-        rankings.push(("bm25".to_owned(), cmedteb::bm25(task, &protocol)?));
+impl SystemArgs {
+    /// # Errors
+    /// If there is none.
+    pub(in crate::commands) fn require(&self, what: &str) -> Result<()> {
+        if !self.bm25 && self.models.is_empty() && self.runs.is_empty() {
+            bail!("no system retrieves {what}: use --bm25, --model or --run");
+        }
+        Ok(())
     }
-    for model in &args.models {
-        // As on a command line of its own.
-        let one = OneModel::try_parse_from(["care", "--model", model])?;
-        let (pair, _) = one.pair.open()?;
-        let loaded = args.cache.model(pair)?;
-        let texts = task.queries().len() + task.corpus().len();
-        let progress = Progress::start(model, Some(texts), "texts");
-        let run = cmedteb::rank(task, loaded.embedder(), &protocol, &mut |now| progress.set(now.encoded))?;
-        progress.finish();
-        loaded.warn();
-        rankings.push((name_of(Path::new(model)), run));
+
+    /// The files of rankings.
+    pub(in crate::commands) fn runs(&self) -> &[PathBuf] {
+        &self.runs
     }
-    for path in &args.runs {
-        rankings.push((name_of(path), care_eval::io::read_run(path)?));
+
+    /// What they are, for a manifest.
+    pub(in crate::commands) fn names(&self) -> Vec<String> {
+        let bm25 = self.bm25.then(|| "bm25".to_owned());
+        bm25.into_iter().chain(self.models.iter().cloned()).chain(self.runs.iter().map(|path| name_of(path))).collect()
     }
-    Ok(rankings)
+
+    /// The ranking of each system, with its name.
+    pub(in crate::commands) fn rankings(&self, task: &RetrievalTask, depth: usize) -> Result<Vec<(String, Run)>> {
+        let protocol = Protocol::default().with_depth(depth.max(100));
+        let mut rankings = Vec::new();
+        if self.bm25 {
+            rankings.push(("bm25".to_owned(), cmedteb::bm25(task, &protocol)?));
+        }
+        for model in &self.models {
+            // As on a command line of its own.
+            let one = OneModel::try_parse_from(["care", "--model", model])?;
+            let (pair, _) = one.pair.open()?;
+            let loaded = self.cache.model(pair)?;
+            let texts = task.queries().len() + task.corpus().len();
+            let progress = Progress::start(model, Some(texts), "texts");
+            let run = cmedteb::rank(task, loaded.embedder(), &protocol, &mut |now| progress.set(now.encoded))?;
+            progress.finish();
+            loaded.warn();
+            rankings.push((name_of(Path::new(model)), run));
+        }
+        for path in &self.runs {
+            rankings.push((name_of(path), care_eval::io::read_run(path)?));
+        }
+        Ok(rankings)
+    }
 }
 
 /// A short name for a system: no folder of this machine.

@@ -9,7 +9,7 @@ use care_label::estimate::{Estimate, estimate};
 use care_label::judge::Judges;
 use care_label::pair::read_pairs;
 use care_label::run::{Options, Summary, judge_pairs};
-use care_label::{Journal, Prompt};
+use care_label::{Journal, Pair, Prompt};
 
 use crate::progress::Progress;
 use crate::stderr::note;
@@ -38,11 +38,35 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(remark) = journal.note() {
         note!("note: {remark}");
     }
-    let needed = estimate(&pairs, &judges, &prompt, &journal)?;
+    match ask(&pairs, &judges, &prompt, &mut journal, args.estimate)? {
+        Asked::Complete | Asked::Estimated => Ok(()),
+        Asked::Incomplete(problem) => bail!("{problem}"),
+    }
+}
+
+/// What came of questions.
+pub(in crate::commands) enum Asked {
+    /// All are settled.
+    Complete,
+    /// None was asked.
+    Estimated,
+    /// Some are open or failed, and why.
+    Incomplete(String),
+}
+
+/// Shows what the open questions need and, unless only that is wanted, asks them and reports.
+pub(in crate::commands) fn ask(
+    pairs: &[Pair],
+    judges: &Judges,
+    prompt: &Prompt,
+    journal: &mut Journal,
+    only_estimate: bool,
+) -> Result<Asked> {
+    let needed = estimate(pairs, judges, prompt, journal)?;
     note!("prompt `{}`, version {}", prompt.name, &prompt.hash()[..12]);
-    show_estimate(&needed, &judges);
-    if args.estimate {
-        return Ok(());
+    show_estimate(&needed, judges);
+    if only_estimate {
+        return Ok(Asked::Estimated);
     }
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -55,22 +79,22 @@ pub(crate) fn run(args: Args) -> Result<()> {
         note!("stopping after the calls in flight; press Ctrl-C again to stop immediately");
     })
     .context("cannot install a handler for Ctrl-C")?;
-    let summary = judge(&pairs, &judges, &prompt, &mut journal, &Options::default().with_stop(stop))?;
+    let summary = judge(pairs, judges, prompt, journal, &Options::default().with_stop(stop))?;
     report(&summary, &judges.budget.currency);
     let mut problems: Vec<String> = summary.stopped.iter().map(ToString::to_string).collect();
     for judge in &summary.judges {
         problems.extend(judge.stopped.iter().map(|problem| format!("judge `{}` stopped: {problem}", judge.judge)));
     }
-    match (summary.is_complete(), problems.is_empty()) {
-        (true, _) => Ok(()),
-        (false, false) => bail!("{}; run the same command again to go on", problems.join("; ")),
-        (false, true) => bail!("some calls failed; run the same command again to repeat them"),
-    }
+    Ok(match (summary.is_complete(), problems.is_empty()) {
+        (true, _) => Asked::Complete,
+        (false, false) => Asked::Incomplete(format!("{}; run the same command again to go on", problems.join("; "))),
+        (false, true) => Asked::Incomplete("some calls failed; run the same command again to repeat them".into()),
+    })
 }
 
 /// Judges with a bar, or a line from time to time.
 pub(super) fn judge(
-    pairs: &[care_label::Pair],
+    pairs: &[Pair],
     judges: &Judges,
     prompt: &Prompt,
     journal: &mut Journal,

@@ -4,11 +4,11 @@ mod agree;
 mod audit;
 mod batch;
 mod build;
-mod collect;
+pub(in crate::commands) mod collect;
 mod demo;
 mod experts;
-mod judge;
-mod resolve;
+pub(in crate::commands) mod judge;
+pub(in crate::commands) mod resolve;
 mod sample;
 mod stages;
 

@@ -115,7 +115,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// The scale of a prompt, with another threshold if one is given.
-pub(super) fn scale(prompt: &Prompt, threshold: Option<i32>) -> Result<Scale> {
+pub(in crate::commands) fn scale(prompt: &Prompt, threshold: Option<i32>) -> Result<Scale> {
     Ok(Scale::new(prompt.scale.min, prompt.scale.max, threshold.unwrap_or(prompt.scale.threshold))?)
 }
 
@@ -127,7 +127,12 @@ fn read_ballots(args: &Args, scale: Scale, pairs: &[care_label::Pair]) -> Result
 }
 
 /// Reads votes on these pairs.
-pub(super) fn ballots(votes: &Path, scale: Scale, pairs: &[care_label::Pair], filter: Filter) -> Result<Ballots> {
+pub(in crate::commands) fn ballots(
+    votes: &Path,
+    scale: Scale,
+    pairs: &[care_label::Pair],
+    filter: Filter,
+) -> Result<Ballots> {
     let mut builder = Ballots::builder(scale).filter(filter).pairs(pairs);
     builder.read(votes)?;
     let ballots = builder.finish()?;
