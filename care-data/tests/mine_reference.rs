@@ -120,12 +120,11 @@ fn fixture() -> Fixture {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
+/// The negatives of each query, the scores of its positives, and the report.
+type Mined = (Vec<Option<Vec<Chosen>>>, Vec<Vec<Option<f32>>>, Report);
+
 /// What is mined by a case's rules.
-fn mined(
-    fixture: &Fixture,
-    settings: &Settings,
-    group: usize,
-) -> (Vec<Option<Vec<Chosen>>>, Vec<Vec<Option<f32>>>, Report) {
+fn mined(fixture: &Fixture, settings: &Settings, group: usize) -> Mined {
     let folder = std::env::temp_dir();
     let rules = settings.rules();
     let mut documents = Documents::new(&folder, rules.near).unwrap();

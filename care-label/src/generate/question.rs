@@ -132,6 +132,9 @@ impl Filter {
 
     /// Whether a question for a document can be used; the first reason against it that holds, in the order of [`Reject`].
     /// `is_question` is false for kinds that need not read like one.
+    ///
+    /// # Errors
+    /// The reason.
     pub fn accepts(&self, question: &str, document: &str, is_question: bool) -> std::result::Result<(), Reject> {
         if !question.contains(char::is_alphanumeric) {
             return Err(Reject::Empty);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use care_core::files::AtomicFile;
 use care_core::manifest::Input;
+use care_core::ndarray::Array2;
 use care_core::{Embeddings, Error, Role};
 use care_data::dedup::{
     DedupCounts, DedupOptions, Deduplication, EmbeddedTexts, Keep, TextField, VectorOptions, Vectors,
@@ -156,7 +157,7 @@ fn find(args: &Args, options: DedupOptions) -> Result<(Deduplication, Value)> {
 
 fn read_npy(path: &Path) -> Result<Embeddings> {
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-    let matrix = ndarray::Array2::<f32>::read_npy(BufReader::new(file));
+    let matrix = Array2::<f32>::read_npy(BufReader::new(file));
     let wanted = || format!("{}: no float32 matrix [n, dim]", path.display());
     Ok(matrix.with_context(wanted)?.into())
 }
