@@ -7,7 +7,7 @@
 //! /usr/bin/time -v target/release/examples/many_rows stats rows.jsonl
 //! ```
 //!
-//! These are what `care data dedup --exact` and `care data stats` do. A row has a question, an answer and seven negatives
+//! These are what `care data dedup --exact` and `care data stats` do. A row has a question, an answer and three negatives
 //! from a corpus of 500,000 answers; a fifth of the questions come twice.
 #![allow(clippy::print_stdout)]
 
@@ -44,7 +44,7 @@ fn write(rows: usize, path: &str) -> Result<(), Failure> {
     for row in 0..rows {
         // Every fifth question has been asked before.
         let question = if row % 5 == 4 { row / 5 } else { row };
-        let negatives: Vec<String> = (1..8).map(|n| text(9_000_000 + (row * 7 + n * 7919) % 500_000, 30)).collect();
+        let negatives: Vec<String> = (1..4).map(|n| text(9_000_000 + (row * 7 + n * 7919) % 500_000, 30)).collect();
         let answer = text(9_000_000 + question % 500_000, 30);
         writeln!(out, "{}", json!({ "query": text(question, 18), "pos": [answer], "neg": negatives }))?;
     }

@@ -13,6 +13,7 @@ similar to any kept one.
 
 import json
 import math
+import random
 import resource
 import subprocess
 import sys
@@ -22,6 +23,8 @@ import unicodedata
 from collections import defaultdict
 
 THRESHOLD, NGRAM = 0.8, 3
+# Dropped rows that are compared with all kept ones.
+MOST = 20_000
 
 
 def rows(path):
@@ -92,7 +95,7 @@ def score(texts, kept):
 
 def count_wrong(dropped, by_id, left):
     """Dropped rows to which no kept one is similar: none of their family, nor any that shares one of as many trigrams as
-    a similar text cannot lack."""
+    a similar text cannot lack. Of very many, a sample is looked at."""
     sets = {key: grams(form(row["text"])) for key, row in by_id.items()}
     family, holders = defaultdict(list), defaultdict(list)
     for key in left:
@@ -103,6 +106,8 @@ def count_wrong(dropped, by_id, left):
 
     alone = [row["id"] for row in dropped
              if not any(near(row["id"], other) for other in family[row.get("of", row["id"])])]
+    share = min(1, MOST / max(1, len(alone)))
+    alone = random.Random(1).sample(alone, round(share * len(alone)))
     for key in left if alone else []:
         for gram in sets[key]:
             holders[gram].append(key)
@@ -112,7 +117,7 @@ def count_wrong(dropped, by_id, left):
         rare = sorted(sets[one], key=lambda gram: len(holders[gram]))[:needed]
         return any(near(one, other) for gram in rare for other in holders[gram])
 
-    return sum(not has_any(one) for one in alone)
+    return round(sum(not has_any(one) for one in alone) / share) if alone else 0
 
 
 def main():

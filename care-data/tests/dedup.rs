@@ -376,3 +376,24 @@ fn files_are_written_plain_and_packed() {
     let error = found.save_rows(path("kept.csv")).expect_err("a table");
     assert_eq!(folder.name(error), "F/kept.csv: rows are written as .jsonl or .jsonl.gz");
 }
+
+/// NeMo keeps the hardest, the easiest or any of a cluster; here seeds come first, then the order of the rule.
+#[test]
+fn seeds_are_considered_first_and_are_compared_with_each_other() {
+    let folder = Folder::new();
+    let texts = ["头痛", "糖尿病", "咳嗽", "发烧"];
+    let train = [folder.file("train.jsonl", rows(&texts))];
+    let matrix = Embeddings::from_rows(2, [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]).expect("rows");
+    let none = Embeddings::zeros(0, 2);
+    let kept_with = |seeds, seed| {
+        let options = DedupOptions::default().with_vectors(VectorOptions::new(0.9, seeds, seed));
+        let vectors = Vectors::new(&matrix, &none);
+        kept_texts(&Deduplication::with_vectors(&train, &[], &options, vectors).expect("found"))
+    };
+    let one: HashSet<Vec<String>> = (0..20).map(|seed| kept_with(1, seed)).collect();
+    assert_eq!(one.len(), 3, "the first, or a seed instead of it: {one:?}");
+    assert!(one.iter().all(|kept| kept.len() == 2 && kept.contains(&"糖尿病".to_owned())));
+    for seed in 0..20 {
+        assert_eq!((kept_with(0, seed), kept_with(4, seed)), (kept_with(0, 0), kept_with(0, 0)));
+    }
+}

@@ -5,6 +5,7 @@
 #[cfg(unix)]
 mod cache;
 mod clean;
+mod dedup;
 mod embed;
 mod eval;
 #[cfg(unix)]

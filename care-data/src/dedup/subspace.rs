@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Vectors from which the subspace is found.
-const SAMPLE: usize = 2048;
+const SAMPLE: usize = 6144;
 /// Rounds of orthogonal iteration; more change the order of nearly equal directions only.
 const ROUNDS: usize = 4;
 /// The most dimensions of a subspace.
@@ -35,19 +35,21 @@ impl Subspace {
     pub(super) fn fit(sample: ArrayView2<'_, f32>, threshold: f64) -> Self {
         let dim = sample.ncols();
         let whole = || Self { basis: None, dim, slack: 4.0 * dim as f32 * f32::EPSILON };
-        let half = sample.nrows() / 2;
-        if half == 0 || dim < 32 {
+        let third = sample.nrows() / 3;
+        if third == 0 || dim < 32 {
             return whole();
         }
-        let basis = principal(sample, (dim / 2).min(MOST));
+        // From other vectors than those that it is tried on, which it would fit too well.
+        let basis = principal(rows_of(sample, 0..third), (dim / 2).min(MOST));
         let (mut best, mut least) = (whole(), dim as f64 + READING);
         for m in (16..=basis.ncols()).step_by(16) {
             let narrow = Self { basis: Some(basis.slice_axis(Axis(1), (..m).into()).to_owned()), ..whole() };
-            let [left, right] = [rows_of(sample, 0..half), rows_of(sample, half..sample.nrows())].map(|part| {
-                let mut projected = Array2::zeros((part.nrows(), narrow.width()));
-                narrow.project(part, projected.view_mut());
-                projected
-            });
+            let [left, right] =
+                [rows_of(sample, third..2 * third), rows_of(sample, 2 * third..3 * third)].map(|part| {
+                    let mut projected = Array2::zeros((part.nrows(), narrow.width()));
+                    narrow.project(part, projected.view_mut());
+                    projected
+                });
             let bounds = left.dot(&right.t());
             let limit = narrow.limit(threshold);
             let passed = bounds.iter().filter(|bound| **bound >= limit).count() as f64 / bounds.len() as f64;
@@ -61,8 +63,9 @@ impl Subspace {
 
     /// Places among `n` vectors that make up a sample.
     pub(super) fn sample(n: usize) -> impl Iterator<Item = usize> {
-        // Apart, as neighbours in a file are alike.
-        (0..n).step_by(n.div_ceil(SAMPLE).max(1))
+        // Apart, as neighbours in a file are alike, and so that each third is spread over all of them.
+        let step = n.div_ceil(SAMPLE).max(1);
+        (0..3).flat_map(move |third| (third * step..n).step_by(3 * step))
     }
 
     /// Dimensions of a projected vector, the one for what is left included.
