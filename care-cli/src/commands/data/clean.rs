@@ -84,16 +84,16 @@ struct ScorerArgs {
     #[arg(long = "scorer", value_name = "NAME[=FILE]", num_args = 1..)]
     scorers: Vec<String>,
     /// Suspect negatives with a higher score; for one of several scorers, NAME:X
-    #[arg(long, value_name = "[NAME:]X", num_args = 1.., allow_hyphen_values = true)]
+    #[arg(long, value_name = "[NAME:]X", num_args = 1.., allow_negative_numbers = true)]
     max_score: Vec<Setting>,
     /// Suspect negatives above the positive's score minus this
-    #[arg(long, value_name = "[NAME:]X", num_args = 1.., allow_hyphen_values = true)]
+    #[arg(long, value_name = "[NAME:]X", num_args = 1.., allow_negative_numbers = true)]
     absolute_margin: Vec<Setting>,
     /// Suspect negatives above the positive's score minus this share of it; NV-Retriever's rule is 0.05
-    #[arg(long, value_name = "[NAME:]X", num_args = 1.., allow_hyphen_values = true)]
+    #[arg(long, value_name = "[NAME:]X", num_args = 1.., allow_negative_numbers = true)]
     relative_margin: Vec<Setting>,
     /// Suspect no negative with a lower score
-    #[arg(long, value_name = "[NAME:]X", num_args = 1.., allow_hyphen_values = true)]
+    #[arg(long, value_name = "[NAME:]X", num_args = 1.., allow_negative_numbers = true)]
     min_score: Vec<Setting>,
     /// The positive that margins count from, where there are several: lowest, mean or highest
     #[arg(long, default_value = "lowest")]
