@@ -41,46 +41,35 @@ fn main() {
     let folder = PathBuf::from(std::env::args().nth(1).expect("the folder with planted.jsonl"));
     let rows = folder.join("planted.jsonl");
     let truth = Arc::new(Truth::read(&rows));
-    println!(
-        "{} rows with {} negatives, {} of them planted, in as many rows.\n",
-        truth.rows,
-        truth.negatives,
-        truth.hidden.len()
-    );
+    let (total, planted) = (truth.negatives, truth.hidden.len());
+    println!("{} rows with {total} negatives, {planted} of them planted, in as many rows.\n", truth.rows);
     println!("| rule | suspected | precision | recall | unknown |\n|---|--:|--:|--:|--:|");
-    let rules = rules();
+    let rules = rules(&truth.scorers);
     for (name, options) in &rules {
         println!("| {name} | {} |", Found::of(&rows, options, &truth, &mut |_| Ok(())).cells());
     }
 
-    println!("\n| judges, asked about | pairs | calls | precision | recall | unknown |\n|---|--:|--:|--:|--:|--:|");
-    let any = |name: &str| rules.iter().find(|(rule, _)| *rule == name).unwrap().1.clone();
-    let (wide, narrow) = (any("any of the three"), any("two of the three"));
-    let mut chosen = None;
-    for (asked, options) in
-        [("all negatives", CleanOptions::default()), ("any of the three", wide), ("two of the three", narrow)]
-    {
-        for (joined, judges, rule) in [
-            ("judge a alone", 1, Rule::Majority),
-            ("majority of 3", 3, Rule::Majority),
-            ("unanimous", 3, Rule::Unanimous),
-        ] {
-            let panel = Panel::ask(&rows, &options, judges, &truth);
+    println!(
+        "\n| judges | asked about | pairs | calls | precision | recall | unknown |\n|---|---|--:|--:|--:|--:|--:|"
+    );
+    let mut asked = vec![("all negatives".to_owned(), CleanOptions::default())];
+    asked.extend(rules.iter().filter(|(name, _)| TRIAGE.contains(&name.as_str())).cloned());
+    let mut chosen = Vec::new();
+    for (by, options) in &asked {
+        for (joined, judges, rule) in
+            [("one", 1, Rule::Majority), ("majority of 3", 3, Rule::Majority), ("unanimity of 3", 3, Rule::Unanimous)]
+        {
+            let panel = Panel::ask(&rows, options, judges, &truth);
             let judged = panel.resolve(rule);
-            let found = Found::of(&rows, &options, &truth, &mut |inspected| {
+            let found = Found::of(&rows, options, &truth, &mut |inspected| {
                 judged.inspect(inspected);
                 Ok(())
             });
-            println!(
-                "| {joined}, {asked} | {} | {} | {:.3} | {:.3} | {} |",
-                panel.pairs,
-                panel.calls,
-                found.precision(),
-                found.recall(),
-                found.unknown
-            );
-            if (joined, asked) == ("majority of 3", "any of the three") {
-                chosen = Some((options.clone(), judged));
+            let (pairs, calls, unknown) = (panel.pairs, panel.calls, found.unknown);
+            let (precision, recall) = (found.precision(), found.recall());
+            println!("| {joined} | {by} | {pairs} | {calls} | {precision:.3} | {recall:.3} | {unknown} |");
+            if joined == "majority of 3" {
+                chosen.push((format!("majority of 3, {by}"), options.clone(), judged));
             }
         }
     }
@@ -89,43 +78,66 @@ fn main() {
         "\n| decided by | mode | rows | planted left | other negatives lost | positives added | of them planted |"
     );
     println!("|---|---|--:|--:|--:|--:|--:|");
-    let (options, judged) = chosen.unwrap();
-    for mode in Mode::ALL {
-        let after = After::of(&rows, &folder, &any("ce: above the positive").with_mode(mode), &truth, &mut |_| Ok(()));
-        println!("| ce: above the positive | {mode} | {} |", after.cells());
+    for (name, options) in rules.iter().filter(|(name, _)| TRIAGE.contains(&name.as_str())) {
+        for mode in Mode::ALL {
+            let after = After::of(&rows, &folder, &options.clone().with_mode(mode), &truth, &mut |_| Ok(()));
+            println!("| {name} | {mode} | {} |", after.cells());
+        }
     }
-    for mode in Mode::ALL {
-        let after = After::of(&rows, &folder, &options.clone().with_mode(mode), &truth, &mut |inspected| {
-            judged.inspect(inspected);
-            Ok(())
-        });
-        println!("| majority of 3 judges | {mode} | {} |", after.cells());
+    for (name, options, judged) in &chosen {
+        for mode in Mode::ALL {
+            let after = After::of(&rows, &folder, &options.clone().with_mode(mode), &truth, &mut |inspected| {
+                judged.inspect(inspected);
+                Ok(())
+            });
+            println!("| {name} | {mode} | {} |", after.cells());
+        }
     }
 }
 
-fn rules() -> Vec<(&'static str, CleanOptions)> {
-    let one = |name: &str, limits: Limits| CleanOptions::default().with_scorer(Scorer::new(name, limits));
+/// The rules by which judges are asked, and modes shown.
+const TRIAGE: [&str; 4] = ["bm25: relative margin 0.3", "ce: above the positive", "any of all", "a majority of all"];
+
+/// The rules of the scorers that the rows have.
+fn rules(scorers: &[String]) -> Vec<(String, CleanOptions)> {
     let above = Limits::default().with_absolute_margin(0.0);
-    let three = |agreement: Agreement| {
-        ["bm25", "e5", "ce"]
-            .into_iter()
-            .fold(CleanOptions::default(), |options, name| options.with_scorer(Scorer::new(name, above)))
-            .with_agreement(agreement)
+    let relative = |margin: f64| Limits::default().with_relative_margin(margin);
+    let of_scorer = |name: &str| match name {
+        "bm25" => vec![
+            ("above the positive", above),
+            ("relative margin 0.05", relative(0.05)),
+            ("relative margin 0.3", relative(0.3)),
+            ("relative margin -0.3", relative(-0.3)),
+        ],
+        "e5" => vec![
+            ("above the positive", above),
+            ("relative margin 0.05", relative(0.05)),
+            ("absolute margin -0.02", Limits::default().with_absolute_margin(-0.02)),
+        ],
+        _ => vec![
+            ("above the positive", above),
+            ("relative margin 0.05", relative(0.05)),
+            ("score above 0.5", Limits::default().with_max_score(0.5)),
+            ("above the positive and 0.5", above.with_min_score(0.5)),
+        ],
     };
-    vec![
-        ("bm25: above the positive", one("bm25", above)),
-        ("bm25: relative margin 0.05", one("bm25", Limits::default().with_relative_margin(0.05))),
-        ("e5: above the positive", one("e5", above)),
-        ("e5: relative margin 0.05", one("e5", Limits::default().with_relative_margin(0.05))),
-        ("e5: absolute margin -0.02", one("e5", Limits::default().with_absolute_margin(-0.02))),
-        ("ce: above the positive", one("ce", above)),
-        ("ce: relative margin 0.05", one("ce", Limits::default().with_relative_margin(0.05))),
-        ("ce: score above 0.5", one("ce", Limits::default().with_max_score(0.5))),
-        ("ce: above the positive and 0.5", one("ce", above.with_min_score(0.5))),
-        ("any of the three", three(Agreement::Any)),
-        ("two of the three", three(Agreement::Majority)),
-        ("all three", three(Agreement::All)),
-    ]
+    let mut rules = Vec::new();
+    for name in scorers {
+        for (rule, limits) in of_scorer(name) {
+            rules.push((format!("{name}: {rule}"), CleanOptions::default().with_scorer(Scorer::new(name, limits))));
+        }
+    }
+    if scorers.len() > 1 {
+        let all = scorers
+            .iter()
+            .fold(CleanOptions::default(), |options, name| options.with_scorer(Scorer::new(name.as_str(), above)));
+        for (name, agreement) in
+            [("any of all", Agreement::Any), ("a majority of all", Agreement::Majority), ("all", Agreement::All)]
+        {
+            rules.push((name.to_owned(), all.clone().with_agreement(agreement)));
+        }
+    }
+    rules
 }
 
 /// What was planted.
@@ -134,6 +146,8 @@ struct Truth {
     hidden: HashSet<(String, String)>,
     rows: usize,
     negatives: usize,
+    /// Those of which the rows have scores.
+    scorers: Vec<String>,
 }
 
 fn read(path: &Path, each: &mut dyn FnMut(Row)) {
@@ -145,9 +159,11 @@ fn read(path: &Path, each: &mut dyn FnMut(Row)) {
 
 impl Truth {
     fn read(path: &Path) -> Self {
-        let mut truth = Self { hidden: HashSet::new(), rows: 0, negatives: 0 };
+        let mut truth = Self { hidden: HashSet::new(), rows: 0, negatives: 0, scorers: Vec::new() };
         read(path, &mut |row| {
             let marks: Vec<u8> = serde_json::from_str(row.field("neg_hidden").unwrap().get()).unwrap();
+            let has = |name: &&str| row.field(&format!("neg_{name}")).is_some();
+            truth.scorers = ["bm25", "e5", "ce"].into_iter().filter(has).map(str::to_owned).collect();
             truth.rows += 1;
             truth.negatives += marks.len();
             let marked = row.negatives().iter().zip(marks).filter(|(_, mark)| *mark == 1);

@@ -8,13 +8,12 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::questions::read_questions;
+use super::text::{LONGEST_SEARCH, without_thoughts};
 use crate::prompt::{AnswerForm, Prompt};
 use crate::scale::Scale;
 
 /// Longest reason that is kept, in bytes. Reasoning models write books.
 const LONGEST_REASON: usize = 2000;
-/// Longest part of an answer that is searched for JSON, in bytes, from its end: where the final answer is.
-pub(super) const LONGEST_SEARCH: usize = 1 << 16;
 /// Why an answer ends too early.
 const CUT_OFF: &str = "the answer was cut off at max_tokens; raise `max_tokens`";
 /// Names that models give to the score.
@@ -146,13 +145,6 @@ fn joined(parts: &[Value], field: &str) -> Option<String> {
     let plain = |part: &'_ Value| if field == "text" { part.as_str().map(str::to_owned) } else { None };
     let texts = parts.iter().filter_map(|part| part[field].as_str().map(str::to_owned).or_else(|| plain(part)));
     Some(texts.collect::<String>()).filter(|text| !text.trim().is_empty())
-}
-
-/// The text without `<think>` blocks. A block that does not end has no answer after it; one without a beginning, as
-/// templates make that begin it in the prompt, is all that comes before its end.
-pub(super) fn without_thoughts(text: &str) -> &str {
-    let text = text.rsplit_once("</think>").map_or(text, |(_, rest)| rest);
-    text.split_once("<think>").map_or(text, |(before, _)| before)
 }
 
 /// The fields of a JSON object in their order; a field that occurs twice is there twice.

@@ -5,6 +5,7 @@ pub mod client;
 mod config;
 mod limits;
 pub mod questions;
+mod text;
 
 pub use config::{Budget, Judge, Judges, Structured};
 pub(crate) use limits::{Gate, Rates, nap};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::answer::{LONGEST_SEARCH, without_thoughts};
+use super::text::{LONGEST_SEARCH, without_thoughts};
 
 /// Names that models give to the list.
 const LISTS: [&str; 6] = ["questions", "queries", "question", "query", "问题", "检索词"];
