@@ -295,6 +295,11 @@ pub(crate) struct CacheArgs {
 }
 
 impl CacheArgs {
+    /// Whether a folder is set.
+    pub(crate) fn is_set(&self) -> bool {
+        self.cache.is_some()
+    }
+
     /// The pair, with the vector cache if a folder is set.
     pub(crate) fn model(&self, pair: AsymmetricEncoder) -> Result<Model> {
         let Some(folder) = &self.cache else { return Ok(Model::Plain(Box::new(pair))) };

@@ -91,6 +91,11 @@ fn bad_rows_and_options_are_refused_and_nothing_is_written() {
     place.fails("data dedup empty.jsonl --output kept.jsonl", "no rows");
     place.fails("data dedup rows.jsonl --near 0.1 --output kept.jsonl", "`threshold` is 0.1, allowed: 0.3 to 1");
     place.refuses("data dedup rows.jsonl --exact --near 0.9 --output kept.jsonl", "cannot be used with");
+    place.refuses("data dedup rows.jsonl --threshold 0.9 --output k.jsonl", "required arguments were not provided");
+    place.fails(
+        "data dedup rows.jsonl --cache vectors --output k.jsonl",
+        "--cache keeps vectors of --model, which is not given",
+    );
     place.refuses("data dedup rows.jsonl --keep last --output k.jsonl", "allowed: first, longest, most-positives");
 }
 

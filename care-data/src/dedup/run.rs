@@ -14,9 +14,9 @@ use super::source::Vectors;
 
 /// The duplicates among the rows of files, and between them and other files.
 ///
-/// Texts are not kept in memory: the files are read once for the keys (about 100 bytes per row, whatever its length), once
-/// for the near-duplicates (whose forms stay in memory, see [`NearIndex`]), once for the vectors, and once to write what is
-/// kept. So they must be files, no pipes; they may end in `.gz`.
+/// Texts are not kept in memory: the files are read once for the keys (about 60 bytes per row, whatever its length), once
+/// for the near-duplicates (whose forms stay in memory, see [`NearIndex`](crate::near::NearIndex)), once for the vectors,
+/// and once to write what is kept. So they must be files, no pipes; they may end in `.gz`.
 ///
 /// No two rows that are kept are duplicates of each other by any of the methods, and each that is dropped is a duplicate of
 /// one that was kept when its turn came.

@@ -64,13 +64,13 @@ pub(crate) struct Args {
 #[derive(clap::Args)]
 struct VectorArgs {
     /// Drop texts whose vector is near to that of a kept one, too: vectors of all rows as float32 [n, dim] (.npy)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["exact", "model"])]
+    #[arg(long, value_name = "FILE", group = "source", conflicts_with = "exact")]
     vectors: Option<PathBuf>,
     /// Vectors of the rows of --against
     #[arg(long, value_name = "FILE", requires = "vectors", requires = "against")]
     against_vectors: Option<PathBuf>,
     /// The same with vectors of this model, with its own settings; for others, see `care embed` and --vectors
-    #[arg(long, value_name = "DIR|ORG/NAME", conflicts_with = "exact")]
+    #[arg(long, value_name = "DIR|ORG/NAME", group = "source", conflicts_with = "exact")]
     model: Option<String>,
     /// Tower that encodes the texts
     #[arg(long, default_value = "query", requires = "model")]
@@ -78,13 +78,13 @@ struct VectorArgs {
     #[command(flatten)]
     cache: CacheArgs,
     /// Least cosine of duplicates by vectors
-    #[arg(long, value_name = "X", default_value_t = VectorOptions::default().threshold)]
+    #[arg(long, value_name = "X", requires = "source", default_value_t = VectorOptions::default().threshold)]
     threshold: f64,
     /// Rows that are drawn at random and considered first by their vectors, so that what is kept is spread
-    #[arg(long, value_name = "N", default_value_t = VectorOptions::default().seeds)]
+    #[arg(long, value_name = "N", requires = "source", default_value_t = VectorOptions::default().seeds)]
     seeds: usize,
     /// Seed of that draw
-    #[arg(long, value_name = "N", default_value_t = VectorOptions::default().seed)]
+    #[arg(long, value_name = "N", requires = "source", default_value_t = VectorOptions::default().seed)]
     seed: u64,
 }
 
@@ -106,6 +106,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let mut options = DedupOptions::default().with_field(field).with_keep(args.keep).with_skip_bad(args.bad.skips());
     if !args.exact {
         options = options.with_near(NearDuplicates::new(args.ngram, args.near)?);
+    }
+    if args.vectors.model.is_none() && args.vectors.cache.is_set() {
+        bail!("--cache keeps vectors of --model, which is not given");
     }
     // A wrong path fails before the work.
     drop(AtomicFile::create(&args.output)?);
