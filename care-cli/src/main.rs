@@ -7,6 +7,7 @@ mod commands;
 mod families;
 mod model;
 mod progress;
+mod reranker;
 mod stderr;
 mod tasks;
 mod texts;
@@ -48,6 +49,8 @@ enum Command {
     Metrics(commands::metrics::Args),
     /// Search a corpus by exact similarity
     Search(commands::search::Args),
+    /// Reorder documents, or a ranking, by a model that reads query and document together
+    Rerank(commands::rerank::Args),
     /// Prepare training data: convert between forms, split without leaks
     Data(commands::data::Args),
     /// Make a benchmark: collect candidates, have LLMs and experts judge them, measure agreement, build task folders
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => commands::audit::run(args),
         Command::Metrics(args) => commands::metrics::run(args),
         Command::Search(args) => commands::search::run(args),
+        Command::Rerank(args) => commands::rerank::run(args),
         Command::Data(args) => commands::data::run(args),
         Command::Label(args) => commands::label::run(args),
         Command::Convert(args) => commands::convert::run(args),

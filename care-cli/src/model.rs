@@ -53,17 +53,17 @@ pub(crate) struct ModelArgs {
     no_normalize: bool,
     /// Device: cpu, wgpu or cuda:0
     #[arg(long, default_value = "cpu")]
-    device: Device,
+    pub(crate) device: Device,
     /// Dtype of weights and activations: f32, bf16, f16 or, on the CPU, int8; by default bf16 on CUDA, else f32
     #[arg(long)]
     precision: Option<Precision>,
     /// Allow f16 for a decoder with more than a billion weights, where it may overflow
     #[arg(long)]
-    force_f16: bool,
+    pub(crate) force_f16: bool,
     /// Compute a model whose config.json names unknown custom code (`auto_map`) as transformers computes its
     /// `model_type`, instead of refusing it
     #[arg(long)]
-    ignore_custom_code: bool,
+    pub(crate) ignore_custom_code: bool,
 }
 
 /// A model in a local folder.
@@ -122,17 +122,22 @@ impl ModelArgs {
     }
 
     fn device_for(&self, precision: Precision) -> Result<burn::tensor::Device> {
-        let device = self.device.open()?;
-        if !device.supports_dtype(precision.dtype()) {
-            bail!("device `{}` does not support {}", self.device, precision.as_str());
-        }
-        Ok(device)
+        supported(self.device, precision)
     }
 
     /// Locates the model.
     pub(crate) fn locate(&self) -> Result<Located> {
         locate(&self.model)
     }
+}
+
+/// Opens a device that computes in a dtype.
+pub(crate) fn supported(device: Device, precision: Precision) -> Result<burn::tensor::Device> {
+    let opened = device.open()?;
+    if !opened.supports_dtype(precision.dtype()) {
+        bail!("device `{device}` does not support {}", precision.as_str());
+    }
+    Ok(opened)
 }
 
 /// Locates a model. A local folder is never looked up on the hub.

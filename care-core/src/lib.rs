@@ -11,6 +11,7 @@ pub mod index;
 pub mod jsonl;
 pub mod lines;
 pub mod manifest;
+mod reranker;
 pub mod store;
 mod text;
 
@@ -19,6 +20,7 @@ pub use embeddings::Embeddings;
 #[doc(hidden)]
 pub use error::clip;
 pub use error::{Error, ErrorKind, Result};
+pub use reranker::Reranker;
 pub use text::{Document, Instruction, Query, Role, Text, check_template};
 
 /// The version of ndarray in whose types [`Embeddings`] can be given and taken.

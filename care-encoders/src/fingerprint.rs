@@ -35,30 +35,62 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
 fn compute<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String> {
     let network = tower.network();
     let mut encoder = network.encoder().clone();
-    let mut linears = packed(&mut encoder, "encoder.");
     let projection = network.projection().map(|projection| projection.linear().clone());
-    linears.extend(projection.map(|linear| ("projection.linear.weight".to_owned(), linear)));
-    let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default(), linears };
-    update(&mut weights.digest, "care-tower-1");
-    if network.encoder().is_quantized() {
-        // Includes the quantization of inputs, which the weights do not show.
-        let grouped = encoder.linears().iter().any(|(_, linear)| linear.groups_inputs());
-        let inputs = if grouped { "int8, inputs to 127 in groups of 128" } else { "int8, inputs to 127" };
-        update(&mut weights.digest, inputs);
-    }
-    update(&mut weights.digest, &network.encoder().config().to_json().to_string());
-    update(&mut weights.digest, &format!("{:?}", network.head()));
-    update(&mut weights.digest, &tower.tokenizer().max_length().to_string());
-    update(&mut weights.digest, &tower.tokenizer().to_json()?);
-    if tower.tokenizer().truncation_side() == TruncationSide::Left {
-        update(&mut weights.digest, "truncated on the left");
-    }
+    let projection = projection.map(|linear| ("projection.linear.weight".to_owned(), linear));
+    let mut fingerprint = Fingerprint::new("care-tower-1", &mut encoder, projection);
+    fingerprint.add(&format!("{:?}", network.head()));
+    fingerprint.add_tokenizer(tower.tokenizer())?;
     if tower.instruction().is_pair() {
-        update(&mut weights.digest, "pairs");
+        fingerprint.add("pairs");
     }
-    weights.add_scales(&mut encoder);
-    network.visit(&mut weights);
-    Ok(hex(weights.digest.finalize()))
+    Ok(fingerprint.finish(&mut encoder, network))
+}
+
+/// The hash of a network, in the making.
+pub(crate) struct Fingerprint(Weights);
+
+impl Fingerprint {
+    /// Begins with the kind of model and what its encoder is; `more` are the linear layers beside those of the encoder,
+    /// by the paths of their weights.
+    pub(crate) fn new(kind: &str, encoder: &mut AnyEncoder, more: impl IntoIterator<Item = (String, Linear)>) -> Self {
+        let mut linears = packed(encoder, "encoder.");
+        linears.extend(more);
+        let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default(), linears };
+        update(&mut weights.digest, kind);
+        if encoder.is_quantized() {
+            // Includes the quantization of inputs, which the weights do not show.
+            let grouped = encoder.linears().iter().any(|(_, linear)| linear.groups_inputs());
+            let inputs = if grouped { "int8, inputs to 127 in groups of 128" } else { "int8, inputs to 127" };
+            update(&mut weights.digest, inputs);
+        }
+        update(&mut weights.digest, &encoder.config().to_json().to_string());
+        Self(weights)
+    }
+
+    /// Adds a setting.
+    pub(crate) fn add(&mut self, text: &str) {
+        update(&mut self.0.digest, text);
+    }
+
+    /// Adds a tokenizer with its length limit.
+    ///
+    /// # Errors
+    /// If it cannot be serialised.
+    pub(crate) fn add_tokenizer(&mut self, tokenizer: &Tokenizer) -> Result<()> {
+        self.add(&tokenizer.max_length().to_string());
+        self.add(&tokenizer.to_json()?);
+        if tokenizer.truncation_side() == TruncationSide::Left {
+            self.add("truncated on the left");
+        }
+        Ok(())
+    }
+
+    /// Adds every weight of the network, whose field `encoder` is the encoder.
+    pub(crate) fn finish(mut self, encoder: &mut AnyEncoder, network: &impl Module) -> String {
+        self.0.add_scales(encoder);
+        network.visit(&mut self.0);
+        hex(self.0.digest.finalize())
+    }
 }
 
 /// Whether two towers have the same network, tokenizer and length limit, so that one folder can hold both.

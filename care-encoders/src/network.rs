@@ -1,7 +1,5 @@
 //! A network: an encoder and its head, the trainable part of a tower.
 
-use std::ops::Add;
-
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use care_core::{Embeddings, Error, ErrorKind, Result};
@@ -11,7 +9,7 @@ use crate::device::Precision;
 use crate::encoder::Encoder;
 use crate::head::{HeadConfig, LinearProjection, normalize_and_truncate};
 use crate::layers::Prepack;
-use crate::schedule::Schedule;
+use crate::passes::{EmbedProgress, Passes};
 
 /// The trainable part of a tower: an encoder and its head.
 #[derive(Module, Debug)]
@@ -214,82 +212,7 @@ impl<E: Encoder> Network<E> {
         token_budget: usize,
         progress: &mut dyn FnMut(&EmbedProgress),
     ) -> Result<Embeddings> {
-        let lengths: Vec<usize> = texts.iter().map(|text| text.as_ref().len()).collect();
-        let varlen = self.encoder.prefers_varlen();
-        let schedule = Schedule::inference(&lengths, varlen, &self.encoder.device(), token_budget);
-        let forward = |pass: usize| {
-            let rows: Vec<&[u32]> = schedule.passes()[pass].iter().map(|&index| texts[index].as_ref()).collect();
-            let batch = match varlen {
-                true => TokenBatch::varlen(&rows),
-                false => TokenBatch::pad(&rows, pad_id, self.encoder.padding_side()),
-            };
-            let batch = match types {
-                Some(types) => {
-                    let rows: Vec<&Vec<u32>> = schedule.passes()[pass].iter().map(|&index| &types[index]).collect();
-                    batch.with_token_types(&rows)
-                }
-                None => batch,
-            };
-            let vectors = self.forward(&batch).into_data().try_to_vec::<f32>();
-            let vectors = vectors
-                .map_err(|e| Error::new(ErrorKind::Dimension, format!("the tower's output is not f32: {e:?}")))?;
-            Ok((batch, vectors))
-        };
-        let mut done = EmbedProgress::default();
-        let mut embeddings = Embeddings::zeros(texts.len(), self.dim);
-        // The first of them, whatever pass comes first.
-        let mut not_finite: Option<usize> = None;
-        schedule.run(&forward, &mut |pass, (batch, vectors)| {
-            for (vector, &index) in vectors.chunks_exact(self.dim).zip(&schedule.passes()[pass]) {
-                if vector.iter().any(|value| !value.is_finite()) {
-                    not_finite = Some(not_finite.map_or(index, |first| first.min(index)));
-                }
-                embeddings.set(index, vector);
-            }
-            done = done + EmbedProgress::of(&batch);
-            progress(&done);
-            Ok::<_, Error>(())
-        })?;
-        if let Some(index) = not_finite {
-            return Err(Error::new(ErrorKind::NonFinite, format!("the vector of text {index} is not finite")));
-        }
-        Ok(embeddings)
-    }
-}
-
-/// Progress of embedding many texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct EmbedProgress {
-    /// Number of embedded texts.
-    pub texts: usize,
-    /// Number of their tokens.
-    pub tokens: usize,
-    /// Number of padding positions computed so far.
-    pub padding: usize,
-}
-
-impl EmbedProgress {
-    /// The share of computed positions that was padding, `[0, 1)`.
-    pub fn padding_ratio(&self) -> f64 {
-        self.padding as f64 / (self.tokens + self.padding).max(1) as f64
-    }
-
-    fn of(batch: &TokenBatch) -> Self {
-        let tokens = batch.token_count();
-        Self { texts: batch.batch_size(), tokens, padding: batch.rows() * batch.seq_len() - tokens }
-    }
-}
-
-/// The progress of two parts together.
-impl Add for EmbedProgress {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            texts: self.texts + other.texts,
-            tokens: self.tokens + other.tokens,
-            padding: self.padding + other.padding,
-        }
+        let work = Passes { encoder: &self.encoder, pad_id, token_budget, outputs: self.dim };
+        work.run(texts, types, &|batch| self.forward(batch), progress)
     }
 }

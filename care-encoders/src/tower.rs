@@ -6,7 +6,8 @@ use care_core::{Document, Embeddings, Error, ErrorKind, Instruction, Query, Resu
 
 use crate::device::Precision;
 use crate::encoder::Encoder;
-use crate::network::{EmbedProgress, Network};
+use crate::network::Network;
+use crate::passes::EmbedProgress;
 use crate::summary::{Setting, Source, Sources, TowerSummary};
 use crate::tokenize::{TokenLists, Tokenizer};
 
@@ -28,6 +29,21 @@ pub type QueryTower<E> = Tower<Query, E>;
 /// The tower that encodes documents offline.
 pub type DocumentTower<E> = Tower<Document, E>;
 
+/// Returns an error if an encoder cannot read what a tokenizer returns; `owner` names the two.
+pub(crate) fn require_fit(tokenizer: &Tokenizer, encoder: &impl Encoder, owner: &str) -> Result<()> {
+    let (rows, positions) = (encoder.vocab_size(), encoder.max_positions());
+    tokenizer.require_rows(rows, owner)?;
+    if tokenizer.pad_id() as usize >= rows {
+        let message = format!("{owner}'s padding id is {} but its embedding table has {rows} rows", tokenizer.pad_id());
+        return Err(Error::new(ErrorKind::Tokenizer, message));
+    }
+    if tokenizer.max_length() > positions {
+        let allowed = format!("at most {positions}, the positions of {owner}");
+        return Err(Error::setting("max_length", tokenizer.max_length(), &allowed));
+    }
+    Ok(())
+}
+
 impl<T: Text, E: Encoder> Tower<T, E> {
     /// Joins the parts after checking that they fit together.
     ///
@@ -35,23 +51,9 @@ impl<T: Text, E: Encoder> Tower<T, E> {
     /// If the tokenizer has ids that the embedding table lacks, its length limit exceeds the network's positions, or the
     /// instruction makes pairs that the tokenizer has no template for.
     pub fn new(tokenizer: Tokenizer, network: Network<E>, instruction: Instruction<T>) -> Result<Self> {
-        let rows = network.encoder().vocab_size();
-        tokenizer.require_rows(rows, &format!("the {} tower", T::ROLE.as_str()))?;
-        if tokenizer.pad_id() as usize >= rows {
-            let (role, pad) = (T::ROLE.as_str(), tokenizer.pad_id());
-            let message = format!("the {role} tower's padding id is {pad} but its embedding table has {rows} rows");
-            return Err(Error::new(ErrorKind::Tokenizer, message));
-        }
+        require_fit(&tokenizer, network.encoder(), &format!("the {} tower", T::ROLE.as_str()))?;
         if instruction.is_pair() {
             tokenizer.require_pairs()?;
-        }
-        let positions = network.encoder().max_positions();
-        if tokenizer.max_length() > positions {
-            return Err(Error::setting(
-                "max_length",
-                tokenizer.max_length(),
-                &format!("at most {positions}, the positions of the {} tower", T::ROLE.as_str()),
-            ));
         }
         Ok(Self { tokenizer, network, instruction, loaded: None, fingerprint: OnceLock::new() })
     }

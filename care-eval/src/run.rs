@@ -114,8 +114,17 @@ impl Run {
         self.queries.is_empty()
     }
 
-    /// The documents of a query, best first; all grades count as 0 for the tie rule.
-    pub(crate) fn ranked(&self, query_id: &str, ties: Ties) -> Vec<(&str, f32)> {
+    /// The documents of a query and their scores, best first; none if it is not in the run. All grades count as 0 for the
+    /// tie rule.
+    ///
+    /// ```
+    /// use care_eval::{Run, Ties};
+    ///
+    /// let run = Run::from_scores([("q", "b", 1.0), ("q", "a", 2.0)])?;
+    /// assert_eq!(run.ranked("q", Ties::TrecEval), [("a", 2.0), ("b", 1.0)]);
+    /// # Ok::<(), care_eval::Error>(())
+    /// ```
+    pub fn ranked(&self, query_id: &str, ties: Ties) -> Vec<(&str, f32)> {
         let retrieved = self.queries.get(query_id).into_iter().flatten().enumerate();
         let mut candidates: Vec<_> =
             retrieved.map(|(position, (doc_id, &score))| Candidate { doc_id, score, position, grade: 0 }).collect();

@@ -23,7 +23,9 @@ pub use care_data::table::for_each_row;
 pub use compare::{Comparison, compare};
 pub use error::is_undefined;
 pub use loader::{load, read_corpus, splits};
-pub use protocol::{Evidence, Outcome, Progress, Protocol, evaluate, rank, score_run};
+pub use protocol::{
+    Evidence, Outcome, Progress, Protocol, evaluate, evaluate_reranked, evaluate_reranker, rank, rerank, score_run,
+};
 pub use report::{Report, Single};
 pub use results::{Results, TaskResult};
 pub use summary::Summary;

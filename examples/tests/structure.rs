@@ -10,11 +10,11 @@ use source::{Sources, Token, sources_of, tokens};
 /// The top-level modules of each crate, bottom first: each may use only those before it.
 const ORDERS: [(&str, &str); 9] = [
     ("care-kernels", "activation instructions math matmul f32_matrix int8_matrix attention pointwise"),
-    ("care-core", "guard error text files lines jsonl embeddings index store embedder hub manifest"),
+    ("care-core", "guard error text files lines jsonl embeddings index store embedder reranker hub manifest"),
     (
         "care-encoders",
-        "device tokenize batch schedule ops layers encoder head network summary tower settings post_norm modern_bert \
-         decoder auto_map registry fingerprint pretrained card asymmetric",
+        "device tokenize batch schedule ops layers encoder head passes network summary tower settings post_norm modern_bert \
+         decoder auto_map registry fingerprint pretrained card asymmetric cross_encoder",
     ),
     ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats agreement"),
     ("care-data", "normalise near table rows split chunk clean dedup stats bm25 mine"),
@@ -28,7 +28,7 @@ const ORDERS: [(&str, &str); 9] = [
         "schedule stage loss dataset optim config report log curves card fingerprint batcher checkpoint pass towers \
          objective guards evaluation teacher trainer run",
     ),
-    ("care-cli", "stderr families progress model tasks texts commands"),
+    ("care-cli", "stderr families progress model reranker tasks texts commands"),
 ];
 
 /// A module by its names from the crate's root, whose own name is empty.

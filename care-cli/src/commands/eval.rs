@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use care_core::index::VectorFormat;
-use care_encoders::tower_fingerprint;
-use care_eval::Ties;
-use cmedteb::{Protocol, Report, StsMode, Task};
+use care_encoders::{CrossEncoder, tower_fingerprint};
+use care_eval::{Run, Ties};
+use cmedteb::{Outcome, Protocol, Report, StsMode, Task};
 use serde_json::{Value, json};
 
 use crate::model::{CacheArgs, Model, PairArgs};
 use crate::progress::Progress;
+use crate::reranker::{Loaded, RerankerArgs, RunArgs};
 use crate::stderr::note;
 use crate::tasks::{TaskArgs, warn};
 
@@ -43,9 +44,64 @@ pub(crate) struct Args {
     /// Store document vectors with 2 bytes per dimension instead of 4 while searching
     #[arg(long)]
     half_index: bool,
+    #[command(flatten)]
+    reranker: RerankerArgs,
+    /// Number of documents of each query of a retrieval task that --reranker reorders
+    #[arg(long, value_name = "K", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..),
+          requires = "reranker")]
+    rerank_depth: u32,
+    /// Folder for the results of model and reranker together; by default that of --output with `-reranked` after its name
+    #[arg(long, value_name = "DIR", requires = "reranker")]
+    reranked_output: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
+    let tasks = tasks(&args)?;
+    let outputs = Outputs::create(&args)?;
+    let tested = Tested::open(&args)?;
+    let reranker = args.reranker.open(&RunArgs::from(&args.pair.model))?;
+    let retrieval = |task: &Task| task.as_retrieval().is_some();
+    let reranked = |task: &Task| reranker.is_some() && !matches!(task, Task::Sts(_));
+    if matches!(tested, Tested::Bm25) && !tasks.iter().any(|task| retrieval(task) || reranked(task)) {
+        let mut names: Vec<&str> = tasks.iter().map(Task::name).collect();
+        names.sort_unstable();
+        bail!("{BM25} is a baseline for retrieval tasks only, not for {}", names.join(", "));
+    }
+    let index = if args.half_index { VectorFormat::F16 } else { VectorFormat::F32 };
+    let protocol =
+        Protocol::default().with_sts(args.sts).with_ties(args.ties).with_depth(args.depth as usize).with_index(index);
+    let mut out = std::io::stdout().lock();
+    let mut without_score = Vec::new();
+    for task in &tasks {
+        let outcome = match tested.evaluate(task, &protocol) {
+            Err(error) if cmedteb::is_undefined(&error) => {
+                without_score.push(error.to_string());
+                continue;
+            }
+            outcome => outcome?,
+        };
+        if let Some(outcome) = &outcome {
+            write(&mut out, task, task.name(), outcome, tested.settings(), &outputs.plain)?;
+        }
+        let Some(Loaded { reranker, settings }) = &reranker else { continue };
+        let run = outcome.as_ref().and_then(Outcome::run);
+        let depth = args.rerank_depth as usize;
+        if let Some(outcome) = rerank(task, run, reranker, depth, &protocol)? {
+            let settings = json!({ "model": tested.settings(), "reranker": settings, "rerank_depth": depth });
+            write(&mut out, task, &format!("{} (reranked)", task.name()), &outcome, settings, &outputs.reranked)?;
+        }
+    }
+    match without_score.is_empty() {
+        true => Ok(()),
+        false => {
+            let (count, all, problems) = (without_score.len(), tasks.len(), without_score.join("; "));
+            bail!("{count} of {all} tasks have no score and no result file: {problems}")
+        }
+    }
+}
+
+/// Opens the tasks, with the options that apply to them.
+fn tasks(args: &Args) -> Result<Vec<Task>> {
     let mut tasks = args.tasks.open()?;
     if args.ignore_identical_ids {
         if tasks.iter().all(|task| task.as_retrieval().is_none()) {
@@ -63,64 +119,87 @@ pub(crate) fn run(args: Args) -> Result<()> {
     if let Some(duplicate) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         bail!("two tasks are named {}: their results would overwrite each other", duplicate[0]);
     }
-    std::fs::create_dir_all(&args.output).with_context(|| format!("cannot create {}", args.output.display()))?;
-    let tested = Tested::open(&args)?;
-    if matches!(tested, Tested::Bm25) && tasks.iter().all(|task| task.as_retrieval().is_none()) {
-        bail!("{BM25} is a baseline for retrieval tasks only, not for {}", names.join(", "));
-    }
-    let index = if args.half_index { VectorFormat::F16 } else { VectorFormat::F32 };
-    let protocol =
-        Protocol::default().with_sts(args.sts).with_ties(args.ties).with_depth(args.depth as usize).with_index(index);
-    let mut out = std::io::stdout().lock();
-    let mut without_score = Vec::new();
-    for task in &tasks {
-        let mut progress = None;
-        let outcome = match &tested {
-            Tested::Model(model, _) => cmedteb::evaluate(task, model.embedder(), &protocol, &mut |now| {
-                let start = || Progress::start(task.name(), Some(now.total), "texts");
-                progress.get_or_insert_with(start).set(now.encoded);
-            }),
-            Tested::Bm25 => match task.as_retrieval() {
-                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task, &protocol)?, &protocol),
-                None => {
-                    note!("note: {} is skipped: {BM25} is a baseline for retrieval tasks only", task.name());
-                    continue;
-                }
-            },
+    Ok(tasks)
+}
+
+/// The folders of the results, one row each in a report.
+struct Outputs {
+    plain: PathBuf,
+    reranked: PathBuf,
+}
+
+impl Outputs {
+    fn create(args: &Args) -> Result<Self> {
+        let beside = || {
+            let mut name = args.output.file_name().unwrap_or_default().to_owned();
+            name.push(RERANKED);
+            args.output.with_file_name(name)
         };
-        if let Some(progress) = progress {
-            progress.finish();
+        let reranked = args.reranked_output.clone().unwrap_or_else(beside);
+        let outputs = Self { plain: args.output.clone(), reranked };
+        let folders =
+            if args.reranker.is_set() { vec![&outputs.plain, &outputs.reranked] } else { vec![&outputs.plain] };
+        for folder in folders {
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
-        if let Tested::Model(model, _) = &tested {
-            model.warn();
+        Ok(outputs)
+    }
+}
+
+/// Follows the name of the output folder in that of the reranked results.
+const RERANKED: &str = "-reranked";
+
+/// Evaluates a reranker on a task: on the best documents of a run, or on the candidates of a reranking task.
+fn rerank(
+    task: &Task,
+    run: Option<&Run>,
+    reranker: &CrossEncoder,
+    depth: usize,
+    protocol: &Protocol,
+) -> Result<Option<Outcome>> {
+    let mut progress = None;
+    let mut report = |now: cmedteb::Progress| {
+        let start = || Progress::start(&format!("{} (reranked)", task.name()), Some(now.total), "pairs");
+        progress.get_or_insert_with(start).set(now.encoded);
+    };
+    let outcome = match (task, run) {
+        (Task::Retrieval(task), Some(run)) => {
+            cmedteb::evaluate_reranked(task, run, reranker, depth, protocol, &mut report)?
         }
-        let outcome = match outcome {
-            Err(error) if cmedteb::is_undefined(&error) => {
-                without_score.push(error.to_string());
-                continue;
-            }
-            outcome => outcome?,
-        };
-        let file = Report::new(task, &outcome, tested.settings()).write(&args.output)?;
-        for (measure, score) in &outcome.scores {
-            writeln!(out, "{}\t{measure}\t{score:.4}", task.name())?;
+        (Task::Reranking(task), _) => cmedteb::evaluate_reranker(task, reranker, protocol, &mut report)?,
+        _ => {
+            note!("note: {} is not reranked: it has no documents to rank", task.name());
+            return Ok(None);
         }
-        if let Some(run) = outcome.run() {
-            // TREC files are separated by spaces, so an id with a space cannot be written; the scores still are.
-            let path = file.with_extension("trec");
-            if let Err(error) = care_eval::io::write_trec_run(&path, run, "care") {
-                note!("warning: cannot write the ranking {}: {error}", path.display());
-                let _ = std::fs::remove_file(path);
-            }
+    };
+    if let Some(progress) = progress {
+        progress.finish();
+    }
+    Ok(Some(outcome))
+}
+
+/// Writes the result file and the ranking of a task, and prints its scores under a name.
+fn write(
+    out: &mut impl Write,
+    task: &Task,
+    name: &str,
+    outcome: &Outcome,
+    settings: Value,
+    folder: &Path,
+) -> Result<()> {
+    let file = Report::new(task, outcome, settings).write(folder)?;
+    for (measure, score) in &outcome.scores {
+        writeln!(out, "{name}\t{measure}\t{score:.4}")?;
+    }
+    if let Some(run) = outcome.run() {
+        // TREC files are separated by spaces, so an id with a space cannot be written; the scores still are.
+        let path = file.with_extension("trec");
+        if let Err(error) = care_eval::io::write_trec_run(&path, run, "care") {
+            note!("warning: cannot write the ranking {}: {error}", path.display());
+            let _ = std::fs::remove_file(path);
         }
     }
-    match without_score.is_empty() {
-        true => Ok(()),
-        false => {
-            let (count, all, problems) = (without_score.len(), tasks.len(), without_score.join("; "));
-            bail!("{count} of {all} tasks have no score and no result file: {problems}")
-        }
-    }
+    Ok(())
 }
 
 /// The name of the baseline, given in place of a model.
@@ -152,6 +231,31 @@ impl Tested {
             "document": tower_settings(pair.document())?,
         });
         Ok(Tested::Model(args.cache.model(pair)?, settings))
+    }
+
+    /// The outcome on a task; `None` if it is skipped.
+    fn evaluate(&self, task: &Task, protocol: &Protocol) -> care_core::Result<Option<Outcome>> {
+        match self {
+            Tested::Model(model, _) => {
+                let mut progress = None;
+                let outcome = cmedteb::evaluate(task, model.embedder(), protocol, &mut |now| {
+                    let start = || Progress::start(task.name(), Some(now.total), "texts");
+                    progress.get_or_insert_with(start).set(now.encoded);
+                });
+                if let Some(progress) = progress {
+                    progress.finish();
+                }
+                model.warn();
+                outcome.map(Some)
+            }
+            Tested::Bm25 => match task.as_retrieval() {
+                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task, protocol)?, protocol).map(Some),
+                None => {
+                    note!("note: {} is skipped: {BM25} is a baseline for retrieval tasks only", task.name());
+                    Ok(None)
+                }
+            },
+        }
     }
 
     fn settings(&self) -> Value {

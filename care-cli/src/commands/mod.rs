@@ -11,5 +11,6 @@ pub(crate) mod label;
 mod manifest;
 pub(crate) mod metrics;
 pub(crate) mod report;
+pub(crate) mod rerank;
 pub(crate) mod search;
 pub(crate) mod train;

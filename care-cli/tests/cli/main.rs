@@ -16,6 +16,7 @@ mod metrics;
 mod mine;
 mod models;
 mod report;
+mod rerank;
 mod search;
 mod train;
 

@@ -45,6 +45,12 @@ impl Linear {
         }
     }
 
+    /// A layer with this weight, `[in, out]`, and without a bias.
+    pub(crate) fn of_weight(weight: Tensor<2>) -> Self {
+        let weight = Param::from_tensor(weight);
+        Self { weight, bias: None, lora: None, packed: None, quantized: false, grouped: false }
+    }
+
     /// Makes int8 quantize inputs in groups: for inputs with a few components so large that the others would fall on a
     /// few of the steps.
     pub(crate) fn group_inputs(&mut self) {

@@ -84,7 +84,7 @@ pub(crate) const MPNET: WeightTable = WeightTable {
 /// which transformers writes for either. In the latter, query, key and value may be fused into one tensor, and up and
 /// gate always are.
 pub(crate) const GTE: WeightTable = WeightTable {
-    prefixes: &["new.", "model."],
+    prefixes: &["new.", "gte.", "model."],
     rows: &[
         ("embeddings.word", "embeddings.word_embeddings"),
         ("embeddings.token_type", "embeddings.token_type_embeddings"),

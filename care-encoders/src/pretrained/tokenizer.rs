@@ -64,7 +64,7 @@ impl TokenizerConfig {
     }
 
     /// A field; `None` if it is absent or null.
-    fn field<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+    pub(crate) fn field<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let value = self.fields.get(name).cloned().unwrap_or_default();
         serde_json::from_value(value).map_err(|e| self.error(format!("field `{name}`: {e}")).with_source(e))
     }

@@ -229,7 +229,7 @@ impl Tokenizer {
 
     fn single(&self, text: &str) -> tokenizers::Result<Encoding> {
         let kept = self.max_length - self.reserved(false);
-        let mut encoding = self.part(text, kept)?;
+        let (mut encoding, _) = self.part(text, kept)?;
         encoding.truncate(kept, 0, self.side.direction());
         encoding.take_overflowing();
         self.inner.post_process(encoding, None, true)
@@ -251,7 +251,7 @@ impl Tokenizer {
 
     fn pair(&self, first: &str, second: &str) -> tokenizers::Result<Encoding> {
         let kept = self.max_length - self.reserved(true);
-        let (first, mut second) = (self.part(first, kept)?, self.part(second, kept)?);
+        let (first, mut second) = self.parts(first, second, kept)?;
         second.set_type_ids(vec![1; second.len()]);
         let direction = self.side.direction();
         let strategy = TruncationStrategy::LongestFirst;
@@ -279,17 +279,38 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of a text without special tokens; of a long text at least the first (or last) `kept` ones.
-    fn part(&self, text: &str, kept: usize) -> tokenizers::Result<Encoding> {
-        let mut encoding = Encoding::default();
+    /// The tokens of the two texts of a pair, each as [`Tokenizer::part`] reads it.
+    fn parts(&self, first: &str, second: &str, kept: usize) -> tokenizers::Result<(Encoding, Encoding)> {
+        let ((mut left, left_whole), (mut right, right_whole)) = (self.part(first, kept)?, self.part(second, kept)?);
+        // Of two halves of an odd number, the longer text gets the larger: both lengths are needed.
+        if kept % 2 == 1 && left.len().min(right.len()) > kept / 2 && !(left_whole && right_whole) {
+            left = if left_whole { left } else { self.inner.encode_fast(first, false)? };
+            right = if right_whole { right } else { self.inner.encode_fast(second, false)? };
+        }
+        Ok((left, right))
+    }
+
+    /// The tokens of a text without special tokens, and whether they are all; of a long text at least the first (or last)
+    /// `kept` ones.
+    fn part(&self, text: &str, kept: usize) -> tokenizers::Result<(Encoding, bool)> {
+        let (mut encoding, mut whole) = (Encoding::default(), false);
         for size in window::sizes(kept) {
             let part = window::cut(text, size, self.side);
             encoding = self.inner.encode_fast(part, false)?;
-            if part.len() == text.len() || window::suffices(encoding.len(), kept) {
+            whole = part.len() == text.len();
+            if whole || window::suffices(encoding.len(), kept) {
                 break;
             }
         }
-        Ok(encoding)
+        Ok((encoding, whole))
+    }
+
+    /// Token ids of a whole text without special tokens, whatever its length.
+    ///
+    /// # Errors
+    /// If the tokenizer rejects the text.
+    pub(crate) fn encode_bare(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.guard(|| self.inner.encode_fast(text, false))?.get_ids().to_vec())
     }
 
     /// Runs a part of `tokenizers`; a panic in it is an error too.
@@ -513,6 +534,41 @@ mod tests {
                 let side = if left { TruncationSide::Left } else { TruncationSide::Right };
                 let tokenizer = fixture(name, max_length, |_| {}).expect("fits").with_truncation_side(side);
                 prop_assert_eq!(&tokenizer.encode(&[&text]).expect("encodes")[0], &whole(&tokenizer, &text), "{}", name);
+            }
+        }
+    }
+
+    /// The ids of a pair whose texts are tokenized as a whole.
+    fn whole_pair(tokenizer: &Tokenizer, first: &str, second: &str) -> Vec<u32> {
+        let encode = |text| tokenizer.inner.encode_fast(text, false).expect("encodes");
+        let max_length = tokenizer.max_length - tokenizer.reserved(true);
+        let (direction, strategy) = (tokenizer.side.direction(), TruncationStrategy::LongestFirst);
+        let truncation = TruncationParams { direction, max_length, strategy, stride: 0 };
+        let (mut first, second) =
+            truncate_encodings(encode(first), Some(encode(second)), &truncation).expect("truncates");
+        first.take_overflowing();
+        let second = second.map(|mut second| {
+            second.take_overflowing();
+            second
+        });
+        tokenizer.inner.post_process(first, second, true).expect("processes").get_ids().to_vec()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn a_pair_of_long_texts_has_the_ids_of_the_whole(
+            lengths in prop::array::uniform2(prop::sample::select(vec![2usize, 40, 3000, 6000, 6001])),
+            max_length in 20usize..90,
+            left: bool,
+        ) {
+            let texts = lengths.map(|length| ["头痛", "怎么办", "发烧 ", "abc", "，"].iter().cycle().take(length).copied().collect::<String>());
+            for name in ["bert", "gte_new"] {
+                let side = if left { TruncationSide::Left } else { TruncationSide::Right };
+                let tokenizer = fixture(name, max_length, |_| {}).expect("fits").with_truncation_side(side);
+                let (ids, _) = tokenizer.encode_pairs(&[(&texts[0], &texts[1])]).expect("encodes");
+                prop_assert_eq!(&ids[0], &whole_pair(&tokenizer, &texts[0], &texts[1]), "{}", name);
             }
         }
     }

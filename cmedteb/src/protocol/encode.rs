@@ -9,9 +9,9 @@ pub(super) const GROUP: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Number of texts encoded so far.
+    /// Number of texts encoded, or of pairs scored, so far.
     pub encoded: usize,
-    /// Number of texts to encode in total.
+    /// Number of texts or pairs in total.
     pub total: usize,
 }
 

@@ -3,6 +3,7 @@
 mod encode;
 mod evaluate;
 mod outcome;
+mod rerank;
 mod reranking;
 mod retrieval;
 mod settings;
@@ -11,6 +12,7 @@ mod sts;
 pub use encode::Progress;
 pub use evaluate::{evaluate, rank};
 pub use outcome::{Evidence, Outcome};
+pub use rerank::{evaluate_reranked, evaluate_reranker, rerank};
 pub use retrieval::score_run;
 pub(crate) use retrieval::{depth, run_of};
 pub use settings::Protocol;

@@ -7,6 +7,8 @@ mod dedup;
 mod generate;
 mod mine;
 mod mine_rules;
+mod score;
+mod score_journal;
 mod split;
 mod stats;
 
@@ -31,6 +33,8 @@ enum Command {
     Clean(clean::Args),
     /// Write questions for documents by LLMs, and keep those that find their document
     Generate(generate::Args),
+    /// Add a reranker's or a pair's scores to training rows, for distillation
+    Score(score::Args),
     /// Split training rows so that near-duplicate queries are never in two parts
     Split(split::Args),
     /// Count rows, texts, lengths and duplicates
@@ -44,6 +48,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Dedup(args) => dedup::run(args),
         Command::Clean(args) => clean::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Score(args) => score::run(args),
         Command::Split(args) => split::run(args),
         Command::Stats(args) => stats::run(args),
     }

@@ -5,7 +5,10 @@ mod read;
 mod transformer;
 mod write;
 
-pub(crate) use form::{MODULES, ROUTER_FILES, is_module_folder, projection_folder, transformer_folder};
+pub(crate) use form::{
+    MODULES, ModuleRow, ROUTER_FILES, SETTINGS, TRANSFORMER_SETTINGS, is_module_folder, projection_folder,
+    transformer_folder,
+};
 pub(crate) use read::read;
 pub use write::save_tower;
 pub(crate) use write::{write_route, write_router};
