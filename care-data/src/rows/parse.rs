@@ -30,10 +30,15 @@ const NEGATIVES: [&str; 3] = ["neg", "negative", "negative_passages"];
 const NUMBERED: &str = "negative_";
 
 impl Row {
+    /// The row of a table in text, whose empty cells hold nothing.
+    pub(super) fn without_blanks(mut self) -> Self {
+        self.texts.retain(|_, value| value.as_str() != Some(""));
+        self
+    }
+
     /// # Errors
     /// Returns what is wrong with the row, as text.
     pub(super) fn parse(mut self) -> Result<TrainingExample, String> {
-        // A missing value and an empty cell of a table are one thing.
         self.texts.retain(|_, value| !value.is_null());
         let (query, positives) = (self.only(&QUERY)?, self.only(&POSITIVES)?);
         let negatives = self.negatives()?;

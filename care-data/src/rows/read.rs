@@ -7,7 +7,7 @@ use care_core::{Error, ErrorKind, Result};
 
 use super::example::TrainingExample;
 use super::parse::Row;
-use crate::table::{for_each_row, is_jsonl};
+use crate::table::{for_each_row, is_jsonl, is_table};
 
 impl TrainingExample {
     /// The row of a line of JSON Lines, as [`for_each_example`] reads it.
@@ -39,9 +39,16 @@ pub fn for_each_example(
     each: &mut dyn FnMut(usize, TrainingExample) -> Result<()>,
 ) -> Result<()> {
     let path = path.as_ref();
-    for_each_row(path, &mut |number, row: Row| {
-        each(number, row.parse().map_err(|problem| Error::line(path, number, problem))?)
-    })
+    for_each_parsed(path, &mut |number, row| each(number, row.map_err(|problem| Error::line(path, number, problem))?))
+}
+
+/// The rows of a table or of JSON Lines, or what is wrong with them.
+fn for_each_parsed(
+    path: &Path,
+    each: &mut dyn FnMut(usize, std::result::Result<TrainingExample, String>) -> Result<()>,
+) -> Result<()> {
+    let blanks = is_table(path);
+    for_each_row(path, &mut |number, row: Row| each(number, if blanks { row.without_blanks() } else { row }.parse()))
 }
 
 /// Like [`for_each_example`], but gives rows that cannot be read or fail [`TrainingExample::check`] to `bad`, as an error
@@ -70,7 +77,7 @@ pub fn for_each_usable_example(
     };
     let named = |number: usize| move |problem: String| Error::line(path, number, problem);
     if !is_jsonl(path) {
-        return for_each_row(path, &mut |number, row: Row| take(number, row.parse().map_err(named(number))));
+        return for_each_parsed(path, &mut |number, row| take(number, row.map_err(named(number))));
     }
     let mut lines = Lines::open(path)?;
     loop {
@@ -87,6 +94,27 @@ pub fn for_each_usable_example(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_cell_of_a_table_is_no_text() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("train.csv");
+        std::fs::write(&path, "anchor,positive,negative_1,negative_2\na,b,c,\nd,e,,\n").expect("written");
+        let mut read = Vec::new();
+        for_each_example(&path, &mut |_, row| {
+            read.push(row);
+            Ok(())
+        })
+        .expect("read");
+        assert_eq!(read[0], TrainingExample::new("a", vec!["b".into()], vec!["c".into()]));
+        assert_eq!(read[1], TrainingExample::new("d", vec!["e".into()], vec![]));
+        std::fs::write(&path, "anchor,positive\na,\n").expect("written");
+        let error = for_each_example(&path, &mut |_, _| Ok(())).expect_err("no positive").to_string();
+        assert!(
+            error.ends_with("train.csv:2: no `pos`, `positive` or `positive_passages`; the row has `anchor`"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn bad_rows_are_listed_and_the_others_read() {
