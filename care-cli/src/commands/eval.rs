@@ -16,7 +16,7 @@ use crate::reranker::{Loaded, RerankerArgs, RunArgs};
 use crate::stderr::note;
 use crate::tasks::{TaskArgs, warn};
 
-/// `--model bm25`, unless there is such a folder, evaluates the baseline for retrieval tasks: BM25 over character
+/// `--model bm25`, unless there is such a model, evaluates the baseline for retrieval tasks: BM25 over character
 /// bigrams.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -213,9 +213,14 @@ enum Tested {
     Bm25,
 }
 
+/// Whether a folder can be a model; results may be in a folder that is named after the baseline.
+fn holds_model(folder: &Path) -> bool {
+    ["care.json", "modules.json", "config.json", "adapter_config.json"].iter().any(|name| folder.join(name).exists())
+}
+
 impl Tested {
     fn open(args: &Args) -> Result<Self> {
-        if args.pair.model.name() == BM25 && !Path::new(BM25).exists() {
+        if args.pair.model.name() == BM25 && !holds_model(Path::new(BM25)) {
             return Ok(Tested::Bm25);
         }
         let (pair, source) = args.pair.open()?;

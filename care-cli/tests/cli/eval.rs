@@ -144,6 +144,10 @@ fn the_baseline_is_tested_like_a_model() {
     assert!(place.path("results/mini-retrieval.trec").exists());
     let report: Value = serde_json::from_slice(&fs::read(place.path("results/mini-retrieval.json")).unwrap()).unwrap();
     assert_eq!(report["care"]["settings"], json!({"model": "bm25"}));
+    for _ in 0..2 {
+        let named_after_it = place.care("eval --model bm25 --output bm25 --task mini-retrieval");
+        assert_eq!((named_after_it.0, &named_after_it.1), (status, &stdout), "{}", named_after_it.2);
+    }
     let skipped = "eval --model bm25 --output results --task mini-sts mini-retrieval mini-reranking";
     let note = |task: &str| format!("note: {task} is skipped: bm25 is a baseline for retrieval tasks only\n");
     assert_eq!(place.care(skipped), (0, stdout, note("mini-sts") + &note("mini-reranking")));

@@ -43,7 +43,7 @@ fn rows_and_judged_queries_get_the_same_negatives() {
     let rules = "--bm25 --ranks 0-20 --negatives 4 --relative-margin 0.05";
     let stderr = mine(&place, &format!("--rows train.jsonl --corpus corpus.jsonl {rules} --output a.jsonl"));
     assert!(stderr.contains("24 queries, 60 documents") && stderr.contains("24 rows in a.jsonl"), "{stderr}");
-    assert!(stderr.contains("| bm25 | within relative_margin |"), "{stderr}");
+    assert!(stderr.contains("| bm25 | left by the rules | 96 | 80.0 % |"), "{stderr}");
     let judged = "--queries queries.jsonl --qrels qrels.tsv --corpus corpus.jsonl";
     let stderr = mine(&place, &format!("{judged} {rules} --format tevatron --output b.jsonl"));
     assert!(stderr.contains("6 queries have no positive in the qrels and were passed over"), "{stderr}");

@@ -166,7 +166,7 @@ fn add_row(
     lacking: Lacking,
     (line, lines): (usize, &mut HashMap<u64, usize>),
 ) -> Result<Option<String>> {
-    if row.is_plain() {
+    if row.is_plain {
         return Ok(Some("a text alone; mining needs `query` and `pos`".into()));
     }
     if let Some(at) = row.negatives.iter().position(|negative| row.positives.contains(negative)) {

@@ -20,6 +20,8 @@ pub struct TrainingExample {
     pub prompt: Option<String>,
     /// How the texts of the row are related.
     pub row_type: RowType,
+    /// Whether the row was a text alone, which is query and positive.
+    pub is_plain: bool,
     /// The query's id, where the row has one.
     pub query_id: Option<String>,
     /// The id of each positive; empty if the row has none.
@@ -46,11 +48,6 @@ impl TrainingExample {
     /// A [`RowType::Normal`] row without scores.
     pub fn new(query: impl Into<String>, positives: Vec<String>, negatives: Vec<String>) -> Self {
         Self { query: query.into(), positives, negatives, ..Self::default() }
-    }
-
-    /// Whether the row is a text alone: its only positive is itself, and it has no negatives.
-    pub fn is_plain(&self) -> bool {
-        self.negatives.is_empty() && matches!(self.positives.as_slice(), [only] if *only == self.query)
     }
 
     /// Checks what every use of a row needs: a query, at least one positive, no empty text, and as many scores and ids as

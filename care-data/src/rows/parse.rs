@@ -44,6 +44,7 @@ impl Row {
         let negatives = self.negatives()?;
         let (positive_ids, negative_ids) = (self.ids(&POSITIVES, "pos_id")?, self.ids(&NEGATIVES, "neg_id")?);
         let query_id = self.texts.get("query_id").map(|value| id("query_id", value)).transpose()?;
+        let is_plain = query.is_none() && positives.is_none();
         let (query, positives) = match (query, positives, self.texts.get("text")) {
             (Some((field, query)), Some((of_positives, positives)), _) => {
                 (text(field, query)?, texts(of_positives, positives)?)
@@ -79,6 +80,7 @@ impl Row {
             negative_scores,
             prompt: self.prompt.filter(|prompt| !prompt.is_empty()),
             row_type: RowType::of(self.row_type.as_deref()),
+            is_plain,
             query_id,
             positive_ids,
             negative_ids,
@@ -256,10 +258,10 @@ mod tests {
             (r#"{"text": 5, "neg": null}"#, "5"),
         ] {
             let parsed = parse(line).unwrap_or_else(|e| panic!("{e}"));
-            assert!(parsed.is_plain());
+            assert!(parsed.is_plain);
             assert_eq!((parsed.query.as_str(), &parsed.positives), (text, &vec![text.to_owned()]));
         }
-        assert!(!parse(r#"{"query": "q", "pos": "p", "text": "a"}"#).is_ok_and(|parsed| parsed.is_plain()));
+        assert!(!parse(r#"{"query": "q", "pos": "p", "text": "a"}"#).is_ok_and(|parsed| parsed.is_plain));
     }
 
     #[test]

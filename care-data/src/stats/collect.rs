@@ -147,7 +147,7 @@ impl RowFacts {
             query: TextFacts::of(&row.query),
             positives: all(&row.positives),
             negatives: all(&row.negatives),
-            is_plain: row.is_plain(),
+            is_plain: row.is_plain,
             is_scored: !row.positive_scores.is_empty() || !row.negative_scores.is_empty(),
         }
     }

@@ -17,4 +17,4 @@ pub use answers::{Answered, answers};
 pub use question::{Filter, Reject};
 pub use request::{Source, requests};
 pub use round_trip::{Agree, RoundTrip, Trip, round_trip};
-pub use select::{Question, Selection, select, write_questions};
+pub use select::{Selection, WrittenQuestion, select, write_questions};

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use care_core::{Error, Result};
 use care_eval::Run;
 
-use super::select::Question;
+use super::select::WrittenQuestion;
 
 /// How many systems must find the document.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -72,9 +72,9 @@ impl RoundTrip {
 #[non_exhaustive]
 pub struct Trip {
     /// The questions that found a document of theirs, with only the documents that were found.
-    pub kept: Vec<Question>,
+    pub kept: Vec<WrittenQuestion>,
     /// Those that found none.
-    pub lost: Vec<Question>,
+    pub lost: Vec<WrittenQuestion>,
     /// For each system, how many questions found a document in it.
     pub found: Vec<(String, u64)>,
 }
@@ -89,7 +89,7 @@ pub struct Trip {
 /// # Errors
 /// If there is no run, `depth` is 0, or a run has results for none of the questions: it belongs to others. A question
 /// without results in a run is not found there.
-pub fn round_trip(questions: Vec<Question>, runs: &[(String, Run)], options: RoundTrip) -> Result<Trip> {
+pub fn round_trip(questions: Vec<WrittenQuestion>, runs: &[(String, Run)], options: RoundTrip) -> Result<Trip> {
     if runs.is_empty() {
         return Err(Error::setting("runs", "empty", "at least one ranking"));
     }
@@ -144,8 +144,8 @@ fn best<'a>(run: &'a Run, question: &str, depth: usize) -> Vec<&'a str> {
 mod tests {
     use super::*;
 
-    fn question(id: &str, documents: &[&str]) -> Question {
-        Question {
+    fn question(id: &str, documents: &[&str]) -> WrittenQuestion {
+        WrittenQuestion {
             id: id.into(),
             text: id.into(),
             doc_ids: documents.iter().map(|id| (*id).to_owned()).collect(),

@@ -16,7 +16,7 @@ use crate::prompt::Prompt;
 /// A question with the documents that it was written for, one line of `questions.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Question {
+pub struct WrittenQuestion {
     /// Its id, made of its text.
     #[serde(rename = "_id")]
     pub id: String,
@@ -34,7 +34,10 @@ pub struct Question {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_questions<'a>(path: impl AsRef<Path>, questions: impl IntoIterator<Item = &'a Question>) -> Result<()> {
+pub fn write_questions<'a>(
+    path: impl AsRef<Path>,
+    questions: impl IntoIterator<Item = &'a WrittenQuestion>,
+) -> Result<()> {
     write_jsonl(path, questions)
 }
 
@@ -43,7 +46,7 @@ pub fn write_questions<'a>(path: impl AsRef<Path>, questions: impl IntoIterator<
 #[non_exhaustive]
 pub struct Selection {
     /// The questions, in the order of the requests.
-    pub questions: Vec<Question>,
+    pub questions: Vec<WrittenQuestion>,
     /// Questions that were written.
     pub written: u64,
     /// Questions that are left out, by reason.
@@ -102,7 +105,7 @@ impl Selection {
             self.shared += 1;
             return None;
         }
-        self.questions.push(Question {
+        self.questions.push(WrittenQuestion {
             id: format!("g-{}", &sha256_hex(&form)[..16]),
             text: text.to_owned(),
             doc_ids: vec![request.doc_id.clone()],

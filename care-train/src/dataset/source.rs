@@ -249,7 +249,7 @@ impl Builder {
             positives_are_scored: scored(&example.positives, &example.positive_scores),
             negatives_are_scored: scored(&example.negatives, &example.negative_scores),
             has_prompt: example.prompt.is_some(),
-            is_plain: example.is_plain(),
+            is_plain: example.is_plain,
         });
         self.answers.push(&example.query, &example.positives);
         let positives = self.answers.positives(self.facts.len() - 1);

@@ -8,7 +8,8 @@ use care_core::manifest::Input;
 use care_core::{Query, Text};
 use care_data::rows::{RowFormat, RowWriter, TrainingExample};
 use care_label::generate::{
-    Agree, Filter, Question, RoundTrip, Selection, Source, Trip, answers, requests, round_trip, select, write_questions,
+    Agree, Filter, RoundTrip, Selection, Source, Trip, WrittenQuestion, answers, requests, round_trip, select,
+    write_questions,
 };
 use care_label::judge::Judges;
 use care_label::pair::write_pairs;
@@ -162,7 +163,7 @@ fn show(selection: &Selection, answers: usize) -> Map<String, Value> {
 }
 
 /// The questions that find their document.
-fn checked(args: &Args, corpus: Corpus, questions: Vec<Question>) -> Result<Trip> {
+fn checked(args: &Args, corpus: Corpus, questions: Vec<WrittenQuestion>) -> Result<Trip> {
     let queries = questions.iter().map(|question| (question.id.clone(), Query::new(question.text.clone()))).collect();
     let task = RetrievalTask::unjudged("the questions", corpus, queries)?;
     let rankings = args.systems.rankings(&task, args.depth)?;
@@ -170,7 +171,7 @@ fn checked(args: &Args, corpus: Corpus, questions: Vec<Question>) -> Result<Trip
     Ok(round_trip(questions, &rankings, options)?)
 }
 
-fn write_rows(args: &Args, documents: &[Source], questions: &[Question]) -> Result<usize> {
+fn write_rows(args: &Args, documents: &[Source], questions: &[WrittenQuestion]) -> Result<usize> {
     let texts: HashMap<&str, &str> =
         documents.iter().map(|document| (document.id.as_str(), document.text.as_str())).collect();
     let mut writer = RowWriter::create(&args.output, args.format)?;
