@@ -181,7 +181,7 @@ mod tests {
             ("intfloat/e5-large-v2", "e5"),
             ("multilingual-e5-large-instruct", "e5-instruct"),
             ("e5-mistral-7b-instruct", "e5-instruct"),
-            ("/root/.cache/torch/sentence_transformers/BAAI_bge-small-zh/", "bge-zh"),
+            ("cache/sentence_transformers/BAAI_bge-small-zh/", "bge-zh"),
             ("bge-base-en-v1.5", "bge-en"),
             ("gte-Qwen2-7B-instruct", "gte-Qwen2"),
             ("Qwen3-Embedding-8B", "Qwen3-Embedding"),

@@ -214,6 +214,16 @@ const QUERY: &str = "--query-instruction";
 const DOCUMENT: &str = "--document-instruction";
 
 impl PairArgs {
+    /// The options of a model on a command line of its own.
+    pub(crate) fn alone<'a>(line: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            pair: PairArgs,
+        }
+        Ok(<Alone as clap::Parser>::try_parse_from(["care"].into_iter().chain(line))?.pair)
+    }
+
     /// The options of the query tower and of the document tower.
     pub(crate) fn options(&self) -> [EncoderOptions; 2] {
         let query = self.model.options(Own {

@@ -12,6 +12,7 @@ pub mod bm25;
 mod chunk;
 pub mod clean;
 pub mod dedup;
+mod disjoint;
 pub mod mine;
 pub mod near;
 mod normalise;

@@ -12,6 +12,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
+use crate::disjoint::{join, root};
 use crate::near::NearDuplicates;
 use crate::rows::TrainingExample;
 use crate::table::is_jsonl;
@@ -64,8 +65,7 @@ pub fn assign(items: &[Vec<&str>], splits: &[Split], near: &NearDuplicates, seed
     for (item, texts) in items.iter().enumerate() {
         for group in &groups[at..at + texts.len()] {
             let other = *first_of_group.entry(*group).or_insert(item);
-            let (a, b) = (root(&mut cluster, other), root(&mut cluster, item));
-            cluster[a.max(b)] = a.min(b);
+            join(&mut cluster, other, item);
         }
         at += texts.len();
     }
@@ -189,14 +189,6 @@ fn for_each_line(path: &Path, each: &mut dyn FnMut(usize, &str) -> Result<()>) -
         }
     }
     Ok(())
-}
-
-fn root(parents: &mut [usize], mut at: usize) -> usize {
-    while parents[at] != at {
-        parents[at] = parents[parents[at]];
-        at = parents[at];
-    }
-    at
 }
 
 #[cfg(test)]

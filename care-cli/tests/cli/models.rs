@@ -232,7 +232,7 @@ fn a_model_of_a_known_family_without_its_instructions_is_named_with_the_options_
         config["_name_or_path"] = field.into();
         std::fs::write(path, config.to_string()).unwrap();
     };
-    named("by-config", "/root/.cache/torch/sentence_transformers/BAAI_bge-small-zh/");
+    named("by-config", "cache/sentence_transformers/BAAI_bge-small-zh/");
     copy(&place, "bert", "by-card");
     place.file(
         "by-card/README.md",

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::index::NearIndex;
 use super::settings::NearDuplicates;
+use crate::disjoint::{join, root};
 use crate::normalise::normalise;
 
 /// Two near-duplicates, by their positions, and their similarity.
@@ -21,16 +22,8 @@ impl NearDuplicates {
     /// The group of each text: the position of the first text that it is connected to by near-duplicates.
     pub fn groups<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<usize> {
         let mut groups: Vec<usize> = (0..texts.len()).collect();
-        fn root(groups: &mut [usize], mut at: usize) -> usize {
-            while groups[at] != at {
-                groups[at] = groups[groups[at]];
-                at = groups[at];
-            }
-            at
-        }
         for pair in self.pairs(texts) {
-            let (first, second) = (root(&mut groups, pair.first), root(&mut groups, pair.second));
-            groups[first.max(second)] = first.min(second);
+            join(&mut groups, pair.first, pair.second);
         }
         (0..groups.len()).map(|at| root(&mut groups, at)).collect()
     }

@@ -13,7 +13,7 @@ use care_data::dedup::{
     DedupCounts, DedupOptions, Deduplication, EmbeddedTexts, Keep, TextField, VectorOptions, Vectors,
 };
 use care_data::near::NearDuplicates;
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 use ndarray_npy::ReadNpyExt;
 use serde_json::{Value, json};
 
@@ -94,13 +94,6 @@ enum RoleArg {
     Document,
 }
 
-/// A model with the options it has by itself.
-#[derive(Parser)]
-struct OneModel {
-    #[command(flatten)]
-    pair: PairArgs,
-}
-
 pub(crate) fn run(args: Args) -> Result<()> {
     let field = if args.fields.is_empty() { TextField::Auto } else { TextField::Named(args.fields.clone()) };
     let mut options = DedupOptions::default().with_field(field).with_keep(args.keep).with_skip_bad(args.bad.skips());
@@ -146,7 +139,7 @@ fn find(args: &Args, options: DedupOptions) -> Result<(Deduplication, Value)> {
     let Some(model) = &args.vectors.model else {
         return Ok((Deduplication::of(&args.rows, &args.against, &options)?, Value::Null));
     };
-    let (pair, source) = OneModel::try_parse_from(["care", "--model", model])?.pair.open()?;
+    let (pair, source) = PairArgs::alone(["--model", model])?.open()?;
     let loaded = args.vectors.cache.model(pair)?;
     let role = match args.vectors.role {
         RoleArg::Query => Role::Query,

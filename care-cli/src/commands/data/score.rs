@@ -6,7 +6,6 @@ use anyhow::{Result, anyhow, bail};
 use care_core::manifest::Input;
 use care_core::{Document, Embedder, Query, Reranker, Role};
 use care_data::rows::{RowFormat, RowWriter, TrainingExample, for_each_usable_example};
-use clap::Parser;
 use serde_json::{Value, json};
 
 use super::bad_rows::BadRowsArgs;
@@ -173,13 +172,6 @@ impl Work<'_> {
     }
 }
 
-/// A pair with the options it has by itself.
-#[derive(Parser)]
-struct OneModel {
-    #[command(flatten)]
-    pair: PairArgs,
-}
-
 /// What scores a document for a query.
 enum Scorer {
     Reranker(Box<Loaded>),
@@ -193,10 +185,10 @@ impl Scorer {
         }
         let name = args.model.as_deref().ok_or_else(|| anyhow!("--reranker or --model is required"))?;
         let (budget, device) = (args.place.batch_tokens.to_string(), args.place.device.to_string());
-        let line = ["care", "--model", name, "--batch-tokens", &budget, "--device", &device];
+        let line = ["--model", name, "--batch-tokens", &budget, "--device", &device];
         let flags = [("--force-f16", args.place.force_f16), ("--ignore-custom-code", args.place.ignore_custom_code)];
         let set = flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag);
-        let (pair, source) = OneModel::try_parse_from(line.into_iter().chain(set))?.pair.open()?;
+        let (pair, source) = PairArgs::alone(line.into_iter().chain(set))?.open()?;
         Ok(Self::Pair(Box::new(args.cache.model(pair)?), source))
     }
 

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use care_core::files::write_atomic;
 use care_core::{Error, Result};
 use care_data::rows::TrainingExample;
 use serde::{Deserialize, Serialize};
@@ -35,13 +36,13 @@ impl Journal {
         let path = PathBuf::from(name);
         let mut kept = read(&path, work);
         let failed = |e| Error::io("write", &path, e);
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&path).map_err(failed)?;
-        // Written anew, without the line that was not finished.
+        // Written anew, without the line that was not finished; the old file stays until the new one is whole.
         let mut text = format!("{work}\n");
         for scores in &kept {
             text += &line(scores, &path)?;
         }
-        file.write_all(text.as_bytes()).map_err(failed)?;
+        write_atomic(&path, text)?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(failed)?;
         kept.reverse();
         Ok(Self { path, file, kept })
     }

@@ -10,7 +10,6 @@ use care_eval::Run;
 use care_label::collect::QueryText;
 use care_label::pair::write_pairs;
 use care_label::{Pair, Pool};
-use clap::Parser;
 use cmedteb::{Corpus, Protocol, RetrievalTask, for_each_row};
 use serde::Deserialize;
 use serde_json::json;
@@ -56,13 +55,6 @@ pub(in crate::commands) struct SystemArgs {
     runs: Vec<PathBuf>,
     #[command(flatten)]
     cache: CacheArgs,
-}
-
-/// A model with the options it has by itself.
-#[derive(Parser)]
-struct OneModel {
-    #[command(flatten)]
-    pair: PairArgs,
 }
 
 /// A row of the queries.
@@ -149,9 +141,7 @@ impl SystemArgs {
             rankings.push(("bm25".to_owned(), cmedteb::bm25(task, &protocol)?));
         }
         for model in &self.models {
-            // As on a command line of its own.
-            let one = OneModel::try_parse_from(["care", "--model", model])?;
-            let (pair, _) = one.pair.open()?;
+            let (pair, _) = PairArgs::alone(["--model", model])?.open()?;
             let loaded = self.cache.model(pair)?;
             let texts = task.queries().len() + task.corpus().len();
             let progress = Progress::start(model, Some(texts), "texts");
