@@ -42,7 +42,7 @@ impl<W: PackedWeight> Linear<W> {
 
     fn run(mut self) -> Self {
         let (bias, activation) = (Some(&self.bias[..]), Some(Activation::Gelu));
-        let layer = Matmul { weight: &self.weight, bias, activation, out: &mut self.out };
+        let layer = Matmul { bias, activation, ..Matmul::new(&self.weight, &mut self.out) };
         matmul(black_box(&self.input), vec![layer], 1);
         self
     }

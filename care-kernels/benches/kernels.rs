@@ -73,7 +73,7 @@ fn run<W: PackedWeight>(name: &str, width: usize, lengths: &[usize], pack: fn(&[
             timed("query, key, value", &mut || {
                 let products = layer.into.iter().zip(&mut projected);
                 let products =
-                    products.map(|(weight, out)| Matmul { weight, bias: Some(&bias[..width]), activation: None, out });
+                    products.map(|(weight, out)| Matmul { bias: Some(&bias[..width]), ..Matmul::new(weight, out) });
                 matmul(&states, products.collect(), threads);
             });
             let mut attended = Vec::new();
@@ -83,7 +83,9 @@ fn run<W: PackedWeight>(name: &str, width: usize, lengths: &[usize], pack: fn(&[
             let mut linear = |what, weight: &W, input: &[f32], activation| {
                 let mut out = vec![0.0; tokens * weight.outputs()];
                 let bias = Some(&bias[..weight.outputs()]);
-                timed(what, &mut || matmul(input, vec![Matmul { weight, bias, activation, out: &mut out }], threads));
+                timed(what, &mut || {
+                    matmul(input, vec![Matmul { bias, activation, ..Matmul::new(weight, &mut out) }], threads)
+                });
                 out
             };
             let mixed = linear("output", &layer.out, &attended, None);

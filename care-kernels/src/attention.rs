@@ -11,10 +11,10 @@ use crate::math;
 use crate::matmul::{ACROSS, store};
 
 /// Below this many multiplications per matmul (of scores, of values) the work runs on one thread.
-const FEW: usize = 1 << 18;
+pub(crate) const FEW: usize = 1 << 18;
 
 /// Consecutive dimensions of a key that are stored together.
-const CHUNK: usize = 8;
+pub(crate) const CHUNK: usize = 8;
 
 /// How hidden states are divided into heads.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,7 @@ pub struct AttentionHeads {
 
 impl AttentionHeads {
     /// The tokens of `text` to which at least one of `rows` attends.
-    fn seen(&self, rows: &Range<usize>, text: &Range<usize>) -> Range<usize> {
+    pub(crate) fn seen(&self, rows: &Range<usize>, text: &Range<usize>) -> Range<usize> {
         let reach = self.reach.unwrap_or(usize::MAX);
         let first = rows.start.saturating_sub(reach).max(text.start);
         let end = if self.causal { rows.end } else { rows.end.saturating_add(reach).min(text.end) };
@@ -46,12 +46,12 @@ impl AttentionHeads {
 
 /// The inputs of attention, one row per token.
 #[derive(Clone, Copy)]
-struct States<'a> {
-    query: &'a [f32],
-    key: &'a [f32],
-    value: &'a [f32],
-    shape: AttentionHeads,
-    bias: Option<&'a [f32]>,
+pub(crate) struct States<'a> {
+    pub(crate) query: &'a [f32],
+    pub(crate) key: &'a [f32],
+    pub(crate) value: &'a [f32],
+    pub(crate) shape: AttentionHeads,
+    pub(crate) bias: Option<&'a [f32]>,
 }
 
 /// Scaled dot-product attention of each token over the tokens of its own text, or those of them in its window.
@@ -75,45 +75,146 @@ pub fn attention(
     bias: Option<&[f32]>,
     threads: usize,
 ) -> Vec<f32> {
-    attention_with(InstructionSet::current(), States { query, key, value, shape, bias }, spans, threads)
+    States { query, key, value, shape, bias }.attend(InstructionSet::current(), spans, None, threads)
 }
 
-fn attention_with(set: InstructionSet, states: States<'_>, spans: &[(usize, usize)], threads: usize) -> Vec<f32> {
-    let AttentionHeads { heads, kv_heads, head_dim, .. } = states.shape;
-    let width = heads * head_dim;
-    let tokens = states.query.len() / width;
-    assert_eq!(states.query.len(), tokens * width, "`query` must be [tokens, heads * head_dim]");
-    assert_eq!(states.key.len(), tokens * kv_heads * head_dim, "`key` must be [tokens, kv_heads * head_dim]");
-    assert_eq!(states.value.len(), states.key.len(), "`value` must have the shape of `key`");
-    assert_eq!(heads % kv_heads, 0, "`heads` must be a multiple of `kv_heads`");
-    let longest = spans.iter().map(|(start, end)| end - start).max().unwrap_or(0);
-    let fits = |bias: &[f32]| {
-        let far = bias.len() / heads / 2;
-        bias.len() == heads * (2 * far + 1) && longest <= far + 1
-    };
-    assert!(states.bias.is_none_or(fits), "`bias` must be [heads, 2 * far + 1], for texts of up to far + 1 tokens");
-    let mut out = vec![0.0; states.query.len()];
+/// [`attention`], and the logarithm of each softmax denominator, which the backward pass needs: `[heads, tokens]`, 0 for
+/// padding.
+///
+/// # Panics
+/// Panics as [`attention`] does.
+pub fn attention_with_log_sum_exp(
+    query: &[f32],
+    key: &[f32],
+    value: &[f32],
+    spans: &[(usize, usize)],
+    shape: AttentionHeads,
+    bias: Option<&[f32]>,
+    threads: usize,
+) -> (Vec<f32>, Vec<f32>) {
+    let mut logs = vec![0.0; query.len() / shape.head_dim];
+    let states = States { query, key, value, shape, bias };
+    let out = states.attend(InstructionSet::current(), spans, Some(&mut logs), threads);
+    (out, logs)
+}
 
-    // A piece of work is a text, or some of its rows if there are too few texts to keep every thread busy.
-    let work: usize = spans.iter().map(|(start, end)| (end - start) * (end - start) * width).sum();
-    let threads = if work < FEW { 1 } else { threads };
-    let parts = if spans.len() < 2 * threads { threads.div_ceil(spans.len().max(1)) } else { 1 };
-    let mut pieces = Vec::new();
-    let (mut rest, mut at) = (out.as_mut_slice(), 0);
-    for &(start, end) in spans {
-        assert!(at <= start && start <= end && end <= tokens, "spans must be in order and within {tokens} tokens");
-        for rows in tiles(start..end, (end - start).div_ceil(parts).max(1)) {
-            let (piece, after) = rest.split_at_mut((rows.end - at) * width);
-            let piece = &mut piece[(rows.start - at) * width..];
-            (rest, at) = (after, rows.end);
-            pieces.push(Piece { states, text: start..end, rows, out: piece });
+impl States<'_> {
+    /// Checks the sizes; returns the number of tokens.
+    pub(crate) fn check(&self, spans: &[(usize, usize)]) -> usize {
+        let AttentionHeads { heads, kv_heads, head_dim, .. } = self.shape;
+        let width = heads * head_dim;
+        let tokens = self.query.len() / width;
+        assert_eq!(self.query.len(), tokens * width, "`query` must be [tokens, heads * head_dim]");
+        assert_eq!(self.key.len(), tokens * kv_heads * head_dim, "`key` must be [tokens, kv_heads * head_dim]");
+        assert_eq!(self.value.len(), self.key.len(), "`value` must have the shape of `key`");
+        assert_eq!(heads % kv_heads, 0, "`heads` must be a multiple of `kv_heads`");
+        let longest = spans.iter().map(|(start, end)| end - start).max().unwrap_or(0);
+        let fits = |bias: &[f32]| {
+            let far = bias.len() / heads / 2;
+            bias.len() == heads * (2 * far + 1) && longest <= far + 1
+        };
+        assert!(self.bias.is_none_or(fits), "`bias` must be [heads, 2 * far + 1], for texts of up to far + 1 tokens");
+        let mut before = 0;
+        for &(start, end) in spans {
+            assert!(
+                before <= start && start <= end && end <= tokens,
+                "spans must be in order and within {tokens} tokens"
+            );
+            before = end;
+        }
+        tokens
+    }
+
+    /// Multiplications per matmul.
+    pub(crate) fn work(&self, spans: &[(usize, usize)]) -> usize {
+        let width = self.shape.heads * self.shape.head_dim;
+        spans.iter().map(|(start, end)| (end - start) * (end - start) * width).sum()
+    }
+
+    /// Attention; `logs`, `[heads, tokens]`, receives the logarithm of each softmax denominator.
+    pub(crate) fn attend(
+        self,
+        set: InstructionSet,
+        spans: &[(usize, usize)],
+        logs: Option<&mut [f32]>,
+        threads: usize,
+    ) -> Vec<f32> {
+        let tokens = self.check(spans);
+        let width = self.shape.heads * self.shape.head_dim;
+        let mut out = vec![0.0; self.query.len()];
+
+        // A piece of work is a text, or some of its rows if there are too few texts to keep every thread busy.
+        let threads = if self.work(spans) < FEW { 1 } else { threads };
+        let parts = if spans.len() < 2 * threads { threads.div_ceil(spans.len().max(1)) } else { 1 };
+        let mut pieces = Vec::new();
+        let (mut rest, mut at) = (out.as_mut_slice(), 0);
+        let mut logs: Vec<&mut [f32]> =
+            logs.map_or_else(Vec::new, |logs| logs.chunks_exact_mut(tokens.max(1)).collect());
+        for &(start, end) in spans {
+            for rows in tiles(start..end, (end - start).div_ceil(parts).max(1)) {
+                let (skipped, taken) = (rows.start - at, rows.end - at);
+                pieces.push(Piece {
+                    states: self,
+                    text: start..end,
+                    rows: rows.clone(),
+                    out: take(&mut rest, skipped * width, taken * width),
+                    logs: logs.iter_mut().map(|logs| take(logs, skipped, taken)).collect(),
+                });
+                at = rows.end;
+            }
+        }
+        match threads {
+            1 => pieces.into_iter().for_each(|piece| set.run(piece)),
+            _ => pieces.into_par_iter().with_max_len(1).for_each(|piece| set.run(piece)),
+        }
+        out
+    }
+
+    /// Adds the bias of a head to the scores of a tile. `scores` has one row of `across` queries per key, from the key
+    /// `first` on.
+    #[inline(always)]
+    pub(crate) fn add_bias(&self, scores: &mut [f32], across: usize, head: usize, rows: &Range<usize>, first: usize) {
+        let Some(bias) = self.bias else { return };
+        let count = bias.len() / self.shape.heads;
+        let bias = &bias[head * count..][..count];
+        for (key, scores) in (first..).zip(scores.chunks_exact_mut(across)) {
+            let bias = &bias[count / 2 + rows.start - key..][..rows.len()];
+            for (score, bias) in scores.iter_mut().zip(bias) {
+                *score += bias;
+            }
         }
     }
-    match threads {
-        1 => pieces.into_iter().for_each(|piece| set.run(piece)),
-        _ => pieces.into_par_iter().with_max_len(1).for_each(|piece| set.run(piece)),
+
+    /// Hides keys from the rows of a tile of a text of `length` tokens that do not attend to them. `scores` has one row of
+    /// `across` queries per key, from the key `first` on.
+    #[inline(always)]
+    pub(crate) fn hide(&self, scores: &mut [f32], across: usize, length: usize, rows: &Range<usize>, first: usize) {
+        let AttentionHeads { causal, reach, .. } = self.shape;
+        // A window that no text exceeds hides nothing.
+        let reach = reach.filter(|reach| *reach + 1 < length);
+        let start = match (causal, reach) {
+            (false, None) => return,
+            // Earlier keys are before every row.
+            (true, None) => rows.start.max(first),
+            (_, Some(_)) => first,
+        };
+        let reach = reach.unwrap_or(usize::MAX);
+        let queries = |row: usize| row.saturating_sub(rows.start).min(across);
+        let Some(scores) = scores.get_mut((start - first) * across..) else { return };
+        for (key, scores) in (start..).zip(scores.chunks_exact_mut(across)) {
+            let earliest = if causal { key } else { key.saturating_sub(reach) };
+            let latest = key.saturating_add(reach);
+            scores[..queries(earliest)].fill(f32::NEG_INFINITY);
+            scores[queries(latest.saturating_add(1))..].fill(f32::NEG_INFINITY);
+        }
     }
-    out
+}
+
+/// Takes the first `end` numbers off `rest` and returns those from `start` on.
+fn take<'a>(rest: &mut &'a mut [f32], start: usize, end: usize) -> &'a mut [f32] {
+    let (taken, after) = std::mem::take(rest).split_at_mut(end);
+    *rest = after;
+    &mut taken[start..]
 }
 
 /// Some rows of one text.
@@ -122,6 +223,8 @@ struct Piece<'a> {
     text: Range<usize>,
     rows: Range<usize>,
     out: &'a mut [f32],
+    /// For each head, if wanted: the logarithm of each row's softmax denominator.
+    logs: Vec<&'a mut [f32]>,
 }
 
 /// Packed inputs and intermediate results of one head of a text. The dimensions of a head are zero-padded to whole
@@ -224,11 +327,22 @@ impl<'a> Piece<'a> {
             with_rows!(tile.len(), tile_rows::<S>(), R => match_keys::<S, R, A>(simd, keys, queries, scores));
         }
         let scores = &mut scratch.scores[seen.start * across..seen.end * across];
-        self.add_bias(scores, across, head, &rows, keys.start + seen.start);
-        self.hide(scores, across, &rows, keys.start + seen.start);
+        self.states.add_bias(scores, across, head, &rows, keys.start + seen.start);
+        self.states.hide(scores, across, self.text.len(), &rows, keys.start + seen.start);
         let scales = &mut scratch.scales;
-        for (into, vector) in scales.chunks_exact_mut(S::F32_LANES).zip(softmax::<S, A>(simd, scores)) {
-            simd.partial_store_f32s(into, vector);
+        let (largest, sums) = softmax::<S, A>(simd, scores);
+        if let Some(logs) = self.logs.get_mut(head) {
+            let logs = &mut logs[rows.start - self.rows.start..][..rows.len()];
+            for (into, (largest, sum)) in logs.chunks_mut(S::F32_LANES).zip(largest.into_iter().zip(sums)) {
+                simd.partial_store_f32s(into, largest);
+                simd.partial_store_f32s(scales, sum);
+                for (log, sum) in into.iter_mut().zip(&*scales) {
+                    *log += sum.ln();
+                }
+            }
+        }
+        for (into, sum) in scales.chunks_exact_mut(S::F32_LANES).zip(sums) {
+            simd.partial_store_f32s(into, simd.div_f32s(simd.splat_f32s(1.0), sum));
         }
         for (place, values) in scratch.values.chunks_exact(keys.len() * panel).enumerate() {
             let columns = (head_dim - place * panel).min(panel);
@@ -249,49 +363,9 @@ impl<'a> Piece<'a> {
     }
 }
 
-impl Piece<'_> {
-    /// Adds the bias of a head to the scores of a tile. `scores` has one row of `across` queries per key, from the key
-    /// `first` on.
-    #[inline(always)]
-    fn add_bias(&self, scores: &mut [f32], across: usize, head: usize, rows: &Range<usize>, first: usize) {
-        let Some(bias) = self.states.bias else { return };
-        let count = bias.len() / self.states.shape.heads;
-        let bias = &bias[head * count..][..count];
-        for (key, scores) in (first..).zip(scores.chunks_exact_mut(across)) {
-            let bias = &bias[count / 2 + rows.start - key..][..rows.len()];
-            for (score, bias) in scores.iter_mut().zip(bias) {
-                *score += bias;
-            }
-        }
-    }
-
-    /// Hides keys from the rows of a tile that do not attend to them. `scores` has one row of `across` queries per key,
-    /// from the key `first` on.
-    #[inline(always)]
-    fn hide(&self, scores: &mut [f32], across: usize, rows: &Range<usize>, first: usize) {
-        let AttentionHeads { causal, reach, .. } = self.states.shape;
-        // A window that no text exceeds hides nothing.
-        let reach = reach.filter(|reach| *reach + 1 < self.text.len());
-        let start = match (causal, reach) {
-            (false, None) => return,
-            // Earlier keys are before every row.
-            (true, None) => rows.start,
-            (_, Some(_)) => first,
-        };
-        let reach = reach.unwrap_or(usize::MAX);
-        let queries = |row: usize| row.saturating_sub(rows.start).min(across);
-        for (key, scores) in (start..).zip(scores[(start - first) * across..].chunks_exact_mut(across)) {
-            let earliest = if causal { key } else { key.saturating_sub(reach) };
-            let latest = key.saturating_add(reach);
-            scores[..queries(earliest)].fill(f32::NEG_INFINITY);
-            scores[queries(latest.saturating_add(1))..].fill(f32::NEG_INFINITY);
-        }
-    }
-}
-
 /// Copies one head's values chunk by chunk; `place` maps the number of a chunk to its place in `into`.
 #[inline(always)]
-fn copy_chunks(values: &[f32], into: &mut [[f32; CHUNK]], place: impl Fn(usize) -> usize) {
+pub(crate) fn copy_chunks(values: &[f32], into: &mut [[f32; CHUNK]], place: impl Fn(usize) -> usize) {
     let (chunks, rest) = values.as_chunks::<CHUNK>();
     for (number, chunk) in chunks.iter().enumerate() {
         into[place(number)] = *chunk;
@@ -303,7 +377,7 @@ fn copy_chunks(values: &[f32], into: &mut [[f32; CHUNK]], place: impl Fn(usize) 
 
 /// The scores of `R` keys for a tile of interleaved queries.
 #[inline(always)]
-fn match_keys<S: Kernel, const R: usize, const A: usize>(
+pub(crate) fn match_keys<S: Kernel, const R: usize, const A: usize>(
     simd: S,
     keys: &[[f32; CHUNK]],
     queries: &[f32],
@@ -327,7 +401,7 @@ fn match_keys<S: Kernel, const R: usize, const A: usize>(
 /// The values of one panel, summed with the weights of `R` queries; `stride` is the distance between the weights of
 /// consecutive keys.
 #[inline(always)]
-fn mix_values<S: Kernel, const R: usize>(
+pub(crate) fn mix_values<S: Kernel, const R: usize>(
     simd: S,
     weights: &[f32],
     stride: usize,
@@ -345,7 +419,7 @@ fn mix_values<S: Kernel, const R: usize>(
 
 /// Adds `numbers[row] * vectors` to each of the `R` rows of `sums`.
 #[inline(always)]
-fn add_products<S: Kernel, const R: usize, const A: usize>(
+pub(crate) fn add_products<S: Kernel, const R: usize, const A: usize>(
     simd: S,
     sums: &mut [[S::f32s; A]; R],
     numbers: &[f32],
@@ -359,10 +433,10 @@ fn add_products<S: Kernel, const R: usize, const A: usize>(
     }
 }
 
-/// Replaces each score by `e^(x - max)`, where `max` is the largest of its column, and returns the inverse of each
-/// column's sum.
+/// Replaces each score by `e^(x - max)`, where `max` is the largest of its column, and returns each column's maximum and
+/// sum.
 #[inline(always)]
-fn softmax<S: Kernel, const A: usize>(simd: S, scores: &mut [f32]) -> [S::f32s; A] {
+fn softmax<S: Kernel, const A: usize>(simd: S, scores: &mut [f32]) -> ([S::f32s; A], [S::f32s; A]) {
     let (scores, _) = pulp::as_arrays_mut::<A, _>(S::as_mut_simd_f32s(scores).0);
     let mut largest = [simd.splat_f32s(f32::NEG_INFINITY); A];
     for scores in scores.iter() {
@@ -377,50 +451,13 @@ fn softmax<S: Kernel, const A: usize>(simd: S, scores: &mut [f32]) -> [S::f32s; 
             sums[at] = simd.add_f32s(sums[at], scores[at]);
         }
     }
-    for sum in &mut sums {
-        *sum = simd.div_f32s(simd.splat_f32s(1.0), *sum);
-    }
-    sums
+    (largest, sums)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{close, numbers};
-
-    /// Attention by its definition, in f64.
-    fn expected(states: &States<'_>, spans: &[(usize, usize)]) -> Vec<f64> {
-        let AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale } = states.shape;
-        let mut out = vec![0.0; states.query.len()];
-        let bias = |head: usize, row: usize, key: usize| {
-            let at = |count: usize| head * count + count / 2 + row - key;
-            states.bias.map_or(0.0, |bias| f64::from(bias[at(bias.len() / heads)]))
-        };
-        let at = |states: &[f32], row: usize, heads: usize, head: usize, d: usize| {
-            f64::from(states[(row * heads + head) * head_dim + d])
-        };
-        for &(start, end) in spans {
-            for (row, head) in (start..end).flat_map(|row| (0..heads).map(move |head| (row, head))) {
-                let kv_head = head / (heads / kv_heads);
-                let sees = |key: &usize| reach.is_none_or(|reach| key.abs_diff(row) <= reach);
-                let keys = (start..if causal { row + 1 } else { end }).filter(sees);
-                let score = |key: usize| {
-                    let terms = (0..head_dim)
-                        .map(|d| at(states.query, row, heads, head, d) * at(states.key, key, kv_heads, kv_head, d));
-                    (terms.sum::<f64>() * f64::from(scale) + bias(head, row, key)).exp()
-                };
-                let weights: Vec<f64> = keys.clone().map(score).collect();
-                let total: f64 = weights.iter().sum();
-                for d in 0..head_dim {
-                    let terms = keys.clone().zip(&weights);
-                    let sum: f64 =
-                        terms.map(|(key, weight)| weight * at(states.value, key, kv_heads, kv_head, d)).sum();
-                    out[(row * heads + head) * head_dim + d] = sum / total;
-                }
-            }
-        }
-        out
-    }
+    use crate::testing::{ExactAttention, close, numbers};
 
     #[test]
     fn attention_is_that_of_the_definition_on_every_instruction_set() {
@@ -446,7 +483,10 @@ mod tests {
                     let bias = (causal ^ reach.is_none_or(|reach| reach % 2 == 0)).then_some(bias.as_slice());
                     let states = States { query: &query, key: &key, value: &value, shape, bias };
                     let what = format!("{set:?}, {shape:?}, {spans:?}, bias: {}", bias.is_some());
-                    close(&attention_with(set, states, spans, 2), &expected(&states, spans), 1e-5, &what);
+                    let (out, logs) = ExactAttention::new(&states).attend(spans);
+                    let mut found = vec![0.0; tokens * heads];
+                    close(&states.attend(set, spans, Some(&mut found), 2), &out, 1e-5, &what);
+                    close(&found, &logs, 1e-5, &what);
                 }
             }
         }

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use pulp::Simd;
+use rayon::prelude::*;
 
 use crate::instructions::{InstructionSet, Kernel, WithKernel};
-use crate::matmul::{ACROSS, Epilogue, PackedWeight, Panels};
+use crate::matmul::{ACROSS, Epilogue, OutRow, PackedWeight, Panels};
 
 /// Runs the body with the row count as a constant, so that accumulators stay in registers.
 macro_rules! with_rows {
@@ -25,10 +26,16 @@ pub(crate) use with_rows;
 /// Rows of the largest tile on any instruction set.
 pub(crate) const MOST_ROWS: usize = 12;
 
+/// Columns of the widest panel on any instruction set.
+const MOST_WIDTH: usize = 32;
+
 /// Rows per tile: as many as let the accumulators, a row of the weight and a broadcast value fit into registers.
 pub(crate) const fn tile_rows<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { MOST_ROWS } else { 6 }
 }
+
+/// Weights with fewer numbers are packed on one thread.
+const FEW: usize = 1 << 16;
 
 /// Splits rows into tiles of at most `most` rows and nearly equal height.
 #[inline(always)]
@@ -64,16 +71,49 @@ impl F32Matrix {
         Self::for_set(InstructionSet::current(), weight, inputs, outputs)
     }
 
+    /// Packs the transpose, `[outputs, inputs]`, of a row-major weight.
+    ///
+    /// # Shapes
+    /// `weight [inputs, outputs]`.
+    ///
+    /// # Panics
+    /// Panics if the weight has another size.
+    pub fn transposed(weight: &[f32], inputs: usize, outputs: usize) -> Self {
+        Self::transposed_for_set(InstructionSet::current(), weight, inputs, outputs)
+    }
+
     pub(crate) fn for_set(set: InstructionSet, weight: &[f32], inputs: usize, outputs: usize) -> Self {
         assert_eq!(weight.len(), inputs * outputs, "`weight` must be [{inputs}, {outputs}]");
-        let width = ACROSS * set.lanes();
-        let mut panels = vec![0.0; outputs.div_ceil(width) * inputs * width];
-        for (panel, into) in panels.chunks_exact_mut(inputs * width).enumerate() {
-            let from = panel * width;
-            let columns = from..outputs.min(from + width);
+        Self::filled(set, inputs, outputs, |columns, into| {
+            let width = ACROSS * set.lanes();
             for (row, into) in weight.chunks_exact(outputs).zip(into.chunks_exact_mut(width)) {
                 into[..columns.len()].copy_from_slice(&row[columns.clone()]);
             }
+        })
+    }
+
+    pub(crate) fn transposed_for_set(set: InstructionSet, weight: &[f32], inputs: usize, outputs: usize) -> Self {
+        assert_eq!(weight.len(), inputs * outputs, "`weight` must be [{inputs}, {outputs}]");
+        Self::filled(set, outputs, inputs, |rows, into| {
+            let rows = &weight[rows.start * outputs..rows.end * outputs];
+            set.run(PackTransposed { rows, size: outputs, into });
+        })
+    }
+
+    /// A matrix whose panels `fill` writes: it gets the columns of a panel and the zeroed panel, `[inputs, panel]`.
+    fn filled(
+        set: InstructionSet,
+        inputs: usize,
+        outputs: usize,
+        fill: impl Fn(Range<usize>, &mut [f32]) + Sync,
+    ) -> Self {
+        let width = ACROSS * set.lanes();
+        let mut panels = vec![0.0; outputs.div_ceil(width) * inputs * width];
+        let fill = |(panel, into): (usize, &mut [f32])| fill(panel * width..outputs.min((panel + 1) * width), into);
+        if panels.len() < FEW {
+            panels.chunks_exact_mut(inputs * width).enumerate().for_each(fill);
+        } else {
+            panels.par_chunks_exact_mut(inputs * width).enumerate().for_each(fill);
         }
         Self { set, inputs, outputs, panels }
     }
@@ -122,7 +162,7 @@ impl Panels for F32Matrix {
         self.set.run(Pack { input, inputs: self.inputs })
     }
 
-    fn matmul(&self, rows: &F32Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]) {
+    fn matmul(&self, rows: &F32Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [OutRow<'_>]) {
         let size = self.inputs * self.panel_width();
         let panels = &self.panels[panels.start * size..panels.end * size];
         self.set.run(Multiply { rows, inputs: self.inputs, panels, epilogue, out });
@@ -148,6 +188,41 @@ impl WithKernel for Pack<'_> {
             with_rows!(tile.len(), tile_rows::<S>(), R => interleave::<_, R>(from, inputs, into));
         }
         F32Rows { rows, values }
+    }
+}
+
+/// Numbers of a row that are transposed together: a cache line.
+const LINE: usize = 16;
+
+/// Packs a panel of the transpose: interleaves as many rows as the panel has columns.
+struct PackTransposed<'a> {
+    /// `[columns, size]`.
+    rows: &'a [f32],
+    size: usize,
+    /// `[size, panel]`.
+    into: &'a mut [f32],
+}
+
+impl WithKernel for PackTransposed<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_kernel<S: Kernel>(self, _simd: S) {
+        let Self { rows, size, into } = self;
+        let width = ACROSS * S::F32_LANES;
+        // Rows are often a multiple of a page apart, so their lines would evict each other before they are used up.
+        let mut block = [[0.0; LINE]; MOST_WIDTH];
+        for (number, into) in into.chunks_mut(LINE * width).enumerate() {
+            let line = number * LINE..size.min((number + 1) * LINE);
+            for (block, row) in block.iter_mut().zip(rows.chunks_exact(size)) {
+                block[..line.len()].copy_from_slice(&row[line.clone()]);
+            }
+            for (at, into) in into.chunks_exact_mut(width).enumerate() {
+                for (into, block) in into.iter_mut().zip(&block) {
+                    *into = block[at];
+                }
+            }
+        }
     }
 }
 
@@ -194,7 +269,7 @@ struct Multiply<'a, 'o> {
     inputs: usize,
     panels: &'a [f32],
     epilogue: Epilogue<'a>,
-    out: &'a mut [&'o mut [f32]],
+    out: &'a mut [OutRow<'o>],
 }
 
 impl WithKernel for Multiply<'_, '_> {
@@ -243,12 +318,11 @@ mod tests {
                 matmul(
                     &input,
                     vec![
-                        Matmul { weight: &matrix, bias: None, activation: None, out: &mut plain },
+                        Matmul::new(&matrix, &mut plain),
                         Matmul {
-                            weight: &matrix,
                             bias: Some(&bias),
                             activation: Some(Activation::Relu),
-                            out: &mut finished,
+                            ..Matmul::new(&matrix, &mut finished)
                         },
                     ],
                     2,
@@ -259,6 +333,21 @@ mod tests {
                 let expected: Vec<f64> =
                     expected.iter().zip(bias.iter().cycle()).map(|(x, &b)| (x + f64::from(b)).max(0.0)).collect();
                 close(&finished, &expected, 1e-5, &what);
+            }
+        }
+    }
+
+    #[test]
+    fn a_transposed_weight_is_packed_as_its_transpose() {
+        for set in InstructionSet::available() {
+            for (inputs, outputs) in [(1, 1), (5, 3), (48, 64), (33, 17), (300, 400)] {
+                let weight = numbers(inputs * outputs, 1);
+                let transpose: Vec<f32> =
+                    (0..outputs * inputs).map(|at| weight[at % inputs * outputs + at / inputs]).collect();
+                let packed = F32Matrix::transposed_for_set(set, &weight, inputs, outputs);
+                assert_eq!((packed.inputs(), packed.outputs()), (outputs, inputs));
+                assert_eq!(packed.unpack(), transpose, "{set:?}, {inputs} x {outputs}");
+                assert_eq!(packed.panels, F32Matrix::for_set(set, &transpose, outputs, inputs).panels);
             }
         }
     }

@@ -7,7 +7,7 @@ use pulp::Simd;
 use crate::f32_matrix::{MOST_ROWS, interleave, tiles, with_rows};
 use crate::instructions::{InstructionSet, Kernel, WithKernel};
 use crate::math;
-use crate::matmul::{ACROSS, Epilogue, PackedWeight, Panels, load};
+use crate::matmul::{ACROSS, Epilogue, OutRow, PackedWeight, Panels, load};
 
 /// The largest quantized weight, and the largest quantized input. The sum of four of their products fits into a signed
 /// 16-bit integer, in which x86 adds them.
@@ -202,7 +202,7 @@ impl Panels for Int8Matrix {
         self.set.run(Pack { input, inputs: self.inputs, group: self.group })
     }
 
-    fn matmul(&self, rows: &Int8Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]) {
+    fn matmul(&self, rows: &Int8Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [OutRow<'_>]) {
         assert_eq!(rows.group, self.group, "weights of one input must have the same groups");
         self.set.run(Multiply { matrix: self, rows, panels, epilogue, out });
     }
@@ -271,7 +271,7 @@ struct Multiply<'a, 'o> {
     rows: &'a Int8Rows,
     panels: Range<usize>,
     epilogue: Epilogue<'a>,
-    out: &'a mut [&'o mut [f32]],
+    out: &'a mut [OutRow<'o>],
 }
 
 impl WithKernel for Multiply<'_, '_> {
@@ -366,10 +366,14 @@ mod tests {
                 let largest = rounded.iter().zip(&weight).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(largest <= 0.5 / 63.0 + 1e-6, "a weight is off by {largest}");
                 let mut out = vec![f32::NAN; rows * outputs];
-                matmul(&input, vec![Matmul { weight: &matrix, bias: Some(&bias), activation: None, out: &mut out }], 2);
+                matmul(&input, vec![Matmul { bias: Some(&bias), ..Matmul::new(&matrix, &mut out) }], 2);
                 let mut positive = vec![f32::NAN; rows * outputs];
                 let activation = Some(Activation::Relu);
-                matmul(&input, vec![Matmul { weight: &matrix, bias: Some(&bias), activation, out: &mut positive }], 2);
+                matmul(
+                    &input,
+                    vec![Matmul { bias: Some(&bias), activation, ..Matmul::new(&matrix, &mut positive) }],
+                    2,
+                );
                 assert!(positive.iter().zip(&out).all(|(a, b)| *a == b.max(0.0)), "{set:?}");
                 let mut expected = product(&input, &rounded, inputs, outputs);
                 for (x, &bias) in expected.iter_mut().zip(bias.iter().cycle()) {
@@ -400,7 +404,7 @@ mod tests {
                     let matrix = Int8Matrix::for_set(set, &weight, [inputs, outputs], group);
                     assert_eq!(matrix.unpack(), exact, "the weights do not depend on groups");
                     let mut out = vec![f32::NAN; rows * outputs];
-                    let product = Matmul { weight: &matrix, bias: None, activation: None, out: &mut out };
+                    let product = Matmul::new(&matrix, &mut out);
                     matmul(&input, vec![product], 2);
                     let off = |(a, b): (&f32, &f64)| (f64::from(*a) - b).powi(2);
                     let mean = out.iter().zip(&expected).map(off).sum::<f64>() / out.len() as f64;
@@ -421,7 +425,7 @@ mod tests {
     fn weights_with_other_groups_do_not_share_an_input() {
         let (mut left, mut right) = (vec![0.0; 2], vec![0.0; 2]);
         let [whole, grouped] = [Int8Matrix::new(&[1.0; 512], 256, 2), Int8Matrix::grouped(&[1.0; 512], 256, 2)];
-        let product = |weight, out| Matmul { weight, bias: None, activation: None, out };
+        let product = |weight, out| Matmul::new(weight, out);
         matmul(&[1.0; 256], vec![product(&whole, &mut left[..]), product(&grouped, &mut right[..])], 1);
     }
 
@@ -436,7 +440,7 @@ mod tests {
             for wrong in [f32::NAN, f32::INFINITY] {
                 let matrix = Int8Matrix::for_set(set, &[1.0, wrong, 1.0, 1.0], [2, 2], 2);
                 let mut out = [0.0; 2];
-                let product = Matmul { weight: &matrix, bias: None, activation: None, out: &mut out };
+                let product = Matmul::new(&matrix, &mut out);
                 matmul(&[1.0; 2], vec![product], 2);
                 assert!((out[0] - 2.0).abs() < 0.1 && out[1].is_nan(), "{set:?}, {wrong}: {out:?}");
             }
@@ -448,7 +452,7 @@ mod tests {
         for set in InstructionSet::available() {
             let matrix = Int8Matrix::for_set(set, &[-1.0; 64 * 16], [64, 16], 64);
             let mut out = vec![0.0; 16];
-            matmul(&[1.0; 64], vec![Matmul { weight: &matrix, bias: None, activation: None, out: &mut out }], 2);
+            matmul(&[1.0; 64], vec![Matmul::new(&matrix, &mut out)], 2);
             close(&out, &[-64.0; 16], 1e-3, set.name());
         }
     }
@@ -458,7 +462,7 @@ mod tests {
         let matrix = Int8Matrix::new(&[1.0; 8 * 4], 8, 4);
         for (input, finite) in [(0.0, true), (f32::NAN, false), (f32::INFINITY, false)] {
             let mut out = vec![7.0; 4];
-            matmul(&[input; 8], vec![Matmul { weight: &matrix, bias: None, activation: None, out: &mut out }], 2);
+            matmul(&[input; 8], vec![Matmul::new(&matrix, &mut out)], 2);
             assert!(out.iter().all(|x| if finite { *x == 0.0 } else { !x.is_finite() }), "{input}: {out:?}");
         }
     }

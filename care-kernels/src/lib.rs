@@ -1,20 +1,30 @@
 #![doc = include_str!("../README.md")]
 
 mod activation;
+mod adamw;
+mod adamw_rows;
 mod attention;
+mod attention_backward;
 mod f32_matrix;
+mod gradient;
 mod instructions;
 mod int8_matrix;
 mod math;
 mod matmul;
+mod norm_backward;
 mod pointwise;
 #[cfg(test)]
 mod testing;
 
 pub use activation::Activation;
-pub use attention::{AttentionHeads, attention};
+pub use adamw::{AdamW, adamw, square_sum};
+pub use adamw_rows::adamw_rows;
+pub use attention::{AttentionHeads, attention, attention_with_log_sum_exp};
+pub use attention_backward::{AttentionGradients, attention_backward};
 pub use f32_matrix::F32Matrix;
+pub use gradient::weight_gradient;
 pub use instructions::{InstructionSet, UnsupportedInstructionSet};
 pub use int8_matrix::Int8Matrix;
 pub use matmul::{Matmul, PackedWeight, matmul};
-pub use pointwise::{gate, layer_norm, rms_norm, rotate};
+pub use norm_backward::{layer_norm_backward, rms_norm_backward};
+pub use pointwise::{add_assign, dropout, gate, gate_backward, layer_norm, multiply, rms_norm, rotate};

@@ -107,6 +107,44 @@ pub(crate) fn apply<S: Kernel>(simd: S, activation: Activation, x: S::f32s) -> S
     }
 }
 
+/// Applies an activation function to every lane; also returns its derivative there.
+#[inline(always)]
+pub(crate) fn apply_with_derivative<S: Kernel>(simd: S, activation: Activation, x: S::f32s) -> (S::f32s, S::f32s) {
+    let (zero, half, one) = (simd.splat_f32s(0.0), simd.splat_f32s(0.5), simd.splat_f32s(1.0));
+    match activation {
+        Activation::Gelu => {
+            let erf = erf(simd, simd.mul_f32s(x, simd.splat_f32s(std::f32::consts::FRAC_1_SQRT_2)));
+            let normal = simd.add_product(half, erf, half);
+            let exponent = simd.mul_f32s(simd.mul_f32s(x, x), simd.splat_f32s(-0.5));
+            let density = simd.mul_f32s(exp_to_88(simd, exponent), simd.splat_f32s(0.398_942_3));
+            // As in `apply`, bit by bit.
+            let halved = simd.mul_f32s(x, half);
+            (simd.add_product(halved, erf, halved), simd.add_product(x, density, normal))
+        }
+        Activation::GeluTanh => {
+            let square = simd.mul_f32s(x, x);
+            let inner = polynomial(simd, square, [0.044_715 * 1.595_769_2, 1.595_769_2]);
+            let sigmoid = sigmoid(simd, simd.mul_f32s(x, inner));
+            // Beyond, the term below is 0, and the cube could overflow.
+            let square = simd.min_f32s(square, simd.splat_f32s(400.0));
+            let slope = polynomial(simd, square, [3.0 * 0.044_715 * 1.595_769_2, 1.595_769_2]);
+            let value = simd.mul_f32s(x, sigmoid);
+            let rest = simd.mul_f32s(simd.sub_f32s(one, sigmoid), slope);
+            (value, simd.add_product(value, rest, sigmoid))
+        }
+        Activation::Silu => {
+            let sigmoid = sigmoid(simd, x);
+            let value = simd.mul_f32s(x, sigmoid);
+            (value, simd.add_product(value, simd.sub_f32s(one, sigmoid), sigmoid))
+        }
+        Activation::Relu => {
+            let below = simd.less_than_f32s(x, zero);
+            let positive = simd.greater_than_f32s(x, zero);
+            (simd.select_f32s(below, zero, x), simd.select_f32s(positive, one, zero))
+        }
+    }
+}
+
 /// Number of independent partial results, so that a sum is not one chain of dependent additions.
 const SIDE_BY_SIDE: usize = 32;
 
@@ -154,22 +192,15 @@ fn fold(values: &[f32], start: f32, take: impl Fn(f32, f32) -> f32, join: impl F
 mod tests {
     use super::*;
     use crate::instructions::{InstructionSet, WithKernel};
-
-    /// The error function by its series, in f64.
-    fn exact_erf(x: f64) -> f64 {
-        let (mut term, mut sum) = (x, x);
-        for n in 1..200 {
-            term *= -x * x / n as f64;
-            sum += term / (2 * n + 1) as f64;
-        }
-        sum * 2.0 / std::f64::consts::PI.sqrt()
-    }
+    use crate::testing::{exact_erf, slope};
 
     #[derive(Clone, Copy, Debug)]
     enum Function {
         Exp,
         Erf,
         Activation(Activation),
+        Value(Activation),
+        Derivative(Activation),
     }
 
     struct Evaluate<'a>(Function, &'a mut [f32]);
@@ -187,6 +218,8 @@ mod tests {
                     Function::Exp => exp(simd, *x),
                     Function::Erf => erf(simd, *x),
                     Function::Activation(activation) => apply(simd, activation, *x),
+                    Function::Value(activation) => apply_with_derivative(simd, activation, *x).0,
+                    Function::Derivative(activation) => apply_with_derivative(simd, activation, *x).1,
                 };
             }
         }
@@ -229,27 +262,34 @@ mod tests {
 
     #[test]
     fn activations_agree_with_their_definitions_far_out_too() {
-        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu] {
             for (x, value) in evaluate(Function::Activation(activation), (-400..=400).map(|n| n as f32 * 0.25)) {
                 let wide = f64::from(x);
-                // Beyond ±5 the distribution function is 0 or 1 to well below the bound.
-                let normal =
-                    if wide.abs() < 5.0 { 0.5 * (1.0 + exact_erf(wide / 2f64.sqrt())) } else { f64::from(wide > 0.0) };
-                let expected = match activation {
-                    Activation::Gelu => wide * normal,
-                    Activation::GeluTanh => {
-                        wide * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044715 * wide.powi(3)))
-                    }
-                    Activation::Silu => wide * sigmoid(wide),
-                    Activation::Relu => wide.max(0.0),
-                };
+                let expected = activation.exact(wide);
                 let error = (f64::from(value) - expected).abs();
                 let bound = 2e-6 * wide.abs().max(1.0);
                 assert!(error < bound, "{activation:?} of {x} is {value}, expected {expected}");
             }
             for (_, value) in evaluate(Function::Activation(activation), [f32::NAN]) {
                 assert!(value.is_nan(), "{activation:?} hides a NaN");
+            }
+        }
+    }
+
+    #[test]
+    fn derivatives_are_those_of_the_definitions_beside_the_same_values() {
+        let numbers = || (-1203..=1200).map(|n| n as f32 * 0.01 + 0.005);
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu] {
+            for (x, derivative) in evaluate(Function::Derivative(activation), numbers()) {
+                let expected = slope(|x| activation.exact(x), f64::from(x));
+                let error = (f64::from(derivative) - expected).abs();
+                assert!(error < 3e-6, "{activation:?} at {x} has slope {derivative}, expected {expected}");
+            }
+            let values = evaluate(Function::Activation(activation), numbers());
+            assert_eq!(evaluate(Function::Value(activation), numbers()), values, "{activation:?}");
+            for (x, derivative) in evaluate(Function::Derivative(activation), [-1e30, -200.0, 200.0, 1e30]) {
+                let error = (derivative - if x < 0.0 { 0.0 } else { 1.0 }).abs();
+                assert!(error < 1e-6, "{activation:?} at {x} has slope {derivative}");
             }
         }
     }

@@ -36,7 +36,25 @@ pub trait Panels: Sync {
     fn pack_rows(&self, input: &[f32]) -> Self::Rows;
 
     /// Computes the columns of `panels` for all rows; `out` holds these columns only.
-    fn matmul(&self, rows: &Self::Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [&mut [f32]]);
+    fn matmul(&self, rows: &Self::Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [OutRow<'_>]);
+}
+
+/// Some columns of an output row, and what belongs to them.
+pub struct OutRow<'a> {
+    out: &'a mut [f32],
+    derivative: Option<&'a mut [f32]>,
+    factor: Option<&'a [f32]>,
+}
+
+impl<'a> OutRow<'a> {
+    /// The first `columns` columns, as many as there are, and the others.
+    fn split_at(self, columns: usize) -> (Self, Self) {
+        let columns = columns.min(self.out.len());
+        let (out, later_out) = self.out.split_at_mut(columns);
+        let (derivative, later_derivative) = self.derivative.map(|row| row.split_at_mut(columns)).unzip();
+        let (factor, later_factor) = self.factor.map(|row| row.split_at(columns)).unzip();
+        (Self { out, derivative, factor }, Self { out: later_out, derivative: later_derivative, factor: later_factor })
+    }
 }
 
 /// What is fused into a matmul: bias and activation are applied while the result is in registers.
@@ -49,18 +67,34 @@ pub struct Epilogue<'a> {
 impl Epilogue<'_> {
     /// Finishes the numbers of `row` from `first` on and writes them, as many as the row has room for.
     #[inline(always)]
-    pub(crate) fn write<S: Kernel>(&self, simd: S, mut sums: [S::f32s; ACROSS], first: usize, row: &mut [f32]) {
+    pub(crate) fn write<S: Kernel>(&self, simd: S, mut sums: [S::f32s; ACROSS], first: usize, row: &mut OutRow<'_>) {
         if let Some(bias) = self.bias {
             for (sum, bias) in sums.iter_mut().zip(load(simd, &bias[first..])) {
                 *sum = simd.add_f32s(*sum, bias);
             }
         }
-        if let Some(activation) = self.activation {
-            for sum in &mut sums {
-                *sum = math::apply(simd, activation, *sum);
+        match (self.activation, &mut row.derivative) {
+            (Some(activation), Some(derivative)) => {
+                let mut slopes = sums;
+                for (sum, slope) in sums.iter_mut().zip(&mut slopes) {
+                    (*sum, *slope) = math::apply_with_derivative(simd, activation, *sum);
+                }
+                store(simd, slopes, &mut derivative[first..]);
+            }
+            (Some(activation), None) => {
+                for sum in &mut sums {
+                    *sum = math::apply(simd, activation, *sum);
+                }
+            }
+            (None, Some(derivative)) => store(simd, [simd.splat_f32s(1.0); ACROSS], &mut derivative[first..]),
+            (None, None) => {}
+        }
+        if let Some(factor) = row.factor {
+            for (sum, factor) in sums.iter_mut().zip(load(simd, &factor[first..])) {
+                *sum = simd.mul_f32s(*sum, factor);
             }
         }
-        store(simd, sums, &mut row[first..]);
+        store(simd, sums, &mut row.out[first..]);
     }
 }
 
@@ -89,7 +123,7 @@ pub(crate) fn store<S: Simd>(simd: S, sums: [S::f32s; ACROSS], row: &mut [f32]) 
     }
 }
 
-/// One operation of [`matmul`]: `out = activation(input * weight + bias)`.
+/// One operation of [`matmul`]: `out = activation(input * weight + bias) * factor`.
 pub struct Matmul<'a, W> {
     /// `[inputs, outputs]`.
     pub weight: &'a W,
@@ -99,6 +133,19 @@ pub struct Matmul<'a, W> {
     pub activation: Option<Activation>,
     /// `[rows, outputs]`, overwritten.
     pub out: &'a mut [f32],
+    /// Receives the activation's derivative at each of its arguments, for the backward pass: `[rows, outputs]`,
+    /// overwritten. Ones if there is no activation.
+    pub derivative: Option<&'a mut [f32]>,
+    /// Multiplies the result element by element before it is written: `[rows, outputs]`. In the backward pass it is the
+    /// derivative of the activation in front of this layer.
+    pub factor: Option<&'a [f32]>,
+}
+
+impl<'a, W> Matmul<'a, W> {
+    /// A matmul into which nothing is fused.
+    pub fn new(weight: &'a W, out: &'a mut [f32]) -> Self {
+        Self { weight, bias: None, activation: None, out, derivative: None, factor: None }
+    }
 }
 
 /// Largest number of rows per piece of work, so that they stay in a core's L2 cache.
@@ -128,6 +175,9 @@ pub fn matmul<W: PackedWeight>(input: &[f32], products: Vec<Matmul<'_, W>>, thre
         assert_eq!(product.weight.inputs() * rows, input.len(), "`input` must be [rows, inputs]");
         assert_eq!(product.weight.outputs() * rows, product.out.len(), "`out` must be [rows, outputs]");
         assert!(product.bias.is_none_or(|bias| bias.len() == product.weight.outputs()), "`bias` must be [outputs]");
+        let size = product.out.len();
+        assert!(product.derivative.as_ref().is_none_or(|of| of.len() == size), "`derivative` must be [rows, outputs]");
+        assert!(product.factor.is_none_or(|of| of.len() == size), "`factor` must be [rows, outputs]");
     }
     if rows == 0 {
         return;
@@ -175,16 +225,20 @@ fn divide<'a, W: Panels>(
     let mut work = Vec::new();
     work.resize_with(blocks * parts, Vec::new);
     let mut before = 0;
-    for Matmul { weight, bias, activation, out } in products {
+    for Matmul { weight, bias, activation, out, derivative, factor } in products {
         let (outputs, width, own) = (weight.outputs(), weight.panel_width(), panels_of(weight));
         let bound = |part: usize| (part * panels / parts).clamp(before, before + own) - before;
         let cuts: Vec<(usize, Range<usize>)> = (0..parts).map(|part| (part, bound(part)..bound(part + 1))).collect();
+        let mut derivatives = derivative.map(|rows| rows.chunks_exact_mut(outputs));
+        let mut factors = factor.map(|rows| rows.chunks_exact(outputs));
         for (block, rows) in out.chunks_mut(rows_each * outputs).enumerate() {
-            let mut outs: Vec<Vec<&mut [f32]>> = cuts.iter().map(|_| Vec::with_capacity(rows_each)).collect();
-            for mut row in rows.chunks_exact_mut(outputs) {
-                for ((_, panels), out) in cuts.iter().zip(&mut outs) {
-                    let (columns, after) = row.split_at_mut(row.len().min(panels.len() * width));
-                    out.push(columns);
+            let mut outs: Vec<Vec<OutRow<'_>>> = cuts.iter().map(|_| Vec::with_capacity(rows_each)).collect();
+            for out in rows.chunks_exact_mut(outputs) {
+                let derivative = derivatives.as_mut().and_then(Iterator::next);
+                let mut row = OutRow { out, derivative, factor: factors.as_mut().and_then(Iterator::next) };
+                for ((_, panels), outs) in cuts.iter().zip(&mut outs) {
+                    let (columns, after) = row.split_at(panels.len() * width);
+                    outs.push(columns);
                     row = after;
                 }
             }
@@ -204,7 +258,7 @@ struct Piece<'a, W> {
     weight: &'a W,
     panels: Range<usize>,
     epilogue: Epilogue<'a>,
-    out: Vec<&'a mut [f32]>,
+    out: Vec<OutRow<'a>>,
 }
 
 impl<W: Panels> Piece<'_, W> {
@@ -218,7 +272,49 @@ mod tests {
     use super::*;
     use crate::f32_matrix::F32Matrix;
     use crate::instructions::InstructionSet;
-    use crate::testing::{close, numbers, product};
+    use crate::testing::{close, numbers, product, slope};
+
+    #[test]
+    fn derivative_and_factor_are_those_of_each_element() {
+        let (rows, inputs, outputs) = (70, 9, 45);
+        let (input, weight, bias) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2), numbers(outputs, 3));
+        let factor = numbers(rows * outputs, 4);
+        let arguments: Vec<f64> = product(&input, &weight, inputs, outputs)
+            .into_iter()
+            .zip(bias.iter().cycle())
+            .map(|(x, &bias)| x + f64::from(bias))
+            .collect();
+        let activations = [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu];
+        for (set, activation) in InstructionSet::available()
+            .into_iter()
+            .flat_map(|set| activations.map(Some).into_iter().chain([None]).map(move |activation| (set, activation)))
+        {
+            let matrix = F32Matrix::for_set(set, &weight, inputs, outputs);
+            let mut found = Vec::new();
+            for threads in 1..=3 {
+                let (mut out, mut derivative) = (vec![f32::NAN; rows * outputs], vec![f32::NAN; rows * outputs]);
+                let layer = Matmul {
+                    weight: &matrix,
+                    bias: Some(&bias),
+                    activation,
+                    out: &mut out,
+                    derivative: Some(&mut derivative),
+                    factor: Some(&factor),
+                };
+                matmul(&input, vec![layer], threads);
+                found.push((out, derivative));
+            }
+            assert!(found.iter().all(|other| *other == found[0]), "{set:?} depends on the threads");
+            let value = |x: f64| activation.map_or(x, |activation| activation.exact(x));
+            let expected: Vec<f64> = arguments.iter().zip(&factor).map(|(&x, &y)| value(x) * f64::from(y)).collect();
+            close(&found[0].0, &expected, 5e-6, &format!("{set:?}, {activation:?}"));
+            // Away from the kink of ReLU.
+            let kept: Vec<usize> = (0..arguments.len()).filter(|&at| arguments[at].abs() > 3e-3).collect();
+            let expected: Vec<f64> = kept.iter().map(|&at| slope(value, arguments[at])).collect();
+            let derivative: Vec<f32> = kept.iter().map(|&at| found[0].1[at]).collect();
+            close(&derivative, &expected, 5e-6, &format!("derivative, {set:?}, {activation:?}"));
+        }
+    }
 
     #[test]
     fn every_part_of_the_columns_is_computed_once() {
@@ -232,12 +328,11 @@ mod tests {
             let panels: usize = matrices.iter().map(panels_of).sum();
             for (parts, rows_each) in (1..=panels + 2).flat_map(|parts| [(parts, 5), (parts, 2)]) {
                 let mut outs = widths.map(|outputs| vec![f32::NAN; rows * outputs]);
-                let products = matrices.iter().zip(&biases).zip(&mut outs).map(|((weight, bias), out)| Matmul {
-                    weight,
-                    bias: Some(bias),
-                    activation: None,
-                    out,
-                });
+                let products = matrices
+                    .iter()
+                    .zip(&biases)
+                    .zip(&mut outs)
+                    .map(|((weight, bias), out)| Matmul { bias: Some(bias), ..Matmul::new(weight, out) });
                 let blocks: Vec<_> =
                     input.chunks(rows_each * inputs).map(|block| matrices[0].pack_rows(block)).collect();
                 for (number, work) in divide(products.collect(), rows_each, blocks.len(), parts).into_iter().enumerate()

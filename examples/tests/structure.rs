@@ -9,7 +9,11 @@ use source::{Sources, Token, sources_of, tokens};
 
 /// The top-level modules of each crate, bottom first: each may use only those before it.
 const ORDERS: [(&str, &str); 9] = [
-    ("care-kernels", "activation instructions math matmul f32_matrix int8_matrix attention pointwise"),
+    (
+        "care-kernels",
+        "activation instructions math matmul f32_matrix int8_matrix gradient attention attention_backward pointwise \
+         norm_backward adamw adamw_rows",
+    ),
     ("care-core", "guard error text files lines jsonl embeddings index store embedder reranker hub manifest"),
     (
         "care-encoders",
