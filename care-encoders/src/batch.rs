@@ -72,6 +72,16 @@ impl TokenBatch {
         Self { types: all, ..self }
     }
 
+    /// The batch with the tokens numbered anew, from 0 on in the order of their ids, and the ids of these numbers.
+    #[must_use]
+    pub fn renumbered(&self) -> (Self, Vec<u32>) {
+        let mut known = self.ids.clone();
+        known.sort_unstable();
+        known.dedup();
+        let number = |id: &u32| known.partition_point(|known| known < id) as u32;
+        (Self { ids: self.ids.iter().map(number).collect(), ..self.clone() }, known)
+    }
+
     /// Number of texts.
     pub fn batch_size(&self) -> usize {
         self.spans.len()

@@ -69,6 +69,21 @@ pub trait Encoder: Module + ModuleDisplay + Sync + 'static {
     /// A batch `[rows, seq]` to `[rows, seq, hidden_size]`, in the weights' dtype.
     fn forward(&self, batch: &TokenBatch) -> Tensor<3>;
 
+    /// Into how many steps [`Encoder::forward_step`] divides the forward pass; 1 by default.
+    fn forward_steps(&self) -> usize {
+        1
+    }
+
+    /// One step of the forward pass, usually a layer, for gradient checkpointing, which keeps only the states between steps.
+    /// `states` are those that the step before returned; `None` for step 0.
+    ///
+    /// # Shapes
+    /// Those of [`Encoder::forward`] after the last step; before, those of hidden states.
+    fn forward_step(&self, step: usize, states: Option<Tensor<3>>, batch: &TokenBatch) -> Tensor<3> {
+        let _ = (step, states);
+        self.forward(batch)
+    }
+
     /// On which side this network's batches are padded; right by default.
     fn padding_side(&self) -> PaddingSide {
         PaddingSide::Right

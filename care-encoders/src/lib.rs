@@ -60,5 +60,8 @@ pub mod lora {
 #[doc(hidden)]
 pub mod internals {
     pub use crate::layers::ParameterPath;
+    #[cfg(feature = "cpu")]
+    pub use crate::ops::without_training_kernels;
+    pub use crate::ops::{Host, StepMemory, with_dropout_seed};
     pub use crate::schedule::{Schedule, on_pool_thread};
 }

@@ -174,7 +174,15 @@ impl<E: Encoder> Network<E> {
     /// # Shapes
     /// `[rows, seq]` to `[batch, embedding_dim]`, f32.
     pub fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
-        let pooled = self.head.pooling.forward(self.encoder.forward(batch), batch);
+        self.forward_head(self.encoder.forward(batch), batch)
+    }
+
+    /// Embeddings from the hidden states of a batch.
+    ///
+    /// # Shapes
+    /// `[rows, seq, hidden_size]` to `[batch, embedding_dim]`, f32.
+    pub fn forward_head(&self, hidden: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
+        let pooled = self.head.pooling.forward(hidden, batch);
         let projected = match &self.projection {
             Some(projection) => projection.forward(pooled),
             None => pooled,

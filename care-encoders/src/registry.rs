@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::module::Module;
+use burn::module::{Module, ParamId};
 use burn::tensor::{Device, Tensor};
 use care_core::files::read_file;
 use care_core::{Error, Result};
@@ -282,6 +282,26 @@ impl AnyEncoder {
         self.token_table().freeze();
         self
     }
+
+    /// The token embedding table's identity among the parameters, if the table is trained.
+    pub fn trained_token_table(&self) -> Option<ParamId> {
+        self.clone().token_table().trained_id()
+    }
+
+    /// The network with only these rows of its token embedding table, for batches whose ids are indices into `rows`: see
+    /// [`TokenBatch::renumbered`]. The gradient of the table then has no row for a token that does not occur.
+    #[must_use]
+    pub fn with_token_rows(mut self, rows: &[u32]) -> Self {
+        self.token_table().keep_rows(rows);
+        self
+    }
+
+    /// Packs the weights for the forward and backward passes of one training step: see [`Linear::pack_for_step`].
+    #[must_use]
+    pub fn packed_for_step(mut self) -> Self {
+        self.for_each_linear(&mut Linear::pack_for_step);
+        self
+    }
 }
 
 impl Parts for AnyEncoder {
@@ -337,5 +357,13 @@ impl Encoder for AnyEncoder {
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         with_network!(self, model => model.forward(batch))
+    }
+
+    fn forward_steps(&self) -> usize {
+        with_network!(self, model => model.forward_steps())
+    }
+
+    fn forward_step(&self, step: usize, states: Option<Tensor<3>>, batch: &TokenBatch) -> Tensor<3> {
+        with_network!(self, model => model.forward_step(step, states, batch))
     }
 }

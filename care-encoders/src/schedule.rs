@@ -24,6 +24,9 @@ const KERNEL_PASS_TOKENS: usize = 128;
 /// Largest number of concurrent passes outside the pool; more gain little and cost memory.
 const MAX_CONCURRENT: usize = 8;
 
+/// Tokens per pass of a training step with the CPU's kernels: enough for fast matmuls on every thread.
+const TRAINING_PASS_TOKENS: usize = 4096;
+
 /// Largest chunk of a training pass on the CPU in tokens, unless one text is longer: enough for fast matmuls.
 const MAX_CHUNK_TOKENS: usize = 2048;
 /// Smallest chunk of a training pass on the CPU in tokens.
@@ -104,10 +107,29 @@ impl Schedule {
     }
 
     /// The passes of a training step. They depend only on the texts and the kind of device, so that dropout and sums
-    /// are the same on any number of cores.
+    /// are the same on any number of cores. `varlen` states whether the network trains on the CPU's kernels: then passes
+    /// follow one another, each on all threads.
     ///
     /// With `grad_cache`, at most that many texts are in memory at a time; without, chunks are as large as is fast.
-    pub fn training(lengths: &[usize], grad_cache: Option<usize>, device: &Device, token_budget: usize) -> Self {
+    pub fn training(
+        lengths: &[usize],
+        grad_cache: Option<usize>,
+        varlen: bool,
+        device: &Device,
+        token_budget: usize,
+    ) -> Self {
+        let order = longest_first(lengths);
+        match (varlen, grad_cache) {
+            (true, Some(size)) => {
+                let passes = order.chunks(size).map(<[usize]>::to_vec).collect();
+                return Self { passes, threads: Threads::Outside(1) };
+            }
+            (true, None) => {
+                let passes = consecutive(&order, lengths, TRAINING_PASS_TOKENS);
+                return Self { passes, threads: Threads::Outside(1) };
+            }
+            (false, _) => {}
+        }
         let threads = outside(device);
         match (grad_cache, threads) {
             (Some(size), Threads::Outside(at_once)) => {
@@ -122,6 +144,16 @@ impl Schedule {
             }
             _ => Self { passes: length_buckets(lengths, token_budget), threads },
         }
+    }
+
+    /// The passes of a frozen network in a training step. Like [`Schedule::training`], they are the same on any number of
+    /// cores.
+    pub fn frozen(lengths: &[usize], varlen: bool, device: &Device, token_budget: usize) -> Self {
+        if !varlen {
+            return Self::training(lengths, None, false, device, token_budget);
+        }
+        let passes = consecutive(&longest_first(lengths), lengths, KERNEL_PASS_TOKENS);
+        Self { passes, threads: Threads::PassPerThread }
     }
 
     /// Indices of the texts of each pass.

@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
 use care_core::{Document, Embeddings, Error, ErrorKind, Instruction, Query, Result, Text};
 
 use crate::device::Precision;
@@ -42,6 +44,15 @@ pub(crate) fn require_fit(tokenizer: &Tokenizer, encoder: &impl Encoder, owner: 
         return Err(Error::setting("max_length", tokenizer.max_length(), &allowed));
     }
     Ok(())
+}
+
+/// Replaces weights by empty tensors.
+struct Emptied;
+
+impl ModuleMapper for Emptied {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        Param::initialized(param.id, Tensor::zeros([0; D], &param.lazy_device()))
+    }
 }
 
 impl<T: Text, E: Encoder> Tower<T, E> {
@@ -128,8 +139,9 @@ impl<T: Text, E: Encoder> Tower<T, E> {
 
     /// Replaces the network in place, as [`Tower::map_network`] does by value.
     pub fn update_network(&mut self, change: impl FnOnce(Network<E>) -> Network<E>) {
-        // Clones share their weights, and the assignment drops the original.
-        self.network = change(self.network.clone());
+        // The weights have one owner, so that they can change in place.
+        let emptied = self.network.clone().map(&mut Emptied);
+        self.network = change(std::mem::replace(&mut self.network, emptied));
         self.fingerprint = OnceLock::new();
     }
 

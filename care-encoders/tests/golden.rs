@@ -141,7 +141,7 @@ fn check(name: &str, pad: u32) {
     }
 }
 
-/// Compares the vectors of a network that can be trained, for which burn's operations take the place of the kernels.
+/// Compares the vectors of a network that can be trained, for which other operations take the place of those of inference.
 fn trainable(name: &str, pad: u32, device: Device, golden: &Value) {
     let opened = device.open().unwrap().autodiff();
     let encoder = load_encoder(fixture(name), &EncoderOptions::default(), &opened).unwrap();
@@ -207,6 +207,58 @@ fn gradients_are_those_of_torch_in_padded_and_packed_batches() {
             assert_eq!(norms.len(), expected.len(), "{name}");
             for (norm, expected) in norms.iter().zip(&expected) {
                 assert!((norm - expected).abs() <= 1e-4 * (1.0 + expected), "{name}: {norm} for {expected}");
+            }
+        }
+    }
+}
+
+/// The gradients of every weight, in order, for a loss in which every vector has a part.
+#[cfg(feature = "cpu")]
+fn all_gradients(encoder: &AnyEncoder, batch: &TokenBatch, pooling: Pooling) -> Vec<Vec<f32>> {
+    struct All(Vec<Vec<f32>>, Gradients);
+    impl ModuleVisitor for All {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let gradient = param.val().grad(&self.1).expect("every weight is trained");
+            self.0.push(gradient.into_data().try_to_vec::<f32>().unwrap());
+        }
+    }
+    let head = HeadConfig::new(pooling).with_normalize(true);
+    let network = Network::new(encoder.clone(), head, &encoder.device()).unwrap().train();
+    let vectors = network.forward(batch);
+    let [texts, width] = vectors.dims();
+    let factors: Vec<f32> = (0..texts * width).map(|at| ((at * 37 + 11) % 101) as f32 / 50.0 - 1.0).collect();
+    let factors = Tensor::<1>::from_floats(factors.as_slice(), &vectors.device()).reshape([texts, width]);
+    let mut all = All(Vec::new(), (vectors * factors).sum().backward());
+    network.visit(&mut all);
+    all.0
+}
+
+#[cfg(feature = "cpu")]
+#[test]
+fn gradients_of_the_training_kernels_are_those_of_burn() {
+    use care_encoders::internals::without_training_kernels;
+    let device = common::cpu();
+    let text = std::fs::read_to_string(fixture("golden.json")).unwrap();
+    let poolings = [Pooling::Mean, Pooling::LastToken, Pooling::WeightedMean, Pooling::Max, Pooling::MeanSqrtLen];
+    let names = serde_json::from_str::<serde_json::Map<String, Value>>(&text).unwrap();
+    for ((name, golden), pooling) in names.into_iter().zip(poolings.into_iter().cycle()) {
+        let encoder = load_encoder(fixture(&name), &EncoderOptions::default(), &device).unwrap();
+        let encoder = encoder.clone().with_dropout(Some(0.0)).unwrap_or(encoder);
+        // Enough tokens for weights to be worth packing.
+        let texts: Vec<Vec<u32>> = ids(&golden["ids"]).into_iter().cycle().take(12).collect();
+        for batch in [TokenBatch::varlen(&texts), TokenBatch::pad(&texts, 0, PaddingSide::Left)] {
+            let found = all_gradients(&encoder, &batch, pooling);
+            let expected = without_training_kernels(|| all_gradients(&encoder, &batch, pooling));
+            assert_eq!(found.len(), expected.len());
+            let largest = |values: &[f32]| values.iter().fold(0f32, |most, value| most.max(value.abs()));
+            let all = expected.iter().map(|values| largest(values)).fold(0.0, f32::max);
+            for (weight, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                // Some are rounding errors alone, as that of a bias before a softmax.
+                let size = largest(expected).max(5e-3 * all);
+                for (found, expected) in found.iter().zip(expected) {
+                    let off = (found - expected).abs() / size;
+                    assert!(off <= 1e-5, "{name}, {pooling}, weight {weight}: {found} instead of {expected}");
+                }
             }
         }
     }

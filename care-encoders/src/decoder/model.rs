@@ -98,6 +98,22 @@ impl Decoder {
     pub fn config(&self) -> &DecoderConfig {
         &self.config
     }
+
+    fn embed(&self, batch: &TokenBatch) -> Tensor<3> {
+        let embedded = self.tokens.forward(batch.input_ids(&self.tokens.device()));
+        self.config.embedding_scale().into_iter().fold(embedded, scaled)
+    }
+
+    /// The positions and the mask of layers with a window, or of those without.
+    fn reach<'a>(&self, slides: bool, batch: &'a TokenBatch) -> (RotaryTable, AttentionMask<'a>) {
+        let DecoderConfig { head_dim, rope_parameters, sliding_rope_parameters, .. } = &self.config;
+        let mask = AttentionMask::new(batch, self.config.is_causal);
+        let rotary = match sliding_rope_parameters {
+            Some(own) if slides => self.sliding_angles.table(batch.seq_len(), *head_dim, own),
+            _ => self.angles.table(batch.seq_len(), *head_dim, rope_parameters),
+        };
+        (rotary, mask.within(self.config.reach().filter(|_| slides)))
+    }
 }
 
 impl Parts for Decoder {
@@ -155,7 +171,7 @@ impl Encoder for Decoder {
     }
 
     fn prefers_varlen(&self) -> bool {
-        self.tokens.is_on_host()
+        self.tokens.is_on_kernels()
     }
 
     fn for_each_linear(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
@@ -163,20 +179,23 @@ impl Encoder for Decoder {
     }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
-        let device = self.tokens.device();
-        let mask = |reach| AttentionMask::new(batch, self.config.is_causal).within(reach);
-        let (full, sliding) = (mask(None), mask(self.config.reach()));
-        let DecoderConfig { head_dim, rope_parameters, sliding_rope_parameters, .. } = &self.config;
-        let rotary = self.angles.table(batch.seq_len(), *head_dim, rope_parameters);
-        let own = sliding_rope_parameters.as_ref();
-        let own = own.map(|rope| self.sliding_angles.table(batch.seq_len(), *head_dim, rope));
-        let sliding_rotary = own.as_ref().unwrap_or(&rotary);
-        let embedded = self.tokens.forward(batch.input_ids(&device));
-        let embedded = self.config.embedding_scale().into_iter().fold(embedded, scaled);
-        let states = self.layers.iter().fold(embedded, |states, layer| match layer.slides {
-            true => layer.forward(states, sliding_rotary, &sliding),
-            false => layer.forward(states, &rotary, &full),
+        let [(full_rotary, full), (sliding_rotary, sliding)] = [false, true].map(|slides| self.reach(slides, batch));
+        let states = self.layers.iter().fold(self.embed(batch), |states, layer| match layer.slides {
+            true => layer.forward(states, &sliding_rotary, &sliding),
+            false => layer.forward(states, &full_rotary, &full),
         });
         self.norm.forward(states)
+    }
+
+    fn forward_steps(&self) -> usize {
+        1 + self.layers.len()
+    }
+
+    fn forward_step(&self, step: usize, states: Option<Tensor<3>>, batch: &TokenBatch) -> Tensor<3> {
+        let Some(states) = states else { return self.embed(batch) };
+        let layer = &self.layers[step - 1];
+        let (rotary, mask) = self.reach(layer.slides, batch);
+        let states = layer.forward(states, &rotary, &mask);
+        if step == self.layers.len() { self.norm.forward(states) } else { states }
     }
 }

@@ -1,6 +1,6 @@
 //! Embedding tables: vectors by id.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -43,14 +43,33 @@ impl Embedding {
         self.forward(numbers).squeeze_dim(0)
     }
 
+    /// Keeps only the rows with these numbers, in this order.
+    pub(crate) fn keep_rows(&mut self, numbers: &[u32]) {
+        let values: Vec<i64> = numbers.iter().map(|&number| i64::from(number)).collect();
+        self.weight = self.weight.clone().map(|weight| {
+            let numbers = Tensor::<1, Int>::from_data(TensorData::new(values, [numbers.len()]), &weight.device());
+            weight.select(0, numbers)
+        });
+    }
+
+    /// The weight's identity among the parameters of a network, if it is trained.
+    pub(crate) fn trained_id(&self) -> Option<ParamId> {
+        self.weight.is_require_grad().then_some(self.weight.id)
+    }
+
     /// Excludes the table from training.
     pub(crate) fn freeze(&mut self) {
         self.weight = self.weight.clone().set_require_grad(false);
     }
 
-    /// Whether the table is an f32 host tensor without autograd.
-    pub(crate) fn is_on_host(&self) -> bool {
-        Host::of(&self.weight.val()).is_some()
+    /// Whether networks over this table compute with the CPU's kernels, with gradients or without.
+    pub(crate) fn is_on_kernels(&self) -> bool {
+        let weight = self.weight.val();
+        #[cfg(feature = "cpu")]
+        if crate::ops::is_on_training_kernels(&weight) {
+            return true;
+        }
+        Host::of(&weight).is_some()
     }
 
     /// The device of the table, on which the network computes.

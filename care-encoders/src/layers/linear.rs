@@ -8,6 +8,8 @@ use care_kernels::Activation;
 
 use super::lora::Lora;
 use super::parameter::parameter;
+#[cfg(feature = "cpu")]
+use crate::ops::TrainingWeight;
 use crate::ops::{Affine, Prepack, Prepacked, activate, linear};
 
 /// `x W + b`, with `W` stored as `[in, out]`, and a LoRA adapter if the layer has one.
@@ -23,6 +25,10 @@ pub struct Linear {
     /// is unpacked from this on first access.
     #[module(skip)]
     packed: Option<Arc<Prepacked>>,
+    /// The packings of the weight for one training step.
+    #[cfg(feature = "cpu")]
+    #[module(skip)]
+    training: Option<Arc<TrainingWeight>>,
     /// Whether the weight has been int8-quantized.
     #[module(skip)]
     quantized: bool,
@@ -40,6 +46,8 @@ impl Linear {
             bias,
             lora: None,
             packed: None,
+            #[cfg(feature = "cpu")]
+            training: None,
             quantized: false,
             grouped: false,
         }
@@ -48,7 +56,16 @@ impl Linear {
     /// A layer with this weight, `[in, out]`, and without a bias.
     pub(crate) fn of_weight(weight: Tensor<2>) -> Self {
         let weight = Param::from_tensor(weight);
-        Self { weight, bias: None, lora: None, packed: None, quantized: false, grouped: false }
+        Self {
+            weight,
+            bias: None,
+            lora: None,
+            packed: None,
+            #[cfg(feature = "cpu")]
+            training: None,
+            quantized: false,
+            grouped: false,
+        }
     }
 
     /// Makes int8 quantize inputs in groups: for inputs with a few components so large that the others would fall on a
@@ -94,7 +111,7 @@ impl Linear {
         let bias = moved.map(Param::from_tensor).or(self.bias);
         let weight = Param::from_tensor(first.weight.val().matmul(self.weight.val()));
         let quantized = first.quantized || self.quantized;
-        Self { weight, bias, lora: None, packed: None, quantized, grouped: first.grouped }
+        Self { weight, bias, lora: None, packed: None, quantized, ..first }
     }
 
     /// The LoRA adapter, if there is one.
@@ -216,6 +233,15 @@ impl Linear {
         }
     }
 
+    /// Packs the weight for the forward and backward passes of one training step, if it trains on the CPU's kernels: those
+    /// of clones of this layer share the packings. They hold for as long as the weight does not change.
+    pub fn pack_for_step(&mut self) {
+        #[cfg(feature = "cpu")]
+        if self.packed.is_none() {
+            self.training = TrainingWeight::kept(&self.weight.val());
+        }
+    }
+
     /// The dtype of the plain weight.
     pub(crate) fn dtype(&self) -> DType {
         match self.packed.is_some() && !self.weight.is_initialized() {
@@ -257,7 +283,14 @@ impl Linear {
     }
 
     fn affine(&self, activation: Option<Activation>) -> Affine<'_> {
-        Affine { weight: &self.weight, bias: self.bias.as_ref(), prepacked: self.usable(), activation }
+        Affine {
+            weight: &self.weight,
+            bias: self.bias.as_ref(),
+            prepacked: self.usable(),
+            activation,
+            #[cfg(feature = "cpu")]
+            training: self.training.as_ref(),
+        }
     }
 
     fn forward_with_lora<const D: usize>(&self, input: Tensor<D>, activation: Option<Activation>) -> Tensor<D> {

@@ -1,11 +1,11 @@
 //! The LoRA adapter of a linear layer.
 
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::module::linear;
 use burn::tensor::{Device, FloatDType, Tensor};
 
+use super::dropout::Dropout;
 use super::parameter::parameter;
+use crate::ops::{Affine, linear};
 
 /// `scale * B(A(dropout(x)))`, added to the output of a [`Linear`](super::Linear).
 ///
@@ -28,7 +28,7 @@ impl Lora {
     /// An adapter without effect: both matrices are zero until they are loaded or initialised.
     pub fn new(inputs: usize, outputs: usize, rank: usize, scale: f64, dropout: f64, device: &Device) -> Self {
         let (a, b) = (parameter([inputs, rank], device), parameter([rank, outputs], device));
-        Self { a, b, dropout: DropoutConfig::new(dropout).init(), scale }
+        Self { a, b, dropout: Dropout::new(dropout), scale }
     }
 
     /// Sets the two matrices.
@@ -59,7 +59,7 @@ impl Lora {
 
     /// Whether dropout is applied to inputs in training.
     pub fn has_dropout(&self) -> bool {
-        self.dropout.prob > 0.0
+        self.dropout.probability() > 0.0
     }
 
     /// Factor by which the adapter's output is multiplied.
@@ -72,8 +72,9 @@ impl Lora {
     pub(super) fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let dtype = input.dtype();
         let input = self.dropout.forward(input.cast(FloatDType::F32));
-        let (a, b) = self.weights();
-        let added = linear(linear(input, a, None), b, None);
-        added.mul_scalar(self.scale).cast(dtype)
+        let [low] = linear(input, [Affine::of_weight(&self.a)]);
+        // Scaled where there are few numbers.
+        let [added] = linear(low.mul_scalar(self.scale), [Affine::of_weight(&self.b)]);
+        added.cast(dtype)
     }
 }

@@ -1,5 +1,6 @@
 //! Building blocks that several networks share, in terms of `crate::ops`.
 
+mod dropout;
 mod embedding;
 mod layer_type;
 mod linear;
@@ -14,6 +15,7 @@ mod weight_table;
 
 pub use crate::ops::Prepack;
 pub use care_kernels::Activation;
+pub(crate) use dropout::Dropout;
 pub(crate) use embedding::Embedding;
 pub use layer_type::LayerType;
 pub use linear::Linear;

@@ -1,14 +1,13 @@
 //! The network of ModernBERT.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use super::config::ModernBertConfig;
 use crate::batch::TokenBatch;
 use crate::encoder::Encoder;
 use crate::layers::{
-    Activation, Embedding, LayerNorm, LayerType, Linear, Parts, RotaryAngles, layer_linears, pick_layers,
+    Activation, Dropout, Embedding, LayerNorm, LayerType, Linear, Parts, RotaryAngles, layer_linears, pick_layers,
 };
 use crate::ops::{AttentionHeads, AttentionMask, RotaryTable, attention, gate, rotate};
 
@@ -81,14 +80,14 @@ impl ModernBert {
             attention: Attention {
                 qkv: Linear::new(width, 3 * width, config.attention_bias, device),
                 output: Linear::new(width, width, config.attention_bias, device),
-                dropout: DropoutConfig::new(config.attention_dropout).init(),
+                dropout: Dropout::new(config.attention_dropout),
                 heads: AttentionHeads { heads, kv_heads: heads, head_dim, scale: None },
             },
             mlp_norm: norm(),
             mlp: Mlp {
                 input: Linear::new(width, 2 * inner, config.mlp_bias, device),
                 output: Linear::new(inner, width, config.mlp_bias, device),
-                dropout: DropoutConfig::new(config.mlp_dropout).init(),
+                dropout: Dropout::new(config.mlp_dropout),
                 activation: config.hidden_activation,
             },
             kind,
@@ -96,7 +95,7 @@ impl ModernBert {
         Self {
             tokens: Embedding::new(config.vocab_size, width, device),
             tokens_norm: norm(),
-            dropout: DropoutConfig::new(config.embedding_dropout).init(),
+            dropout: Dropout::new(config.embedding_dropout),
             layers: config.layer_types.iter().enumerate().map(layer).collect(),
             norm: norm(),
             full_angles: RotaryAngles::default(),
@@ -108,6 +107,11 @@ impl ModernBert {
     /// The configuration the network was built from.
     pub fn config(&self) -> &ModernBertConfig {
         &self.config
+    }
+
+    fn embed(&self, batch: &TokenBatch) -> Tensor<3> {
+        let embedded = self.tokens_norm.forward(self.tokens.forward(batch.input_ids(&self.device())));
+        self.dropout.forward(embedded)
     }
 
     fn reach<'a>(&self, kind: LayerType, batch: &'a TokenBatch) -> Reach<'a> {
@@ -178,12 +182,15 @@ impl Parts for ModernBert {
     }
 
     fn dropout(&self) -> Option<f64> {
-        let layer = self.layers.first().map_or(0.0, |layer| layer.attention.dropout.prob.max(layer.mlp.dropout.prob));
-        Some(layer.max(self.dropout.prob))
+        let layer = self
+            .layers
+            .first()
+            .map_or(0.0, |layer| layer.attention.dropout.probability().max(layer.mlp.dropout.probability()));
+        Some(layer.max(self.dropout.probability()))
     }
 
     fn set_dropout(&mut self, probability: Option<f64>) {
-        let dropout = |own: f64| DropoutConfig::new(probability.unwrap_or(own)).init();
+        let dropout = |own: f64| Dropout::new(probability.unwrap_or(own));
         self.dropout = dropout(self.config.embedding_dropout);
         for layer in &mut self.layers {
             layer.attention.dropout = dropout(self.config.attention_dropout);
@@ -214,7 +221,7 @@ impl Encoder for ModernBert {
     }
 
     fn prefers_varlen(&self) -> bool {
-        self.tokens.is_on_host()
+        self.tokens.is_on_kernels()
     }
 
     fn for_each_linear(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
@@ -224,12 +231,21 @@ impl Encoder for ModernBert {
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
         let full = self.reach(LayerType::FullAttention, batch);
         let sliding = self.reach(LayerType::SlidingAttention, batch);
-        let embedded = self.tokens_norm.forward(self.tokens.forward(batch.input_ids(&self.device())));
-        let embedded = self.dropout.forward(embedded);
-        let states = self.layers.iter().fold(embedded, |states, layer| match layer.kind {
+        let states = self.layers.iter().fold(self.embed(batch), |states, layer| match layer.kind {
             LayerType::FullAttention => layer.forward(states, &full),
             LayerType::SlidingAttention => layer.forward(states, &sliding),
         });
         self.norm.forward(states)
+    }
+
+    fn forward_steps(&self) -> usize {
+        1 + self.layers.len()
+    }
+
+    fn forward_step(&self, step: usize, states: Option<Tensor<3>>, batch: &TokenBatch) -> Tensor<3> {
+        let Some(states) = states else { return self.embed(batch) };
+        let layer = &self.layers[step - 1];
+        let states = layer.forward(states, &self.reach(layer.kind, batch));
+        if step == self.layers.len() { self.norm.forward(states) } else { states }
     }
 }

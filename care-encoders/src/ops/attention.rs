@@ -19,6 +19,19 @@ pub(crate) struct AttentionHeads {
     pub(crate) scale: Option<f64>,
 }
 
+impl AttentionHeads {
+    fn of_kernel(self, mask: &AttentionMask<'_>) -> care_kernels::AttentionHeads {
+        care_kernels::AttentionHeads {
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            causal: mask.is_causal(),
+            reach: mask.reach(),
+            scale: self.scale.map_or_else(|| 1.0 / (self.head_dim as f32).sqrt(), |scale| scale as f32),
+        }
+    }
+}
+
 /// Attention of each token over those its mask allows, with the mask's bias of scores.
 ///
 /// Scores and their softmax are f32 whatever the dtype of the states.
@@ -37,14 +50,7 @@ pub(crate) fn attention(
         (Some(queries), Some(keys), Some(values)) => {
             let shape = query.dims();
             drop((query, key, value));
-            let heads = care_kernels::AttentionHeads {
-                heads: heads.heads,
-                kv_heads: heads.kv_heads,
-                head_dim: heads.head_dim,
-                causal: mask.is_causal(),
-                reach: mask.reach(),
-                scale: heads.scale.map_or_else(|| 1.0 / (heads.head_dim as f32).sqrt(), |scale| scale as f32),
-            };
+            let heads = heads.of_kernel(mask);
             let (q, k, v) = (queries.values(), keys.values(), values.values());
             let bias = mask.distance_bias().map(DistanceBias::host);
             let bias = bias.as_ref().map(Host::values);
@@ -52,7 +58,17 @@ pub(crate) fn attention(
             [queries, keys, values].into_iter().for_each(Host::recycle);
             Host::tensor(attended, shape)
         }
-        _ => with_burn([query, key, value], heads, mask),
+        _ => {
+            #[cfg(feature = "cpu")]
+            {
+                let bias = mask.distance_bias().map(DistanceBias::table);
+                let states = [&query, &key, &value];
+                if let Some(out) = super::training::attention(states, bias, heads.of_kernel(mask), mask.spans()) {
+                    return out;
+                }
+            }
+            with_burn([query, key, value], heads, mask)
+        }
     }
 }
 

@@ -24,6 +24,12 @@ impl DistanceBias {
         Self { table: lookup(&distances).transpose().cast(FloatDType::F32), far, pairs: OnceCell::new() }
     }
 
+    /// The table, `[heads, 2 * far + 1]`.
+    #[cfg(feature = "cpu")]
+    pub(super) fn table(&self) -> &Tensor<2> {
+        &self.table
+    }
+
     /// The table, for the kernels.
     pub(super) fn host(&self) -> Host {
         Host::of(&self.table).expect("a bias is on the device of the states, as f32 and without autograd if they are")

@@ -18,6 +18,12 @@ pub(crate) fn gate(gate: Tensor<3>, up: Tensor<3>, activation: Activation) -> Te
             ups.recycle();
             gates.into_tensor()
         }
-        _ => activate(gate, activation) * up,
+        _ => {
+            #[cfg(feature = "cpu")]
+            if let Some(gated) = super::training::gate(&gate, &up, activation) {
+                return gated;
+            }
+            activate(gate, activation) * up
+        }
     }
 }

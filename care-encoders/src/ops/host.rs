@@ -3,6 +3,9 @@
 //! Here inference leaves burn for [`care_kernels`]: the tensors of burn's CPU backend are in this process's memory. A
 //! tensor on another device, of another dtype or with autograd has no [`Host`] and goes through burn's operations.
 
+#[cfg(feature = "cpu")]
+use std::cell::RefCell;
+
 use burn::tensor::Tensor;
 
 #[cfg(feature = "cpu")]
@@ -10,7 +13,7 @@ use burn::backend::{Flex, flex::FlexTensor};
 #[cfg(feature = "cpu")]
 use burn::tensor::{DType, TensorData};
 
-/// Largest total of f32 values whose memory a thread keeps for reuse: 8 MB.
+/// Largest total of f32 values whose memory a thread keeps for reuse outside a training step: 8 MB.
 #[cfg(feature = "cpu")]
 const KEPT: usize = 1 << 21;
 
@@ -20,11 +23,45 @@ const TOO_LARGE: usize = 4;
 
 #[cfg(feature = "cpu")]
 thread_local! {
-    static MEMORY: std::cell::RefCell<Vec<Vec<f32>>> = const { std::cell::RefCell::new(Vec::new()) };
+    static MEMORY: RefCell<Memory> = const { RefCell::new(Memory { unused: Vec::new(), earlier: Vec::new(), keeps_all: false }) };
+}
+
+/// Memory that is not in use.
+#[cfg(feature = "cpu")]
+#[derive(Default)]
+struct Memory {
+    unused: Vec<Vec<f32>>,
+    /// What the training step before this one left.
+    earlier: Vec<Vec<f32>>,
+    keeps_all: bool,
+}
+
+/// The memory of a training step's tensors, from one step to the next.
+#[derive(Default)]
+pub struct StepMemory {
+    #[cfg(feature = "cpu")]
+    unused: Vec<Vec<f32>>,
+}
+
+impl StepMemory {
+    /// Runs a step on this thread: its tensors take and return this memory. What one step leaves untouched is freed.
+    pub fn run<T>(&mut self, step: impl FnOnce() -> T) -> T {
+        #[cfg(feature = "cpu")]
+        {
+            let earlier = std::mem::take(&mut self.unused);
+            let before = MEMORY.replace(Memory { unused: Vec::new(), earlier, keeps_all: true });
+            let result = step();
+            self.unused = MEMORY.replace(before).unused;
+            result
+        }
+        #[cfg(not(feature = "cpu"))]
+        step()
+    }
 }
 
 /// The values of an f32 host tensor without autograd.
-pub(crate) struct Host {
+#[derive(Clone)]
+pub struct Host {
     #[cfg(feature = "cpu")]
     tensor: FlexTensor,
     #[cfg(not(feature = "cpu"))]
@@ -34,60 +71,105 @@ pub(crate) struct Host {
 #[cfg(feature = "cpu")]
 impl Host {
     /// The values of a tensor, if it is an f32 host tensor without autograd.
-    pub(crate) fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+    pub fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
         if tensor.dtype() != DType::F32 {
             return None;
         }
-        let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?;
+        Some(Self::of_primitive(tensor.clone().try_into_primitive::<Flex>().ok()?))
+    }
+
+    /// The values of a tensor of f32, copied if they are only a part of its memory or in another order.
+    pub(super) fn of_primitive(tensor: FlexTensor) -> Self {
         let layout = tensor.layout();
         let whole = layout.is_contiguous() && layout.start_offset() == 0;
-        let tensor =
-            if whole && tensor.bytes().len() == 4 * layout.num_elements() { tensor } else { tensor.to_contiguous() };
-        Some(Self { tensor })
+        let whole = whole && tensor.bytes().len() == 4 * layout.num_elements();
+        Self { tensor: if whole { tensor } else { tensor.to_contiguous() } }
+    }
+
+    /// The tensor of burn's CPU backend.
+    pub(super) fn into_primitive(self) -> FlexTensor {
+        self.tensor
+    }
+
+    /// New values in this shape.
+    ///
+    /// # Panics
+    /// Panics if their count does not match the shape.
+    pub(super) fn new<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Self {
+        Self { tensor: FlexTensor::from_data(TensorData::new(values, shape)) }
+    }
+
+    /// New values in the shape of this tensor.
+    ///
+    /// # Panics
+    /// Panics if their count does not match the shape.
+    pub(super) fn with_values(&self, values: Vec<f32>) -> Self {
+        Self { tensor: FlexTensor::from_data(TensorData::new(values, self.tensor.layout().shape().clone())) }
+    }
+
+    /// A copy of the values, in memory of this thread.
+    pub(super) fn copied(&self) -> Vec<f32> {
+        let mut values = Self::memory(self.values().len());
+        values.copy_from_slice(self.values());
+        values
     }
 
     /// The values, row-major.
-    pub(crate) fn values(&self) -> &[f32] {
+    pub fn values(&self) -> &[f32] {
         self.tensor.storage()
     }
 
     /// The values, mutable; copied first if another tensor shares them.
-    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
+    pub fn values_mut(&mut self) -> &mut [f32] {
         self.tensor.storage_mut()
     }
 
     /// A tensor of these values.
-    pub(crate) fn into_tensor<const D: usize>(self) -> Tensor<D> {
+    pub fn into_tensor<const D: usize>(self) -> Tensor<D> {
         Tensor::from_primitive::<Flex>(self.tensor)
     }
 
     /// Keeps the memory for this thread's next [`Host::memory`], unless another tensor shares it. New memory would be
     /// filled with zeros first, on one thread and for nothing.
-    pub(crate) fn recycle(self) {
-        let fits = self.tensor.is_unique() && self.values().len() <= KEPT;
-        let Some(values) = fits.then(|| self.tensor.into_data().try_into_vec().ok()).flatten() else { return };
+    pub fn recycle(self) {
         MEMORY.with_borrow_mut(|memory| {
-            memory.push(values);
-            while memory.iter().map(Vec::capacity).sum::<usize>() > KEPT {
-                memory.remove(0);
+            let most = if memory.keeps_all { usize::MAX } else { KEPT };
+            let fits = self.tensor.is_unique() && self.values().len() <= most;
+            let Some(values) = fits.then(|| self.tensor.into_data().try_into_vec().ok()).flatten() else { return };
+            memory.unused.push(values);
+            while !memory.keeps_all && memory.unused.iter().map(Vec::capacity).sum::<usize>() > most {
+                memory.unused.remove(0);
             }
         });
     }
 
     /// Memory for `count` values, with unspecified content; callers overwrite all of it.
-    pub(crate) fn memory(count: usize) -> Vec<f32> {
-        MEMORY.with_borrow_mut(|memory| {
+    pub fn memory(count: usize) -> Vec<f32> {
+        let best = |unused: &mut Vec<Vec<f32>>| {
             let sizes = count..=TOO_LARGE * count;
-            let fitting = memory.iter().enumerate().filter(|(_, values)| sizes.contains(&values.capacity()));
-            match fitting.min_by_key(|(_, values)| values.capacity()).map(|(at, _)| at) {
-                Some(at) => {
-                    let mut values = memory.swap_remove(at);
-                    values.resize(count, 0.0);
-                    values
-                }
-                None => vec![0.0; count],
-            }
+            let fitting = unused.iter().enumerate().filter(|(_, values)| sizes.contains(&values.capacity()));
+            let at = fitting.min_by_key(|(_, values)| values.capacity()).map(|(at, _)| at)?;
+            let mut values = unused.swap_remove(at);
+            values.resize(count, 0.0);
+            Some(values)
+        };
+        MEMORY.with_borrow_mut(|memory| {
+            best(&mut memory.unused).or_else(|| best(&mut memory.earlier)).unwrap_or_else(|| vec![0.0; count])
         })
+    }
+
+    /// Memory for `count` values, all zero.
+    #[cfg(feature = "cpu")]
+    pub(super) fn zeroed(count: usize) -> Vec<f32> {
+        let mut values = Self::memory(count);
+        values.fill(0.0);
+        values
+    }
+
+    /// New values, flat.
+    pub fn of_values(values: Vec<f32>) -> Self {
+        let count = values.len();
+        Self::new(values, [count])
     }
 
     /// A tensor of new values.
@@ -95,7 +177,13 @@ impl Host {
     /// # Panics
     /// Panics if their count does not match the shape.
     pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
-        Tensor::from_primitive::<Flex>(FlexTensor::from_data(TensorData::new(values, shape)))
+        Self::new(values, shape).into_tensor()
+    }
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Host({} values)", self.values().len())
     }
 }
 
@@ -106,27 +194,31 @@ impl Host {
     reason = "never called: a `Host` cannot exist without the CPU backend"
 )]
 impl Host {
-    pub(crate) fn of<const D: usize>(_tensor: &Tensor<D>) -> Option<Self> {
+    pub fn of<const D: usize>(_tensor: &Tensor<D>) -> Option<Self> {
         None
     }
 
-    pub(crate) fn values(&self) -> &[f32] {
+    pub fn values(&self) -> &[f32] {
         match self.never {}
     }
 
-    pub(crate) fn values_mut(&mut self) -> &mut [f32] {
+    pub fn values_mut(&mut self) -> &mut [f32] {
         match self.never {}
     }
 
-    pub(crate) fn into_tensor<const D: usize>(self) -> Tensor<D> {
+    pub fn into_tensor<const D: usize>(self) -> Tensor<D> {
         match self.never {}
     }
 
-    pub(crate) fn recycle(self) {
+    pub fn recycle(self) {
         match self.never {}
     }
 
-    pub(crate) fn memory(_count: usize) -> Vec<f32> {
+    pub fn memory(_count: usize) -> Vec<f32> {
+        unreachable!("there is no host tensor without the CPU backend")
+    }
+
+    pub fn of_values(_values: Vec<f32>) -> Self {
         unreachable!("there is no host tensor without the CPU backend")
     }
 

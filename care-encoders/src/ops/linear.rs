@@ -71,6 +71,23 @@ pub(crate) struct Affine<'a> {
     /// The same weight, packed.
     pub(crate) prepacked: Option<&'a Arc<Prepacked>>,
     pub(crate) activation: Option<Activation>,
+    /// The same weight, packed for a training step.
+    #[cfg(feature = "cpu")]
+    pub(crate) training: Option<&'a Arc<super::TrainingWeight>>,
+}
+
+impl<'a> Affine<'a> {
+    /// `x W`.
+    pub(crate) fn of_weight(weight: &'a Param<Tensor<2>>) -> Self {
+        Self {
+            weight,
+            bias: None,
+            prepacked: None,
+            activation: None,
+            #[cfg(feature = "cpu")]
+            training: None,
+        }
+    }
 }
 
 /// Smallest number of rows for which packing a weight pays off within a single matmul.
@@ -86,6 +103,10 @@ pub(crate) fn linear<const D: usize, const N: usize>(input: Tensor<D>, layers: [
     {
         drop(input);
         host.recycle();
+        return outputs;
+    }
+    #[cfg(feature = "cpu")]
+    if let Some(outputs) = super::training::linear(&input, &layers) {
         return outputs;
     }
     layers.map(|layer| {
@@ -119,8 +140,8 @@ fn on_kernels<const D: usize, const N: usize>(
     for (((packed, bias), out), layer) in packed.iter().zip(&biases).zip(&mut outs).zip(layers) {
         let (bias, activation) = (bias.as_ref().map(Host::values), layer.activation);
         match &**packed {
-            Prepacked::F32(weight) => f32s.push(Matmul { weight, bias, activation, out }),
-            Prepacked::Int8(weight) => int8s.push(Matmul { weight, bias, activation, out }),
+            Prepacked::F32(weight) => f32s.push(Matmul { bias, activation, ..Matmul::new(weight, out) }),
+            Prepacked::Int8(weight) => int8s.push(Matmul { bias, activation, ..Matmul::new(weight, out) }),
         }
     }
     matmul(input.values(), f32s, kernel_threads());

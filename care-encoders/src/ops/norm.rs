@@ -29,6 +29,10 @@ pub(crate) fn layer_norm(
         added_host.into_iter().for_each(Host::recycle);
         return rows.into_tensor();
     }
+    #[cfg(feature = "cpu")]
+    if let Some(normed) = super::training::layer_norm(&input, added.as_ref(), &weight, &bias, eps) {
+        return normed;
+    }
     let input = added.into_iter().fold(input, |input, added| input + added);
     let dtype = input.dtype();
     burn::tensor::module::layer_norm(input.cast(FloatDType::F32), weight, Some(bias), eps).cast(dtype)
@@ -47,6 +51,10 @@ pub(crate) fn rms_norm(input: Tensor<3>, weight: Tensor<1>, eps: f64) -> Tensor<
         let weight = Host::of(&weight).expect("a norm's weight is on the device of its input");
         care_kernels::rms_norm(rows.values_mut(), weight.values(), eps as f32, kernel_threads());
         return rows.into_tensor();
+    }
+    #[cfg(feature = "cpu")]
+    if let Some(normed) = super::training::rms_norm(&input, &weight, eps) {
+        return normed;
     }
     let (dims, dtype) = (input.dims(), input.dtype());
     let [size] = weight.dims();

@@ -56,12 +56,12 @@ pub(crate) fn rotate(states: Tensor<3>, table: &RotaryTable, spans: &[(usize, us
     let dims @ [rows, seq, width] = states.dims();
     if let Some(mut host) = Host::of(&states) {
         drop(states);
-        let values = host.values_mut();
-        for &(start, end) in spans {
-            let (cos, sin) = (&table.angles.cos[..(end - start) * half], &table.angles.sin[..(end - start) * half]);
-            care_kernels::rotate(&mut values[start * width..end * width], width, cos, sin, kernel_threads());
-        }
+        rotate_spans(host.values_mut(), width, half, &table.angles.cos, &table.angles.sin, spans);
         return host.into_tensor();
+    }
+    #[cfg(feature = "cpu")]
+    if let Some(rotated) = super::training::rotate(&states, &table.angles, spans) {
+        return rotated;
     }
     let dtype = states.dtype();
     let [cos, sin] = table.tensors(&states.device());
@@ -70,4 +70,25 @@ pub(crate) fn rotate(states: Tensor<3>, table: &RotaryTable, spans: &[(usize, us
     let second = states.clone().narrow(3, half, half);
     let turned = Tensor::cat(vec![second.neg(), first], 3);
     (states * cos.clone() + turned * sin.clone()).cast(dtype).reshape(dims)
+}
+
+/// Rotates the rows of each text, whose positions count from its start. `cos` and `sin` have `half` values per position.
+pub(super) fn rotate_spans(
+    values: &mut [f32],
+    width: usize,
+    half: usize,
+    cos: &[f32],
+    sin: &[f32],
+    spans: &[(usize, usize)],
+) {
+    for &(start, end) in spans {
+        let angles = (end - start) * half;
+        care_kernels::rotate(
+            &mut values[start * width..end * width],
+            width,
+            &cos[..angles],
+            &sin[..angles],
+            kernel_threads(),
+        );
+    }
 }

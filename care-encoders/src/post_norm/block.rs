@@ -1,11 +1,10 @@
 //! The embedding layer and the blocks of a post-norm encoder.
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::batch::TokenBatch;
-use crate::layers::{AttentionShape, Embedding, GatedMlp, LayerNorm, Linear, Mlp, SelfAttention};
+use crate::layers::{AttentionShape, Dropout, Embedding, GatedMlp, LayerNorm, Linear, Mlp, SelfAttention};
 use crate::ops::{AttentionMask, RotaryTable};
 
 /// The feed-forward block of a network.
@@ -67,7 +66,7 @@ impl Shape {
     }
 
     fn dropout(&self) -> Dropout {
-        DropoutConfig::new(self.dropout).init()
+        Dropout::new(self.dropout)
     }
 }
 
@@ -85,11 +84,11 @@ impl TextEmbeddings {
     }
 
     pub(crate) fn dropout(&self) -> f64 {
-        self.dropout.prob
+        self.dropout.probability()
     }
 
     pub(crate) fn set_dropout(&mut self, probability: f64) {
-        self.dropout = DropoutConfig::new(probability).init();
+        self.dropout = Dropout::new(probability);
     }
 
     /// The token embedding table.
@@ -98,8 +97,8 @@ impl TextEmbeddings {
     }
 
     /// Whether the network runs on the CPU's kernels.
-    pub(crate) fn is_on_host(&self) -> bool {
-        self.word.is_on_host()
+    pub(crate) fn is_on_kernels(&self) -> bool {
+        self.word.is_on_kernels()
     }
 
     /// The device on which the network computes.
@@ -153,7 +152,7 @@ impl Block {
     }
 
     pub(crate) fn set_dropout(&mut self, probability: f64) {
-        self.dropout = DropoutConfig::new(probability).init();
+        self.dropout = Dropout::new(probability);
     }
 
     pub(crate) fn linears(&mut self) -> impl Iterator<Item = (&'static str, &mut Linear)> {

@@ -12,7 +12,7 @@ use crate::encoder::Encoder;
 use crate::layers::{
     Embedding, GatedBias, GatedMlp, Linear, Mlp, Parts, RopeParameters, RotaryAngles, layer_linears, pick_layers,
 };
-use crate::ops::{AttentionMask, DistanceBias};
+use crate::ops::{AttentionMask, DistanceBias, RotaryTable};
 use crate::settings::Settings;
 
 /// A bidirectional encoder with a norm after each residual sum: BERT, DistilBERT, ERNIE, RoBERTa, XLM-RoBERTa,
@@ -134,6 +134,28 @@ impl PostNorm {
     pub(crate) fn config(&self) -> &PostNormConfig {
         &self.config
     }
+
+    /// What every layer reads beside its states.
+    fn surroundings<'a>(&self, batch: &'a TokenBatch) -> (Option<RotaryTable>, AttentionMask<'a>) {
+        let mask = AttentionMask::new(batch, false);
+        let mask = self.distance_bias.iter().fold(mask, |mask, table| {
+            let lookup = |distances: &[isize]| table.select(distances.iter().map(|&distance| bucket(distance)));
+            mask.with_distance_bias(DistanceBias::new(batch.seq_len() - 1, lookup))
+        });
+        let rotary = match self.config.positions() {
+            Positions::Learned { .. } => None,
+            Positions::Rotary { head_dim, settings } => Some(self.angles.table(batch.seq_len(), head_dim, settings)),
+        };
+        (rotary, mask)
+    }
+
+    fn embed(&self, batch: &TokenBatch) -> Tensor<3> {
+        let first = match self.config.positions() {
+            Positions::Learned { first } => first,
+            Positions::Rotary { .. } => 0,
+        };
+        self.embeddings.forward(batch, first)
+    }
 }
 
 impl Parts for PostNorm {
@@ -178,7 +200,7 @@ impl Encoder for PostNorm {
     }
 
     fn prefers_varlen(&self) -> bool {
-        self.embeddings.is_on_host()
+        self.embeddings.is_on_kernels()
     }
 
     fn for_each_linear(&mut self, visit: &mut dyn FnMut(&mut Linear)) {
@@ -186,18 +208,18 @@ impl Encoder for PostNorm {
     }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
-        let mask = AttentionMask::new(batch, false);
-        let mask = self.distance_bias.iter().fold(mask, |mask, table| {
-            let lookup = |distances: &[isize]| table.select(distances.iter().map(|&distance| bucket(distance)));
-            mask.with_distance_bias(DistanceBias::new(batch.seq_len() - 1, lookup))
-        });
-        let (first, rotary) = match self.config.positions() {
-            Positions::Learned { first } => (first, None),
-            Positions::Rotary { head_dim, settings } => {
-                (0, Some(self.angles.table(batch.seq_len(), head_dim, settings)))
-            }
-        };
-        let embedded = self.embeddings.forward(batch, first);
+        let (rotary, mask) = self.surroundings(batch);
+        let embedded = self.embed(batch);
         self.layers.iter().fold(embedded, |states, layer| layer.forward(states, rotary.as_ref(), &mask))
+    }
+
+    fn forward_steps(&self) -> usize {
+        1 + self.layers.len()
+    }
+
+    fn forward_step(&self, step: usize, states: Option<Tensor<3>>, batch: &TokenBatch) -> Tensor<3> {
+        let Some(states) = states else { return self.embed(batch) };
+        let (rotary, mask) = self.surroundings(batch);
+        self.layers[step - 1].forward(states, rotary.as_ref(), &mask)
     }
 }

@@ -3,10 +3,15 @@
 use burn::tensor::{Tensor, TensorData};
 
 use crate::batch::TokenBatch;
+use crate::ops::sum_spans;
 
 /// # Shapes
 /// `[rows, seq, hidden]` to `[batch, hidden]`.
 pub(super) fn pool(hidden: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
+    let even = |tokens: usize| vec![(tokens as f32).recip(); tokens];
+    if let Some(means) = sum_spans(&hidden, batch.spans(), even) {
+        return means;
+    }
     if batch.is_varlen() {
         let [_, tokens, width] = hidden.dims();
         let states = hidden.reshape([tokens, width]);

@@ -4,12 +4,16 @@
 use burn::tensor::{Tensor, TensorData};
 
 use crate::batch::TokenBatch;
+use crate::ops::sum_spans;
 
 /// The sum of a text's hidden states times `weights`, one per token of a text of that many tokens.
 ///
 /// # Shapes
 /// `[rows, seq, hidden]` to `[batch, hidden]`.
 fn pool(hidden: Tensor<3>, batch: &TokenBatch, weights: impl Fn(usize) -> Vec<f32>) -> Tensor<2> {
+    if let Some(sums) = sum_spans(&hidden, batch.spans(), &weights) {
+        return sums;
+    }
     let [rows, seq, width] = hidden.dims();
     let device = hidden.device();
     if batch.is_varlen() {

@@ -1,0 +1,173 @@
+//! Linear layers: matmul, bias and activation in one pass each way.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::Tensor;
+use care_kernels::{Activation, F32Matrix, Matmul, matmul, weight_gradient};
+
+use super::{Gradient, Tracked, record};
+use crate::ops::{Affine, Host};
+use crate::schedule::kernel_threads;
+
+/// A weight `[in, out]` in a training step, which reads two packings of it: as it is on the way forward, transposed on
+/// the way back.
+pub(crate) struct TrainingWeight {
+    weight: Host,
+    dims: [usize; 2],
+    /// The two packings, if they are kept for several passes.
+    kept: Option<[OnceLock<Arc<F32Matrix>>; 2]>,
+}
+
+impl TrainingWeight {
+    /// A weight whose packings are made once for several passes; `None` if it isn't trained on the CPU's kernels.
+    pub(crate) fn kept(weight: &Tensor<2>) -> Option<Arc<Self>> {
+        Self::new(weight, Some(Default::default())).map(Arc::new)
+    }
+
+    fn new(weight: &Tensor<2>, kept: Option<[OnceLock<Arc<F32Matrix>>; 2]>) -> Option<Self> {
+        Some(Self { weight: Tracked::of(weight)?.host(), dims: weight.dims(), kept })
+    }
+
+    fn packing(&self, place: usize, pack: fn(&[f32], usize, usize) -> F32Matrix) -> Arc<F32Matrix> {
+        let [inputs, outputs] = self.dims;
+        let pack = || Arc::new(pack(self.weight.values(), inputs, outputs));
+        match &self.kept {
+            Some(kept) => kept[place].get_or_init(pack).clone(),
+            None => pack(),
+        }
+    }
+
+    fn forward(&self) -> Arc<F32Matrix> {
+        self.packing(0, F32Matrix::new)
+    }
+
+    fn transposed(&self) -> Arc<F32Matrix> {
+        self.packing(1, F32Matrix::transposed)
+    }
+}
+
+impl fmt::Debug for TrainingWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.dims)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct LinearGradient {
+    input: Host,
+    weight: Arc<TrainingWeight>,
+    /// Of the activation, at what it was applied to.
+    derivative: Option<Host>,
+}
+
+/// Of input, weight and, if there are three, bias.
+impl<const N: usize> Gradient<N> for LinearGradient {
+    fn backward(self, mut output: Host, wanted: [bool; N]) -> [Option<Host>; N] {
+        let [inputs, outputs] = self.weight.dims;
+        let threads = kernel_threads();
+        if let Some(derivative) = self.derivative {
+            care_kernels::multiply(output.values_mut(), derivative.values(), threads);
+            derivative.recycle();
+        }
+        let mut found: [Option<Host>; N] = [const { None }; N];
+        if wanted[0] {
+            let mut values = Host::memory(self.input.values().len());
+            let weight = self.weight.transposed();
+            matmul(output.values(), vec![Matmul::new(&*weight, &mut values)], threads);
+            found[0] = Some(self.input.with_values(values));
+        }
+        if wanted[1..].contains(&true) {
+            let mut weight = Host::zeroed(inputs * outputs);
+            let mut bias = (N == 3).then(|| vec![0.0; outputs]);
+            let (input, gradient) = (self.input.values(), output.values());
+            weight_gradient(input, gradient, inputs, outputs, &mut weight, bias.as_deref_mut(), threads);
+            found[1] = Some(Host::new(weight, [inputs, outputs]));
+            if let Some(bias) = bias {
+                found[2] = Some(Host::new(bias, [outputs]));
+            }
+        }
+        self.input.recycle();
+        output.recycle();
+        found
+    }
+}
+
+/// As [`linear`](crate::ops::linear).
+pub(in crate::ops) fn linear<const D: usize, const N: usize>(
+    input: &Tensor<D>,
+    layers: &[Affine<'_>; N],
+) -> Option<[Tensor<D>; N]> {
+    let host = Tracked::of(input)?.host();
+    let mut shape = input.dims();
+    let rows: usize = shape[..D - 1].iter().product();
+    let mut parts = Vec::with_capacity(N);
+    for layer in layers {
+        let weight = layer.weight.val();
+        let packed = match layer.training {
+            Some(packed) => packed.clone(),
+            None => Arc::new(TrainingWeight::new(&weight, None)?),
+        };
+        let bias = match layer.bias {
+            Some(bias) => Some(Tracked::of(&bias.val())?),
+            None => None,
+        };
+        parts.push((Tracked::of(&weight)?, bias, packed, layer.activation));
+    }
+    // One matmul of all layers packs the rows once. Activations, whose derivatives are only kept where a gradient may be
+    // wanted, come one layer at a time.
+    let mut outputs: Vec<Option<Vec<f32>>> = vec![None; N];
+    if N > 1 && layers.iter().all(|layer| layer.activation.is_none()) {
+        let mut outs: Vec<Vec<f32>> =
+            parts.iter().map(|(_, _, packed, _)| Host::memory(rows * packed.dims[1])).collect();
+        let biases: Vec<Option<Host>> = parts.iter().map(|(_, bias, ..)| bias.as_ref().map(Tracked::host)).collect();
+        let weights: Vec<Arc<F32Matrix>> = parts.iter().map(|(_, _, packed, _)| packed.forward()).collect();
+        let products = weights.iter().zip(&biases).zip(&mut outs).map(|((weight, bias), out)| Matmul {
+            bias: bias.as_ref().map(Host::values),
+            ..Matmul::new(&**weight, out)
+        });
+        matmul(host.values(), products.collect(), kernel_threads());
+        outputs = outs.into_iter().map(Some).collect();
+    }
+    let mut results = Vec::with_capacity(N);
+    for ((weight, bias, packed, activation), ready) in parts.into_iter().zip(outputs) {
+        shape[D - 1] = packed.dims[1];
+        let (node, input) = (Tracked::of(input)?, host.clone());
+        let biases = bias.as_ref().map(Tracked::host);
+        let compute = |keeps: bool| {
+            let (out, derivative) = match ready {
+                Some(out) => (out, None),
+                None => forward(&input, rows, &packed, biases.as_ref(), activation, keeps),
+            };
+            let derivative = derivative.map(|values| Host::new(values, shape));
+            (Host::new(out, shape), keeps.then_some(LinearGradient { input, weight: packed, derivative }))
+        };
+        results.push(match bias {
+            Some(bias) => record([node, weight, bias], compute),
+            None => record([node, weight], compute),
+        });
+    }
+    results.try_into().ok()
+}
+
+/// The output of one layer and, if it is to be kept, the derivative of its activation.
+fn forward(
+    input: &Host,
+    rows: usize,
+    weight: &TrainingWeight,
+    bias: Option<&Host>,
+    activation: Option<Activation>,
+    keeps: bool,
+) -> (Vec<f32>, Option<Vec<f32>>) {
+    let mut out = Host::memory(rows * weight.dims[1]);
+    let mut derivative = (keeps && activation.is_some()).then(|| Host::memory(out.len()));
+    let packed = weight.forward();
+    let product = Matmul {
+        bias: bias.map(Host::values),
+        activation,
+        derivative: derivative.as_deref_mut(),
+        ..Matmul::new(&*packed, &mut out)
+    };
+    matmul(input.values(), vec![product], kernel_threads());
+    (out, derivative)
+}
