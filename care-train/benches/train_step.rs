@@ -1,70 +1,110 @@
-//! Duration of a training step of stage 2, for comparison with `train_step_peer.py`.
+//! Duration and memory of a training step of stage 2, for comparison with `train_step_peer.py`.
 //!
 //! ```text
-//! cargo bench --workspace --bench train_step
-//! python3 care-train/benches/train_step_peer.py --threads 2
+//! cargo bench --workspace --bench train_step -- [SHAPE..]
+//! python3 care-train/benches/train_step_peer.py turns [SHAPE..]
 //! ```
 //!
-//! Each prints one JSON object per shape: the median step time in milliseconds, and tokens per second. Weights are
-//! random. Both towers are trained, except for their token tables, with AdamW, gradient clipping and no dropout.
+//! Prints one JSON object per shape: the median step time in milliseconds, and tokens per second. Weights are
+//! random; the optimizer is AdamW with gradient clipping. The script runs this benchmark and PyTorch in turns, each shape in
+//! a process of its own, and prints the ratios of time and of peak memory.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use care_core::{Instruction, Text};
-
-use care_encoders::{AnyEncoder, AsymmetricEncoder, Tower, network_with_head, random_encoder};
-
-use care_encoders::config::{BertConfig, EncoderConfig};
-
+use care_encoders::config::{BertConfig, DecoderConfig, DecoderFamily, EncoderConfig};
 use care_encoders::head::{HeadConfig, Pooling};
-
+use care_encoders::lora::LoraConfig;
 use care_encoders::tokenize::{TokenizerStyle, character_tokenizer};
-use care_train::{Source, StageConfig, StageKind, TowerTraining, Trainer, TrainingExample};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, Tower, network_with_head, random_encoder};
+use care_train::{Source, StageConfig, StageKind, TowerTraining, TrainMode, Trainer, TrainingExample};
 
-/// Rows of the token tables.
+/// Rows of the token tables, unless a shape has its own number.
 const VOCABULARY: usize = 3000;
 const STEPS: usize = 7;
 const WARMUP: usize = 2;
 
+/// What is trained, and on how much text.
 struct Shape {
     name: &'static str,
     width: usize,
     query_layers: usize,
-    document_layers: usize,
+    document: Document,
     /// Queries per batch, and tokens per query.
     queries: [usize; 2],
     /// Documents per query, and tokens per document.
     documents: [usize; 2],
+    gradient_checkpointing: bool,
+    /// Rows of the query tower's token table, if it is trained.
+    table: Option<usize>,
 }
 
-const SHAPES: [Shape; 3] = [
+/// The document tower.
+enum Document {
+    /// A BERT of the query tower's width with so many layers, all weights trained.
+    Bert(usize),
+    /// A decoder of the shape of SmolLM2-135M, with a LoRA adapter.
+    Lora,
+}
+
+const PLAIN: Shape = Shape {
+    name: "",
+    width: 384,
+    query_layers: 4,
+    document: Document::Bert(12),
+    queries: [16, 32],
+    documents: [2, 128],
+    gradient_checkpointing: false,
+    table: None,
+};
+
+const SHAPES: [Shape; 7] = [
+    Shape { name: "small-4-12", ..PLAIN },
+    Shape { name: "base-12-12", width: 768, query_layers: 12, queries: [4, 32], ..PLAIN },
     Shape {
-        name: "small-4-12",
-        width: 384,
-        query_layers: 4,
-        document_layers: 12,
-        queries: [16, 32],
-        documents: [2, 128],
+        name: "small-2-2",
+        query_layers: 2,
+        document: Document::Bert(2),
+        queries: [32, 16],
+        documents: [1, 64],
+        ..PLAIN
     },
+    Shape { name: "lora-135m", query_layers: 2, document: Document::Lora, queries: [4, 32], ..PLAIN },
+    Shape { name: "long-4-12", queries: [16, 32], documents: [2, 512], ..PLAIN },
+    Shape { name: "long-4-12-checkpointed", documents: [2, 512], gradient_checkpointing: true, ..PLAIN },
     Shape {
-        name: "base-12-12",
-        width: 768,
-        query_layers: 12,
-        document_layers: 12,
-        queries: [4, 32],
-        documents: [2, 128],
+        name: "table-2-2",
+        query_layers: 2,
+        document: Document::Bert(2),
+        queries: [32, 16],
+        documents: [1, 64],
+        table: Some(250_002),
+        ..PLAIN
     },
-    Shape { name: "small-2-2", width: 384, query_layers: 2, document_layers: 2, queries: [32, 16], documents: [1, 64] },
 ];
 
-fn tower<T: Text>(width: usize, layers: usize, tokens: usize) -> Tower<T, AnyEncoder> {
+fn tower<T: Text>(config: &EncoderConfig, pooling: Pooling, dim: usize, tokens: usize) -> Tower<T, AnyEncoder> {
     let device = care_encoders::Device::Cpu.open().unwrap();
     let characters: String = ('\u{4e00}'..'\u{5200}').collect();
     let tokenizer = character_tokenizer([characters], VOCABULARY, TokenizerStyle::Bert, tokens).unwrap();
-    let config = BertConfig::new(VOCABULARY, width, layers);
-    let encoder = random_encoder(&EncoderConfig::Bert(config), 1, &device).unwrap();
-    let network = network_with_head(encoder, HeadConfig::new(Pooling::Mean), 1, &device).unwrap();
+    let encoder = random_encoder(config, 1, &device).unwrap();
+    let network = network_with_head(encoder, HeadConfig::new(pooling).with_dim(dim), 1, &device).unwrap();
     Tower::new(tokenizer, network, Instruction::default()).unwrap()
+}
+
+fn bert(vocabulary: usize, width: usize, layers: usize) -> EncoderConfig {
+    let mut config = BertConfig::new(vocabulary, width, layers);
+    config.hidden_dropout_prob = 0.0;
+    EncoderConfig::Bert(config)
+}
+
+fn smollm2() -> EncoderConfig {
+    let mut config = DecoderConfig::new(VOCABULARY, 576, 30);
+    config.model_type = DecoderFamily::Llama;
+    config.num_attention_heads = 9;
+    config.num_key_value_heads = 3;
+    config.intermediate_size = 1536;
+    EncoderConfig::Decoder(config)
 }
 
 /// A text of `tokens` tokens, including the two that the tokenizer adds.
@@ -73,41 +113,58 @@ fn text(number: usize, tokens: usize) -> String {
     (0..tokens - 2).map(character).collect()
 }
 
-fn main() {
-    for shape in SHAPES {
-        let [queries, query_tokens] = shape.queries;
-        let [group_size, document_tokens] = shape.documents;
-        let pair = AsymmetricEncoder::new(
-            tower(shape.width, shape.query_layers, query_tokens),
-            tower(shape.width, shape.document_layers, document_tokens),
-        );
-        let example = |n: usize| {
-            let documents = |from: usize, to: usize| (from..to).map(|k| text(97 * n + k, document_tokens)).collect();
-            TrainingExample::new(text(n, query_tokens), documents(1, 2), documents(2, 1 + group_size))
+fn measure(shape: &Shape) {
+    let [queries, query_tokens] = shape.queries;
+    let [group_size, document_tokens] = shape.documents;
+    let width = shape.width;
+    let (document, pooling) = match shape.document {
+        Document::Bert(layers) => (bert(VOCABULARY, width, layers), Pooling::Mean),
+        Document::Lora => (smollm2(), Pooling::LastToken),
+    };
+    let query = bert(shape.table.unwrap_or(VOCABULARY), width, shape.query_layers);
+    let pair = AsymmetricEncoder::new(
+        tower(&query, Pooling::Mean, width, query_tokens),
+        tower(&document, pooling, width, document_tokens),
+    );
+    let example = |n: usize| {
+        let documents = |from: usize, to: usize| (from..to).map(|k| text(97 * n + k, document_tokens)).collect();
+        TrainingExample::new(text(n, query_tokens), documents(1, 2), documents(2, 1 + group_size))
+    };
+    let sources = [Source::new("bench", (0..queries).map(example).collect()).unwrap()];
+    let whole = |freeze_token_table| TowerTraining { freeze_token_table, ..TowerTraining::default() };
+    let config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
+        stage.epochs = STEPS + WARMUP;
+        stage.batch_size = queries;
+        stage.group_size = group_size;
+        stage.gradient_checkpointing = shape.gradient_checkpointing;
+        stage.query = whole(shape.table.is_none());
+        stage.document = match shape.document {
+            Document::Bert(_) => whole(true),
+            Document::Lora => {
+                let lora = LoraConfig::reference().with(|lora| lora.dropout = 0.0);
+                TowerTraining { train: Some(TrainMode::Lora), lora: Some(lora), ..TowerTraining::default() }
+            }
         };
-        let sources = [Source::new("bench", (0..queries).map(example).collect()).unwrap()];
-        let towers = TowerTraining { freeze_token_table: true, ..TowerTraining::default() };
-        let config = StageConfig::new(StageKind::JointFinetuning).with(|stage| {
-            stage.epochs = STEPS + WARMUP;
-            stage.batch_size = queries;
-            stage.group_size = group_size;
-            stage.query = towers.clone();
-            stage.document = towers;
-        });
-        let stage = config.check().unwrap();
-        let mut trainer = Trainer::new(pair.unwrap(), &stage, &sources, 1).unwrap();
-        let (mut seconds, mut tokens) = (Vec::new(), 0);
-        while let Some(report) = trainer.step().unwrap() {
-            seconds.push(report.seconds);
-            tokens = report.tokens;
-        }
-        let mut measured = seconds.split_off(WARMUP);
-        measured.sort_by(f64::total_cmp);
-        let median = measured[measured.len() / 2];
-        let (name, rate) = (shape.name, tokens as f64 / median);
-        println!(
-            "{{\"engine\": \"care\", \"shape\": \"{name}\", \"tokens\": {tokens}, \"median_ms\": {:.1}, \"tokens_per_s\": {rate:.0}}}",
-            1e3 * median
-        );
+    });
+    let stage = config.check().unwrap();
+    let mut trainer = Trainer::new(pair.unwrap(), &stage, &sources, 1).unwrap();
+    let (mut seconds, mut tokens) = (Vec::new(), 0);
+    while let Some(report) = trainer.step().unwrap() {
+        seconds.push(report.seconds);
+        tokens = report.tokens;
     }
+    let mut measured = seconds.split_off(WARMUP);
+    measured.sort_by(f64::total_cmp);
+    let median = measured[measured.len() / 2];
+    let (name, rate) = (shape.name, tokens as f64 / median);
+    println!(
+        "{{\"engine\": \"care\", \"shape\": \"{name}\", \"tokens\": {tokens}, \"median_ms\": {:.1}, \"tokens_per_s\": {rate:.0}}}",
+        1e3 * median
+    );
+}
+
+fn main() {
+    let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |shape: &&Shape| named.is_empty() || named.iter().any(|name| name == shape.name);
+    SHAPES.iter().filter(wanted).for_each(measure);
 }

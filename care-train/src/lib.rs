@@ -12,6 +12,7 @@ mod curves;
 mod dataset;
 mod evaluation;
 mod fingerprint;
+mod gradient;
 mod guards;
 mod log;
 mod loss;

@@ -2,33 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer as _};
-use burn::tensor::{Gradients, Tensor};
-use care_encoders::internals::ParameterPath;
+use burn::tensor::Tensor;
+use care_encoders::internals::{Host, ParameterPath};
 
-/// Flattened gradients by the name of their weight.
-pub(crate) type NamedGradients = BTreeMap<String, Tensor<1>>;
+use crate::gradient::{Gradient, NamedGradients};
+
+/// What PyTorch and burn take for the decay of the two moments, and for epsilon.
+const BETAS: [f32; 2] = [0.9, 0.999];
+const EPSILON: f32 = 1e-8;
 
 /// AdamW with decoupled weight decay, except on biases and norms.
+///
+/// On the CPU, one pass over a weight, its gradient and its moments updates them in place.
 ///
 /// # Reference
 /// Loshchilov & Hutter 2019, arXiv 1711.05101; epsilon 1e-8 as in PyTorch.
 pub(crate) struct Optimizer {
-    decaying: AdamW,
-    plain: AdamW,
+    weight_decay: f64,
     states: BTreeMap<String, AdamWState<1>>,
 }
 
 impl Optimizer {
     pub(crate) fn new(weight_decay: f64) -> Self {
-        let adam = |decay: f64| AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(decay as f32).build();
-        Self { decaying: adam(weight_decay), plain: adam(0.0), states: BTreeMap::new() }
+        Self { weight_decay, states: BTreeMap::new() }
     }
 
-    /// Updates every weight that has a gradient. Names of its state start with `scope`.
-    pub(crate) fn step<M: Module>(&mut self, module: M, scope: &str, gradients: &NamedGradients, lr: f64) -> M {
-        module.map(&mut Stepper { optimizer: self, gradients, lr, scope, path: ParameterPath::default() })
+    /// Updates every weight that has a gradient, of which `factor` times counts. Names of its state start with `scope`.
+    pub(crate) fn step<M: Module>(
+        &mut self,
+        module: M,
+        scope: &str,
+        gradients: &NamedGradients,
+        factor: f64,
+        lr: f64,
+    ) -> M {
+        module.map(&mut Stepper { optimizer: self, gradients, factor, lr, scope, path: ParameterPath::default() })
     }
 
     /// The number of steps and both moments of every weight.
@@ -49,6 +59,7 @@ impl Optimizer {
 struct Stepper<'a> {
     optimizer: &'a mut Optimizer,
     gradients: &'a NamedGradients,
+    factor: f64,
     lr: f64,
     scope: &'a str,
     path: ParameterPath,
@@ -65,16 +76,25 @@ impl ModuleMapper for Stepper<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = format!("{}.{}", self.scope, self.path.join());
-        let Some(gradient) = self.gradients.get(&name).cloned() else { return param };
+        let Some(gradient) = self.gradients.get(&name) else { return param };
         let decays = !self.path.is_bias() && !self.path.is_norm();
-        let adam = if decays { &self.optimizer.decaying } else { &self.optimizer.plain };
+        let update = Update {
+            lr: self.lr,
+            weight_decay: if decays { self.optimizer.weight_decay } else { 0.0 },
+            factor: self.factor,
+        };
         let state = self.optimizer.states.remove(&name);
         let mut updated = None;
         let param = param.map(|weight| {
-            let shape = weight.shape();
-            let (moved, state) = adam.step(self.lr, weight.inner().flatten::<1>(0, D - 1), gradient, state);
-            updated = state;
-            Tensor::from_inner(moved.reshape(shape)).require_grad()
+            let (weight, state) = match Host::of(&weight.clone().inner()) {
+                Some(host) => {
+                    drop(weight);
+                    update.in_place(host, gradient, state)
+                }
+                None => update.with_burn(weight.inner(), gradient, state),
+            };
+            updated = Some(state);
+            Tensor::from_inner(weight).require_grad()
         });
         if let Some(state) = updated {
             self.optimizer.states.insert(name, state);
@@ -83,64 +103,91 @@ impl ModuleMapper for Stepper<'_> {
     }
 }
 
-/// Adds gradients to existing ones.
-pub(crate) fn add_gradients(gradients: NamedGradients, into: &mut NamedGradients) {
-    for (name, gradient) in gradients {
-        let sum = match into.remove(&name) {
-            Some(sum) => sum + gradient,
-            None => gradient,
-        };
-        into.insert(name, sum);
-    }
+/// The settings of one weight's update.
+struct Update {
+    lr: f64,
+    weight_decay: f64,
+    /// Multiplied into the gradient.
+    factor: f64,
 }
 
-/// Takes the gradients of a module's weights out of a backward pass.
-pub(crate) fn collect_gradients<M: Module>(
-    module: &M,
-    scope: &str,
-    gradients: &mut Gradients,
-    into: &mut NamedGradients,
-) {
-    struct Collector<'a> {
-        gradients: &'a mut Gradients,
-        scope: &'a str,
-        path: ParameterPath,
-        into: &'a mut NamedGradients,
-    }
-    impl ModuleVisitor for Collector<'_> {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.path.enter(name, container);
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = param.val().grad_remove(self.gradients) {
-                let name = format!("{}.{}", self.scope, self.path.join());
-                self.into.insert(name, gradient.flatten::<1>(0, D - 1));
+impl Update {
+    /// On the CPU's kernels.
+    fn in_place<const D: usize>(
+        &self,
+        mut weight: Host,
+        gradient: &Gradient,
+        state: Option<AdamWState<1>>,
+    ) -> (Tensor<D>, AdamWState<1>) {
+        let count = weight.values().len();
+        let (time, mut moments) = match state {
+            Some(AdamWState { momentum }) => (momentum.time, [momentum.moment_1, momentum.moment_2].map(into_host)),
+            None => (0, std::array::from_fn(|_| Host::of_values(vec![0.0; count]))),
+        };
+        let time = time + 1;
+        let settings = care_kernels::AdamW {
+            learning_rate: self.lr as f32,
+            beta_1: BETAS[0],
+            beta_2: BETAS[1],
+            epsilon: EPSILON,
+            weight_decay: self.weight_decay as f32,
+            step: time,
+            scale: self.factor as f32,
+        };
+        let threads = rayon::current_num_threads();
+        let [first, second] = moments.each_mut().map(Host::values_mut);
+        match gradient {
+            Gradient::Whole(gradient) => {
+                let gradient = into_host(gradient.clone());
+                care_kernels::adamw(weight.values_mut(), gradient.values(), first, second, &settings, threads);
+            }
+            Gradient::Rows { numbers, values, .. } => {
+                let values = into_host(values.clone());
+                care_kernels::adamw_rows(
+                    weight.values_mut(),
+                    numbers,
+                    values.values(),
+                    first,
+                    second,
+                    &settings,
+                    threads,
+                );
             }
         }
+        let [moment_1, moment_2] = moments.map(Host::into_tensor);
+        let momentum = AdaptiveMomentumState { time, moment_1, moment_2, max_moment_2: None };
+        (weight.into_tensor(), AdamWState { momentum })
     }
-    module.visit(&mut Collector { gradients, scope, path: ParameterPath::default(), into });
+
+    /// On any device.
+    fn with_burn<const D: usize>(
+        &self,
+        weight: Tensor<D>,
+        gradient: &Gradient,
+        state: Option<AdamWState<1>>,
+    ) -> (Tensor<D>, AdamWState<1>) {
+        let config = AdamWConfig::new().with_beta_1(BETAS[0]).with_beta_2(BETAS[1]).with_epsilon(EPSILON);
+        let adam: AdamW = config.with_weight_decay(self.weight_decay as f32).build();
+        let shape = weight.shape();
+        let gradient = gradient.whole().mul_scalar(self.factor);
+        let (moved, state) = adam.step(self.lr, weight.flatten::<1>(0, D - 1), gradient, state);
+        (moved.reshape(shape), state.expect("AdamW has a state after a step"))
+    }
 }
 
-/// Scales gradients down so that their global norm is at most `max_norm`; returns the norm before.
+/// The values of a tensor on the CPU, of which this is the only owner if it was.
+fn into_host<const D: usize>(tensor: Tensor<D>) -> Host {
+    Host::of(&tensor).expect("moments and gradients are on the device of their weight")
+}
+
+/// Factor by which gradients are multiplied so that their global norm is at most `max_norm`, and the norm before.
 ///
 /// # Reference
 /// `torch.nn.utils.clip_grad_norm_`.
-pub(crate) fn clip_by_global_norm(gradients: &mut NamedGradients, max_norm: f64) -> f64 {
-    let squares: Vec<Tensor<1>> = gradients.values().map(|gradient| gradient.clone().square().sum()).collect();
-    if squares.is_empty() {
-        return 0.0;
-    }
-    let norm = f64::from(Tensor::cat(squares, 0).sum().into_scalar::<f32>()).sqrt();
-    if norm > max_norm {
-        let factor = max_norm / (norm + 1e-6);
-        for gradient in gradients.values_mut() {
-            *gradient = gradient.clone().mul_scalar(factor);
-        }
-    }
-    norm
+pub(crate) fn clip_by_global_norm(gradients: &NamedGradients, max_norm: f64) -> (f64, f64) {
+    let norm = gradients.values().map(Gradient::square_sum).sum::<f64>().sqrt();
+    let factor = if norm > max_norm { max_norm / (norm + 1e-6) } else { 1.0 };
+    (factor, norm)
 }
 
 #[cfg(test)]
@@ -150,20 +197,21 @@ mod tests {
 
     use super::*;
 
-    fn gradients(device: &burn::tensor::Device) -> NamedGradients {
-        let gradient = |values: Vec<f32>| Tensor::from_data(TensorData::new(values.clone(), [values.len()]), device);
-        [("t.weight".to_owned(), gradient(vec![3.0, 0.0])), ("t.bias".to_owned(), gradient(vec![4.0]))].into()
+    fn gradient(values: Vec<f32>, device: &burn::tensor::Device) -> Gradient {
+        Gradient::Whole(Tensor::from_data(TensorData::new(values.clone(), [values.len()]), device))
     }
 
     #[test]
     fn clipping_scales_all_gradients_together() {
         let device = care_encoders::Device::Cpu.open().expect("cpu");
-        let mut named = gradients(&device);
-        assert!((clip_by_global_norm(&mut named, 10.0) - 5.0).abs() < 1e-6);
-        assert_eq!(named["t.bias"].clone().into_scalar::<f32>(), 4.0, "short enough: unchanged");
-        clip_by_global_norm(&mut named, 1.0);
-        assert!((named["t.bias"].clone().into_scalar::<f32>() - 0.8).abs() < 1e-5);
-        assert_eq!(clip_by_global_norm(&mut NamedGradients::new(), 1.0), 0.0);
+        let named = [("t.weight", vec![3.0, 0.0]), ("t.bias", vec![4.0])];
+        let named: NamedGradients =
+            named.into_iter().map(|(name, values)| (name.to_owned(), gradient(values, &device))).collect();
+        let (factor, norm) = clip_by_global_norm(&named, 10.0);
+        assert!((norm - 5.0).abs() < 1e-6);
+        assert_eq!(factor, 1.0, "short enough: unchanged");
+        let (factor, _) = clip_by_global_norm(&named, 1.0);
+        assert!((factor - 0.2).abs() < 1e-6);
     }
 
     #[test]
@@ -177,7 +225,9 @@ mod tests {
         }
         let linear = Linear::new(2, 1, true, &device).map(&mut Ones).train();
         let mut optimizer = Optimizer::new(0.5);
-        let stepped = optimizer.step(linear, "t", &gradients(&device), 0.1);
+        let named = [("t.weight", vec![3.0, 0.0]), ("t.bias", vec![4.0])];
+        let named = named.into_iter().map(|(name, values)| (name.to_owned(), gradient(values, &device))).collect();
+        let stepped = optimizer.step(linear, "t", &named, 1.0, 0.1);
         let out = stepped.valid().forward(Tensor::<2>::from_data([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], &device));
         let out = out.into_data().try_to_vec::<f32>().expect("f32");
         // Adam's first step is the learning rate in the gradient's direction; decay takes 0.1 * 0.5.
@@ -185,5 +235,33 @@ mod tests {
         assert!((moved - (0.95 - 0.1)).abs() < 1e-5, "{moved}");
         assert!((still - 0.95).abs() < 1e-5, "no gradient: decay alone, {still}");
         assert!((bias - 0.9).abs() < 1e-5, "{bias}");
+    }
+
+    #[test]
+    fn steps_in_place_are_those_of_burn() {
+        let device = care_encoders::Device::Cpu.open().expect("cpu");
+        let values =
+            |seed: u32| -> Vec<f32> { (0..12).map(|at| ((at * 7 + seed * 5) % 11) as f32 / 11.0 - 0.4).collect() };
+        let table = Tensor::<2>::from_data(TensorData::new(values(1), [6, 2]), &device);
+        let update = Update { lr: 0.01, weight_decay: 0.1, factor: 0.7 };
+        let (mut here, mut there) = ((table.clone(), None), (table, None));
+        for step in 2..6 {
+            let gradient = match step % 2 {
+                0 => gradient(values(step), &device),
+                _ => Gradient::Rows {
+                    numbers: vec![1, 2, 5],
+                    values: Tensor::from_data(TensorData::new(values(step)[..6].to_vec(), [3, 2]), &device),
+                    rows: 6,
+                },
+            };
+            let (weight, state) = update.in_place(into_host(here.0.clone()), &gradient, here.1.take());
+            here = (weight, Some(state));
+            let (weight, state) = update.with_burn(there.0, &gradient, there.1.take());
+            there = (weight, Some(state));
+            let [ours, theirs] = [&here.0, &there.0].map(|weight| weight.to_data().try_to_vec::<f32>().expect("f32"));
+            for (ours, theirs) in ours.iter().zip(theirs) {
+                assert!((ours - theirs).abs() <= 1e-6, "step {step}: {ours} instead of {theirs}");
+            }
+        }
     }
 }

@@ -7,22 +7,24 @@ use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use care_core::{Embeddings, Result};
 use care_encoders::batch::TokenBatch;
-use care_encoders::internals::{Schedule, on_pool_thread};
+use care_encoders::internals::{Schedule, on_pool_thread, with_dropout_seed};
 use care_encoders::tokenize::Tokenizer;
 use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, Encoder, Network};
 
-use crate::optim::{NamedGradients, add_gradients, collect_gradients};
+use crate::gradient::{NamedGradients, TableRows, add_gradients, collect_gradients};
 
 /// The vectors of texts, and the backward pass from their gradients.
 ///
-/// Texts are sorted by length and encoded in chunks, on the CPU several chunks concurrently. Each chunk has its own
+/// Texts are sorted by length and encoded in chunks: packed, one chunk after the other on all threads, where the CPU's
+/// kernels train the network; padded, several chunks at once, with burn's operations on a CPU. Each chunk has its own
 /// graph and its own dropout seed, so that a repeated forward pass has the same dropout masks. Its vectors are leaves
 /// of the losses' graph.
 ///
 /// # Reference
 /// Gao et al. 2021, arXiv 2101.06983.
-pub(crate) struct Pass<'a> {
-    network: &'a Network<AnyEncoder>,
+pub(crate) struct Pass {
+    /// Its clones in the chunks share their packed weights.
+    network: Network<AnyEncoder>,
     schedule: Schedule,
     chunks: Vec<Chunk>,
     /// The vectors of each chunk: leaves of the losses' graph.
@@ -30,6 +32,8 @@ pub(crate) struct Pass<'a> {
     /// The row of each text among the chunks' vectors.
     rows: Vec<i64>,
     tokens: usize,
+    /// Whether activations are recomputed layer by layer.
+    layers: bool,
 }
 
 struct Chunk {
@@ -43,37 +47,54 @@ struct Chunk {
 /// burn processes one graph at a time.
 struct Tape {
     network: Network<AnyEncoder>,
+    /// The rows of the token table that the copy has, if the table is trained.
+    token_rows: Vec<u32>,
     vectors: Tensor<2>,
+    /// With gradient checkpointing: the states before each step of the encoder but the first. The vectors then have no graph.
+    states: Option<Vec<Tensor<3>>>,
 }
 
-impl<'a> Pass<'a> {
+/// How much of a forward pass is kept for the backward pass.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kept {
+    /// GradCache: nothing, and at most this many texts are in memory at once. The forward pass of a text is repeated once
+    /// the gradient of its vector is known.
+    pub(crate) grad_cache: Option<usize>,
+    /// Gradient checkpointing: the states between layers. Each layer is repeated on the way back.
+    pub(crate) layers: bool,
+}
+
+impl Pass {
     /// Encodes prepared texts with a trainable network.
-    ///
-    /// With `grad_cache`, at most this many texts are in memory at once and no activation is kept: the forward pass of a
-    /// text is repeated once the gradient of its vector is known.
     ///
     /// # Errors
     /// Returns an error if a text cannot be tokenized.
     pub(crate) fn new(
         tokenizer: &Tokenizer,
-        network: &'a Network<AnyEncoder>,
+        network: &Network<AnyEncoder>,
         texts: &[String],
-        grad_cache: Option<usize>,
+        kept: Kept,
         seed: u64,
     ) -> Result<Self> {
+        let grad_cache = kept.grad_cache;
         let ids = tokenizer.encode(texts)?;
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let schedule = Schedule::training(&lengths, grad_cache, &device(network), DEFAULT_TOKEN_BUDGET);
+        let varlen = network.encoder().prefers_varlen();
+        let schedule = Schedule::training(&lengths, grad_cache, varlen, &device(network), DEFAULT_TOKEN_BUDGET);
         let chunk = |(texts, number): (&Vec<usize>, u64)| {
             let rows: Vec<&[u32]> = texts.iter().map(|&index| ids[index].as_slice()).collect();
-            let batch = TokenBatch::pad(&rows, tokenizer.pad_id(), network.encoder().padding_side());
+            let batch = batch(network, &rows, tokenizer.pad_id());
             Chunk { batch, seed: seed.wrapping_add(number), tape: None }
         };
         let mut chunks: Vec<Chunk> = schedule.passes().iter().zip(0..).map(chunk).collect();
+        let network = match chunks.len() {
+            0 | 1 => network.clone(),
+            _ => network.clone().map_encoder(AnyEncoder::packed_for_step),
+        };
         let (mut parts, mut tapes) = (Vec::new(), Vec::new());
         let encode = |chunk: usize| match grad_cache {
             None => {
-                let tape = chunks[chunk].record(network);
+                let tape = chunks[chunk].record(&network, kept.layers);
                 Ok((tape.vectors.clone().inner(), Some(tape)))
             }
             // Without gradients there is no graph, but dropout stays active.
@@ -85,9 +106,9 @@ impl<'a> Pass<'a> {
             Ok(())
         })?;
         chunks.iter_mut().zip(tapes).for_each(|(chunk, tape)| chunk.tape = tape);
-        let mut rows = vec![0i64; texts.len()];
-        schedule.passes().concat().iter().zip(0..).for_each(|(&index, row)| rows[index] = row);
-        Ok(Self { network, schedule, chunks, parts, rows, tokens: lengths.iter().sum() })
+        let rows = rows_of(&schedule, texts.len());
+        let tokens = lengths.iter().sum();
+        Ok(Self { network, schedule, chunks, parts, rows, tokens, layers: kept.layers })
     }
 
     /// `[n, dim]`, in the order of the texts.
@@ -102,19 +123,29 @@ impl<'a> Pass<'a> {
 
     /// Propagates the vectors' gradients through the network, chunk by chunk, and adds the gradients of its weights to
     /// `into`, under names that start with `scope`.
-    pub(crate) fn backward(&self, scope: &str, of_vectors: &Gradients, into: &mut NamedGradients) {
+    pub(crate) fn backward(mut self, scope: &str, of_vectors: &Gradients, into: &mut NamedGradients) {
         let gradients: Vec<Option<Tensor<2>>> = self.parts.iter().map(|part| part.grad(of_vectors)).collect();
+        let tapes: Vec<Mutex<Option<Tape>>> =
+            self.chunks.iter_mut().map(|chunk| Mutex::new(chunk.tape.take())).collect();
+        let table = self.network.encoder().trained_token_table();
+        let rows = self.network.encoder().vocab_size();
         let back = |chunk: usize| {
-            let (chunk, gradient) = (&self.chunks[chunk], &gradients[chunk]);
             let mut named = NamedGradients::new();
-            if let Some(gradient) = gradient {
-                let again = if chunk.tape.is_none() { Some(chunk.record(self.network)) } else { None };
-                if let Some(Tape { network, vectors }) = chunk.tape.as_ref().or(again.as_ref()) {
-                    let reached = vectors.clone() * Tensor::from_inner(gradient.clone());
-                    collect_gradients(network, scope, &mut reached.sum().backward(), &mut named);
-                }
+            let Some(gradient) = &gradients[chunk] else { return Ok::<_, Infallible>(named) };
+            // Taken, so that its activations are freed one by one on the way back.
+            let tape = tapes[chunk].lock().unwrap_or_else(PoisonError::into_inner).take();
+            let chunk = &self.chunks[chunk];
+            let tape = tape.unwrap_or_else(|| chunk.record(&self.network, self.layers));
+            let Tape { network, token_rows, vectors, states } = tape;
+            let cut = table.map(|table| TableRows { table, numbers: &token_rows, rows });
+            let mut collect = |of_weights: &mut Gradients| {
+                collect_gradients(&network, scope, of_weights, cut.as_ref(), &mut named);
+            };
+            match states {
+                None => collect(&mut reach(vectors, gradient.clone())),
+                Some(states) => chunk.backward_by_layers(&network, states, gradient.clone(), &mut collect),
             }
-            Ok::<_, Infallible>(named)
+            Ok(named)
         };
         // In the order of the chunks, so that sums are rounded the same way every time.
         let Ok(()) = self.schedule.run(&back, &mut |_, named| {
@@ -124,34 +155,102 @@ impl<'a> Pass<'a> {
     }
 }
 
+/// The gradients of all that an output was computed from, given that of the output.
+fn reach<const D: usize>(output: Tensor<D>, gradient: Tensor<D>) -> Gradients {
+    (output * Tensor::from_inner(gradient)).sum().backward()
+}
+
 impl Chunk {
-    fn record(&self, network: &Network<AnyEncoder>) -> Tape {
-        let network = network.valid().train();
-        let vectors = self.forward(&network);
-        Tape { network, vectors }
+    fn record(&self, network: &Network<AnyEncoder>, layers: bool) -> Tape {
+        let weights = network.valid();
+        let (batch, token_rows, network) = match network.encoder().trained_token_table() {
+            None => (None, Vec::new(), weights.train()),
+            Some(_) => {
+                let (batch, rows) = self.batch.renumbered();
+                (Some(batch), rows.clone(), weights.map_encoder(|encoder| encoder.with_token_rows(&rows)).train())
+            }
+        };
+        let batch = batch.as_ref().unwrap_or(&self.batch);
+        if !layers {
+            let vectors = self.with_masks(&network, 0, || network.forward(batch));
+            return Tape { network, token_rows, vectors, states: None };
+        }
+        let forward = network.clone().no_grad();
+        let (encoder, mut states) = (forward.encoder(), Vec::new());
+        let last = (0..encoder.forward_steps()).fold(None, |before: Option<Tensor<3>>, step| {
+            states.extend(before.clone().map(Tensor::inner));
+            Some(self.with_masks(&forward, step, || encoder.forward_step(step, before, batch)))
+        });
+        states.extend(last.clone().map(Tensor::inner));
+        let vectors = forward.forward_head(last.expect("a network has at least one step"), batch);
+        Tape { network, token_rows, vectors, states: Some(states) }
+    }
+
+    /// The backward pass through the head and then layer by layer, whose forward passes are repeated. `states` are those
+    /// after each step of the encoder.
+    fn backward_by_layers(
+        &self,
+        network: &Network<AnyEncoder>,
+        mut states: Vec<Tensor<3>>,
+        gradient: Tensor<2>,
+        collect: &mut dyn FnMut(&mut Gradients),
+    ) {
+        let renumbered = network.encoder().trained_token_table().map(|_| self.batch.renumbered().0);
+        let batch = renumbered.as_ref().unwrap_or(&self.batch);
+        let leaf = |states: Option<Tensor<3>>| states.map(|states| Tensor::from_inner(states).require_grad());
+        let Some(last) = leaf(states.pop()) else { return };
+        let mut gradients = reach(network.forward_head(last.clone(), batch), gradient);
+        let mut gradient = last.grad_remove(&mut gradients);
+        collect(&mut gradients);
+        for step in (0..network.encoder().forward_steps()).rev() {
+            let Some(of_states) = gradient else { return };
+            let before = leaf(states.pop());
+            let forward = || network.encoder().forward_step(step, before.clone(), batch);
+            let mut gradients = reach(self.with_masks(network, step, forward), of_states);
+            gradient = before.and_then(|before| before.grad_remove(&mut gradients));
+            collect(&mut gradients);
+        }
     }
 
     fn forward(&self, network: &Network<AnyEncoder>) -> Tensor<2> {
+        self.with_masks(network, 0, || network.forward(&self.batch))
+    }
+
+    /// Runs a step of the forward pass whose dropout masks follow from the chunk's seed and the number of the step.
+    fn with_masks<T>(&self, network: &Network<AnyEncoder>, step: usize, forward: impl FnOnce() -> T) -> T {
         static GENERATOR: Mutex<()> = Mutex::new(());
-        let dropping = network.encoder().has_dropout();
-        // The generator is process-wide: no other thread may draw between the seed and the last mask.
-        let _alone = dropping.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
-        if dropping {
-            device(network).seed(self.seed);
+        // Far from the seeds of the other chunks, which follow one another.
+        let seed = self.seed.wrapping_add((step as u64) << 40);
+        let burn_drops = network.encoder().has_dropout() && !network.encoder().prefers_varlen();
+        // burn's generator is process-wide: no other thread may draw between the seed and the last mask.
+        let _alone = burn_drops.then(|| GENERATOR.lock().unwrap_or_else(PoisonError::into_inner));
+        if burn_drops {
+            device(network).seed(seed);
         }
-        network.forward(&self.batch)
+        with_dropout_seed(seed, forward)
     }
 }
 
+/// Texts as the network reads them: packed on the CPU's kernels, else padded.
+fn batch(network: &Network<AnyEncoder>, texts: &[&[u32]], pad_id: u32) -> TokenBatch {
+    match network.encoder().prefers_varlen() {
+        true => TokenBatch::varlen(texts),
+        false => TokenBatch::pad(texts, pad_id, network.encoder().padding_side()),
+    }
+}
+
+/// The row of each text among the vectors of a schedule's passes.
+fn rows_of(schedule: &Schedule, texts: usize) -> Vec<i64> {
+    let mut rows = vec![0i64; texts];
+    schedule.passes().concat().iter().zip(0..).for_each(|(&index, row)| rows[index] = row);
+    rows
+}
+
 #[cfg(test)]
-impl Pass<'_> {
-    /// The chunks' vectors recomputed in one graph, and the row of each text among them.
-    pub(crate) fn with_graph(&self) -> (Tensor<2>, Vec<i64>) {
-        let again = |chunk: &Chunk| {
-            device(self.network).seed(chunk.seed);
-            self.network.forward(&chunk.batch)
-        };
-        (Tensor::cat(self.chunks.iter().map(again).collect(), 0), self.rows.clone())
+impl Pass {
+    /// The chunks' vectors recomputed in one graph of this network's weights, and the row of each text among them.
+    pub(crate) fn with_graph(&self, network: &Network<AnyEncoder>) -> (Tensor<2>, Vec<i64>) {
+        (Tensor::cat(self.chunks.iter().map(|chunk| chunk.forward(network)).collect(), 0), self.rows.clone())
     }
 }
 
@@ -167,20 +266,19 @@ pub(crate) fn frozen_vectors(
     let ids = tokenizer.encode(texts)?;
     let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
     // Chunks that do not depend on the number of cores: neither do the trained weights.
-    let schedule = Schedule::training(&lengths, None, &device(network), DEFAULT_TOKEN_BUDGET);
+    let varlen = network.encoder().prefers_varlen();
+    let schedule = Schedule::frozen(&lengths, varlen, &device(network), DEFAULT_TOKEN_BUDGET);
     let forward = |chunk: usize| {
         let rows: Vec<&[u32]> = schedule.passes()[chunk].iter().map(|&index| ids[index].as_slice()).collect();
-        let batch = TokenBatch::pad(&rows, tokenizer.pad_id(), network.encoder().padding_side());
+        let batch = batch(network, &rows, tokenizer.pad_id());
         Ok::<_, Infallible>(on_pool_thread(|| network.forward(&batch)))
     };
-    let mut parts = Vec::new();
-    let Ok(()) = schedule.run(&forward, &mut |_, vectors| {
-        parts.push(vectors);
+    let mut parts = vec![None; schedule.passes().len()];
+    let Ok(()) = schedule.run(&forward, &mut |pass, vectors| {
+        parts[pass] = Some(vectors);
         Ok(())
     });
-    let mut rows = vec![0i64; texts.len()];
-    schedule.passes().concat().iter().zip(0..).for_each(|(&index, row)| rows[index] = row);
-    let vectors = select(&Tensor::cat(parts, 0), &rows);
+    let vectors = select(&Tensor::cat(parts.into_iter().flatten().collect(), 0), &rows_of(&schedule, texts.len()));
     Ok((Tensor::from_inner(vectors), lengths.iter().sum()))
 }
 

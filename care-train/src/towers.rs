@@ -14,7 +14,7 @@ use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, DocumentTower, Network, Qu
 use crate::batcher::TrainBatch;
 use crate::config::{CheckedStage, TrainMode};
 use crate::loss::{Alignment, LossInput};
-use crate::pass::{Pass, constant, device, frozen_vectors, select};
+use crate::pass::{Kept, Pass, constant, device, frozen_vectors, select};
 use crate::stage::StageKind;
 
 /// The towers of a stage in progress.
@@ -30,10 +30,10 @@ pub(crate) struct Towers {
 }
 
 /// A batch after encoding, before the losses.
-pub(crate) struct Encoded<'a> {
+pub(crate) struct Encoded {
     pub(crate) input: LossInput,
     /// The passes through trained networks, each with the role that its weights belong to.
-    pub(crate) passes: Vec<(Role, Pass<'a>)>,
+    pub(crate) passes: Vec<(Role, Pass)>,
     /// Number of encoded tokens.
     pub(crate) tokens: usize,
 }
@@ -43,7 +43,7 @@ impl Towers {
     ///
     /// # Errors
     /// Returns an error if a text cannot be tokenized or a cached vector cannot be read.
-    pub(crate) fn encode(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded<'_>> {
+    pub(crate) fn encode(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded> {
         let mut encoded = match stage.kind {
             StageKind::QueryAlignment => self.align(stage, batch, seed),
             _ => self.contrast(stage, batch, seed),
@@ -68,7 +68,7 @@ impl Towers {
     /// CARE stage 1: InfoNCE of student queries against teacher documents, and MSE over queries and
     /// documents alike. DIFFERENCE: a text that is in the batch twice, as a query and as its own positive, is
     /// encoded once and counted twice; with dropout the published code would draw two masks.
-    fn align(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded<'_>> {
+    fn align(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded> {
         let mut texts: Vec<String> = Vec::new();
         let mut known: HashMap<&str, i64> = HashMap::new();
         let mut rows: Vec<i64> = Vec::new();
@@ -79,7 +79,7 @@ impl Towers {
             }));
         }
         let prepared = prepare(self.query.instruction(), &texts);
-        let student = Pass::new(self.query.tokenizer(), self.query.network(), &prepared, stage.grad_cache, seed)?;
+        let student = Pass::new(self.query.tokenizer(), self.query.network(), &prepared, kept(stage), seed)?;
         let (teacher, read) = self.teacher_vectors(&self.prepare_for_teacher(stage, &texts))?;
         let vectors = student.vectors();
         let (queries, documents) = rows.split_at(batch.queries.len());
@@ -92,7 +92,7 @@ impl Towers {
     }
 
     /// Queries against positives and hard negatives.
-    fn contrast(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded<'_>> {
+    fn contrast(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded> {
         let prompts: Vec<Option<&String>> = batch.prompts.iter().map(Option::as_ref).collect();
         let (tokenizer, network, role) = self.query_side();
         let queries = self.prepare_queries(stage, &prompts, &batch.queries);
@@ -104,7 +104,7 @@ impl Towers {
             tokens += encoded;
             vectors
         } else {
-            let pass = Pass::new(tokenizer, network, &queries, stage.grad_cache, seed)?;
+            let pass = Pass::new(tokenizer, network, &queries, kept(stage), seed)?;
             let vectors = pass.vectors();
             tokens += pass.tokens();
             passes.push((role, pass));
@@ -119,7 +119,7 @@ impl Towers {
             _ => {
                 // Each chunk adds its number to the seed, so the seeds of the two passes must lie far apart.
                 let (tokenizer, network) = (self.document.tokenizer(), self.document.network());
-                let pass = Pass::new(tokenizer, network, &documents, stage.grad_cache, seed ^ (1 << 63))?;
+                let pass = Pass::new(tokenizer, network, &documents, kept(stage), seed ^ (1 << 63))?;
                 let vectors = pass.vectors();
                 tokens += pass.tokens();
                 passes.push((Role::Document, pass));
@@ -209,6 +209,11 @@ impl Towers {
             .fill(prepared, &mut |missing| self.document.embed_prepared(missing, DEFAULT_TOKEN_BUDGET, &mut |_| {}))?;
         store.get(prepared)
     }
+}
+
+/// What a stage keeps of its forward passes.
+fn kept(stage: &CheckedStage) -> Kept {
+    Kept { grad_cache: stage.grad_cache, layers: stage.gradient_checkpointing }
 }
 
 /// Applies an instruction to texts.

@@ -9,6 +9,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use care_core::{Embedder, Error, ErrorKind, Result, Role};
 use care_encoders::head::TruncationOrder;
+use care_encoders::internals::StepMemory;
 use care_encoders::layers::Prepack;
 use care_encoders::lora::LoraConfig;
 use care_encoders::{AnyEncoder, AsymmetricEncoder, Encoder, Network, Precision};
@@ -19,10 +20,11 @@ use crate::batcher::{BatchSettings, Batcher};
 use crate::checkpoint::Checkpoint;
 use crate::config::{CheckedStage, MOST_STEPS, TrainMode};
 use crate::dataset::{RowNeeds, Source};
+use crate::gradient::{Gradient, NamedGradients};
 use crate::guards::{is_info_nce_alone, similarity_warning, warnings};
 use crate::loss::Loss;
 use crate::objective::Objective;
-use crate::optim::{NamedGradients, Optimizer, clip_by_global_norm};
+use crate::optim::{Optimizer, clip_by_global_norm};
 use crate::report::{Event, Observer, StepReport};
 use crate::stage::StageKind;
 use crate::teacher::{TeacherLot, TeacherLots, open_store};
@@ -68,6 +70,7 @@ pub struct Trainer<'a> {
     towers: Towers,
     objective: Objective,
     optimizer: Optimizer,
+    memory: StepMemory,
     step: usize,
     lots: TeacherLots,
     /// Warnings that nobody has read yet; `None` until the first are wanted.
@@ -157,6 +160,7 @@ impl<'a> Trainer<'a> {
             towers,
             objective,
             optimizer: Optimizer::new(stage.weight_decay),
+            memory: StepMemory::default(),
             step: 0,
             lots: TeacherLots::new(stage),
             warnings: None,
@@ -297,6 +301,13 @@ impl<'a> Trainer<'a> {
         if self.step >= self.total_steps {
             return Ok(None);
         }
+        let mut memory = std::mem::take(&mut self.memory);
+        let report = memory.run(|| self.run_step());
+        self.memory = memory;
+        report.map(Some)
+    }
+
+    fn run_step(&mut self) -> Result<StepReport> {
         self.require_loss()?;
         let started = Instant::now();
         let numbers = self.batches_of(self.step);
@@ -312,16 +323,17 @@ impl<'a> Trainer<'a> {
                 *losses.entry(name).or_insert(0.0) += share * value;
             }
         }
-        let gradient_norm = clip_by_global_norm(&mut gradients, self.stage.max_grad_norm);
+        let (clipping, gradient_norm) = clip_by_global_norm(&gradients, self.stage.max_grad_norm);
         self.require_finite("gradient norm", gradient_norm)?;
         self.still = if gradient_norm == 0.0 { self.still + 1 } else { 0 };
         if self.still == STILL {
             let warning = format!("the gradient norm was 0 in the last {STILL} steps: nothing is being trained");
             self.warnings.get_or_insert_default().push(warning);
         }
-        let learning_rate = self.update(&gradients);
+        let learning_rate = self.update(&gradients, clipping);
+        gradients.into_values().for_each(Gradient::recycle);
         self.step += 1;
-        Ok(Some(StepReport {
+        Ok(StepReport {
             stage: self.index + 1,
             kind: self.stage.kind,
             step: self.step,
@@ -332,7 +344,7 @@ impl<'a> Trainer<'a> {
             gradient_norm,
             tokens,
             seconds: started.elapsed().as_secs_f64(),
-        }))
+        })
     }
 
     /// The numbers of a step's batches.
@@ -365,7 +377,7 @@ impl<'a> Trainer<'a> {
         let (total, parts) = self.objective.forward(&encoded.input)?;
         let scaled = total.clone().mul_scalar(share);
         let of_vectors = scaled.backward();
-        for (role, pass) in &encoded.passes {
+        for (role, pass) in encoded.passes {
             pass.backward(role.as_str(), &of_vectors, gradients);
         }
         let number = |loss: Tensor<1>| f64::from(loss.into_scalar::<f32>());
@@ -380,8 +392,8 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Updates the weights; returns the higher of the two learning rates.
-    fn update(&mut self, gradients: &NamedGradients) -> f64 {
+    /// Updates the weights by `clipping` times their gradients; returns the higher of the two learning rates.
+    fn update(&mut self, gradients: &NamedGradients, clipping: f64) -> f64 {
         let warmup = (self.stage.warmup_ratio * self.total_steps as f64).ceil() as usize;
         let factor = self.stage.schedule.factor(self.step, warmup, self.total_steps);
         let rate = |role| match self.stage.mode(role) {
@@ -390,8 +402,8 @@ impl<'a> Trainer<'a> {
         };
         let (query, document) = (rate(Role::Query), rate(Role::Document));
         let (optimizer, towers) = (&mut self.optimizer, &mut self.towers);
-        towers.query.update_network(|network| optimizer.step(network, "query", gradients, query));
-        towers.document.update_network(|network| optimizer.step(network, "document", gradients, document));
+        towers.query.update_network(|network| optimizer.step(network, "query", gradients, clipping, query));
+        towers.document.update_network(|network| optimizer.step(network, "document", gradients, clipping, document));
         query.max(document)
     }
 

@@ -121,6 +121,10 @@ pub struct StageConfig {
     /// this many texts, and each text is encoded twice. Default: whole batches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grad_cache: Option<usize>,
+    /// Gradient checkpointing: only the states between a tower's layers are kept for the backward pass, which repeats each
+    /// layer's forward pass. Less memory, and about a third more time; the gradients are the same. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gradient_checkpointing: bool,
     /// The losses, whose weighted sum is minimised; may be empty if custom losses are added from code. Default: InfoNCE
     /// at temperature 0.02; in `query-alignment`, InfoNCE at 0.1 and `embedding-mse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,6 +207,7 @@ impl StageConfig {
             no_duplicates: false,
             accumulation: 1,
             grad_cache: None,
+            gradient_checkpointing: false,
             loss: None,
             prompt_template: None,
             teacher_instruction: None,

@@ -4,7 +4,7 @@ use care_core::Embedder;
 
 use super::*;
 use crate::config::StageConfig;
-use crate::optim::collect_gradients;
+use crate::gradient::{Gradient, collect_gradients};
 use crate::pass::select;
 use crate::testing::{alone, common};
 
@@ -24,7 +24,7 @@ fn gradients(dropout: f64, kind: StageKind, change: impl FnOnce(&mut StageConfig
 }
 
 fn host(gradients: NamedGradients) -> BTreeMap<String, Vec<f32>> {
-    let host = |gradient: Tensor<1>| gradient.into_data().try_to_vec::<f32>().expect("f32");
+    let host = |gradient: Gradient| gradient.whole().into_data().try_to_vec::<f32>().expect("f32");
     gradients.into_iter().map(|(name, gradient)| (name, host(gradient))).collect()
 }
 
@@ -56,6 +56,35 @@ fn cached_gradients_are_those_of_the_whole_batch() {
             });
             equal(&cached, &plain);
         }
+    }
+}
+
+#[test]
+fn gradients_of_repeated_layers_are_those_of_the_whole_batch() {
+    let _alone = alone();
+    let of = |layers: bool, grad_cache| {
+        gradients(0.0, StageKind::JointFinetuning, |stage| {
+            stage.gradient_checkpointing = layers;
+            stage.grad_cache = grad_cache;
+        })
+    };
+    let plain = of(false, None);
+    for grad_cache in [None, Some(3)] {
+        equal(&of(true, grad_cache), &plain);
+    }
+    // A layer that is repeated draws the same dropout masks: the gradients of two runs agree, and dropout has an effect.
+    let dropped = || gradients(0.3, StageKind::JointFinetuning, |stage| stage.gradient_checkpointing = true);
+    assert_eq!(dropped(), dropped());
+    assert_ne!(dropped(), plain);
+}
+
+#[test]
+fn gradients_on_the_kernels_are_those_of_burn() {
+    let _alone = alone();
+    for kind in [StageKind::JointFinetuning, StageKind::QueryAlignment] {
+        let of =
+            || gradients(0.0, kind, |stage| stage.group_size = if kind == StageKind::JointFinetuning { 3 } else { 1 });
+        equal(&of(), &care_encoders::internals::without_training_kernels(of));
     }
 }
 
@@ -136,7 +165,7 @@ fn every_chunk_goes_the_same_way(dropout: f64, change: impl FnOnce(&mut StageCon
     let encoded = trainer.towers.encode(&stage, &batch, batch_seed(5, 0, 0)).expect("encoded");
     let mut input = encoded.input.clone();
     for (role, pass) in &encoded.passes {
-        let (vectors, places) = pass.with_graph();
+        let (vectors, places) = pass.with_graph(trainer.network(*role));
         let vectors = select(&vectors, &places);
         match role {
             Role::Query => input.queries = vectors,
@@ -146,7 +175,7 @@ fn every_chunk_goes_the_same_way(dropout: f64, change: impl FnOnce(&mut StageCon
     let mut of_batch = trainer.objective.forward(&input).expect("losses").0.backward();
     let mut plain = NamedGradients::new();
     for role in [Role::Query, Role::Document] {
-        collect_gradients(trainer.network(role), role.as_str(), &mut of_batch, &mut plain);
+        collect_gradients(trainer.network(role), role.as_str(), &mut of_batch, None, &mut plain);
     }
     let (cached, plain) = (host(cached), host(plain));
     equal(&cached, &plain);
