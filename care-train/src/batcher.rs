@@ -1,9 +1,10 @@
 //! Assigns rows to batches, determined by one seed.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use care_core::Result;
+use care_core::{Error, Result};
 use care_data::rows::{RowType, TrainingExample};
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -57,9 +58,25 @@ struct Kind {
     row_type: RowType,
     rows: Vec<usize>,
     group_size: usize,
+    /// Number of batches per epoch.
+    batches: usize,
+    /// Under a token budget, the tokens of each of `rows`.
+    tokens: Option<Arc<[u32]>>,
     /// Which rows are to be in different batches: those of one group. `None` if any may be together.
     groups: Option<Arc<Vec<usize>>>,
 }
+
+/// Rows that are in batches together, and the documents per row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Together<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) row_type: RowType,
+    pub(crate) rows: &'a [usize],
+    pub(crate) group_size: usize,
+}
+
+/// The most tokens that each row of a batcher can have in a batch, in the order of [`Batcher::together`].
+pub(crate) type RowTokens = Vec<Arc<[u32]>>;
 
 /// The batches of one epoch: the kind and the rows of each.
 #[derive(Debug)]
@@ -86,15 +103,74 @@ impl<'a> Batcher<'a> {
                     RowType::SymmetricClass => group_size.min(fewest + 1),
                     _ => group_size,
                 };
-                Kind { source: index, row_type, rows, group_size, groups: groups.clone() }
+                let batches = rows.len().div_ceil(settings.batch_size);
+                Kind { source: index, row_type, rows, group_size, batches, tokens: None, groups: groups.clone() }
             }));
         }
         Self { sources, kinds, settings, seed, plan: None }
     }
 
+    /// The rows that are in batches together.
+    pub(crate) fn together(&self) -> impl Iterator<Item = Together<'_>> {
+        self.kinds.iter().map(|kind| Together {
+            source: &self.sources[kind.source],
+            row_type: kind.row_type,
+            rows: &kind.rows,
+            group_size: kind.group_size,
+        })
+    }
+
+    /// Makes as few batches as `most` tokens per batch allow, of nearly the same number of rows and tokens: the rows are
+    /// sorted by length and cut into strata, and a batch gets a row of each. So the number of batches is that of every
+    /// epoch, and the sum of the longest rows of all strata is above no batch's tokens.
+    ///
+    /// # Errors
+    /// Returns an error if a batch has no room for the longest rows: for two where the negatives are those of the batch.
+    pub(crate) fn with_token_budget(mut self, most: usize, tokens: RowTokens) -> Result<Self> {
+        for (kind, tokens) in self.kinds.iter_mut().zip(tokens) {
+            let mut lengths: Vec<u32> = tokens.to_vec();
+            lengths.sort_unstable_by_key(|&length| Reverse(length));
+            let tokens_of = |batches: usize| lengths.iter().step_by(batches).map(|&length| length as usize).sum();
+            // A row alone has no negatives but its own.
+            let rows = if kind.group_size == 1 { 2 } else { 1 };
+            let (mut fewest, mut enough) = (kind.batches, kind.batches.max(kind.rows.len() / rows));
+            let least: usize = tokens_of(enough);
+            if least > most {
+                let what = if kind.rows.len() / enough == 1 { "a batch of one row" } else { "batches of two rows" };
+                let allowed = format!("at least {least}, for {what} of {}", self.sources[kind.source].name());
+                return Err(Error::setting("max_batch_tokens", most, &allowed));
+            }
+            // More batches have fewer tokens each.
+            while fewest < enough {
+                let middle = fewest.midpoint(enough);
+                match tokens_of(middle) > most {
+                    true => fewest = middle + 1,
+                    false => enough = middle,
+                }
+            }
+            kind.batches = enough;
+            kind.tokens = Some(tokens);
+        }
+        Ok(self)
+    }
+
+    /// The tokens by which a budget was kept, if there is one.
+    pub(crate) fn row_tokens(&self) -> Option<RowTokens> {
+        self.kinds.iter().map(|kind| kind.tokens.clone()).collect()
+    }
+
     /// Batches per epoch.
     pub(crate) fn batches_per_epoch(&self) -> usize {
-        self.kinds.iter().map(|kind| kind.rows.len().div_ceil(self.settings.batch_size)).sum()
+        self.kinds.iter().map(|kind| kind.batches).sum()
+    }
+
+    /// The most documents of a batch.
+    pub(crate) fn most_documents(&self) -> usize {
+        let of = |kind: &Kind| match kind.tokens {
+            Some(_) => kind.rows.len().div_ceil(kind.batches) * kind.group_size,
+            None => self.settings.batch_size.saturating_mul(self.settings.group_size),
+        };
+        self.kinds.iter().map(of).max().unwrap_or(1)
     }
 
     /// The names of the sources with a single row of its type, which makes batches without any negative.
@@ -143,6 +219,11 @@ impl<'a> Batcher<'a> {
         let mut rng = self.rng(epoch, 0);
         let mut batches: Vec<(usize, Vec<usize>)> = Vec::new();
         for (index, kind) in self.kinds.iter().enumerate() {
+            if let Some(tokens) = &kind.tokens {
+                let rows = kind.deal_evenly(tokens, &mut rng);
+                batches.extend(rows.into_iter().map(|rows| (index, rows)));
+                continue;
+            }
             let mut order = kind.rows.clone();
             order.shuffle(&mut rng);
             if let Some(groups) = &kind.groups {
@@ -163,6 +244,43 @@ impl<'a> Batcher<'a> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream((epoch as u64) << 32 | place);
         rng
+    }
+}
+
+impl Kind {
+    /// Deals a row of each stratum to every batch, at random. Rows of equal length are in strata at random, too.
+    fn deal_evenly(&self, tokens: &[u32], rng: &mut ChaCha8Rng) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..self.rows.len()).collect();
+        order.shuffle(rng);
+        order.sort_by_key(|&at| Reverse(tokens[at]));
+        let mut batches = vec![Vec::new(); self.batches];
+        let mut places: Vec<usize> = (0..self.batches).collect();
+        for stratum in order.chunks(self.batches) {
+            let rows: Vec<usize> = stratum.iter().map(|&at| self.rows[at]).collect();
+            places.shuffle(rng);
+            if let Some(groups) = &self.groups {
+                separate(&rows, &mut places, &batches, groups);
+            }
+            for (row, &place) in rows.into_iter().zip(&places) {
+                batches[place].push(row);
+            }
+        }
+        batches
+    }
+}
+
+/// Exchanges the places of rows that would meet a row of their group in a batch, where there is another place for both.
+fn separate(rows: &[usize], places: &mut [usize], batches: &[Vec<usize>], groups: &[usize]) {
+    let meets = |row: Option<&usize>, place: usize| {
+        row.is_some_and(|&row| batches[place].iter().any(|&other| groups[other] == groups[row]))
+    };
+    for at in 0..rows.len() {
+        if meets(rows.get(at), places[at]) {
+            let fits = |&other: &usize| !meets(rows.get(at), places[other]) && !meets(rows.get(other), places[at]);
+            if let Some(other) = (at + 1..places.len()).chain(0..at).find(fits) {
+                places.swap(at, other);
+            }
+        }
     }
 }
 
@@ -363,6 +481,101 @@ mod tests {
         let mut sizes: Vec<usize> = (0..5).map(|number| batcher.batch(number).expect("rows").queries.len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [2, 3, 3, 3, 3]);
+    }
+
+    /// A batcher of rows with these most tokens each, under a budget.
+    fn budgeted<'a>(
+        sources: &'a [Source],
+        settings: BatchSettings,
+        most: usize,
+        lengths: &[u32],
+    ) -> Result<Batcher<'a>> {
+        Batcher::new(sources, settings, 7).with_token_budget(most, vec![lengths.into()])
+    }
+
+    #[test]
+    fn no_batch_exceeds_its_token_budget_and_all_are_nearly_equal() {
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let mut refused = 0;
+        for case in 0..300 {
+            let (rows, batch_size) = (rng.random_range(1..70), rng.random_range(1..20));
+            let widest = [3, 40, 400][case % 3];
+            let lengths: Vec<u32> = (0..rows).map(|_| rng.random_range(2..widest)).collect();
+            let (most, group_size) = (rng.random_range(2..2000), 1 + case % 2);
+            let sources = [source("a", rows, 1)];
+            let settings = settings(batch_size, group_size);
+            let batcher = match budgeted(&sources, settings, most, &lengths) {
+                Ok(batcher) => batcher,
+                Err(error) => {
+                    // The value that is named as the least is enough.
+                    let message = error.to_string();
+                    let least = message.split("at least ").nth(1).and_then(|rest| rest.split(',').next());
+                    let least: usize = least.and_then(|least| least.parse().ok()).expect("a number");
+                    assert!(least > most, "{message}");
+                    assert!(budgeted(&sources, settings, least, &lengths).is_ok());
+                    assert!(budgeted(&sources, settings, least - 1, &lengths).is_err());
+                    refused += 1;
+                    continue;
+                }
+            };
+            let tokens = |rows: &[usize]| rows.iter().map(|&row| lengths[row] as usize).sum::<usize>();
+            let longest = *lengths.iter().max().expect("a row") as usize;
+            for epoch in 0..3 {
+                let batches = batcher.shuffle(epoch).batches;
+                assert_eq!(batches.len(), batcher.batches_per_epoch(), "known before the first epoch");
+                let mut all: Vec<usize> = batches.iter().flat_map(|(_, rows)| rows.clone()).collect();
+                all.sort_unstable();
+                assert_eq!(all, (0..rows).collect::<Vec<_>>(), "every row once");
+                let sums: Vec<usize> = batches.iter().map(|(_, rows)| tokens(rows)).collect();
+                let (low, high) = (sums.iter().min().expect("a batch"), sums.iter().max().expect("a batch"));
+                assert!(*high <= most && high - low <= longest, "{low} to {high} of {most}, longest {longest}");
+                let sizes: Vec<usize> = batches.iter().map(|(_, rows)| rows.len()).collect();
+                let (few, many) = (sizes.iter().min().expect("a batch"), sizes.iter().max().expect("a batch"));
+                assert!(*many <= batch_size && many - few <= 1 && *few > 0);
+                assert!(*few > 1 || group_size > 1 || rows == 1 || batch_size < 3, "no row without negatives");
+            }
+        }
+        assert!((20..200).contains(&refused), "{refused} budgets were too small");
+    }
+
+    #[test]
+    fn under_a_token_budget_the_seed_and_the_number_decide_the_batch() {
+        let (sources, lengths) = ([source("a", 30, 1)], (0..30).map(|row| 10 + row % 7).collect::<Vec<u32>>());
+        let batches = |numbers: std::ops::Range<usize>| {
+            let mut batcher = budgeted(&sources, settings(16, 2), 80, &lengths).expect("room");
+            assert!(batcher.batches_per_epoch() > 4 && batcher.most_documents() < 16);
+            numbers.map(|number| batcher.batch(number).expect("rows")).collect::<Vec<_>>()
+        };
+        assert_eq!(batches(0..20)[11..], batches(11..20), "starting later draws the same");
+        let queries = |batch: &TrainBatch| batch.queries.iter().cloned().collect::<std::collections::BTreeSet<_>>();
+        let together = batches(0..18);
+        let first: Vec<_> = together[..5].iter().map(queries).collect();
+        assert!(!together[5..].iter().any(|batch| first.contains(&queries(batch))), "epochs differ");
+    }
+
+    #[test]
+    fn without_duplicates_rows_of_nearly_equal_batches_share_no_query_either() {
+        let row = |n: usize| TrainingExample::new(format!("q{}", n % 40), vec![format!("p{}", n % 20)], vec![]);
+        let sources = [Source::new("rows", (0..120).map(row).collect()).expect("rows")];
+        let lengths: Vec<u32> = (0..120).map(|row| 3 + (row * 7) % 31).collect();
+        let masked = |no_duplicates| {
+            let settings = BatchSettings { batch_size: 8, group_size: 1, no_duplicates };
+            let mut batcher = budgeted(&sources, settings, 400, &lengths).expect("room");
+            let batches: Vec<_> = (0..30).map(|number| batcher.batch(number).expect("rows")).collect();
+            batches.iter().filter(|batch| batch.known_answers(false).is_some()).count()
+        };
+        assert!(masked(false) > 10, "the rows have duplicates");
+        assert_eq!(masked(true), 0);
+    }
+
+    #[test]
+    fn a_token_budget_without_room_names_what_would_do() {
+        let sources = [source("a", 3, 1)];
+        let refusal = |group_size, most| {
+            budgeted(&sources, settings(4, group_size), most, &[9, 5, 20]).expect_err("too small").to_string()
+        };
+        assert_eq!(refusal(1, 33), "`max_batch_tokens` is 33, allowed: at least 34, for batches of two rows of a");
+        assert_eq!(refusal(2, 19), "`max_batch_tokens` is 19, allowed: at least 20, for a batch of one row of a");
     }
 
     /// Rows of `(query, positives, negatives)`.

@@ -110,8 +110,9 @@ fn settings(stage: &CheckedStage) -> BTreeMap<&'static str, String> {
             format!("{} x {name}{temperature}", loss.weight)
         })
         .collect();
+    let budget = stage.max_batch_tokens.map_or_else(String::new, |most| format!(", at most {most} tokens"));
     let mut settings = BTreeMap::from([
-        ("batch", format!("{} queries, groups of {}", stage.batch_size, stage.group_size)),
+        ("batch", format!("{} queries, groups of {}{budget}", stage.batch_size, stage.group_size)),
         ("epochs", stage.epochs.to_string()),
         ("losses", losses.join(", ")),
     ]);

@@ -163,6 +163,7 @@ mod tests {
                 gradient_norm: 1.0,
                 tokens: 10,
                 seconds: 1.0,
+                time: 1.8e9,
             })
         };
         let score = Line::Evaluation(EvaluationReport {
@@ -175,6 +176,7 @@ mod tests {
             undefined: BTreeMap::new(),
             best: true,
             seconds: 1.0,
+            time: 1.8e9,
         });
         let lines: Vec<Line> = (1..=2).flat_map(|stage| (1..=30).map(move |n| step(stage, n))).chain([score]).collect();
         draw_curves(&lines, &path).expect("drawn");

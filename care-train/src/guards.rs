@@ -94,8 +94,9 @@ pub(crate) fn similarity_warning(towers: &Towers, stage: &CheckedStage, batch: &
         TrainMode::Frozen => network.clone(),
         TrainMode::Full | TrainMode::Lora => network.valid(),
     };
-    let (queries, _) = frozen_vectors(query_tokenizer, &plain(query_network, role), &queries)?;
-    let (documents, _) = frozen_vectors(tokenizer, &plain(network, Role::Document), &documents)?;
+    let query_ids = query_tokenizer.encode(&queries)?;
+    let (queries, _) = frozen_vectors(query_tokenizer, &plain(query_network, role), &query_ids);
+    let (documents, _) = frozen_vectors(tokenizer, &plain(network, Role::Document), &tokenizer.encode(&documents)?);
     let highest = f64::from(queries.matmul(documents.transpose()).abs().max().into_scalar::<f32>());
     Ok((highest > 1.5 && highest / temperature > MOST_LOGIT).then(|| {
         format!(

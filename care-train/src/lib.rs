@@ -3,6 +3,7 @@
 #[cfg(test)]
 extern crate self as care_train;
 
+mod ahead;
 mod batcher;
 mod card;
 mod checkpoint;
@@ -14,6 +15,7 @@ mod evaluation;
 mod fingerprint;
 mod gradient;
 mod guards;
+mod lengths;
 mod log;
 mod loss;
 mod objective;
@@ -24,6 +26,7 @@ mod run;
 mod schedule;
 mod stage;
 mod teacher;
+mod tensorboard;
 #[cfg(test)]
 mod testing;
 mod towers;

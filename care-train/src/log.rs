@@ -21,6 +21,15 @@ pub(crate) enum Line {
 }
 
 impl Line {
+    /// The line for an event, if events of its kind are logged.
+    pub(crate) fn of(event: &Event) -> Option<Self> {
+        match event {
+            Event::Step(report) => Some(Line::Step(report.clone())),
+            Event::Evaluation(report) => Some(Line::Evaluation(report.clone())),
+            Event::Teacher(_) | Event::Warning(_) => None,
+        }
+    }
+
     /// The number of the stage, from 1, and that of its completed steps.
     pub(crate) fn place(&self) -> (usize, usize) {
         match self {
@@ -57,19 +66,11 @@ impl Log {
         Ok(Self { path, file })
     }
 
-    /// Adds a line for the event, if events of its kind are logged.
+    /// Adds a line.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub(crate) fn add(&mut self, event: &Event) -> Result<()> {
-        match event {
-            Event::Step(report) => self.write(&Line::Step(report.clone())),
-            Event::Evaluation(report) => self.write(&Line::Evaluation(report.clone())),
-            Event::Teacher(_) | Event::Warning(_) => Ok(()),
-        }
-    }
-
-    fn write(&mut self, line: &Line) -> Result<()> {
+    pub(crate) fn add(&mut self, line: &Line) -> Result<()> {
         let line = json_line(line, &self.path)?;
         self.file.write_all(line.as_bytes()).map_err(|e| Error::io("write", &self.path, e))
     }
@@ -112,6 +113,7 @@ mod tests {
                 undefined: BTreeMap::new(),
                 best: false,
                 seconds: 1.0,
+                time: 1.8e9,
             })
         };
         let folder = tempfile::tempdir().expect("a folder");

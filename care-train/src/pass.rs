@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use care_core::{Embeddings, Result};
+use care_core::Embeddings;
 use care_encoders::batch::TokenBatch;
 use care_encoders::internals::{Schedule, on_pool_thread, with_dropout_seed};
 use care_encoders::tokenize::Tokenizer;
@@ -65,19 +65,15 @@ pub(crate) struct Kept {
 }
 
 impl Pass {
-    /// Encodes prepared texts with a trainable network.
-    ///
-    /// # Errors
-    /// Returns an error if a text cannot be tokenized.
+    /// Encodes texts with a trainable network, from their token ids.
     pub(crate) fn new(
         tokenizer: &Tokenizer,
         network: &Network<AnyEncoder>,
-        texts: &[String],
+        ids: &[Vec<u32>],
         kept: Kept,
         seed: u64,
-    ) -> Result<Self> {
+    ) -> Self {
         let grad_cache = kept.grad_cache;
-        let ids = tokenizer.encode(texts)?;
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
         let varlen = network.encoder().prefers_varlen();
         let schedule = Schedule::training(&lengths, grad_cache, varlen, &device(network), DEFAULT_TOKEN_BUDGET);
@@ -95,20 +91,20 @@ impl Pass {
         let encode = |chunk: usize| match grad_cache {
             None => {
                 let tape = chunks[chunk].record(&network, kept.layers);
-                Ok((tape.vectors.clone().inner(), Some(tape)))
+                Ok::<_, Infallible>((tape.vectors.clone().inner(), Some(tape)))
             }
             // Without gradients there is no graph, but dropout stays active.
             Some(_) => Ok((chunks[chunk].forward(&network.clone().no_grad()).inner(), None)),
         };
-        schedule.run(&encode, &mut |_, (vectors, tape)| {
+        let Ok(()) = schedule.run(&encode, &mut |_, (vectors, tape)| {
             parts.push(Tensor::from_inner(vectors).require_grad());
             tapes.push(tape);
             Ok(())
-        })?;
+        });
         chunks.iter_mut().zip(tapes).for_each(|(chunk, tape)| chunk.tape = tape);
-        let rows = rows_of(&schedule, texts.len());
+        let rows = rows_of(&schedule, ids.len());
         let tokens = lengths.iter().sum();
-        Ok(Self { network, schedule, chunks, parts, rows, tokens, layers: kept.layers })
+        Self { network, schedule, chunks, parts, rows, tokens, layers: kept.layers }
     }
 
     /// `[n, dim]`, in the order of the texts.
@@ -254,16 +250,12 @@ impl Pass {
     }
 }
 
-/// Vectors of prepared texts by a frozen network, `[n, dim]` and without a graph, and the number of tokens.
-///
-/// # Errors
-/// Returns an error if a text cannot be tokenized.
+/// Vectors of texts by a frozen network from their token ids, `[n, dim]` and without a graph, and the number of tokens.
 pub(crate) fn frozen_vectors(
     tokenizer: &Tokenizer,
     network: &Network<AnyEncoder>,
-    texts: &[String],
-) -> Result<(Tensor<2>, usize)> {
-    let ids = tokenizer.encode(texts)?;
+    ids: &[Vec<u32>],
+) -> (Tensor<2>, usize) {
     let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
     // Chunks that do not depend on the number of cores: neither do the trained weights.
     let varlen = network.encoder().prefers_varlen();
@@ -278,8 +270,8 @@ pub(crate) fn frozen_vectors(
         parts[pass] = Some(vectors);
         Ok(())
     });
-    let vectors = select(&Tensor::cat(parts.into_iter().flatten().collect(), 0), &rows_of(&schedule, texts.len()));
-    Ok((Tensor::from_inner(vectors), lengths.iter().sum()))
+    let vectors = select(&Tensor::cat(parts.into_iter().flatten().collect(), 0), &rows_of(&schedule, ids.len()));
+    (Tensor::from_inner(vectors), lengths.iter().sum())
 }
 
 /// Vectors as a constant of the losses' graph.

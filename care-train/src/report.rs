@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,9 @@ pub struct StepReport {
     pub tokens: usize,
     /// Duration of the step in seconds.
     pub seconds: f64,
+    /// Unix time at the end of the step, in seconds; 0 in the logs of earlier versions.
+    #[serde(default)]
+    pub time: f64,
 }
 
 impl StepReport {
@@ -93,6 +97,9 @@ pub struct EvaluationReport {
     pub best: bool,
     /// Duration of the evaluation in seconds.
     pub seconds: f64,
+    /// Unix time at its end, in seconds; 0 in the logs of earlier versions.
+    #[serde(default)]
+    pub time: f64,
 }
 
 impl EvaluationReport {
@@ -100,4 +107,11 @@ impl EvaluationReport {
     pub fn label(&self) -> String {
         format!("{} {}", self.split, self.measure)
     }
+}
+
+/// The Unix time now, in seconds to the millisecond.
+pub(crate) fn unix_time() -> f64 {
+    // A clock before 1970 is as good as none.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as f64 / 1000.0
 }

@@ -9,17 +9,19 @@ use care_core::{Error, ErrorKind, Result, Role};
 use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Network, load_tower};
 use serde_json::{Value, json};
 
+use crate::batcher::RowTokens;
 use crate::card::{card, provenance};
 use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, State, Written};
-use crate::config::{CheckedTrainConfig, EvaluationConfig, ModelConfig};
+use crate::config::{CheckedStage, CheckedTrainConfig, EvaluationConfig, ModelConfig};
 #[cfg(feature = "plots")]
 use crate::curves::draw_curves;
 use crate::dataset::{Source, read_sources};
 use crate::evaluation::DevSet;
 use crate::fingerprint::{Change, Settings, changeable, changes, fingerprint, settings};
-use crate::log::{self, Log};
+use crate::log::{self, Line, Log};
 use crate::loss::Loss;
-use crate::report::{EvaluationReport, Event, Observer, TeacherReport};
+use crate::report::{EvaluationReport, Event, Observer, TeacherReport, unix_time};
+use crate::tensorboard::EventFiles;
 use crate::trainer::Trainer;
 
 /// The model card in the folder of a pair.
@@ -112,8 +114,12 @@ impl<'a> Run<'a> {
         let mut pair = load_pair(config)?;
         let started_from = pair.provenance().clone();
         // Everything that can fail a check does so before anything is written.
-        for (index, sources) in sources.iter().enumerate() {
-            self.trainer(pair.clone(), index, sources)?.require_loss()?;
+        let mut tokens = Vec::new();
+        for (index, (stage, sources)) in stages.iter().zip(&sources).enumerate() {
+            let trainer = self.trainer(pair.clone(), stage, index, sources, None)?;
+            trainer.require_loss()?;
+            // Rows have the same tokens when the stage starts.
+            tokens.push(trainer.row_tokens());
         }
         let settings = settings(config, &sources)?;
         let _lock = self.lock()?;
@@ -135,14 +141,15 @@ impl<'a> Run<'a> {
         let place = start.as_ref().map(|start| (start.checkpoint.state.stage, start.checkpoint.state.step));
         let (start, changes) = start.map_or_else(Default::default, |start| (Some(start.checkpoint), start.changes));
         let log = Log::open(&config.output, place)?;
-        let mut context = Context { config, settings, changes, checkpoints, dev, log };
+        let event_files = EventFiles::open(&config.output, &log::read(&config.output)?)?;
+        let mut context = Context { config, settings, changes, checkpoints, dev, log, event_files };
 
         // Whether earlier stages have changed a tower: a checkpoint then holds all of its weights.
         let mut changed = [false, false];
         for (index, stage) in stages.iter().enumerate() {
             let at = start.as_ref().filter(|checkpoint| checkpoint.state.stage > index);
             if at.is_none_or(|checkpoint| checkpoint.state.stage == index + 1) {
-                let mut trainer = self.trainer(pair, index, &sources[index])?;
+                let mut trainer = self.trainer(pair, stage, index, &sources[index], tokens[index].take())?;
                 if let ControlFlow::Break(checkpoint) = context.stage(index, &mut trainer, at, changed, observer)? {
                     return Ok(Outcome::Interrupted { checkpoint });
                 }
@@ -185,15 +192,24 @@ impl<'a> Run<'a> {
         let (stage, step) = (start.checkpoint.state.stage, start.checkpoint.state.step);
         let pair = load_pair(config)?;
         let started_from = pair.provenance().clone();
-        let mut trainer = self.trainer(pair, stage - 1, &sources[stage - 1])?;
+        // No batch is drawn, so no row need be tokenized.
+        let settings_of_stage = config.stages()[stage - 1].without_token_budget();
+        let mut trainer = self.trainer(pair, &settings_of_stage, stage - 1, &sources[stage - 1], None)?;
         trainer.restore_weights(&start.checkpoint)?;
         let mut note = provenance(config, &fingerprint(&settings), started_from);
         note["checkpoint"] = json!({ "stage": stage, "step": step });
         trainer.finish()?.with_provenance(note).save(folder)
     }
 
-    fn trainer<'s>(&'s self, pair: AsymmetricEncoder, index: usize, sources: &'s [Source]) -> Result<Trainer<'s>> {
-        let trainer = Trainer::at(pair, &self.config.stages()[index], index, sources, self.config.seed)?;
+    fn trainer<'s>(
+        &self,
+        pair: AsymmetricEncoder,
+        stage: &'s CheckedStage,
+        index: usize,
+        sources: &'s [Source],
+        tokens: Option<RowTokens>,
+    ) -> Result<Trainer<'s>> {
+        let trainer = Trainer::at(pair, stage, index, sources, self.config.seed, tokens)?;
         let custom = self.losses.map_or_else(Vec::new, |losses| losses(index));
         custom.into_iter().try_fold(trainer, |trainer, (weight, loss)| trainer.with_loss(weight, loss))
     }
@@ -283,6 +299,7 @@ struct Context<'a> {
     checkpoints: Checkpoints,
     dev: Option<DevSet>,
     log: Log,
+    event_files: EventFiles,
 }
 
 /// A stage is complete, or was interrupted at a checkpoint.
@@ -418,6 +435,7 @@ impl Context<'_> {
             undefined: found.undefined,
             best: better.is_some(),
             seconds,
+            time: unix_time(),
         };
         self.notify(&Event::Evaluation(report), observer)
     }
@@ -437,7 +455,10 @@ impl Context<'_> {
 
     /// Logs an event and passes it to the observer.
     fn notify(&mut self, event: &Event, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
-        self.log.add(event)?;
+        if let Some(line) = Line::of(event) {
+            self.log.add(&line)?;
+            self.event_files.add(&line)?;
+        }
         Ok(observer(event))
     }
 }

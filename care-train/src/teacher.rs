@@ -35,8 +35,8 @@ pub(crate) struct TeacherLot {
 }
 
 impl TeacherLots {
-    pub(crate) fn new(stage: &CheckedStage) -> Self {
-        Self::of(LOT.div_ceil(stage.batch_size.saturating_mul(stage.group_size)))
+    pub(crate) fn new(batcher: &Batcher<'_>) -> Self {
+        Self::of(LOT.div_ceil(batcher.most_documents()))
     }
 
     /// Lots of this many batches.

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData};
 use care_core::store::EmbeddingStore;
 use care_core::{Embeddings, Instruction, Result, Role, Text};
 use care_data::rows::RowType;
-use care_encoders::tokenize::Tokenizer;
+use care_encoders::tokenize::{TokenLists, Tokenizer};
 use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, DocumentTower, Network, QueryTower};
 
 use crate::batcher::TrainBatch;
@@ -29,6 +29,27 @@ pub(crate) struct Towers {
     pub(crate) teacher: Option<Mutex<EmbeddingStore>>,
 }
 
+/// A batch with its texts as the towers read them, before encoding.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ReadBatch {
+    pub(crate) batch: TrainBatch,
+    /// What the tower of the queries reads: the queries; in an alignment each text of the batch once.
+    queries: TokenLists,
+    /// What the document tower reads: the documents; in an alignment the same texts as the query tower.
+    documents: Documents,
+    /// In an alignment the text of each query and of each document.
+    rows: Vec<i64>,
+}
+
+/// Documents in the form that is wanted.
+#[derive(Debug, Clone, PartialEq)]
+enum Documents {
+    /// The token ids of each, to be encoded.
+    Ids(TokenLists),
+    /// Prepared texts, to be looked up in the teacher's store.
+    Texts(Vec<String>),
+}
+
 /// A batch after encoding, before the losses.
 pub(crate) struct Encoded {
     pub(crate) input: LossInput,
@@ -39,14 +60,53 @@ pub(crate) struct Encoded {
 }
 
 impl Towers {
+    /// Prepares and tokenizes the texts of a batch as its stage requires. Needs neither weights nor a device.
+    ///
+    /// # Errors
+    /// Returns an error if a text cannot be tokenized.
+    pub(crate) fn read(&self, stage: &CheckedStage, batch: TrainBatch) -> Result<ReadBatch> {
+        if stage.kind == StageKind::QueryAlignment {
+            return self.read_alignment(stage, batch);
+        }
+        let prompts: Vec<Option<&String>> = batch.prompts.iter().map(Option::as_ref).collect();
+        let queries = self.prepare_queries(stage, &prompts, &batch.queries);
+        let documents = self.prepare_documents(stage, batch.row_type, &prompts, &batch.documents);
+        let (queries, documents) = (self.query_side().0.encode(&queries)?, self.wanted(documents)?);
+        Ok(ReadBatch { batch, queries, documents, rows: Vec::new() })
+    }
+
+    /// The texts of stage 1, each once.
+    fn read_alignment(&self, stage: &CheckedStage, batch: TrainBatch) -> Result<ReadBatch> {
+        let mut texts: Vec<String> = Vec::new();
+        let mut known: HashMap<&str, i64> = HashMap::new();
+        let mut rows: Vec<i64> = Vec::new();
+        for text in batch.queries.iter().chain(&batch.documents) {
+            rows.push(*known.entry(text).or_insert_with(|| {
+                texts.push(text.clone());
+                texts.len() as i64 - 1
+            }));
+        }
+        let queries = self.query.tokenizer().encode(&prepare(self.query.instruction(), &texts))?;
+        let documents = self.wanted(self.prepare_for_teacher(stage, &texts))?;
+        Ok(ReadBatch { batch, queries, documents, rows })
+    }
+
+    fn wanted(&self, documents: Vec<String>) -> Result<Documents> {
+        Ok(match self.teacher {
+            Some(_) => Documents::Texts(documents),
+            None => Documents::Ids(self.document.tokenizer().encode(&documents)?),
+        })
+    }
+
     /// Encodes a batch as its stage requires.
     ///
     /// # Errors
-    /// Returns an error if a text cannot be tokenized or a cached vector cannot be read.
-    pub(crate) fn encode(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded> {
+    /// Returns an error if a cached vector cannot be read.
+    pub(crate) fn encode(&self, stage: &CheckedStage, read: &ReadBatch, seed: u64) -> Result<Encoded> {
+        let batch = &read.batch;
         let mut encoded = match stage.kind {
-            StageKind::QueryAlignment => self.align(stage, batch, seed),
-            _ => self.contrast(stage, batch, seed),
+            StageKind::QueryAlignment => self.align(stage, read, seed),
+            _ => self.contrast(stage, read, seed),
         }?;
         let (group, queries) = (encoded.input.group_size(), batch.queries.len());
         encoded.input.in_batch_negatives = batch.row_type.has_in_batch_negatives();
@@ -68,61 +128,51 @@ impl Towers {
     /// CARE stage 1: InfoNCE of student queries against teacher documents, and MSE over queries and
     /// documents alike. DIFFERENCE: a text that is in the batch twice, as a query and as its own positive, is
     /// encoded once and counted twice; with dropout the published code would draw two masks.
-    fn align(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded> {
-        let mut texts: Vec<String> = Vec::new();
-        let mut known: HashMap<&str, i64> = HashMap::new();
-        let mut rows: Vec<i64> = Vec::new();
-        for text in batch.queries.iter().chain(&batch.documents) {
-            rows.push(*known.entry(text).or_insert_with(|| {
-                texts.push(text.clone());
-                texts.len() as i64 - 1
-            }));
-        }
-        let prepared = prepare(self.query.instruction(), &texts);
-        let student = Pass::new(self.query.tokenizer(), self.query.network(), &prepared, kept(stage), seed)?;
-        let (teacher, read) = self.teacher_vectors(&self.prepare_for_teacher(stage, &texts))?;
+    fn align(&self, stage: &CheckedStage, read: &ReadBatch, seed: u64) -> Result<Encoded> {
+        let (tokenizer, network) = (self.query.tokenizer(), self.query.network());
+        let student = Pass::new(tokenizer, network, &read.queries, kept(stage), seed);
+        let (teacher, taught) = self.teacher_vectors(&read.documents)?;
         let vectors = student.vectors();
-        let (queries, documents) = rows.split_at(batch.queries.len());
+        let rows = &read.rows;
+        let (queries, documents) = rows.split_at(read.batch.queries.len());
         let input = LossInput {
-            alignment: Some(Alignment { student: select(&vectors, &rows), teacher: select(&teacher, &rows) }),
+            alignment: Some(Alignment { student: select(&vectors, rows), teacher: select(&teacher, rows) }),
             ..LossInput::new(select(&vectors, queries), select(&teacher, documents))
         };
-        let tokens = student.tokens() + read;
+        let tokens = student.tokens() + taught;
         Ok(Encoded { input, passes: vec![(Role::Query, student)], tokens })
     }
 
     /// Queries against positives and hard negatives.
-    fn contrast(&self, stage: &CheckedStage, batch: &TrainBatch, seed: u64) -> Result<Encoded> {
-        let prompts: Vec<Option<&String>> = batch.prompts.iter().map(Option::as_ref).collect();
+    fn contrast(&self, stage: &CheckedStage, read: &ReadBatch, seed: u64) -> Result<Encoded> {
         let (tokenizer, network, role) = self.query_side();
-        let queries = self.prepare_queries(stage, &prompts, &batch.queries);
-        let documents = self.prepare_documents(stage, batch.row_type, &prompts, &batch.documents);
+        let ReadBatch { queries, documents, .. } = read;
         let (mut passes, mut tokens) = (Vec::new(), 0);
         let frozen = stage.mode(role) == TrainMode::Frozen;
         let query_vectors = if frozen {
-            let (vectors, encoded) = frozen_vectors(tokenizer, network, &queries)?;
+            let (vectors, encoded) = frozen_vectors(tokenizer, network, queries);
             tokens += encoded;
             vectors
         } else {
-            let pass = Pass::new(tokenizer, network, &queries, kept(stage), seed)?;
+            let pass = Pass::new(tokenizer, network, queries, kept(stage), seed);
             let vectors = pass.vectors();
             tokens += pass.tokens();
             passes.push((role, pass));
             vectors
         };
-        let document_vectors = match stage.mode(Role::Document) {
-            TrainMode::Frozen => {
-                let (vectors, read) = self.teacher_vectors(&documents)?;
-                tokens += read;
-                vectors
-            }
-            _ => {
+        let document_vectors = match documents {
+            Documents::Ids(ids) if stage.mode(Role::Document) != TrainMode::Frozen => {
                 // Each chunk adds its number to the seed, so the seeds of the two passes must lie far apart.
                 let (tokenizer, network) = (self.document.tokenizer(), self.document.network());
-                let pass = Pass::new(tokenizer, network, &documents, kept(stage), seed ^ (1 << 63))?;
+                let pass = Pass::new(tokenizer, network, ids, kept(stage), seed ^ (1 << 63));
                 let vectors = pass.vectors();
                 tokens += pass.tokens();
                 passes.push((Role::Document, pass));
+                vectors
+            }
+            _ => {
+                let (vectors, taught) = self.teacher_vectors(documents)?;
+                tokens += taught;
                 vectors
             }
         };
@@ -177,13 +227,16 @@ impl Towers {
     }
 
     /// Vectors of the frozen document tower, without a graph, and the number of tokens encoded for them.
-    fn teacher_vectors(&self, prepared: &[String]) -> Result<(Tensor<2>, usize)> {
-        let Some(store) = &self.teacher else {
-            let (tokenizer, network) = (self.document.tokenizer(), self.document.network());
-            return frozen_vectors(tokenizer, network, prepared);
-        };
-        let vectors = self.known_vectors(store, prepared)?;
-        Ok((constant(&vectors, &device(self.document.network())), 0))
+    fn teacher_vectors(&self, documents: &Documents) -> Result<(Tensor<2>, usize)> {
+        let network = self.document.network();
+        let encode = |ids: &[Vec<u32>]| frozen_vectors(self.document.tokenizer(), network, ids);
+        match (documents, &self.teacher) {
+            (Documents::Ids(ids), _) => Ok(encode(ids)),
+            (Documents::Texts(texts), Some(store)) => {
+                Ok((constant(&self.known_vectors(store, texts)?, &device(network)), 0))
+            }
+            (Documents::Texts(texts), None) => Ok(encode(&self.document.tokenizer().encode(texts)?)),
+        }
     }
 
     /// Whether the teacher's vectors of all these prepared texts are in its store.

@@ -16,19 +16,21 @@ use care_encoders::{AnyEncoder, AsymmetricEncoder, Encoder, Network, Precision};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::batcher::{BatchSettings, Batcher};
+use crate::ahead::Ahead;
+use crate::batcher::{BatchSettings, Batcher, RowTokens};
 use crate::checkpoint::Checkpoint;
 use crate::config::{CheckedStage, MOST_STEPS, TrainMode};
 use crate::dataset::{RowNeeds, Source};
 use crate::gradient::{Gradient, NamedGradients};
 use crate::guards::{is_info_nce_alone, similarity_warning, warnings};
+use crate::lengths::row_tokens;
 use crate::loss::Loss;
 use crate::objective::Objective;
 use crate::optim::{Optimizer, clip_by_global_norm};
-use crate::report::{Event, Observer, StepReport};
+use crate::report::{Event, Observer, StepReport, unix_time};
 use crate::stage::StageKind;
 use crate::teacher::{TeacherLot, TeacherLots, open_store};
-use crate::towers::Towers;
+use crate::towers::{ReadBatch, Towers};
 
 /// Trains one stage in memory, without checkpoints or a teacher cache.
 ///
@@ -64,7 +66,7 @@ pub struct Trainer<'a> {
     index: usize,
     seed: u64,
     sources: &'a [Source],
-    batcher: Batcher<'a>,
+    ahead: Ahead<'a>,
     batches: usize,
     total_steps: usize,
     towers: Towers,
@@ -89,16 +91,17 @@ impl<'a> Trainer<'a> {
     /// Returns an error if there are no rows, a row lacks what the stage requires, a fully trained tower has 16-bit
     /// weights, a LoRA adapter matches no layer, or a symmetric stage gets two different networks.
     pub fn new(pair: AsymmetricEncoder, stage: &'a CheckedStage, sources: &'a [Source], seed: u64) -> Result<Self> {
-        Self::at(pair, stage, 0, sources, seed)
+        Self::at(pair, stage, 0, sources, seed, None)
     }
 
-    /// A stage at this index of a run.
+    /// A stage at this index of a run. `tokens` are the [`Trainer::row_tokens`] of an earlier trainer of the stage.
     pub(crate) fn at(
         pair: AsymmetricEncoder,
         stage: &'a CheckedStage,
         index: usize,
         sources: &'a [Source],
         seed: u64,
+        tokens: Option<RowTokens>,
     ) -> Result<Self> {
         if sources.is_empty() {
             return Err(Error::new(ErrorKind::Config, "a stage needs at least one source of training rows"));
@@ -107,13 +110,6 @@ impl<'a> Trainer<'a> {
         let (batch_size, group_size, no_duplicates) = (stage.batch_size, stage.group_size, stage.no_duplicates);
         let settings = BatchSettings { batch_size, group_size, no_duplicates };
         let batcher = Batcher::new(sources, settings, seed.wrapping_add(index as u64));
-        let batches = stage.epochs.saturating_mul(batcher.batches_per_epoch());
-        let steps = batches.div_ceil(stage.accumulation);
-        let total_steps = stage.max_steps.map_or(steps, |most| most.min(steps));
-        if total_steps > MOST_STEPS {
-            let allowed = format!("so few that the stage has at most {MOST_STEPS} steps, not {total_steps}");
-            return Err(Error::setting("epochs", stage.epochs, &allowed));
-        }
         let (query, document) = pair.into_towers();
         if [query.network(), document.network()].iter().any(|network| network.encoder().is_quantized()) {
             return Err(Error::setting("precision", "\"int8\"", "f32, bf16 or f16 for training"));
@@ -149,12 +145,27 @@ impl<'a> Trainer<'a> {
             kind: stage.kind,
             teacher: None,
         };
+        let batcher = match stage.max_batch_tokens {
+            Some(most) => {
+                let counted = tokens.map_or_else(|| row_tokens(&batcher, &towers, stage), Ok)?;
+                batcher.with_token_budget(most, counted)?
+            }
+            None => batcher,
+        };
+        let batches = stage.epochs.saturating_mul(batcher.batches_per_epoch());
+        let steps = batches.div_ceil(stage.accumulation);
+        let total_steps = stage.max_steps.map_or(steps, |most| most.min(steps));
+        if total_steps > MOST_STEPS {
+            let allowed = format!("so few that the stage has at most {MOST_STEPS} steps, not {total_steps}");
+            return Err(Error::setting("epochs", stage.epochs, &allowed));
+        }
         let trainer = Self {
             stage,
             index,
             seed,
             sources,
-            batcher,
+            lots: TeacherLots::new(&batcher),
+            ahead: Ahead::new(batcher),
             batches,
             total_steps,
             towers,
@@ -162,7 +173,6 @@ impl<'a> Trainer<'a> {
             optimizer: Optimizer::new(stage.weight_decay),
             memory: StepMemory::default(),
             step: 0,
-            lots: TeacherLots::new(stage),
             warnings: None,
             still: 0,
         };
@@ -211,7 +221,7 @@ impl<'a> Trainer<'a> {
             return Ok(None);
         }
         let (next, last) = (self.batches_of(self.step), self.batches_of(self.total_steps - 1));
-        self.lots.coming(next, last.end, &mut self.batcher, &self.towers, self.stage)
+        self.lots.coming(next, last.end, &mut self.ahead.batcher(), &self.towers, self.stage)
     }
 
     /// What was noticed since the last call that is no error, but probably not meant: about rows, towers and settings
@@ -223,8 +233,9 @@ impl<'a> Trainer<'a> {
     /// Returns an error if rows cannot be read or texts cannot be tokenized.
     pub fn warnings(&mut self) -> Result<Vec<String>> {
         if self.warnings.is_none() {
-            let mut found = warnings(&self.towers, self.stage, self.sources, &self.batcher);
-            let batch = self.batcher.batch(self.batches_of(self.step).start)?;
+            let first = self.batches_of(self.step).start;
+            let mut found = warnings(&self.towers, self.stage, self.sources, &self.ahead.batcher());
+            let batch = self.ahead.batcher().batch(first)?;
             found.extend(similarity_warning(&self.towers, self.stage, &batch)?);
             self.warnings = Some(found);
         }
@@ -344,6 +355,7 @@ impl<'a> Trainer<'a> {
             gradient_norm,
             tokens,
             seconds: started.elapsed().as_secs_f64(),
+            time: unix_time(),
         })
     }
 
@@ -360,7 +372,7 @@ impl<'a> Trainer<'a> {
     pub(crate) fn require_loss(&self) -> Result<()> {
         self.objective.require_loss()?;
         let is_alone = is_info_nce_alone(self.stage) && self.objective.len() == self.stage.losses().len();
-        if is_alone && self.batcher.has_no_negatives() {
+        if is_alone && self.ahead.batcher().has_no_negatives() {
             let message = "info-nce needs negatives, but every batch is one query with one positive: its loss is always \
                            0; set `batch_size` or `group_size` to at least 2, and use more rows than one per file";
             return Err(Error::new(ErrorKind::Config, message));
@@ -368,12 +380,32 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Adds `share` times the gradients of one batch.
-    fn batch(&mut self, number: usize, share: f64, gradients: &mut NamedGradients) -> Result<BatchReport> {
-        let batch = self.batcher.batch(number)?;
+    /// The most tokens that each row can have in a batch, if there is a token budget.
+    pub(crate) fn row_tokens(&self) -> Option<RowTokens> {
+        self.ahead.batcher().row_tokens()
+    }
+
+    /// Adds `share` times the gradients of one batch, and reads the next.
+    fn batch(&self, number: usize, share: f64, gradients: &mut NamedGradients) -> Result<BatchReport> {
+        let read = self.ahead.take(number, &self.towers, self.stage)?;
+        let mut work = || self.compute(number, &read, share, gradients);
+        match number + 1 < self.batches_of(self.total_steps - 1).end {
+            true => self.ahead.meanwhile(number + 1, &self.towers, self.stage, work),
+            false => work(),
+        }
+    }
+
+    /// Adds `share` times the gradients of a batch that was read.
+    fn compute(
+        &self,
+        number: usize,
+        read: &ReadBatch,
+        share: f64,
+        gradients: &mut NamedGradients,
+    ) -> Result<BatchReport> {
         // Dropout depends on the batch's number alone, so a resumed run draws the same masks.
         let seed = batch_seed(self.seed, self.index, number);
-        let encoded = self.towers.encode(self.stage, &batch, seed)?;
+        let encoded = self.towers.encode(self.stage, read, seed)?;
         let (total, parts) = self.objective.forward(&encoded.input)?;
         let scaled = total.clone().mul_scalar(share);
         let of_vectors = scaled.backward();

@@ -22,6 +22,8 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
         ("epochs = 0", "`epochs` is 0, allowed: 1..=100000"),
         ("max_steps = 0", "`max_steps` is 0, allowed: 1..=99999999"),
         ("batch_size = 0", "`batch_size` is 0, allowed: 1..=1048576"),
+        ("max_batch_tokens = 0", "`max_batch_tokens` is 0, allowed: 1..=1073741824"),
+        ("max_batch_tokens = 1073741825", "`max_batch_tokens` is 1073741825, allowed: 1..=1073741824"),
         ("group_size = 0", "`group_size` is 0, allowed: 1..=4096"),
         ("accumulation = 0", "`accumulation` is 0, allowed: 1..=1048576"),
         ("grad_cache = 0", "`grad_cache` is 0, allowed: 1..=1048576"),
@@ -321,4 +323,107 @@ fn defaults_follow_the_kind_of_a_stage() {
     };
     assert_eq!(losses(ALIGN), [(LossKind::InfoNce, Some(0.1)), (LossKind::EmbeddingMse, None)]);
     assert_eq!(losses(HEAD), [(LossKind::InfoNce, None)]);
+}
+
+/// A configuration of two stages in a file, with settings beside it.
+fn with_settings(settings: &[&str]) -> Result<TrainConfig, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.toml");
+    let second = "[[stage]]\npreset = \"reference-stage2\"\ndata = [\"b.jsonl\"]\nloss = [{ kind = \"info-nce\" }]\n";
+    std::fs::write(&path, format!("{HEAD}{second}")).unwrap();
+    let place = format!("{}: ", path.display());
+    let read = TrainConfig::from_file_with(&path, settings);
+    let mut config = read.map_err(|e| e.to_string().replace(&place, "F: "))?;
+    config.output = config.output.strip_prefix(folder.path()).unwrap().to_owned();
+    config.model.pair = config.model.pair.map(|pair| pair.strip_prefix(folder.path()).unwrap().to_owned());
+    for data in config.stage.iter_mut().flat_map(|stage| &mut stage.data) {
+        *data = data.strip_prefix(folder.path()).unwrap().to_owned();
+    }
+    Ok(config)
+}
+
+#[test]
+fn settings_stand_for_what_the_file_could_say() {
+    let config = with_settings(&[
+        "output=elsewhere",
+        "seed = 7",
+        "model.pair=org/name",
+        "stage.0.learning_rate=1e-3",
+        "stage.0.query.dropout=0.2",
+        "stage.0.data=[\"x.jsonl\", \"y.jsonl\"]",
+        "stage.1.schedule=cosine",
+        "stage.1.loss.0.temperature=0.5",
+        "stage.1.document.lora.rank=8",
+        "evaluation.data='dev'",
+        "evaluation.every=5",
+    ])
+    .unwrap();
+    assert_eq!((config.output.as_path(), config.seed), (Path::new("elsewhere"), 7));
+    assert_eq!(config.model.pair.as_deref(), Some(Path::new("org/name")));
+    let [first, second] = config.stage.as_slice() else { panic!("two stages") };
+    assert_eq!((first.learning_rate, first.query.dropout), (1e-3, Some(0.2)));
+    assert_eq!(first.data, [Path::new("x.jsonl"), Path::new("y.jsonl")], "relative to the file");
+    assert_eq!(second.loss.as_ref().unwrap()[0].temperature, Some(0.5));
+    let lora = second.document.lora.as_ref().unwrap();
+    assert_eq!((lora.rank, lora.alpha), (8, 64.0), "the preset gives the rest");
+    assert_eq!(config.evaluation.as_ref().unwrap().every, 5);
+    // The same as a file that says so.
+    let (mut written, set) = (with_settings(&[]).unwrap(), with_settings(&["stage.1.epochs=3"]).unwrap());
+    written.stage[1].epochs = 3;
+    assert_eq!(written.stage, set.stage);
+    // A preset takes effect from there, too, and what is set later is not lost.
+    let preset = with_settings(&["stage.0.preset=reference-stage1", "stage.0.kind=query-alignment"]).unwrap();
+    assert_eq!((preset.stage[0].batch_size, preset.stage[0].epochs), (320, 2));
+}
+
+#[test]
+fn bad_settings_are_refused_by_name() {
+    for (setting, message) in [
+        ("stage.0.learning_rate", "no `=`; write KEY=VALUE, e.g. stage.0.learning_rate=1e-4"),
+        ("=3", "`` is no key, e.g. stage.0.learning_rate"),
+        ("stage..epochs=3", "`stage..epochs` is no key, e.g. stage.0.learning_rate"),
+        ("seed=", "no value; an empty text is \"\""),
+        ("stage.0.data=[\"a\"", "[\"a\" is no TOML value"),
+    ] {
+        assert_eq!(with_settings(&[setting]).unwrap_err(), format!("the setting `{setting}`: {message}"));
+    }
+    assert_eq!(
+        with_settings(&["seed=1", "output=x", "seed=2"]).unwrap_err(),
+        "the setting `seed=2`: the key is given twice"
+    );
+    for (setting, message) in [
+        ("stage.learning_rate=1", "`stage` is a list, whose entries are stage.0 to stage.1"),
+        ("stage.2.epochs=1", "`stage` is a list, whose entries are stage.0 to stage.1"),
+        ("stage.1.loss.1.weight=2", "`stage.1.loss` is a list, whose only entry is stage.1.loss.0"),
+        ("stage.0.loss.0.weight=2", "the file has no list `stage.0.loss`; set `stage.0.loss` as a whole"),
+        ("stage.0.kind.x=2", "`stage.0.kind` is a value without fields"),
+        ("seed=x", "invalid type: string \"x\", expected u64"),
+        ("stage.0.epochs=1.5", "invalid type: floating point `1.5`, expected usize"),
+        ("model.query.encoder=a", ""),
+    ] {
+        let refused = with_settings(&[setting]);
+        match message {
+            // Complete only with the document tower, which the check says.
+            "" => assert!(refused.unwrap().check().is_err()),
+            _ => assert_eq!(refused.unwrap_err(), format!("F: the setting `{setting}`: {message}")),
+        }
+    }
+    for (setting, end) in [
+        ("stage.0.learningrate=1", "; did you mean `learning_rate`?"),
+        ("sede=1", "; did you mean `seed`?"),
+        ("stage.0.schedule=cosin", "; did you mean `cosine`?"),
+        ("stage.1.document.lora.rnak=2", "; did you mean `rank`?"),
+        ("evaluation.every=3", "missing field `data`"),
+    ] {
+        let message = with_settings(&[setting]).unwrap_err();
+        assert!(message.starts_with(&format!("F: the setting `{setting}`: ")) && message.ends_with(end), "{message}");
+    }
+    // An error of the file stays one, with its place.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.toml");
+    std::fs::write(&path, format!("{HEAD}batchsize = 3\n")).unwrap();
+    let message = TrainConfig::from_file_with(&path, &["stage.0.epochs=2"]).unwrap_err().to_string();
+    assert!(message.contains("line 7") && message.ends_with("did you mean `batch_size`?"), "{message}");
+    let message = TrainConfig::from_file_with(&path, &["stage.0.batchsize=2"]).unwrap_err().to_string();
+    assert!(message.contains("line 7"), "{message}");
 }

@@ -35,6 +35,7 @@ fn config(folder: &Path, output: &str) -> CheckedTrainConfig {
         kind = "joint-finetuning"
         data = ["train.jsonl"]
         batch_size = 5
+        max_batch_tokens = 400
         group_size = 3
         epochs = 2
         loss = [{{ kind = "info-nce", temperature = 0.05 }}]
@@ -79,6 +80,21 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     found
+}
+
+/// The records of a stage's event files, without the two that a file begins with.
+fn records(output: &Path, stage: usize) -> usize {
+    let folder = output.join(format!("tensorboard/stage-{stage:04}"));
+    let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1);
+    let bytes = fs::read(&files[0]).unwrap();
+    let (mut at, mut count) = (0, 0);
+    while at < bytes.len() {
+        at += 16 + u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+        count += 1;
+    }
+    assert_eq!(at, bytes.len(), "whole records");
+    count - 2
 }
 
 #[test]
@@ -130,6 +146,13 @@ fn resume_equals_no_interruption() {
         .unwrap();
         assert_eq!(rest, losses[stop..], "the losses continue where they stopped");
         assert!(files(&folder.join(&output).join("model")) == expected, "the weights are bit-identical");
+        // No step is in the log or in TensorBoard's files twice.
+        let log = fs::read_to_string(folder.join(&output).join("log.jsonl")).unwrap();
+        for (stage, steps) in [(1, 3), (2, 6)] {
+            let lines = log.lines().filter(|line| line.contains(&format!("\"stage\":{stage},"))).count();
+            assert_eq!(records(&folder.join(&output), stage), lines);
+            assert!(lines > steps, "there are evaluations, too");
+        }
         let names =
             fs::read_dir(folder.join(&output).join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
         let (best, kept): (Vec<_>, Vec<_>) = names.partition(|name| name.to_string_lossy().starts_with("best-"));

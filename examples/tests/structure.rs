@@ -29,8 +29,8 @@ const ORDERS: [(&str, &str); 9] = [
     ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline report results compare summary audit"),
     (
         "care-train",
-        "schedule stage loss dataset optim config report log curves card fingerprint batcher checkpoint pass towers \
-         objective guards evaluation teacher trainer run",
+        "schedule stage loss dataset optim config report log tensorboard curves card fingerprint batcher checkpoint pass \
+         towers ahead lengths objective guards evaluation teacher trainer run",
     ),
     ("care-cli", "stderr families progress model reranker tasks texts commands"),
 ];

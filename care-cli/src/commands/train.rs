@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use care_train::{Event, Outcome, Run, TrainConfig};
-use indicatif::ProgressBar;
+use indicatif::{FormattedDuration, ProgressBar};
 
 use crate::model::{Located, locate};
 use crate::progress::{Lines, bar};
@@ -18,6 +19,11 @@ pub(crate) struct Args {
     /// Configuration of the run: output, model and stages
     #[arg(long, value_name = "FILE.toml")]
     config: PathBuf,
+    /// Value for a key of the configuration, as if it were written there: a path of names, positions in lists counted from
+    /// 0, and a TOML value, e.g. stage.0.learning_rate=1e-4 or model.query.encoder=intfloat/multilingual-e5-small; may be
+    /// repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Resume from the newest checkpoint
     #[arg(long)]
     resume: bool,
@@ -30,7 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let mut config = TrainConfig::from_file(&args.config)?;
+    let mut config = TrainConfig::from_file_with(&args.config, &args.set)?;
     config.locate_models(|name| {
         let Located { folder, source } = locate(name)?;
         let commit = source["commit"].as_str().map_or_else(String::new, |commit| format!("@{commit}"));
@@ -76,11 +82,21 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 || "no step was made yet".to_owned(),
                 |checkpoint| format!("the newest checkpoint is {}", checkpoint.display()),
             );
-            bail!("stopped; {saved}; resume with: care train --config {} --resume", args.config.display())
+            let set: String = args.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+            bail!("stopped; {saved}; resume with: care train --config {}{set} --resume", args.config.display())
         }
         other => bail!("unexpected outcome of the run: {other:?}"),
     }
     Ok(())
+}
+
+/// An argument as a shell takes it.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=:@%+,".contains(c);
+    match argument.chars().all(is_plain) {
+        true => argument.to_owned(),
+        false => format!("'{}'", argument.replace('\'', r"'\''")),
+    }
 }
 
 /// The end of the name of a bar over the teacher's vectors.
@@ -91,6 +107,47 @@ const TEACHER: &str = "teacher";
 struct Progress {
     shown: Option<(String, ProgressBar)>,
     lines: Lines,
+    pace: Pace,
+}
+
+/// How far and how fast a stage has come since it began or was resumed.
+struct Pace {
+    begun: Instant,
+    steps: u32,
+    /// Since the last line: steps, and the sums of their losses, tokens and seconds.
+    recent: (usize, f64, usize, f64),
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { begun: Instant::now(), steps: 0, recent: (0, 0.0, 0, 0.0) }
+    }
+}
+
+impl Pace {
+    /// A stage whose first step has just ended and took this many seconds.
+    fn begin(seconds: f64) -> Self {
+        let now = Instant::now();
+        Self { begun: now.checked_sub(Duration::from_secs_f64(seconds)).unwrap_or(now), ..Self::default() }
+    }
+
+    fn add(&mut self, loss: f64, tokens: usize, seconds: f64) {
+        self.steps += 1;
+        let (steps, losses, all_tokens, all_seconds) = self.recent;
+        self.recent = (steps + 1, losses + loss, all_tokens + tokens, all_seconds + seconds);
+    }
+
+    /// The mean loss and the tokens per second of the steps since the last call.
+    fn since_last(&mut self) -> (f64, f64) {
+        let (steps, losses, tokens, seconds) = std::mem::take(&mut self.recent);
+        (losses / steps.max(1) as f64, tokens as f64 / seconds)
+    }
+
+    /// The time that this many further steps take, evaluations and checkpoints included; `None` if there are none.
+    fn left(&self, steps: usize) -> Option<FormattedDuration> {
+        let each = self.begun.elapsed().as_secs_f64() / f64::from(self.steps.max(1));
+        (steps > 0).then(|| FormattedDuration(Duration::from_secs_f64((each * steps as f64).round())))
+    }
 }
 
 impl Progress {
@@ -116,10 +173,18 @@ impl Progress {
                 let name = format!("stage {} {}", report.stage, report.kind.as_str());
                 let (loss, rate, speed) = (report.loss, report.learning_rate, report.tokens_per_second());
                 let (step, total) = (report.step, report.total_steps);
-                let message = format!("loss {loss:.4} lr {rate:.1e} {speed:.0} tokens/s");
-                let first = self.bar(&name, total, step, &message);
+                let first = self.bar(&name, total, step, &format!("loss {loss:.4} lr {rate:.1e} {speed:.0} tokens/s"));
+                if first {
+                    self.pace = Pace::begin(report.seconds);
+                }
+                self.pace.add(loss, report.tokens, report.seconds);
                 if self.lines.due(first, step == total) {
-                    self.print_line(&format!("{name}: step {step}/{total} {message}"));
+                    let (mean, speed) = self.pace.since_last();
+                    let norm = report.gradient_norm;
+                    let left = self.pace.left(total - step).map_or_else(String::new, |left| format!(" {left} left"));
+                    self.print_line(&format!(
+                        "{name}: step {step}/{total} loss {mean:.4} lr {rate:.1e} grad_norm {norm:.2} {speed:.0} tokens/s{left}"
+                    ));
                 }
             }
             Event::Evaluation(report) => {
@@ -173,5 +238,30 @@ impl Progress {
         if let Some((_, bar)) = self.shown.take() {
             bar.finish();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_about_the_steps_since_the_last_and_the_time_left_about_all() {
+        let mut pace = Pace::begin(20.0);
+        pace.add(3.0, 100, 20.0);
+        assert_eq!(pace.since_last(), (3.0, 5.0));
+        assert_eq!(pace.left(3).map(|left| left.to_string()).as_deref(), Some("00:01:00"));
+        pace.add(2.0, 100, 1.0);
+        pace.add(1.0, 300, 3.0);
+        assert_eq!(pace.since_last(), (1.5, 100.0));
+        assert_eq!(pace.left(3).map(|left| left.to_string()).as_deref(), Some("00:00:20"), "20 s for three steps");
+        assert!(pace.left(0).is_none());
+    }
+
+    #[test]
+    fn arguments_are_quoted_for_a_shell_where_they_must_be() {
+        assert_eq!(quoted("stage.0.learning_rate=1e-4"), "stage.0.learning_rate=1e-4");
+        assert_eq!(quoted("stage.0.dims=[1, 2]"), "'stage.0.dims=[1, 2]'");
+        assert_eq!(quoted("output=it's"), r"'output=it'\''s'");
     }
 }

@@ -74,11 +74,8 @@ fn a_local_folder_asks_no_hub() {
     assert!(asked.load(Ordering::SeqCst) > 0);
 }
 
-#[test]
-fn a_cached_model_is_used_without_asking_and_its_commit_is_reported() {
-    let (endpoint, asked) = empty_hub();
-    let place = Place::new();
-    place.file("texts.txt", TEXTS);
+/// Puts a model into the hub's cache under the name `org/name`; returns its commit.
+fn cached_model(place: &Place) -> &'static str {
     let commit = "0123456789abcdef0123456789abcdef01234567";
     let repo = "hub-home/hub/models--org--name";
     place.file(&format!("{repo}/refs/main"), commit);
@@ -86,6 +83,15 @@ fn a_cached_model_is_used_without_asking_and_its_commit_is_reported() {
         let target = place.file(&format!("{repo}/snapshots/{commit}/{file}"), "");
         std::fs::copy(format!("{}/{file}", tiny("bert")), target).unwrap();
     }
+    commit
+}
+
+#[test]
+fn a_cached_model_is_used_without_asking_and_its_commit_is_reported() {
+    let (endpoint, asked) = empty_hub();
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    let commit = cached_model(&place);
     let line = "convert --model org/name --output pair";
     let (status, stderr) = care_with_hub(&place, line, &endpoint, false);
     assert_eq!((status, messages(&stderr).as_str()), (0, "the pair is in pair\n"));
@@ -99,6 +105,37 @@ fn a_cached_model_is_used_without_asking_and_its_commit_is_reported() {
     assert_eq!(status, 1);
     assert!(stderr.contains("HF_HUB_OFFLINE"), "{stderr}");
     assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_training_starts_from_a_model_of_the_hub() {
+    let (endpoint, asked) = empty_hub();
+    let place = Place::new();
+    let commit = cached_model(&place);
+    place.file("rows.jsonl", "{\"query\":\"头痛\",\"pos\":[\"休息\"]}\n{\"query\":\"发烧\",\"pos\":[\"喝水\"]}\n");
+    let config = |encoder: &str| {
+        let towers = format!("query = {{ encoder = {encoder:?} }}\ndocument = {{ encoder = \"org/name\" }}");
+        let stage = "[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"rows.jsonl\"]";
+        place.file("train.toml", &format!("output = \"out\"\n[model]\n{towers}\n{stage}\n"));
+    };
+    config("org/name");
+    let (status, stderr) = care_with_hub(&place, "train --config train.toml", &endpoint, false);
+    assert_eq!(status, 0, "{stderr}");
+    let manifest = std::fs::read_to_string(place.path("out/model/care.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["provenance"]["models"][0], format!("org/name@{commit}"));
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    let card = std::fs::read_to_string(place.path("out/model/README.md")).unwrap();
+    assert!(card.contains(&format!("- query tower: `org/name@{commit}`")), "{card}");
+
+    config("org/other");
+    for line in ["train --config train.toml", "train --config train.toml --set model.query.encoder=org/more"] {
+        let name = if line.ends_with("more") { "org/more" } else { "org/other" };
+        let (status, stderr) = care_with_hub(&place, line, &endpoint, true);
+        assert_eq!(status, 1);
+        let start = format!("error: there is no folder {name}, and it cannot be loaded from the hub: ");
+        assert!(stderr.starts_with(&start) && stderr.contains("HF_HUB_OFFLINE"), "{stderr}");
+    }
 }
 
 #[test]

@@ -39,6 +39,11 @@ fn train_runs_both_stages_and_its_pair_embeds() {
     for (stage, step) in [("1 query-alignment", 1), ("1 query-alignment", 2), ("2 joint-finetuning", 2)] {
         assert!(stderr.contains(&format!("stage {stage}: step {step}/2 loss ")), "{stderr}");
     }
+    let line = |start: &str| stderr.lines().find(|line| line.starts_with(start)).unwrap();
+    let words: Vec<&str> = line("stage 1 query-alignment: step 1/2").split(' ').collect();
+    assert_eq!([words[5], words[7], words[9], words[12], words[14]], ["loss", "lr", "grad_norm", "tokens/s", "left"]);
+    assert!(words[13].starts_with("00:"), "{words:?}");
+    assert!(line("stage 1 query-alignment: step 2/2").ends_with(" tokens/s"), "nothing is left");
     assert!(stderr.contains("stage 1 teacher: 6/6 vectors\n"), "{stderr}");
     let log = fs::read_to_string(place.path("out/log.jsonl")).unwrap();
     let steps: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -182,4 +187,45 @@ fn bad_training_input_is_refused_before_the_first_step() {
     place.file("train.toml", &good);
     place.fails("train --config train.toml --resume", "out holds no run to resume");
     place.refuses("train", "--config");
+}
+
+#[test]
+fn settings_on_the_command_line_stand_for_those_of_the_file() {
+    let place = Place::new();
+    place.file("train.toml", &training(&place).replace("output = \"out\"\n", "output = \"unused\"\n"));
+    let set = "--set output=out --set seed=7 --set stage.1.epochs=2 --set stage.0.max_batch_tokens=60";
+    let (status, _, stderr) = place.care(&format!("train --config train.toml {set}"));
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stderr.contains("stage 2 joint-finetuning: step 4/4 loss "), "{stderr}");
+    assert!(!place.path("unused").exists());
+    let card = fs::read_to_string(place.path("out/model/README.md")).unwrap();
+    for part in ["seed 7", "epochs = 2", "max_batch_tokens = 60", "- batch: 3 queries, groups of 1, at most 60 tokens"]
+    {
+        assert!(card.contains(part), "{part}: {card}");
+    }
+    // A resumed run needs the same.
+    let (status, _, stderr) = place.care(&format!("train --config train.toml {set} --resume"));
+    assert_eq!((status, stderr.as_str()), (0, "the run is finished: its pair is in out/model\n"));
+    let (status, _, stderr) = place.care("train --config train.toml --set output=out --resume");
+    assert_eq!(status, 1);
+    assert!(stderr.contains("changed since this checkpoint: `seed` (was 7, is 42), "), "{stderr}");
+
+    place.fails(
+        "train --config train.toml --set seed",
+        "the setting `seed`: no `=`; write KEY=VALUE, e.g. stage.0.learning_rate=1e-4",
+    );
+    place.fails(
+        "train --config train.toml --set stage.2.epochs=1",
+        "train.toml: the setting `stage.2.epochs=1`: `stage` is a list, whose entries are stage.0 to stage.1",
+    );
+    place.fails(
+        "train --config train.toml --set stage.0.max_batch_tokens=5",
+        "`max_batch_tokens` is 5, allowed: at least 14, for batches of two rows of align.jsonl",
+    );
+    let (status, _, stderr) = place.care("train --config train.toml --set stage.0.learningrate=1");
+    assert_eq!(status, 1);
+    let start =
+        "error: train.toml: the setting `stage.0.learningrate=1`: unknown field `learningrate`, expected one of ";
+    assert!(stderr.starts_with(start) && stderr.ends_with("; did you mean `learning_rate`?\n"), "{stderr}");
+    assert!(!place.path("unused").exists(), "nothing was written");
 }

@@ -1,6 +1,7 @@
 //! The configuration of a run: TOML is parsed into an unchecked struct, which is then checked.
 
 mod loss;
+mod overrides;
 mod stage;
 mod suggest;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use loss::{LossConfig, LossKind};
+use overrides::Override;
 pub(crate) use stage::MOST_STEPS;
 pub use stage::{CheckedStage, Preset, StageConfig, TowerTraining, TrainMode};
 use suggest::with_suggestion;
@@ -171,19 +173,32 @@ impl std::str::FromStr for TrainConfig {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let refuse = |e: toml::de::Error| Error::new(ErrorKind::Config, with_suggestion(&e.to_string()));
-        let mut table: Table = toml::from_str(text).map_err(refuse)?;
-        for stage in table.get_mut("stage").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(stage) = stage.as_table_mut() {
-                apply_preset(stage).map_err(refuse)?;
-            }
-        }
-        table.try_into().map_err(|e: toml::de::Error| {
-            // The table has no positions. Parsing the text again finds them, unless the error comes from a preset.
-            let placed = toml::from_str::<Self>(text).err().filter(|placed| placed.message() == e.message());
-            refuse(placed.unwrap_or(e))
-        })
+        parse(text, &[])
     }
+}
+
+/// Parses a file's text with the overrides in it.
+fn parse(text: &str, overrides: &[Override]) -> Result<TrainConfig> {
+    let refuse = |e: toml::de::Error| Error::new(ErrorKind::Config, with_suggestion(&e.to_string()));
+    let mut table: Table = toml::from_str(text).map_err(refuse)?;
+    overrides.iter().try_for_each(|one| one.apply(&mut table))?;
+    for stage in table.get_mut("stage").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(stage) = stage.as_table_mut() {
+            apply_preset(stage).map_err(refuse)?;
+        }
+    }
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
+        let path: Vec<String> = e.path().iter().map(|segment| segment.to_string()).collect();
+        let path: Vec<String> = path.iter().map(|part| part.trim_matches(['[', ']']).to_owned()).collect();
+        let e = e.into_inner();
+        // The table has no positions. Parsing the text again finds them, unless the error comes from elsewhere.
+        let placed = toml::from_str::<TrainConfig>(text).err().filter(|placed| placed.message() == e.message());
+        match (placed, overrides.iter().rfind(|one| one.concerns(&path))) {
+            (Some(placed), _) => refuse(placed),
+            (None, Some(set)) => set.refuse(&with_suggestion(e.message())),
+            (None, None) => refuse(e),
+        }
+    })
 }
 
 /// Fills in the fields that a stage omits from its preset.
@@ -213,9 +228,21 @@ impl TrainConfig {
     /// Returns an error if the file cannot be read, a field is unknown or a value has the wrong type; the message
     /// names line and column.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_file_with(path, &[] as &[&str])
+    }
+
+    /// Reads a TOML file with other values for some of its keys. Each of `settings` is `KEY=VALUE`: a path of names,
+    /// positions in lists counted from 0, and a TOML value, e.g. `stage.0.learning_rate=1e-4`. What is no TOML value is a
+    /// text. The result is that of a file in which these values are written.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::from_file`]; also if a setting has no such form, its path leads to no place of the file, or its
+    /// key is given twice. The message names the setting.
+    pub fn from_file_with(path: impl AsRef<Path>, settings: &[impl AsRef<str>]) -> Result<Self> {
         let path = path.as_ref();
+        let overrides = overrides::read(settings)?;
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let mut config: Self = text.parse().map_err(|e: Error| e.in_file(path))?;
+        let mut config = parse(&text, &overrides).map_err(|e: Error| e.in_file(path))?;
         config.check_paths().map_err(|e| e.in_file(path))?;
         let base = path.parent().unwrap_or(Path::new(""));
         config.paths_mut().for_each(|(_, file)| *file = base.join(&*file));

@@ -16,6 +16,8 @@ pub(crate) const MOST_STEPS: usize = 99_999_999;
 const MOST_EPOCHS: usize = 100_000;
 /// Documents of a batch.
 const MOST_TEXTS: usize = 1 << 20;
+/// Tokens of a batch.
+const MOST_TOKENS: usize = 1 << 30;
 const MOST_OF_GROUP: usize = 4096;
 
 /// Named settings, taken from the paper's code.
@@ -103,9 +105,13 @@ pub struct StageConfig {
     /// Upper limit on the stage's steps, `1..=99999999`. The learning-rate schedule ends there too. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
-    /// Queries per batch, `1..=1048576`. Larger batches give each query more in-batch negatives. Default 32.
+    /// Queries per batch at most, `1..=1048576`. Larger batches give each query more in-batch negatives. Default 32.
     #[serde(default = "default_batch_size")]
     pub batch_size: usize,
+    /// Tokens per batch at most, `1..=1073741824`: those of queries and documents as the trained towers read them. Batches
+    /// are then of nearly equal length: each has its share of long and of short rows. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_batch_tokens: Option<usize>,
     /// Documents per query, `1..=4096`: 1 positive and `group_size - 1` hard negatives. Default 1: in-batch negatives only.
     #[serde(default = "one")]
     pub group_size: usize,
@@ -203,6 +209,7 @@ impl StageConfig {
             epochs: 1,
             max_steps: None,
             batch_size: default_batch_size(),
+            max_batch_tokens: None,
             group_size: 1,
             no_duplicates: false,
             accumulation: 1,
@@ -230,6 +237,7 @@ impl StageConfig {
             ("epochs", self.epochs, MOST_EPOCHS),
             ("max_steps", self.max_steps.unwrap_or(1), MOST_STEPS),
             ("batch_size", self.batch_size, MOST_TEXTS),
+            ("max_batch_tokens", self.max_batch_tokens.unwrap_or(1), MOST_TOKENS),
             ("group_size", self.group_size, MOST_OF_GROUP),
             ("accumulation", self.accumulation, MOST_TEXTS),
             ("grad_cache", self.grad_cache.unwrap_or(1), MOST_TEXTS),
@@ -384,6 +392,12 @@ impl CheckedStage {
     /// The configured losses.
     pub fn losses(&self) -> &[LossConfig] {
         &self.losses
+    }
+
+    /// The stage with batches of a number of rows only.
+    pub(crate) fn without_token_budget(&self) -> Self {
+        let config = StageConfig { max_batch_tokens: None, ..self.config.clone() };
+        Self { config, ..self.clone() }
     }
 
     /// The instruction with which the document tower reads the texts of an alignment, if not its own.

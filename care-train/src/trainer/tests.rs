@@ -17,7 +17,7 @@ fn gradients(dropout: f64, kind: StageKind, change: impl FnOnce(&mut StageConfig
     change(&mut config);
     let stage = config.check().expect("good");
     let sources = [Source::new("built in", common::examples()).expect("rows")];
-    let mut trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
+    let trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
     let mut gradients = NamedGradients::new();
     trainer.batch(0, 1.0, &mut gradients).expect("a batch");
     host(gradients)
@@ -103,7 +103,7 @@ fn cached_gradients_of_one_network_in_both_roles() {
         });
         let stage = config.check().expect("good");
         let sources = [Source::new("built in", common::examples()).expect("rows")];
-        let mut trainer = Trainer::new(pair, &stage, &sources, 5).expect("a trainer");
+        let trainer = Trainer::new(pair, &stage, &sources, 5).expect("a trainer");
         let mut gradients = NamedGradients::new();
         trainer.batch(0, 1.0, &mut gradients).expect("a batch");
         host(gradients)
@@ -122,7 +122,7 @@ fn accumulated_gradients_are_the_mean_of_the_batches() {
     });
     let stage = config.check().expect("good");
     let sources = [Source::new("built in", common::examples()).expect("rows")];
-    let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
+    let trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
     let mut together = NamedGradients::new();
     let mut expected = BTreeMap::<String, Vec<f32>>::new();
     for number in 0..3 {
@@ -157,8 +157,9 @@ fn every_chunk_goes_the_same_way(dropout: f64, change: impl FnOnce(&mut StageCon
     });
     change(&mut config);
     let stage = config.check().expect("good");
-    let mut trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
-    let batch = trainer.batcher.batch(0).expect("rows");
+    let trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
+    let batch = trainer.ahead.batcher().batch(0).expect("rows");
+    let batch = trainer.towers.read(&stage, batch).expect("texts");
     let mut cached = NamedGradients::new();
     trainer.batch(0, 1.0, &mut cached).expect("a batch");
 
@@ -328,4 +329,80 @@ fn the_teachers_texts_come_lot_by_lot_wherever_a_stage_starts() {
     assert!(resumed[2..].iter().all(|&(step, texts)| step % 2 == 0 && texts == 8) && resumed.len() > 2, "{resumed:?}");
     assert_eq!(lots(0, &|stage| stage.max_steps = Some(3)), [(0, 8), (2, 4)]);
     assert_eq!(lots(0, &|stage| stage.accumulation = 3), [(0, 8), (0, 8), (1, 8)]);
+}
+
+#[test]
+fn an_error_of_a_batch_belongs_to_the_step_that_wants_it() {
+    let place = tempfile::tempdir().expect("a folder");
+    let path = place.path().join("rows.jsonl");
+    let rows = |name: &str| {
+        (0..8).map(|row| format!("{{\"query\":\"{name}{row}\",\"pos\":[\"{row}\"]}}\n")).collect::<String>()
+    };
+    std::fs::write(&path, rows("a")).expect("written");
+    let sources = [crate::dataset::read_source(&path).expect("rows")];
+    let stage = StageConfig::new(StageKind::JointFinetuning).with(|stage| stage.batch_size = 4).check().expect("good");
+    let mut trainer = Trainer::new(common::pair(0.0), &stage, &sources, 3).expect("a trainer");
+    assert_eq!(trainer.total_steps(), 2);
+    trainer.ahead.meanwhile(0, &trainer.towers, &stage, || ());
+    std::fs::write(&path, rows("b")).expect("written");
+    assert!(trainer.step().expect("its batch was read before").is_some());
+    let error = trainer.step().expect_err("changed").to_string();
+    assert!(error.ends_with("rows.jsonl: the file has changed since it was opened"), "{error}");
+    assert_eq!(trainer.steps_done(), 1);
+    std::fs::write(&path, rows("a")).expect("written");
+    assert!(trainer.step().expect("the rows are back").is_some());
+    assert!(trainer.step().expect("complete").is_none());
+}
+
+/// The most tokens of a batch of the trained towers, over some epochs.
+fn most_tokens(kind: StageKind, change: impl FnOnce(&mut StageConfig)) -> (usize, usize) {
+    let mut config = StageConfig::new(kind).with(|stage| {
+        stage.batch_size = 12;
+        stage.epochs = 4;
+    });
+    change(&mut config);
+    let stage = config.check().expect("good");
+    let mut rows = common::examples();
+    for (number, row) in rows.iter_mut().enumerate() {
+        row.prompt = (number % 2 == 0).then(|| "Find it".to_owned());
+        row.positives.push("长".repeat(1 + 5 * (number % 3)));
+        row.negatives.truncate(1 + number % 2);
+    }
+    let sources = [Source::new("built in", rows).expect("rows")];
+    let trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
+    let last = trainer.batches_of(trainer.total_steps() - 1).end;
+    let tokens = |number| {
+        let read = trainer.ahead.take(number, &trainer.towers, &stage).expect("rows");
+        let encoded = trainer.towers.encode(&stage, &read, 1).expect("encoded");
+        encoded.passes.iter().map(|(_, pass)| pass.tokens()).sum::<usize>()
+    };
+    ((0..last).map(tokens).max().expect("a batch"), last)
+}
+
+#[test]
+fn the_trained_towers_never_read_more_than_the_token_budget() {
+    let _alone = alone();
+    let frozen = |stage: &mut StageConfig| stage.document.train = Some(TrainMode::Frozen);
+    let group = |stage: &mut StageConfig| stage.group_size = 3;
+    let prompted = |stage: &mut StageConfig| {
+        (stage.group_size, stage.prompt_template) = (2, Some("{prompt}: {text}".into()));
+    };
+    let holds = |kind, change: &dyn Fn(&mut StageConfig)| {
+        let (whole, _) = most_tokens(kind, change);
+        for share in [2, 3] {
+            let budget = whole.div_ceil(share) + 20;
+            let (most, batches) = most_tokens(kind, |stage| {
+                change(stage);
+                stage.max_batch_tokens = Some(budget);
+            });
+            assert!(most <= budget, "{kind:?}: {most} of {budget}");
+            assert!(batches > 4, "{kind:?}: the budget divides an epoch");
+        }
+    };
+    holds(StageKind::QueryAlignment, &|_| {});
+    holds(StageKind::QueryAlignment, &group);
+    holds(StageKind::JointFinetuning, &group);
+    holds(StageKind::JointFinetuning, &prompted);
+    holds(StageKind::JointFinetuning, &frozen);
+    holds(StageKind::SymmetricDocument, &prompted);
 }
