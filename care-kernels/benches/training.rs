@@ -1,20 +1,28 @@
-//! Times the kernels of a training step: a linear layer's forward pass and its two gradients.
+//! Times the kernels of a training step: a linear layer's and attention's forward and backward passes.
 //!
 //! ```text
 //! cargo bench -p care-kernels --bench training
 //! ```
 //!
 //! Prints one JSON object per case: the median over the rounds of each kernel's time in milliseconds, and the GFLOP/s of
-//! its matmuls. Rounds take turns between the kernels, so that a busy machine slows all of them.
+//! its matmuls. Rounds take turns between the kernels, so that a busy machine slows all of them. With one thread it is
+//! processor time where the system tells it (Linux), else wall time.
 
 #![allow(clippy::print_stdout, reason = "a benchmark")]
 
+use std::hint::black_box;
 use std::time::Instant;
 
-use care_kernels::{Activation, F32Matrix, Matmul, matmul, weight_gradient};
+use care_kernels::{
+    Activation, AttentionHeads, F32Matrix, Matmul, attention_backward, attention_with_log_sum_exp, matmul,
+    weight_gradient,
+};
 use serde_json::json;
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 7;
+
+/// Seconds per measurement; a kernel is repeated until then.
+const SPAN: f64 = 0.1;
 
 /// Numbers between -0.5 and 0.5.
 fn numbers(count: usize) -> Vec<f32> {
@@ -24,16 +32,27 @@ fn numbers(count: usize) -> Vec<f32> {
 /// A kernel to time: its name, its floating-point operations, and the work.
 type Timed<'a> = (&'static str, f64, Box<dyn FnMut() + 'a>);
 
+/// Seconds since some moment: of processor time if there is one thread.
+fn clock(threads: usize, begin: Instant) -> f64 {
+    let own = if threads == 1 { std::fs::read_to_string("/proc/thread-self/schedstat").ok() } else { None };
+    let nanoseconds = own.and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+    nanoseconds.map_or_else(|| begin.elapsed().as_secs_f64(), |nanoseconds| nanoseconds / 1e9)
+}
+
 /// Runs the kernels in turns and prints their medians.
-fn report(case: serde_json::Value, mut kernels: Vec<Timed<'_>>) {
+fn report(case: serde_json::Value, threads: usize, mut kernels: Vec<Timed<'_>>) {
+    let begin = Instant::now();
     let mut times = vec![Vec::new(); kernels.len()];
-    for round in 0..ROUNDS + 2 {
-        for ((_, _, work), times) in kernels.iter_mut().zip(&mut times) {
-            let start = Instant::now();
-            work();
-            // The first rounds warm up.
-            if round >= 2 {
-                times.push(start.elapsed().as_secs_f64());
+    let mut repeats = vec![1; kernels.len()];
+    for round in 0..=ROUNDS {
+        for (((_, _, work), times), repeats) in kernels.iter_mut().zip(&mut times).zip(&mut repeats) {
+            let start = clock(threads, begin);
+            (0..*repeats).for_each(|_| work());
+            let spent = (clock(threads, begin) - start) / f64::from(*repeats);
+            match round {
+                // Warms up. The processor time that the system tells is some milliseconds old.
+                0 => *repeats = (SPAN / spent.max(1e-3)).ceil() as u32,
+                _ => times.push(spent),
             }
         }
     }
@@ -82,6 +101,7 @@ fn linear(tokens: usize, inputs: usize, outputs: usize, threads: usize) {
     let pack = || drop(F32Matrix::transposed(&weight, inputs, outputs));
     report(
         json!({ "tokens": tokens, "inputs": inputs, "outputs": outputs, "threads": threads }),
+        threads,
         vec![
             ("forward", operations, Box::new(forward)),
             ("forward, gelu", operations, Box::new(with_gelu)),
@@ -92,17 +112,39 @@ fn linear(tokens: usize, inputs: usize, outputs: usize, threads: usize) {
     );
 }
 
+fn attend(texts: usize, length: usize, head_dim: usize, threads: usize) {
+    let shape = AttentionHeads { heads: 12, kv_heads: 12, head_dim, causal: false, reach: None, scale: 0.125 };
+    let size = texts * length * shape.heads * head_dim;
+    let [query, key, value, gradient] = [0, 1, 2, 3].map(|skipped| numbers(size + skipped).split_off(skipped));
+    let spans: Vec<(usize, usize)> = (0..texts).map(|text| (text * length, (text + 1) * length)).collect();
+    let (out, logs) = attention_with_log_sum_exp(&query, &key, &value, &spans, shape, None, threads);
+    let operations = 4.0 * (size * length) as f64;
+    let forward = || {
+        black_box(attention_with_log_sum_exp(&query, &key, &value, &spans, shape, None, threads));
+    };
+    let backward = || {
+        let gradients = attention_backward(&query, &key, &value, None, &out, &logs, &gradient, &spans, shape, threads);
+        black_box(gradients);
+    };
+    report(
+        json!({ "texts": texts, "length": length, "heads": shape.heads, "head_dim": head_dim, "threads": threads }),
+        threads,
+        vec![
+            ("attention", operations, Box::new(forward)),
+            ("attention backward", 2.5 * operations, Box::new(backward)),
+        ],
+    );
+}
+
 fn main() {
     for threads in [1, rayon::current_num_threads()] {
-        for (tokens, inputs, outputs) in [
-            (1024, 384, 384),
-            (1024, 384, 1536),
-            (1024, 1536, 384),
-            (4096, 384, 1536),
-            (1024, 768, 3072),
-            (4096, 3072, 768),
-        ] {
+        for (tokens, inputs, outputs) in
+            [(1024, 384, 384), (1024, 384, 1536), (1024, 1536, 384), (1024, 768, 3072), (4096, 3072, 768)]
+        {
             rayon::scope(|_| linear(tokens, inputs, outputs, threads));
+        }
+        for (texts, length, head_dim) in [(8, 128, 32), (8, 128, 64), (2, 512, 64), (1, 8192, 64)] {
+            rayon::scope(|_| attend(texts, length, head_dim, threads));
         }
     }
 }

@@ -8,13 +8,17 @@ use crate::f32_matrix::{tile_rows, tiles, with_rows};
 use crate::instructions::InstructionSet;
 use crate::instructions::{Kernel, WithKernel};
 use crate::math;
-use crate::matmul::{ACROSS, store};
+use crate::matmul::{ACROSS, load, store};
 
 /// Below this many multiplications per matmul (of scores, of values) the work runs on one thread.
 pub(crate) const FEW: usize = 1 << 18;
 
 /// Consecutive dimensions of a key that are stored together.
 pub(crate) const CHUNK: usize = 8;
+
+/// Longest text whose keys are processed at once. Those of longer ones are taken block by block, so that what belongs to
+/// them stays in L2. Blocks follow from the text alone, so a result depends neither on other rows nor on threads.
+pub(crate) const KEYS: usize = 512;
 
 /// How hidden states are divided into heads.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +46,20 @@ impl AttentionHeads {
         let end = if self.causal { rows.end } else { rows.end.saturating_add(reach).min(text.end) };
         first..end
     }
+
+    /// The tokens that attend to `key`, those outside its text among them.
+    pub(crate) fn seeing(&self, key: usize) -> Range<usize> {
+        let reach = self.reach.unwrap_or(usize::MAX);
+        let first = if self.causal { key } else { key.saturating_sub(reach) };
+        first..key.saturating_add(reach).saturating_add(1)
+    }
+}
+
+/// The part of `range` within `within`, counted from its start.
+#[inline(always)]
+pub(crate) fn part(range: Range<usize>, within: &Range<usize>) -> Range<usize> {
+    let end = range.end.clamp(within.start, within.end);
+    range.start.clamp(within.start, end) - within.start..end - within.start
 }
 
 /// The inputs of attention, one row per token.
@@ -185,10 +203,18 @@ impl States<'_> {
         }
     }
 
-    /// Hides keys from the rows of a tile of a text of `length` tokens that do not attend to them. `scores` has one row of
-    /// `across` queries per key, from the key `first` on.
+    /// Sets the scores of keys to `hidden` for the rows of a tile of a text of `length` tokens that do not attend to them.
+    /// `scores` has one row of `across` queries per key, from the key `first` on.
     #[inline(always)]
-    pub(crate) fn hide(&self, scores: &mut [f32], across: usize, length: usize, rows: &Range<usize>, first: usize) {
+    pub(crate) fn hide(
+        &self,
+        scores: &mut [f32],
+        across: usize,
+        length: usize,
+        rows: &Range<usize>,
+        first: usize,
+        hidden: f32,
+    ) {
         let AttentionHeads { causal, reach, .. } = self.shape;
         // A window that no text exceeds hides nothing.
         let reach = reach.filter(|reach| *reach + 1 < length);
@@ -204,8 +230,8 @@ impl States<'_> {
         for (key, scores) in (start..).zip(scores.chunks_exact_mut(across)) {
             let earliest = if causal { key } else { key.saturating_sub(reach) };
             let latest = key.saturating_add(reach);
-            scores[..queries(earliest)].fill(f32::NEG_INFINITY);
-            scores[queries(latest.saturating_add(1))..].fill(f32::NEG_INFINITY);
+            scores[..queries(earliest)].fill(hidden);
+            scores[queries(latest.saturating_add(1))..].fill(hidden);
         }
     }
 }
@@ -238,8 +264,14 @@ struct Scratch {
     queries: Vec<f32>,
     /// Their scores and later their softmax numerators, `[keys, tile]`.
     scores: Vec<f32>,
-    /// The inverse softmax denominator of each query of a tile.
+    /// What a tile's values are multiplied by.
     scales: Vec<f32>,
+    /// `[heads, rows]` for the heads that share a key, if there are several blocks of keys: the largest score and the sum of
+    /// the numerators in the blocks so far.
+    largest: Vec<f32>,
+    sums: Vec<f32>,
+    /// Whether every value of the packed head is finite.
+    finite: bool,
 }
 
 impl WithKernel for Piece<'_> {
@@ -249,26 +281,43 @@ impl WithKernel for Piece<'_> {
     fn with_kernel<S: Kernel>(mut self, simd: S) {
         let AttentionHeads { heads, kv_heads, head_dim, .. } = self.states.shape;
         let most = ACROSS * S::F32_LANES;
-        let keys = self.states.shape.seen(&self.rows, &self.text);
-        let mut scratch = Scratch {
-            keys: vec![[0.0; CHUNK]; keys.len() * head_dim.div_ceil(CHUNK)],
-            values: vec![0.0; keys.len() * head_dim.next_multiple_of(most)],
-            queries: vec![0.0; head_dim.next_multiple_of(CHUNK) * most],
-            scores: vec![0.0; keys.len() * most],
-            scales: vec![0.0; most],
-        };
+        let whole = self.text.len() <= KEYS;
         let group = heads / kv_heads;
+        let count = self.text.len().min(KEYS);
+        let states = if whole { 0 } else { group * self.rows.len().next_multiple_of(most) };
+        let mut scratch = Scratch {
+            keys: vec![[0.0; CHUNK]; count * head_dim.div_ceil(CHUNK)],
+            values: vec![0.0; count * head_dim.next_multiple_of(most)],
+            queries: vec![0.0; head_dim.next_multiple_of(CHUNK) * most],
+            scores: vec![0.0; count * most],
+            scales: vec![0.0; most],
+            largest: vec![0.0; states],
+            sums: vec![0.0; states],
+            finite: true,
+        };
+        let seen = self.states.shape.seen(&self.rows, &self.text);
         for kv_head in 0..kv_heads {
-            self.load::<S>(kv_head, &keys, &mut scratch);
-            for head in kv_head * group..(kv_head + 1) * group {
-                for start in self.rows.clone().step_by(most) {
-                    let rows = start..self.rows.end.min(start + most);
-                    if rows.len() > S::F32_LANES {
-                        self.tile::<S, ACROSS>(simd, head, rows, &keys, &mut scratch);
-                    } else {
-                        self.tile::<S, 1>(simd, head, rows, &keys, &mut scratch);
+            scratch.largest.fill(f32::MIN);
+            scratch.sums.fill(0.0);
+            for keys in tiles(self.text.clone(), KEYS) {
+                let keys = keys.start.max(seen.start)..keys.end.min(seen.end);
+                if keys.is_empty() {
+                    continue;
+                }
+                self.load::<S>(kv_head, &keys, &mut scratch);
+                for head in kv_head * group..(kv_head + 1) * group {
+                    for start in self.rows.clone().step_by(most) {
+                        let rows = start..self.rows.end.min(start + most);
+                        if rows.len() > S::F32_LANES {
+                            self.tile::<S, ACROSS>(simd, head, rows, &keys, &mut scratch);
+                        } else {
+                            self.tile::<S, 1>(simd, head, rows, &keys, &mut scratch);
+                        }
                     }
                 }
+            }
+            if !whole {
+                self.finish(simd, kv_head * group..(kv_head + 1) * group, &scratch);
             }
         }
     }
@@ -294,6 +343,7 @@ impl<'a> Piece<'a> {
             let start = |dimension| (dimension / panel * count + key) * panel + dimension % panel;
             copy_chunks(of(self.states.value, key), values, |chunk| start(chunk * CHUNK) / CHUNK);
         }
+        scratch.finite = all_finite(&scratch.values[..count * head_dim.next_multiple_of(panel)]);
     }
 
     /// One head of a tile of rows that fit into `A` vectors; `keys` are packed. Scores are stored with one row per key,
@@ -311,7 +361,10 @@ impl<'a> Piece<'a> {
         let (across, panel, width) = (A * S::F32_LANES, ACROSS * S::F32_LANES, heads * head_dim);
         // Counted from the first packed key.
         let seen = self.states.shape.seen(&rows, &self.text);
-        let seen = seen.start - keys.start..seen.end - keys.start;
+        let seen = part(seen, keys);
+        if seen.is_empty() {
+            return;
+        }
         let chunks = head_dim.div_ceil(CHUNK);
         let queries = &mut scratch.queries[..chunks * CHUNK * across];
         for (at, row) in rows.clone().enumerate() {
@@ -328,39 +381,107 @@ impl<'a> Piece<'a> {
         }
         let scores = &mut scratch.scores[seen.start * across..seen.end * across];
         self.states.add_bias(scores, across, head, &rows, keys.start + seen.start);
-        self.states.hide(scores, across, self.text.len(), &rows, keys.start + seen.start);
-        let scales = &mut scratch.scales;
-        let (largest, sums) = softmax::<S, A>(simd, scores);
-        if let Some(logs) = self.logs.get_mut(head) {
-            let logs = &mut logs[rows.start - self.rows.start..][..rows.len()];
-            for (into, (largest, sum)) in logs.chunks_mut(S::F32_LANES).zip(largest.into_iter().zip(sums)) {
-                simd.partial_store_f32s(into, largest);
-                simd.partial_store_f32s(scales, sum);
-                for (log, sum) in into.iter_mut().zip(&*scales) {
-                    *log += sum.ln();
+        self.states.hide(scores, across, self.text.len(), &rows, keys.start + seen.start, f32::NEG_INFINITY);
+        let whole = self.text.len() <= KEYS;
+        if whole {
+            let (largest, sums) = softmax::<S, A>(simd, scores, [simd.splat_f32s(f32::MIN); A]);
+            for at in 0..A {
+                let from = (at * S::F32_LANES).min(rows.len());
+                let count = (rows.len() - from).min(S::F32_LANES);
+                if let Some(logs) = self.logs.get_mut(head) {
+                    let logs = &mut logs[rows.start - self.rows.start + from..][..count];
+                    simd.partial_store_f32s(logs, largest[at]);
+                    let into = &mut scratch.scales[..S::F32_LANES];
+                    simd.partial_store_f32s(into, sums[at]);
+                    for (log, sum) in logs.iter_mut().zip(into) {
+                        *log += sum.ln();
+                    }
                 }
             }
+            for (into, sum) in scratch.scales.chunks_exact_mut(S::F32_LANES).zip(sums) {
+                simd.partial_store_f32s(into, simd.div_f32s(simd.splat_f32s(1.0), sum));
+            }
+        } else {
+            let place = self.place::<S>(head, rows.start);
+            let mut before = [simd.splat_f32s(0.0); A];
+            for (vector, largest) in before.iter_mut().zip(scratch.largest[place..].chunks(S::F32_LANES)) {
+                *vector = simd.partial_load_f32s(largest);
+            }
+            let (largest, sums) = softmax::<S, A>(simd, scores, before);
+            for at in 0..A {
+                let place = place + at * S::F32_LANES..place + (at + 1) * S::F32_LANES;
+                let factor = math::exp_to_88(simd, simd.sub_f32s(before[at], largest[at]));
+                let so_far = simd.partial_load_f32s(&scratch.sums[place.clone()]);
+                simd.partial_store_f32s(&mut scratch.sums[place.clone()], simd.add_product(so_far, factor, sums[at]));
+                simd.partial_store_f32s(&mut scratch.largest[place], largest[at]);
+                simd.partial_store_f32s(&mut scratch.scales[at * S::F32_LANES..][..S::F32_LANES], factor);
+            }
         }
-        for (into, sum) in scales.chunks_exact_mut(S::F32_LANES).zip(sums) {
-            simd.partial_store_f32s(into, simd.div_f32s(simd.splat_f32s(1.0), sum));
-        }
-        for (place, values) in scratch.values.chunks_exact(keys.len() * panel).enumerate() {
+        let scores = &scratch.scores;
+        let count = keys.len() * panel;
+        for (place, values) in scratch.values[..count * head_dim.div_ceil(panel)].chunks_exact(count).enumerate() {
             let columns = (head_dim - place * panel).min(panel);
-            let values = &values[seen.start * panel..seen.end * panel];
-            for tile in tiles(0..rows.len(), tile_rows::<S>()) {
-                let weights = &scores[tile.start..];
+            // A hidden key has weight 0, but 0 times NaN is NaN, so each row then gets the keys that it sees alone.
+            let most = if scratch.finite { tile_rows::<S>() } else { 1 };
+            for tile in tiles(0..rows.len(), most) {
+                let row = rows.start + tile.start;
+                let own = self.states.shape.seen(&(row..row + 1), &self.text);
+                let seen = if scratch.finite { seen.clone() } else { part(own, keys) };
+                if seen.is_empty() {
+                    continue;
+                }
+                let values = &values[seen.start * panel..seen.end * panel];
+                let weights = &scores[seen.start * across + tile.start..];
                 let first = (rows.start - self.rows.start + tile.start) * width + head * head_dim + place * panel;
                 with_rows!(tile.len(), tile_rows::<S>(), R => {
                     for (row, mut sums) in mix_values::<S, R>(simd, weights, across, values).into_iter().enumerate() {
-                        for sum in &mut sums {
-                            *sum = simd.mul_f32s(*sum, simd.splat_f32s(scales[tile.start + row]));
+                        let scale = simd.splat_f32s(scratch.scales[tile.start + row]);
+                        let out = &mut self.out[first + row * width..][..columns];
+                        if whole {
+                            sums = sums.map(|sum| simd.mul_f32s(sum, scale));
+                        } else {
+                            let before = load(simd, out);
+                            sums = [0, 1].map(|at| simd.add_product(before[at], scale, sums[at]));
                         }
-                        store(simd, sums, &mut self.out[first + row * width..][..columns]);
+                        store(simd, sums, out);
                     }
                 });
             }
         }
     }
+
+    /// Where the state of a row is among those of the heads that share its keys.
+    #[inline(always)]
+    fn place<S: Kernel>(&self, head: usize, row: usize) -> usize {
+        let AttentionHeads { heads, kv_heads, .. } = self.states.shape;
+        head % (heads / kv_heads) * self.rows.len().next_multiple_of(ACROSS * S::F32_LANES) + row - self.rows.start
+    }
+
+    /// Divides the rows of some heads by their denominators, which are complete.
+    #[inline(always)]
+    fn finish<S: Kernel>(&mut self, _simd: S, heads: Range<usize>, scratch: &Scratch) {
+        let AttentionHeads { heads: all, head_dim, .. } = self.states.shape;
+        for head in heads {
+            let place = self.place::<S>(head, self.rows.start);
+            let (largest, sums) = (&scratch.largest[place..], &scratch.sums[place..]);
+            for (row, sum) in self.out.chunks_exact_mut(all * head_dim).zip(sums) {
+                let scale = 1.0 / sum;
+                row[head * head_dim..][..head_dim].iter_mut().for_each(|x| *x *= scale);
+            }
+            if let Some(logs) = self.logs.get_mut(head) {
+                for ((log, largest), sum) in logs.iter_mut().zip(largest).zip(sums) {
+                    *log = largest + sum.ln();
+                }
+            }
+        }
+    }
+}
+
+/// Whether no value is infinite or NaN.
+#[inline(always)]
+pub(crate) fn all_finite(values: &[f32]) -> bool {
+    // A sum of zeros unless a factor is infinite or NaN.
+    math::sum(values, |x| x * 0.0) == 0.0
 }
 
 /// Copies one head's values chunk by chunk; `place` maps the number of a chunk to its place in `into`.
@@ -371,7 +492,9 @@ pub(crate) fn copy_chunks(values: &[f32], into: &mut [[f32; CHUNK]], place: impl
         into[place(number)] = *chunk;
     }
     if !rest.is_empty() {
-        into[place(chunks.len())][..rest.len()].copy_from_slice(rest);
+        let into = &mut into[place(chunks.len())];
+        *into = [0.0; CHUNK];
+        into[..rest.len()].copy_from_slice(rest);
     }
 }
 
@@ -433,12 +556,15 @@ pub(crate) fn add_products<S: Kernel, const R: usize, const A: usize>(
     }
 }
 
-/// Replaces each score by `e^(x - max)`, where `max` is the largest of its column, and returns each column's maximum and
-/// sum.
+/// Replaces each score by `e^(x - max)`, where `max` is the largest of its column and of `largest`, and returns each
+/// column's maximum and sum.
 #[inline(always)]
-fn softmax<S: Kernel, const A: usize>(simd: S, scores: &mut [f32]) -> ([S::f32s; A], [S::f32s; A]) {
+fn softmax<S: Kernel, const A: usize>(
+    simd: S,
+    scores: &mut [f32],
+    mut largest: [S::f32s; A],
+) -> ([S::f32s; A], [S::f32s; A]) {
     let (scores, _) = pulp::as_arrays_mut::<A, _>(S::as_mut_simd_f32s(scores).0);
-    let mut largest = [simd.splat_f32s(f32::NEG_INFINITY); A];
     for scores in scores.iter() {
         for at in 0..A {
             largest[at] = simd.max_f32s(largest[at], scores[at]);
@@ -466,28 +592,51 @@ mod tests {
         // 36 and 147 are the distances of the ends of a text.
         let reaches = [None, Some(0), Some(1), Some(7), Some(36), Some(60), Some(147)];
         let masks = [false, true].map(|causal| reaches.map(|reach| (causal, reach))).concat();
-        for set in InstructionSet::available() {
-            for ((heads, kv_heads, head_dim), spans) in shapes.into_iter().flat_map(|shape| spans.map(|of| (shape, of)))
-            {
-                let tokens = spans.last().map_or(0, |&(_, end)| end) + 2;
-                let query = numbers(tokens * heads * head_dim, 7);
-                let key = numbers(tokens * kv_heads * head_dim, 8);
-                let value = numbers(tokens * kv_heads * head_dim, 9);
-                // As short as the longest text allows.
-                let far = spans.iter().map(|(start, end)| end - start).max().unwrap_or(1) - 1;
-                let bias = numbers(heads * (2 * far + 1), 10);
-                for &(causal, reach) in &masks {
-                    let scale = 0.75 / (head_dim as f32).sqrt();
-                    let shape = AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale };
-                    // Half of the masks with a bias, half without.
-                    let bias = (causal ^ reach.is_none_or(|reach| reach % 2 == 0)).then_some(bias.as_slice());
-                    let states = States { query: &query, key: &key, value: &value, shape, bias };
+        for ((heads, kv_heads, head_dim), spans) in shapes.into_iter().flat_map(|shape| spans.map(|of| (shape, of))) {
+            let tokens = spans.last().map_or(0, |&(_, end)| end) + 2;
+            let query = numbers(tokens * heads * head_dim, 7);
+            let key = numbers(tokens * kv_heads * head_dim, 8);
+            let value = numbers(tokens * kv_heads * head_dim, 9);
+            // As short as the longest text allows.
+            let far = spans.iter().map(|(start, end)| end - start).max().unwrap_or(1) - 1;
+            let bias = numbers(heads * (2 * far + 1), 10);
+            for &(causal, reach) in &masks {
+                let scale = 0.75 / (head_dim as f32).sqrt();
+                let shape = AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale };
+                // Half of the masks with a bias, half without.
+                let bias = (causal ^ reach.is_none_or(|reach| reach % 2 == 0)).then_some(bias.as_slice());
+                let states = States { query: &query, key: &key, value: &value, shape, bias };
+                let (out, logs) = ExactAttention::new(&states).attend(spans);
+                for set in InstructionSet::available() {
                     let what = format!("{set:?}, {shape:?}, {spans:?}, bias: {}", bias.is_some());
-                    let (out, logs) = ExactAttention::new(&states).attend(spans);
                     let mut found = vec![0.0; tokens * heads];
                     close(&states.attend(set, spans, Some(&mut found), 2), &out, 1e-5, &what);
                     close(&found, &logs, 1e-5, &what);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn long_texts_are_attended_block_by_block_with_the_same_bits_for_any_number_of_threads() {
+        let (spans, tokens) = ([(0, 20), (21, 2 * KEYS + 60)], 2 * KEYS + 61);
+        let (heads, kv_heads, head_dim) = (2, 1, 9);
+        let query: Vec<f32> = numbers(tokens * heads * head_dim, 1).iter().map(|x| 5.0 * x).collect();
+        let [key, value] = [2, 3].map(|seed| numbers(tokens * kv_heads * head_dim, seed));
+        let bias = numbers(heads * (2 * tokens - 1), 4);
+        for (causal, reach) in [(false, None), (true, None), (false, Some(20)), (true, Some(700))] {
+            let shape = AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale: 0.5 };
+            let states = States { query: &query, key: &key, value: &value, shape, bias: Some(&bias) };
+            let (out, logs) = ExactAttention::new(&states).attend(&spans);
+            for set in InstructionSet::available() {
+                let run = |threads| {
+                    let mut logs = vec![0.0; tokens * heads];
+                    (states.attend(set, &spans, Some(&mut logs), threads), logs)
+                };
+                let found = run(1);
+                close(&found.0, &out, 1e-5, &format!("{set:?}, {shape:?}"));
+                close(&found.1, &logs, 2e-5, &format!("denominators, {set:?}, {shape:?}"));
+                assert!([2, 3, 7].into_iter().all(|threads| run(threads) == found), "{set:?}, {shape:?}");
             }
         }
     }

@@ -4,13 +4,15 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::attention::{AttentionHeads, CHUNK, FEW, States, add_products, copy_chunks, match_keys, mix_values};
+use crate::attention::{
+    AttentionHeads, CHUNK, FEW, States, add_products, all_finite, copy_chunks, match_keys, mix_values, part,
+};
 use crate::f32_matrix::{tile_rows, tiles, with_rows};
 use crate::instructions::{InstructionSet, Kernel, WithKernel};
 use crate::math;
 use crate::matmul::{ACROSS, load, store};
 
-/// Keys that are processed together: what belongs to them stays in L2.
+/// Keys that are processed together: what belongs to them stays in L2, and there is more of it than in the forward pass.
 const KEYS: usize = 256;
 
 /// The gradients of attention's inputs, in the shapes of the inputs.
@@ -175,6 +177,8 @@ struct Scratch {
     /// For each row of a tile, the logarithm of its denominator, and the dot product of output and gradient.
     logs: Vec<f32>,
     deltas: Vec<f32>,
+    /// Whether every key and value is finite.
+    finite: bool,
 }
 
 /// The rows of a tile in both layouts.
@@ -191,6 +195,12 @@ impl TileRows {
             interleaved: vec![0.0; head_dim.next_multiple_of(CHUNK) * most],
             panels: vec![0.0; head_dim.next_multiple_of(most) * most],
         }
+    }
+
+    /// Whether the first rows are finite.
+    #[inline(always)]
+    fn finite(&self, panel: usize, rows: usize) -> bool {
+        self.panels.chunks_exact(panel * panel).all(|of| all_finite(&of[..rows * panel]))
     }
 
     /// Packs one head's row, multiplied by `scale`, as row `at` of `across`.
@@ -230,6 +240,7 @@ impl WithKernel for Piece<'_> {
             slopes: vec![0.0; count * most],
             logs: vec![0.0; most],
             deltas: vec![0.0; most],
+            finite: true,
         };
         for kv_head in self.kv_heads.clone() {
             for keys in tiles(self.text.clone(), KEYS) {
@@ -237,12 +248,10 @@ impl WithKernel for Piece<'_> {
                 for head in kv_head * group..(kv_head + 1) * group {
                     for start in self.text.clone().step_by(most) {
                         let rows = start..self.text.end.min(start + most);
-                        let seen = shape.seen(&rows, &self.text);
-                        let seen = seen.start.max(keys.start)..seen.end.min(keys.end);
+                        let seen = part(shape.seen(&rows, &self.text), &keys);
                         if seen.is_empty() {
                             continue;
                         }
-                        let seen = seen.start - keys.start..seen.end - keys.start;
                         if rows.len() > S::F32_LANES {
                             self.tile::<S, ACROSS>(simd, head, rows, &keys, seen, &mut scratch);
                         } else {
@@ -284,6 +293,8 @@ impl Piece<'_> {
                 }
             }
         }
+        let finite = |states: &[f32]| (0..keys.len()).all(|row| all_finite(&states[place(row)..][..shape.head_dim]));
+        scratch.finite = finite(key) && finite(value);
         for (number, into) in scratch.key_panels.chunks_exact_mut(count * panel).enumerate() {
             for (row, into) in into.chunks_exact_mut(panel).take(keys.len()).enumerate() {
                 let values = &key[place(row)..][..shape.head_dim][number * panel..];
@@ -336,8 +347,18 @@ impl Piece<'_> {
         let weights = &mut scratch.weights[seen.start * across..seen.end * across];
         let slopes = &mut scratch.slopes[seen.start * across..seen.end * across];
         states.add_bias(weights, across, head, &rows, keys.start + seen.start);
-        states.hide(weights, across, self.text.len(), &rows, keys.start + seen.start);
+        states.hide(weights, across, self.text.len(), &rows, keys.start + seen.start, f32::NEG_INFINITY);
         softmax_backward::<S, A>(simd, weights, slopes, &scratch.logs, &scratch.deltas);
+        // A hidden pair has weight 0, but 0 times NaN is NaN, so each row and each key then gets only what it belongs to.
+        let finite_keys = scratch.finite;
+        let finite_rows = [&scratch.queries, &scratch.gradients].iter().all(|of| of.finite(panel, rows.len()))
+            && all_finite(&scratch.logs[..rows.len()])
+            && all_finite(&scratch.deltas[..rows.len()]);
+        if !(finite_keys && finite_rows) {
+            for hidden in [&mut *weights, &mut *slopes] {
+                states.hide(hidden, across, self.text.len(), &rows, keys.start + seen.start, 0.0);
+            }
+        }
         if states.bias.is_some() {
             let length = self.text.len();
             let first_head = self.kv_heads.start * (heads / kv_heads);
@@ -356,23 +377,35 @@ impl Piece<'_> {
         ] {
             let panels = rows_of.panels.chunks_exact(panel * panel).zip(sums.chunks_exact_mut(count * panel));
             for (vectors, sums) in panels {
-                let vectors = &vectors[..rows.len() * panel];
                 let sums = &mut sums[seen.start * panel..seen.end * panel];
-                for tile in tiles(0..seen.len(), tile_rows::<S>()) {
+                for tile in tiles(0..seen.len(), if finite_rows { tile_rows::<S>() } else { 1 }) {
+                    let key = keys.start + seen.start + tile.start;
+                    let whole = 0..rows.len();
+                    let own = if finite_rows { whole } else { part(states.shape.seeing(key), &rows) };
                     let weights = &weights[tile.start * across..tile.end * across];
                     let sums = &mut sums[tile.start * panel..tile.end * panel];
-                    with_rows!(tile.len(), tile_rows::<S>(), R => add_rows::<S, R>(simd, weights, across, vectors, sums));
+                    let vectors = &vectors[own.start * panel..own.end * panel];
+                    with_rows!(tile.len(), tile_rows::<S>(), R => {
+                        add_rows::<S, R>(simd, weights, across, own.start, vectors, sums);
+                    });
                 }
             }
         }
 
         let columns = (head - self.kv_heads.start * (heads / kv_heads)) * head_dim;
         for (number, vectors) in scratch.key_panels.chunks_exact(count * panel).enumerate() {
-            let vectors = &vectors[seen.start * panel..seen.end * panel];
-            for tile in tiles(0..rows.len(), tile_rows::<S>()) {
-                let first = rows.start - self.text.start + tile.start;
+            for tile in tiles(0..rows.len(), if finite_keys { tile_rows::<S>() } else { 1 }) {
+                let row = rows.start + tile.start;
+                let own = part(states.shape.seen(&(row..row + 1), &self.text), keys);
+                let own = if finite_keys { seen.clone() } else { own };
+                if own.is_empty() {
+                    continue;
+                }
+                let vectors = &vectors[own.start * panel..own.end * panel];
+                let slopes = &slopes[(own.start - seen.start) * across + tile.start..];
+                let first = row - self.text.start;
                 with_rows!(tile.len(), tile_rows::<S>(), R => {
-                    let sums = mix_values::<S, R>(simd, &slopes[tile.start..], across, vectors);
+                    let sums = mix_values::<S, R>(simd, slopes, across, vectors);
                     for (sums, out) in sums.into_iter().zip(&mut self.query[first..]) {
                         let out = &mut out[columns..columns + head_dim][number * panel..];
                         let out = &mut out[..(head_dim - number * panel).min(panel)];
@@ -409,15 +442,22 @@ fn softmax_backward<S: Kernel, const A: usize>(
     }
 }
 
-/// Adds to each of `R` rows of `sums` the rows `vectors`, one per query, times the row's `weights`, which start `across`
-/// apart.
+/// Adds to each of `R` rows of `sums` the rows `vectors`, one per query, times the row's `weights` from `first` on. Rows of
+/// weights start `across` apart.
 #[inline(always)]
-fn add_rows<S: Kernel, const R: usize>(simd: S, weights: &[f32], across: usize, vectors: &[f32], sums: &mut [f32]) {
+fn add_rows<S: Kernel, const R: usize>(
+    simd: S,
+    weights: &[f32],
+    across: usize,
+    first: usize,
+    vectors: &[f32],
+    sums: &mut [f32],
+) {
     let (vectors, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(vectors).0);
     let (sums, _) = pulp::as_arrays_mut::<ACROSS, _>(S::as_mut_simd_f32s(sums).0);
     let mut apart = [&weights[..0]; R];
     for (row, weights) in apart.iter_mut().zip(weights.chunks_exact(across)) {
-        *row = &weights[..vectors.len()];
+        *row = &weights[first..first + vectors.len()];
     }
     let mut own = [[simd.splat_f32s(0.0); ACROSS]; R];
     own.copy_from_slice(&sums[..R]);
@@ -476,39 +516,98 @@ mod tests {
         let spans: [&[(usize, usize)]; 4] = [&[(0, 1)], &[(0, 19)], &[(0, 3), (3, 40), (45, 50)], &[(2, 290)]];
         let masks =
             [(false, None), (true, None), (false, Some(0)), (false, Some(7)), (true, Some(36)), (false, Some(60))];
-        for set in InstructionSet::available() {
-            for ((heads, kv_heads, head_dim), spans) in
-                [(1, 1, 8), (4, 2, 12), (2, 2, 40)].into_iter().flat_map(|shape| spans.map(|of| (shape, of)))
-            {
-                let tokens = spans.last().map_or(0, |&(_, end)| end) + 2;
-                let [query, out_gradient] = [7, 11].map(|seed| numbers(tokens * heads * head_dim, seed));
-                let [key, value] = [8, 9].map(|seed| numbers(tokens * kv_heads * head_dim, seed));
-                // Longer than needed, and as short as the longest text allows.
-                let longest = spans.iter().map(|(start, end)| end - start).max().unwrap_or(1);
-                for (number, &(causal, reach)) in masks.iter().enumerate() {
-                    let scale = 0.75 / (head_dim as f32).sqrt();
-                    let shape = AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale };
-                    let bias = numbers(heads * (2 * (longest + number % 2 * 3) - 1), 10);
-                    let bias = (number % 3 != 2).then_some(bias.as_slice());
-                    let states = States { query: &query, key: &key, value: &value, shape, bias };
+        for ((heads, kv_heads, head_dim), spans) in
+            [(1, 1, 8), (4, 2, 12), (2, 2, 40)].into_iter().flat_map(|shape| spans.map(|of| (shape, of)))
+        {
+            let tokens = spans.last().map_or(0, |&(_, end)| end) + 2;
+            let [query, out_gradient] = [7, 11].map(|seed| numbers(tokens * heads * head_dim, seed));
+            let [key, value] = [8, 9].map(|seed| numbers(tokens * kv_heads * head_dim, seed));
+            // Longer than needed, and as short as the longest text allows.
+            let longest = spans.iter().map(|(start, end)| end - start).max().unwrap_or(1);
+            for (number, &(causal, reach)) in masks.iter().enumerate() {
+                let scale = 0.75 / (head_dim as f32).sqrt();
+                let shape = AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale };
+                let bias = numbers(heads * (2 * (longest + number % 2 * 3) - 1), 10);
+                let bias = (number % 3 != 2).then_some(bias.as_slice());
+                let states = States { query: &query, key: &key, value: &value, shape, bias };
+                let exact = ExactAttention::new(&states).gradients(spans, &wide(&out_gradient));
+                for set in InstructionSet::available() {
                     let mut log_sum_exp = vec![0.0; tokens * heads];
                     let out = states.attend(set, spans, Some(&mut log_sum_exp), 1);
                     let backward =
                         Backward { states, out: &out, log_sum_exp: &log_sum_exp, out_gradient: &out_gradient };
                     let found = backward.run(set, spans, 1);
                     let what = format!("{set:?}, {shape:?}, {spans:?}, bias: {}", bias.is_some());
-                    let [query, key, value, of_bias] =
-                        ExactAttention::new(&states).gradients(spans, &wide(&out_gradient));
+                    let [query, key, value, of_bias] = &exact;
                     let found_bias = found.bias.as_deref().unwrap_or(&[]);
                     for (found, expected) in
-                        [(&*found.query, query), (&found.key, key), (&found.value, value), (found_bias, of_bias)]
+                        [(&found.query[..], query), (&found.key, key), (&found.value, value), (found_bias, of_bias)]
                     {
                         let largest = expected.iter().fold(1.0, |most: f64, x| most.max(x.abs()));
-                        close(found, &expected, 1e-5 * largest, &what);
+                        close(found, expected, 1e-5 * largest, &what);
                     }
                     for threads in 2..=3 {
                         assert_eq!(backward.run(set, spans, threads), found, "{what}, {threads} threads");
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_spoils_only_what_it_belongs_to() {
+        let (tokens, text) = (600, (3, 597));
+        let (heads, kv_heads, head_dim) = (2, 1, 5);
+        for set in InstructionSet::available() {
+            for (causal, reach) in [(true, None), (false, Some(9)), (true, Some(40))] {
+                let shape = AttentionHeads { heads, kv_heads, head_dim, causal, reach, scale: 0.4 };
+                let [query, out_gradient] = [7, 11].map(|seed| numbers(tokens * heads * head_dim, seed));
+                let [key, value] = [8, 9].map(|seed| numbers(tokens * kv_heads * head_dim, seed));
+                let bias = numbers(heads * (2 * tokens - 1), 10);
+                let plain = [query, key, value, out_gradient];
+                let run = |inputs: &[Vec<f32>; 4]| {
+                    let [query, key, value, out_gradient] = inputs;
+                    let states = States { query, key, value, shape, bias: Some(&bias) };
+                    let mut log_sum_exp = vec![0.0; tokens * heads];
+                    let out = states.attend(set, &[text], Some(&mut log_sum_exp), 1);
+                    let backward = Backward { states, out: &out, log_sum_exp: &log_sum_exp, out_gradient };
+                    (out.clone(), backward.run(set, &[text], 1))
+                };
+                let (out, gradients) = run(&plain);
+                for (input, number) in (0..4).flat_map(|input| [(input, f32::NAN), (input, f32::INFINITY)]) {
+                    let at = 300;
+                    let mut inputs = plain.clone();
+                    let width = inputs[input].len() / tokens;
+                    inputs[input][at * width + 1] = number;
+                    let (spoilt_out, spoilt) = run(&inputs);
+                    // A key is seen by rows; these are spoilt, and so are all keys that they see.
+                    let is_key = input == 1 || input == 2;
+                    let rows = if is_key { part(shape.seeing(at), &(0..tokens)) } else { at..at + 1 };
+                    let rows = rows.start.max(text.0)..rows.end.min(text.1);
+                    let keys = shape.seen(&(rows.start..rows.start + 1), &(text.0..text.1)).start
+                        ..shape.seen(&(rows.end - 1..rows.end), &(text.0..text.1)).end;
+                    let what = format!("{set:?}, {shape:?}, input {input}, {number}");
+                    for (found, expected, kept) in [
+                        (&spoilt_out, &out, &rows),
+                        (&spoilt.query, &gradients.query, &rows),
+                        (&spoilt.key, &gradients.key, &keys),
+                        (&spoilt.value, &gradients.value, &keys),
+                    ] {
+                        let width = found.len() / tokens;
+                        for token in (0..tokens).filter(|token| !kept.contains(token)) {
+                            let place = token * width..(token + 1) * width;
+                            assert_eq!(found[place.clone()], expected[place], "{what}, token {token}");
+                        }
+                    }
+                    if input < 3 {
+                        assert!(spoilt_out[rows.start * heads * head_dim..].iter().any(|x| !x.is_finite()), "{what}");
+                    }
+                    let far = reach.map_or(tokens, |reach| reach + 1);
+                    let hidden = spoilt.bias.iter().flatten().enumerate().filter(|(at, _)| {
+                        let distance = (at % (2 * tokens - 1)) as isize - (tokens as isize - 1);
+                        distance.unsigned_abs() >= far || (causal && distance < 0)
+                    });
+                    assert!(hidden.map(|(_, x)| *x).all(|x| x == 0.0), "{what}");
                 }
             }
         }

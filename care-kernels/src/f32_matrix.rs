@@ -26,6 +26,9 @@ pub(crate) use with_rows;
 /// Rows of the largest tile on any instruction set.
 pub(crate) const MOST_ROWS: usize = 12;
 
+/// Inputs whose weights and values are multiplied together, so that a panel and the rows stay in L2.
+const BLOCK_INPUTS: usize = 1024;
+
 /// Columns of the widest panel on any instruction set.
 const MOST_WIDTH: usize = 32;
 
@@ -249,8 +252,21 @@ pub(crate) fn dot<S: Kernel, const R: usize>(
     panel: &[f32],
     next: &[f32],
 ) -> [[S::f32s; ACROSS]; R] {
-    debug_assert_eq!(panel.len(), next.len(), "panels must have the same size");
     let mut sums = [[simd.splat_f32s(0.0); ACROSS]; R];
+    add_dot(simd, rows, panel, next, &mut sums);
+    sums
+}
+
+/// Adds to `sums` what [`dot`] computes.
+#[inline(always)]
+fn add_dot<S: Kernel, const R: usize>(
+    simd: S,
+    rows: &[f32],
+    panel: &[f32],
+    next: &[f32],
+    sums: &mut [[S::f32s; ACROSS]; R],
+) {
+    debug_assert_eq!(panel.len(), next.len(), "panels must have the same size");
     let (panel, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(panel).0);
     let (next, _) = pulp::as_arrays::<ACROSS, _>(S::as_simd_f32s(next).0);
     for ((values, &[left, right]), next) in rows.as_chunks::<R>().0.iter().zip(panel).zip(next) {
@@ -261,7 +277,6 @@ pub(crate) fn dot<S: Kernel, const R: usize>(
             sums[1] = simd.add_product(value, right, sums[1]);
         }
     }
-    sums
 }
 
 struct Multiply<'a, 'o> {
@@ -280,16 +295,35 @@ impl WithKernel for Multiply<'_, '_> {
         let Self { rows, inputs, panels, epilogue, out } = self;
         let width = ACROSS * S::F32_LANES;
         let size = inputs * width;
-        for (panel, weights) in panels.chunks_exact(size).enumerate() {
-            let next = panels.get((panel + 1) * size..(panel + 2) * size).unwrap_or(weights);
-            for tile in tiles(0..rows.rows, tile_rows::<S>()) {
-                let values = &rows.values[tile.start * inputs..tile.end * inputs];
-                let mut products = [[simd.splat_f32s(0.0); ACROSS]; MOST_ROWS];
-                with_rows!(tile.len(), tile_rows::<S>(), R => {
-                    products[..R].copy_from_slice(&dot::<S, R>(simd, values, weights, next));
-                });
-                for (sums, row) in products.into_iter().zip(&mut out[tile]) {
-                    epilogue.write(simd, sums, panel * width, row);
+        for panel in 0..panels.len() / size {
+            let first = panel * width;
+            for block in tiles(0..inputs, BLOCK_INPUTS) {
+                let (start, count) = (panel * size + block.start * width, block.len() * width);
+                let weights = &panels[start..start + count];
+                let next = panels.get(start + count..start + 2 * count).unwrap_or(weights);
+                for tile in tiles(0..rows.rows, tile_rows::<S>()) {
+                    let from = tile.start * inputs + block.start * tile.len();
+                    let values = &rows.values[from..from + block.len() * tile.len()];
+                    let mut products = [[simd.splat_f32s(0.0); ACROSS]; MOST_ROWS];
+                    // Sums go on where they stopped, so that blocks change no bit.
+                    if block.start > 0 {
+                        for (sums, row) in products.iter_mut().zip(&out[tile.clone()]) {
+                            *sums = row.load(simd, first);
+                        }
+                    }
+                    with_rows!(tile.len(), tile_rows::<S>(), R => {
+                        let mut sums = [[simd.splat_f32s(0.0); ACROSS]; R];
+                        sums.copy_from_slice(&products[..R]);
+                        add_dot::<S, R>(simd, values, weights, next, &mut sums);
+                        products[..R].copy_from_slice(&sums);
+                    });
+                    for (sums, row) in products.into_iter().zip(&mut out[tile]) {
+                        if block.end == inputs {
+                            epilogue.write(simd, sums, first, row);
+                        } else {
+                            row.store(simd, sums, first);
+                        }
+                    }
                 }
             }
         }
@@ -306,9 +340,16 @@ mod tests {
     #[test]
     fn products_are_those_of_the_definition_on_every_instruction_set() {
         for set in InstructionSet::available() {
-            for (rows, inputs, outputs) in
-                [(1, 1, 1), (1, 5, 3), (7, 64, 48), (13, 33, 50), (20, 300, 70), (70, 40, 100), (200, 60, 35)]
-            {
+            for (rows, inputs, outputs) in [
+                (1, 1, 1),
+                (1, 5, 3),
+                (7, 64, 48),
+                (13, 33, 50),
+                (20, 300, 70),
+                (70, 40, 100),
+                (200, 60, 35),
+                (14, 2500, 35),
+            ] {
                 let (input, weight) = (numbers(rows * inputs, 1), numbers(inputs * outputs, 2));
                 let bias = numbers(outputs, 3);
                 let matrix = F32Matrix::for_set(set, &weight, inputs, outputs);

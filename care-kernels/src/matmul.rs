@@ -47,6 +47,18 @@ pub struct OutRow<'a> {
 }
 
 impl<'a> OutRow<'a> {
+    /// The numbers from `first` on, which [`OutRow::store`] has written; missing ones are zero.
+    #[inline(always)]
+    pub(crate) fn load<S: Kernel>(&self, simd: S, first: usize) -> [S::f32s; ACROSS] {
+        load(simd, &self.out[first..])
+    }
+
+    /// Keeps unfinished sums of the numbers from `first` on.
+    #[inline(always)]
+    pub(crate) fn store<S: Kernel>(&mut self, simd: S, sums: [S::f32s; ACROSS], first: usize) {
+        store(simd, sums, &mut self.out[first..]);
+    }
+
     /// The first `columns` columns, as many as there are, and the others.
     fn split_at(self, columns: usize) -> (Self, Self) {
         let columns = columns.min(self.out.len());
