@@ -54,7 +54,7 @@ pub(crate) struct ModelArgs {
     /// Device: cpu, wgpu or cuda:0
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Device,
-    /// Dtype of weights and activations: f32, bf16, f16 or, on the CPU, int8; by default bf16 on CUDA, else f32
+    /// Dtype of weights: f32, bf16, f16 or, on the CPU, int8 or int4 (4 bits, a scale for 32 inputs); by default bf16 on CUDA, else f32
     #[arg(long)]
     precision: Option<Precision>,
     /// Allow f16 for a decoder with more than a billion weights, where it may overflow

@@ -25,7 +25,7 @@ pub(crate) struct RerankerArgs {
     /// Instruction of Qwen3-Reranker; by default that of its model card
     #[arg(long, value_name = "TEXT", requires = "reranker")]
     reranker_instruction: Option<String>,
-    /// Dtype of the reranker: f32, bf16, f16 or, on the CPU, int8; by default that of the device
+    /// Dtype of the reranker: f32, bf16, f16 or, on the CPU, int8 or int4; by default that of the device
     #[arg(long, value_name = "PRECISION", requires = "reranker")]
     reranker_precision: Option<Precision>,
 }

@@ -15,6 +15,7 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark")]
 
+use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -147,22 +148,20 @@ fn callers(model: &Path, file: &Path) -> Outcome<()> {
 }
 
 fn serve(model: &Path) -> Outcome<()> {
-    let pairs = [open(model, Precision::F32)?, open(model, Precision::Int8)?];
-    let pair = |precision: &str| {
-        let known = PRECISIONS.iter().zip(&pairs).find(|(known, _)| known.as_str() == precision);
-        known.map(|(_, pair)| pair).ok_or_else(|| format!("no precision {precision}"))
-    };
+    let mut pairs: HashMap<String, AsymmetricEncoder> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
+        if let Some(precision) = line.split_whitespace().nth(1).filter(|precision| !pairs.contains_key(*precision)) {
+            pairs.insert(precision.to_owned(), open(model, precision.parse()?)?);
+        }
         let times = match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["forward", precision, rows, tokens, count] => {
-                forward(pair(precision)?, rows.parse()?, tokens.parse()?, count.parse()?)
+                forward(&pairs[precision], rows.parse()?, tokens.parse()?, count.parse()?)
             }
             ["corpus", precision, file, first, count] => {
                 let texts = texts(Path::new(file))?.into_iter().skip(first.parse()?).take(count.parse()?);
                 let documents: Vec<Document> = texts.map(Document::from).collect();
-                let pair = pair(precision)?;
-                vec![timed(|| pair.embed_documents(&documents))]
+                vec![timed(|| pairs[precision].embed_documents(&documents))]
             }
             _ => return Err(format!("unknown: {line}").into()),
         };

@@ -140,7 +140,8 @@ pub(crate) fn is_cpu(device: &burn::tensor::Device) -> bool {
     Device::Cpu.open().is_ok_and(|cpu| cpu == device.clone().inner())
 }
 
-/// The dtype of a network's weights and activations.
+/// The dtype of a network's weights, and on a GPU of its activations. On the CPU activations are f32: weights of 16 bits are
+/// widened where they are used.
 ///
 /// Norms, rotary tables, attention scores, pooling and the head are always computed in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -157,10 +158,13 @@ pub enum Precision {
     /// int8-quantized linear weights, for inference on the CPU; everything else in f32. See
     /// [`Int8Matrix`](care_kernels::Int8Matrix).
     Int8,
+    /// Linear weights quantized to 4 bits in groups of 32 inputs, for inference on the CPU; the token table in the file's
+    /// dtype, everything else in f32. See [`Int4Matrix`](care_kernels::Int4Matrix).
+    Int4,
 }
 
 impl Precision {
-    /// The dtype of a network's first weight, which is never int8; f32 if there is none.
+    /// The dtype of a network's first weight, which is never quantized; f32 if there is none.
     pub fn of(network: &impl Module) -> Self {
         struct First(Option<DType>);
         impl ModuleVisitor for First {
@@ -179,22 +183,23 @@ impl Precision {
         }
     }
 
-    /// burn's dtype of the activations.
+    /// burn's dtype of plain weights.
     pub fn dtype(self) -> FloatDType {
         match self {
-            Precision::F32 | Precision::Int8 => FloatDType::F32,
+            Precision::F32 | Precision::Int8 | Precision::Int4 => FloatDType::F32,
             Precision::Bf16 => FloatDType::BF16,
             Precision::F16 => FloatDType::F16,
         }
     }
 
-    /// Its name in files and messages: `f32`, `bf16`, `f16` or `int8`.
+    /// Its name in files and messages: `f32`, `bf16`, `f16`, `int8` or `int4`.
     pub fn as_str(self) -> &'static str {
         match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
             Precision::F16 => "f16",
             Precision::Int8 => "int8",
+            Precision::Int4 => "int4",
         }
     }
 }
@@ -203,10 +208,10 @@ impl FromStr for Precision {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8]
+        [Precision::F32, Precision::Bf16, Precision::F16, Precision::Int8, Precision::Int4]
             .into_iter()
             .find(|precision| precision.as_str() == name)
-            .ok_or_else(|| Error::setting("precision", format!("{name:?}"), "f32, bf16, f16, int8"))
+            .ok_or_else(|| Error::setting("precision", format!("{name:?}"), "f32, bf16, f16, int8, int4"))
     }
 }
 

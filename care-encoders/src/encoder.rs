@@ -112,11 +112,16 @@ pub trait Encoder: Module + ModuleDisplay + Sync + 'static {
         self
     }
 
-    /// Whether any weight has been int8-quantized, whatever its form is now.
+    /// Whether any weight has been quantized, whatever its form is now.
     fn is_quantized(&self) -> bool {
-        let mut quantized = false;
-        self.clone().for_each_linear(&mut |linear| quantized |= linear.is_quantized());
-        quantized
+        self.quantization().is_some()
+    }
+
+    /// How weights have been quantized, if any have, whatever their form is now.
+    fn quantization(&self) -> Option<Prepack> {
+        let mut quantization = None;
+        self.clone().for_each_linear(&mut |linear| quantization = quantization.or(linear.quantization()));
+        quantization
     }
 
     /// The same weights, unpacked, for any device and for training: see [`Linear::unpacked`].

@@ -6,10 +6,11 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use care_core::files::hex;
 use care_core::{Document, Query, Result, Text};
+use care_kernels::InstructionSet;
 use sha2::{Digest, Sha256};
 
 use crate::encoder::Encoder;
-use crate::layers::{Linear, ParameterPath, Parts};
+use crate::layers::{Linear, ParameterPath, Parts, Prepack};
 use crate::registry::AnyEncoder;
 use crate::tokenize::{Tokenizer, TruncationSide};
 use crate::tower::Tower;
@@ -18,7 +19,9 @@ use crate::tower::Tower;
 /// weight in its dtype, LoRA adapters, head, tokenizer and length limit.
 ///
 /// It covers neither the device nor the instruction, which is part of the prepared text, except for whether texts are
-/// pairs. Two towers with equal fingerprints return equal vectors, up to differences in rounding between devices.
+/// pairs. Two towers with equal fingerprints return equal vectors, up to differences in rounding between devices. An
+/// int8-quantized tower has one fingerprint on processors with dot products of bytes and another on those without, since
+/// they quantize differently.
 ///
 /// It is computed once for a tower and its clones.
 ///
@@ -57,11 +60,16 @@ impl Fingerprint {
         linears.extend(more);
         let mut weights = Weights { digest: Sha256::new(), path: ParameterPath::default(), linears };
         update(&mut weights.digest, kind);
-        if encoder.is_quantized() {
-            // Includes the quantization of inputs, which the weights do not show.
-            let grouped = encoder.linears().iter().any(|(_, linear)| linear.groups_inputs());
-            let inputs = if grouped { "int8, inputs to 127 in groups of 128" } else { "int8, inputs to 127" };
-            update(&mut weights.digest, inputs);
+        // The quantization of inputs, which the weights do not show.
+        match encoder.quantization() {
+            Some(Prepack::Int4) => update(&mut weights.digest, "int4, inputs to 127 in groups of 32"),
+            Some(_) => {
+                let grouped = encoder.linears().iter().any(|(_, linear)| linear.groups_inputs());
+                let largest = if InstructionSet::current().has_byte_products() { 255 } else { 127 };
+                let groups = if grouped { " in groups of 128" } else { "" };
+                update(&mut weights.digest, &format!("int8, inputs to {largest}{groups}"));
+            }
+            None => {}
         }
         update(&mut weights.digest, &encoder.config().to_json().to_string());
         Self(weights)

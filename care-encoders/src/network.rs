@@ -119,13 +119,14 @@ impl<E: Encoder> Network<E> {
     }
 
     /// Converts the encoder's weights to another dtype. Packed weights are packed again where the new dtype allows it;
-    /// [`Precision::Int8`] quantizes on the CPU and, like packing, does nothing elsewhere. Clones keep their weights.
+    /// [`Precision::Int8`] and [`Precision::Int4`] quantize on the CPU and, like packing, do nothing elsewhere. Clones keep
+    /// their weights.
     ///
     /// Converting back does not restore what an earlier conversion has lost.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
-        if precision == Precision::Int8 {
-            return self.with_precision(Precision::F32).prepacked(Prepack::Int8);
+        if let Some(quantized) = Prepack::quantizing(precision) {
+            return self.with_precision(Precision::F32).prepacked(quantized);
         }
         if Precision::of(&self.encoder) == precision {
             return self;
@@ -159,9 +160,9 @@ impl<E: Encoder> Network<E> {
         let mut bytes = Bytes(0);
         self.visit(&mut bytes);
         self.encoder.clone().for_each_linear(&mut |linear| {
-            if linear.prepacked() == Some(Prepack::Int8) {
-                let [inputs, outputs] = linear.dims();
-                bytes.0 -= inputs * outputs * (size_of::<f32>() - size_of::<i8>());
+            if let Some(form) = linear.prepacked() {
+                bytes.0 -= Prepack::F32.bytes(linear.dims());
+                bytes.0 += form.bytes(linear.dims());
             }
         });
         bytes.0

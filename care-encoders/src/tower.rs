@@ -111,9 +111,9 @@ impl<T: Text, E: Encoder> Tower<T, E> {
             dim: setting(self.embedding_dim()),
             max_length: setting(self.tokenizer.max_length()),
             instruction: setting(self.instruction.template()),
-            precision: setting(match self.network.encoder().is_quantized() {
-                true => Precision::Int8,
-                false => Precision::of(self.network.encoder()),
+            precision: setting(match self.network.encoder().quantization() {
+                Some(form) => form.precision(),
+                None => Precision::of(self.network.encoder()),
             }),
         }
     }

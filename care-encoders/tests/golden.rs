@@ -68,7 +68,7 @@ fn a_batch_that_threads_divide_gives_each_text_what_it_has_alone() {
     let batch = TokenBatch::varlen(&texts);
     assert!(batch.token_count() > 1000, "{} tokens", batch.token_count());
     let encoder = load_encoder(fixture("bert"), &EncoderOptions::default(), &device).unwrap();
-    for prepack in [Prepack::F32, Prepack::Int8] {
+    for prepack in [Prepack::F32, Prepack::Bf16, Prepack::F16, Prepack::Int8, Prepack::Int4] {
         let network = Network::new(encoder.clone(), HeadConfig::new(Pooling::Mean), &device).unwrap();
         let network = network.prepacked(prepack);
         let in_one_pass = forward_batch(&network, &batch);
@@ -493,8 +493,7 @@ fn texts_get_the_same_ids_and_vectors_through_the_tower() {
             assert_eq!(progress.padding, 0, "{name}");
         }
         // Elsewhere, one text per batch needs no padding; in a single batch all texts are padded to the longest.
-        let options = options.with_precision(Precision::Bf16);
-        let tower = load_tower::<Document>(&fixture(name), &options, &device).unwrap();
+        let tower = load_tower::<Document>(&fixture(name), &options, &device.clone().autodiff()).unwrap();
         for budget in [1, 60, 4096] {
             let mut last = None;
             tower.embed_with_progress(&texts, budget, &mut |progress| last = Some(*progress)).unwrap();

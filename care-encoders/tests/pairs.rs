@@ -312,13 +312,90 @@ fn int8_is_for_inference_and_has_vectors_of_its_own() {
 
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("pair");
-        let refusal = "`precision` is int8, allowed: f32, bf16 or f16 to save a network";
-        assert_eq!(pair.save(&target).unwrap_err().to_string(), refusal);
+        // What is stored in int8 is the same network, bit by bit, and no other.
+        pair.save(&target).unwrap();
+        let stated = EncoderOptions::default();
+        let stored = AsymmetricEncoder::open(&target, &stated, &stated, &cpu()).unwrap();
+        assert_eq!(stored.embed_queries(&texts()).unwrap(), queries, "{name}");
+        assert_eq!(stored.embed_documents(&texts()).unwrap(), exact.embed_documents(&texts()).unwrap(), "{name}");
+        assert_eq!(fingerprint(&stored), fingerprint(&pair), "{name}");
+        assert_eq!(stored.query().summary().precision.value, Precision::Int8);
+        assert_eq!(stored.query().summary().precision.source.to_string(), "model.safetensors");
+        let wider = stated.clone().with_precision(Precision::F32);
+        let error = AsymmetricEncoder::open(&target, &wider, &stated, &cpu()).unwrap_err().to_string();
+        assert_eq!(error, "`precision` is f32, allowed: int8, in which this model is stored");
         // Unpacking does not restore the original weights.
         let (query, document) = pair.into_towers();
-        let pair = AsymmetricEncoder::new(query, document).unwrap();
-        assert_eq!(pair.save(&target).unwrap_err().to_string(), refusal);
-        assert!(!target.exists());
+        let pair = AsymmetricEncoder::new(query.map_network(Network::unpacked), document).unwrap();
+        let other = place.path().join("other");
+        let refusal = "`precision` is int8, allowed: f32, bf16, f16, or int8 as loaded, to save a network";
+        assert_eq!(pair.save(&other).unwrap_err().to_string(), refusal);
+        assert!(!other.exists());
+    }
+}
+
+#[test]
+fn a_stored_int8_weight_without_its_scales_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let int8 = options(Pooling::Mean).with_precision(Precision::Int8);
+    let tower: Tower<Query, AnyEncoder> = load_tower(fixture("bert"), &int8, &cpu()).unwrap();
+    let folder = place.path().join("int8");
+    save_tower(&folder, &tower).unwrap();
+    let file = folder.join("model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    let stored = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let name = "encoder.layer.0.attention.self.query.weight";
+    let (weight, scale) = (stored.tensor(name).unwrap(), format!("{name}_scale"));
+    assert_eq!(weight.dtype(), safetensors::Dtype::I8);
+    let [outputs, _] = weight.shape() else { panic!("a matrix") };
+    assert_eq!(stored.tensor(&scale).unwrap().shape(), [*outputs]);
+    let without = stored.iter().filter(|(tensor, _)| *tensor != scale);
+    safetensors::serialize_to_file(without, None, &file).unwrap();
+    let error = load_encoder(&folder, &EncoderOptions::default(), &cpu()).unwrap_err().to_string();
+    assert!(error.contains(&format!("tensor `{scale}` of shape [{outputs}] is missing")), "{error}");
+    let mut least = bytes.clone();
+    let start = bytes.len() - stored.iter().map(|(_, view)| view.data().len()).sum::<usize>();
+    least[start + weight.data().as_ptr().addr() - bytes[start..].as_ptr().addr()] = 0x80;
+    fs::write(&file, &least).unwrap();
+    let error = load_encoder(&folder, &EncoderOptions::default(), &cpu()).unwrap_err().to_string();
+    assert!(error.ends_with(&format!("tensor `{name}` contains -128, allowed: -127 to 127")), "{error}");
+}
+
+#[test]
+fn weights_of_sixteen_and_of_four_bits_are_packed_and_near_those_of_f32() {
+    use care_encoders::Encoder as _;
+    for name in ["bert", "gte_new", "modernbert", "qwen3"] {
+        let load = |precision| -> Tower<Query, AnyEncoder> {
+            load_tower(fixture(name), &options(Pooling::Mean).with_precision(precision), &cpu()).unwrap()
+        };
+        let full = load(Precision::F32);
+        let expected = full.embed(&texts(), 4096).unwrap();
+        let mut bytes = full.network().weight_bytes();
+        for (precision, prepack, bound) in [
+            (Precision::F16, Prepack::F16, 0.999_99),
+            (Precision::Bf16, Prepack::Bf16, 0.9995),
+            (Precision::Int4, Prepack::Int4, 0.9),
+        ] {
+            let tower = load(precision);
+            let encoder = tower.network().encoder();
+            encoder.clone().for_each_linear(&mut |linear| assert_eq!(linear.prepacked(), Some(prepack), "{name}"));
+            assert!(encoder.prefers_varlen(), "{name}: the kernels compute it");
+            let vectors = tower.embed(&texts(), 4096).unwrap();
+            for row in 0..vectors.len() {
+                let cosine = vectors.cosine(row, &expected, row);
+                assert!((bound..1.000_001).contains(&cosine), "{name} {precision:?}: {cosine}");
+            }
+            assert_eq!(tower.summary().precision.value, precision);
+            assert_ne!(tower_fingerprint(&tower).unwrap(), tower_fingerprint(&full).unwrap());
+            assert_eq!(tower.embed(&texts(), 1).unwrap(), vectors, "{name} {precision:?}: alone and together");
+            let changed = full.clone().map_network(|network| network.with_precision(precision));
+            assert_eq!(changed.embed(&texts(), 4096).unwrap(), vectors, "{name} {precision:?}");
+            assert!(tower.network().weight_bytes() <= bytes, "{name} {precision:?}");
+            bytes = tower.network().weight_bytes();
+        }
+        let place = tempfile::tempdir().unwrap();
+        let error = save_tower(place.path().join("int4"), &load(Precision::Int4)).unwrap_err().to_string();
+        assert_eq!(error, "`precision` is int4, allowed: f32, bf16, f16, or int8 as loaded, to save a network");
     }
 }
 

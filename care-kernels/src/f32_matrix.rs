@@ -140,8 +140,14 @@ impl F32Matrix {
 /// Input rows, packed tile by tile: the values of a tile's rows are interleaved input by input. Values that are read
 /// together then share a cache line; read from separate rows they often evict each other.
 pub struct F32Rows {
-    rows: usize,
-    values: Vec<f32>,
+    pub(crate) rows: usize,
+    pub(crate) values: Vec<f32>,
+}
+
+impl F32Rows {
+    pub(crate) fn pack(set: InstructionSet, input: &[f32], inputs: usize) -> Self {
+        set.run(Pack { input, inputs })
+    }
 }
 
 impl PackedWeight for F32Matrix {}
@@ -162,7 +168,7 @@ impl Panels for F32Matrix {
     }
 
     fn pack_rows(&self, input: &[f32]) -> F32Rows {
-        self.set.run(Pack { input, inputs: self.inputs })
+        F32Rows::pack(self.set, input, self.inputs)
     }
 
     fn matmul(&self, rows: &F32Rows, panels: Range<usize>, epilogue: Epilogue<'_>, out: &mut [OutRow<'_>]) {

@@ -13,7 +13,8 @@ use crate::math;
 /// Vectors of accumulators per row of a tile.
 pub(crate) const ACROSS: usize = 2;
 
-/// A weight matrix prepacked for a kernel: [`F32Matrix`](crate::F32Matrix) or [`Int8Matrix`](crate::Int8Matrix).
+/// A weight matrix prepacked for a kernel: [`F32Matrix`](crate::F32Matrix), [`HalfMatrix`](crate::HalfMatrix),
+/// [`Int8Matrix`](crate::Int8Matrix) or [`Int4Matrix`](crate::Int4Matrix).
 ///
 /// The trait is sealed.
 pub trait PackedWeight: Panels {}

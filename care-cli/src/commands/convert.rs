@@ -14,7 +14,7 @@ use crate::stderr::note;
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,
-    /// Folder of the pair, which this program and sentence-transformers can load
+    /// Folder of the pair, which this program and, unless it is in int8, sentence-transformers can load
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }

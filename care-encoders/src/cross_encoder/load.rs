@@ -56,7 +56,7 @@ impl CrossEncoder {
         let folder = folder.as_ref();
         let stated = Stated::read(folder, options.ignore_custom_code)?;
         let path = stated.transformer.join(CONFIG);
-        let encoder = read_encoder(&stated.transformer, None, &options.of_network(), device)?;
+        let encoder = read_encoder(&stated.transformer, None, &options.of_network(), device, true)?;
         let config = encoder.config();
         let checkpoint = Checkpoint::open(&stated.transformer)?;
         let (max_length, length_source) = max_length(&stated, &config, folder, options)?;
@@ -90,7 +90,7 @@ impl CrossEncoder {
             max_length: Setting::new(max_length, length_source),
             instruction,
             precision: Setting::new(
-                if encoder.is_quantized() { Precision::Int8 } else { Precision::of(&encoder) },
+                encoder.quantization().map_or_else(|| Precision::of(&encoder), Prepack::precision),
                 if options.precision == Some(precision) { Source::Option } else { Source::Default },
             ),
         };

@@ -2,9 +2,10 @@
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::module::embedding;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use super::parameter::parameter;
+use crate::device::is_cpu;
 use crate::ops::Host;
 
 /// A table `[rows, width]`.
@@ -19,9 +20,15 @@ impl Embedding {
     }
 
     /// # Shapes
-    /// `[batch, seq]` to `[batch, seq, width]`.
+    /// `[batch, seq]` to `[batch, seq, width]`; f32 on the CPU, else of the table's dtype.
     pub(crate) fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        embedding(self.weight.val(), ids)
+        self.states(embedding(self.weight.val(), ids))
+    }
+
+    /// Rows of the table as states, which on the CPU are f32 whatever the weights are.
+    fn states(&self, rows: Tensor<3>) -> Tensor<3> {
+        let narrow = rows.dtype() != DType::F32;
+        if narrow && is_cpu(&self.weight.lazy_device()) { rows.cast(FloatDType::F32) } else { rows }
     }
 
     /// Number of rows.
@@ -32,7 +39,7 @@ impl Embedding {
 
     /// The first row, as `[1, 1, width]`.
     pub(crate) fn first_row(&self) -> Tensor<3> {
-        self.weight.val().narrow(0, 0, 1).unsqueeze()
+        self.states(self.weight.val().narrow(0, 0, 1).unsqueeze())
     }
 
     /// The rows with these numbers, `[count, width]`.
@@ -69,7 +76,7 @@ impl Embedding {
         if crate::ops::is_on_training_kernels(&weight) {
             return true;
         }
-        Host::of(&weight).is_some()
+        Host::holds(&weight)
     }
 
     /// The device of the table, on which the network computes.

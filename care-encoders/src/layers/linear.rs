@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Shape, Tensor};
-use care_kernels::Activation;
+use care_kernels::{Activation, Int8Matrix};
 
 use super::lora::Lora;
 use super::parameter::parameter;
@@ -29,9 +29,9 @@ pub struct Linear {
     #[cfg(feature = "cpu")]
     #[module(skip)]
     training: Option<Arc<TrainingWeight>>,
-    /// Whether the weight has been int8-quantized.
+    /// How the weight has been quantized, if it has.
     #[module(skip)]
-    quantized: bool,
+    quantized: Option<Prepack>,
     /// Whether [`Prepack::Int8`] quantizes inputs in groups.
     #[module(skip)]
     grouped: bool,
@@ -48,7 +48,7 @@ impl Linear {
             packed: None,
             #[cfg(feature = "cpu")]
             training: None,
-            quantized: false,
+            quantized: None,
             grouped: false,
         }
     }
@@ -63,7 +63,7 @@ impl Linear {
             packed: None,
             #[cfg(feature = "cpu")]
             training: None,
-            quantized: false,
+            quantized: None,
             grouped: false,
         }
     }
@@ -110,7 +110,7 @@ impl Linear {
         let moved = first.bias.as_ref().map(|bias| self.forward(bias.val().unsqueeze::<2>()).reshape([outputs]));
         let bias = moved.map(Param::from_tensor).or(self.bias);
         let weight = Param::from_tensor(first.weight.val().matmul(self.weight.val()));
-        let quantized = first.quantized || self.quantized;
+        let quantized = first.quantized.or(self.quantized);
         Self { weight, bias, lora: None, packed: None, quantized, ..first }
     }
 
@@ -164,23 +164,48 @@ impl Linear {
     }
 
     /// Packs the weight for inference on the CPU, LoRA adapter merged, and frees the plain one. A weight that is packed in
-    /// f32 already can still be quantized; its other clones stay as they are. Nothing happens if the weight is not an f32
-    /// host tensor, is trainable, or is quantized already.
+    /// f32 already can still be rounded or quantized; its other clones stay as they are. Nothing happens if the weight is
+    /// not a host tensor, is trainable, or is quantized already.
     ///
-    /// Callers that read the weight afterwards get it, unpacked on demand: the same numbers for [`Prepack::F32`], the
-    /// dequantized ones for [`Prepack::Int8`]. From then on the layer computes with the plain weight.
+    /// Callers that read the weight afterwards get it, unpacked on demand: the same numbers for [`Prepack::F32`], rounded
+    /// ones for the other floats, and dequantized ones otherwise. From then on the layer computes with the plain weight.
     pub fn prepack(&mut self, prepack: Prepack) {
         match self.prepacked() {
-            Some(form) if form == prepack || form == Prepack::Int8 => return,
+            Some(form) if form == prepack.of(form.dtype()) || form.quantizes() => return,
             Some(_) => *self = self.unpacked_copy(),
             None => {}
         }
         self.merge_lora();
         let weight = self.weight.val();
-        let Some(packed) = Prepacked::new(&weight, prepack, self.grouped).map(Arc::new) else { return };
-        let (id, device, shape) = (self.weight.id, weight.device(), weight.dims());
+        let prepack = prepack.of(weight.dtype());
+        let Some(packed) = Prepacked::new(&weight, prepack, self.grouped) else { return };
+        self.set_packed(packed);
+    }
+
+    /// Replaces the weight by one that has been int8-quantized already, packed.
+    ///
+    /// # Shapes
+    /// `values [out, in]`, `scales [out]`.
+    pub(crate) fn set_quantized(&mut self, values: &[i8], scales: &[f32]) {
+        let [inputs, _] = self.dims();
+        self.set_packed(Prepacked::Int8(Int8Matrix::of_quantized(values, scales, inputs, self.grouped)));
+    }
+
+    /// The weight's quantized values, `[out, in]`, and the scale of each output, if it is packed in int8.
+    pub(crate) fn quantized_weight(&self) -> Option<(Vec<i8>, Vec<f32>)> {
+        match self.usable().map(Arc::as_ref) {
+            Some(Prepacked::Int8(matrix)) => Some(matrix.to_quantized()),
+            _ => None,
+        }
+    }
+
+    fn set_packed(&mut self, packed: Prepacked) {
+        let packed = Arc::new(packed);
+        let (id, device, shape) = (self.weight.id, self.device(), self.dims());
+        if packed.form().quantizes() {
+            self.quantized = Some(packed.form());
+        }
         self.packed = Some(packed.clone());
-        self.quantized |= prepack == Prepack::Int8;
         let unpack =
             move |device: &Device, require_grad: bool| packed.unpack(shape, device).set_require_grad(require_grad);
         self.weight = Param::uninitialized(id, unpack, device, true, Shape::from(shape));
@@ -196,8 +221,13 @@ impl Linear {
         self.packed.as_ref().filter(|_| !self.weight.is_initialized() && self.lora.is_none())
     }
 
-    /// Whether the weight has been int8-quantized, whatever its form is now.
+    /// Whether the weight has been quantized, whatever its form is now.
     pub fn is_quantized(&self) -> bool {
+        self.quantized.is_some()
+    }
+
+    /// How the weight has been quantized, if it has, whatever its form is now.
+    pub fn quantization(&self) -> Option<Prepack> {
         self.quantized
     }
 
@@ -244,9 +274,9 @@ impl Linear {
 
     /// The dtype of the plain weight.
     pub(crate) fn dtype(&self) -> DType {
-        match self.packed.is_some() && !self.weight.is_initialized() {
-            true => DType::F32,
-            false => self.weight.val().dtype(),
+        match self.packed.as_ref().filter(|_| !self.weight.is_initialized()) {
+            Some(packed) => packed.form().dtype(),
+            None => self.weight.val().dtype(),
         }
     }
 

@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 #[cfg(feature = "cpu")]
 use burn::backend::{Flex, flex::FlexTensor};
 #[cfg(feature = "cpu")]
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, FloatDType, TensorData};
 
 /// Largest total of f32 values whose memory a thread keeps for reuse outside a training step: 8 MB.
 #[cfg(feature = "cpu")]
@@ -114,6 +114,20 @@ impl Host {
         values
     }
 
+    /// [`Host::of`], or the values of such a tensor of 16-bit floats, widened.
+    pub(crate) fn widened<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        if !Self::holds(tensor) {
+            return None;
+        }
+        Self::of(&tensor.clone().cast(FloatDType::F32))
+    }
+
+    /// Whether a tensor is a host tensor of floats without autograd.
+    pub(crate) fn holds<const D: usize>(tensor: &Tensor<D>) -> bool {
+        let float = matches!(tensor.dtype(), DType::F32 | DType::BF16 | DType::F16);
+        float && tensor.clone().try_into_primitive::<Flex>().is_ok()
+    }
+
     /// The values, row-major.
     pub fn values(&self) -> &[f32] {
         self.tensor.storage()
@@ -196,6 +210,14 @@ impl std::fmt::Debug for Host {
 impl Host {
     pub fn of<const D: usize>(_tensor: &Tensor<D>) -> Option<Self> {
         None
+    }
+
+    pub(crate) fn widened<const D: usize>(_tensor: &Tensor<D>) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn holds<const D: usize>(_tensor: &Tensor<D>) -> bool {
+        false
     }
 
     pub fn values(&self) -> &[f32] {

@@ -7,7 +7,7 @@ use care_core::files::{former_content, read_file};
 use care_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::checkpoint::{Checkpoint, SINGLE};
 use super::options::EncoderOptions;
@@ -27,29 +27,40 @@ const LARGEST_F16_DECODER: f64 = 1e9;
 /// Loads the network of a Hugging Face folder. Of the options, `precision`, `force_f16`, `layers`, `adapter` and
 /// `ignore_custom_code` apply; the adapter is merged.
 ///
-/// Weights stay plain, ready for training and for any device, unless the precision is int8;
+/// Weights stay plain, ready for training and for any device, unless the precision is int8 or int4;
 /// [`Encoder::prepacked`](crate::Encoder::prepacked) packs them for inference on the CPU.
 ///
 /// # Errors
 /// If an option is set that belongs to a whole tower (use [`load_tower`](crate::load_tower) for those); a file is
 /// missing or broken; the architecture is unknown; a tensor is missing, unexpected, of the wrong shape or not finite;
-/// the adapter does not fit; f16 is requested for a large decoder; or int8 is requested on a device other than the CPU.
+/// the adapter does not fit; f16 is requested for a large decoder; int8 or int4 is requested on a device other than the CPU;
+/// or the weights are stored in int8 and another precision is requested.
 pub fn load_encoder(folder: impl AsRef<Path>, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
     options.require_network_options()?;
-    read_encoder(folder.as_ref(), options.adapter.as_deref(), options, device)
+    read_encoder(folder.as_ref(), options.adapter.as_deref(), options, device, false)
 }
 
-/// [`load_encoder`] with the adapter as an argument.
+/// [`load_encoder`] with the adapter as an argument; with `packed`, each weight is packed for inference on the CPU before the
+/// next is read.
 pub(crate) fn read_encoder(
     folder: &Path,
     adapter: Option<&Path>,
     options: &EncoderOptions,
     device: &Device,
+    packed: bool,
 ) -> Result<AnyEncoder> {
     require_folder(folder)?;
     let (config, row) = Architecture::read(&folder.join(CONFIG), options.ignore_custom_code)?;
     let checkpoint = Checkpoint::open(folder)?;
-    let precision = options.precision.unwrap_or_default();
+    let precision = match (checkpoint.has_int8(), options.precision) {
+        (true, None | Some(Precision::Int8)) => Precision::Int8,
+        (true, Some(other)) => {
+            return Err(Error::setting("precision", other.as_str(), "int8, in which this model is stored"));
+        }
+        (false, precision) => precision.unwrap_or_default(),
+    };
+    let quantizing = Prepack::quantizing(precision);
+    let form = quantizing.or(packed.then_some(Prepack::F32));
     if let EncoderConfig::Decoder(decoder) = &config
         && precision == Precision::F16
         && (decoder.parameter_count() > LARGEST_F16_DECODER || decoder.model_type == DecoderFamily::Gemma3)
@@ -64,12 +75,8 @@ pub(crate) fn read_encoder(
         return Err(Error::new(ErrorKind::Config, message));
     }
     // Layers that an adapter changes stay plain until it is merged.
-    let packs = precision == Precision::Int8 && adapter.is_none();
-    let mut each = |linear: &mut Linear| {
-        if packs {
-            linear.prepack(Prepack::Int8);
-        }
-    };
+    let early = form.filter(|_| adapter.is_none());
+    let mut each = |linear: &mut Linear| early.into_iter().for_each(|form| linear.prepack(form));
     let mut encoder = fill_encoder(&checkpoint, row.weights, precision, config.build(device), &mut each)?;
     if let Some(adapter) = adapter {
         encoder = encoder.with_adapter(adapter)?.merge_lora();
@@ -77,35 +84,40 @@ pub(crate) fn read_encoder(
     if let Some(keep) = &options.layers {
         encoder = encoder.with_layers(keep)?;
     }
-    match precision {
-        Precision::Int8 if !encoder.prefers_varlen() => {
-            Err(Error::setting("precision", "int8", "only on the CPU; elsewhere bf16, f16 or f32"))
-        }
-        Precision::Int8 => Ok(encoder.prepacked(Prepack::Int8)),
-        _ => Ok(encoder),
+    if quantizing.is_some() && !encoder.prefers_varlen() {
+        return Err(Error::setting("precision", precision.as_str(), "only on the CPU; elsewhere bf16, f16 or f32"));
     }
+    Ok(form.into_iter().fold(encoder, Encoder::prepacked))
 }
 
-/// Writes a network as a Hugging Face folder, without a tokenizer, that transformers loads. LoRA adapters are merged.
+/// Writes a network as a Hugging Face folder, without a tokenizer, that transformers loads unless the network is
+/// int8-quantized. LoRA adapters are merged.
 ///
 /// # Errors
-/// If the network is int8-quantized, or a file cannot be written.
+/// If the network is quantized to 4 bits, or was quantized and is not packed in int8, or a file cannot be written.
 pub(crate) fn write_encoder(folder: &Path, encoder: &AnyEncoder) -> Result<()> {
     let config = encoder.config();
     let Some(row) = config.architecture() else {
         return Err(Error::new(ErrorKind::Config, "the architecture cannot be saved"));
     };
-    if encoder.is_quantized() {
-        return Err(Error::setting("precision", "int8", "f32, bf16 or f16 to save a network"));
+    let mut linears = encoder.clone();
+    let stored = linears.linears().iter().all(|(_, linear)| linear.prepacked() == Some(Prepack::Int8));
+    if let Some(form) = encoder.quantization().filter(|_| !stored) {
+        let allowed = "f32, bf16, f16, or int8 as loaded, to save a network";
+        return Err(Error::setting("precision", form.precision().as_str(), allowed));
     }
     create_folder(folder)?;
     let mut json = config.to_json();
     json["torch_dtype"] = match Precision::of(encoder) {
-        Precision::F32 | Precision::Int8 => "float32",
+        Precision::F32 | Precision::Int8 | Precision::Int4 => "float32",
         Precision::Bf16 => "bfloat16",
         Precision::F16 => "float16",
     }
     .into();
+    if stored {
+        // Other programs refuse a method that they do not know, instead of taking the integers for weights.
+        json["quantization_config"] = json!({ "quant_method": "care", "bits": 8, "weights": "symmetric, per output" });
+    }
     write_json(&folder.join(CONFIG), &json)?;
     let mut encoder = encoder.clone();
     let linears = encoder.linears().into_iter().map(|(path, linear)| (path, linear.clone())).collect();

@@ -84,8 +84,7 @@ impl Recipe {
     /// # Errors
     /// As [`load_encoder`](super::load_encoder).
     fn load_encoder(&self, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
-        let encoder = read_encoder(&self.transformer, self.adapter(options).map(PathBuf::as_path), options, device)?;
-        Ok(encoder.prepacked(Prepack::F32))
+        read_encoder(&self.transformer, self.adapter(options).map(PathBuf::as_path), options, device, true)
     }
 
     fn adapter<'a>(&'a self, options: &'a EncoderOptions) -> Option<&'a PathBuf> {
@@ -208,7 +207,10 @@ impl Recipe {
             dim: source(options.dim.is_some(), &self.sources.dim),
             max_length: source(options.max_length.is_some(), limited),
             instruction: source(options.instruction.is_some(), &self.sources.instruction),
-            precision: source(options.precision.is_some(), &self.sources.precision),
+            precision: match (options.precision, tower.network().encoder().is_quantized()) {
+                (None, true) => Source::File(SINGLE.to_owned()),
+                (precision, _) => source(precision.is_some(), &self.sources.precision),
+            },
         })
     }
 

@@ -11,8 +11,10 @@ use safetensors::tensor::{Dtype, View};
 
 use super::checkpoint::Checkpoint;
 use crate::device::Precision;
-use crate::layers::{Linear, ParameterPath, Parts, WeightTable};
+use crate::layers::{Linear, ParameterPath, Parts, Prepack, WeightTable};
 
+/// What follows the name of a quantized weight in that of its scales.
+const SCALE: &str = "_scale";
 /// What training frameworks put before every name: data parallelism and compilation of PyTorch.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 /// Problems that a message lists.
@@ -55,6 +57,9 @@ pub(crate) fn fill_encoder<M: Module + Parts>(
     filler.skipped.clear();
     for (path, linear) in encoder.linears() {
         path.split('.').for_each(|part| filler.path.enter(part, ""));
+        if let Some((values, scales)) = filler.quantized()? {
+            linear.set_quantized(&values, &scales);
+        }
         *linear = linear.clone().map(&mut filler);
         path.split('.').for_each(|_| filler.path.exit());
         if let Some(failure) = filler.failure.take() {
@@ -217,15 +222,55 @@ impl<'a> Filler<'a> {
             return Ok(None);
         };
         self.used.insert(place.tensor.clone());
+        let quantized = transposed && self.checkpoint.is_int8(full);
+        if quantized {
+            self.check_scales(&format!("{}{SCALE}", place.tensor), wanted[0]);
+        }
         wanted[0] *= place.part.1;
         let shape = self.checkpoint.shape(full).unwrap_or_default();
         if shape != wanted {
             self.problems.push(format!("tensor `{full}` has shape {shape:?}, expected {wanted:?}"));
             return Ok(None);
         }
-        let Some(precision) = self.precision else { return Ok(None) };
+        // Quantized weights are set by `fill_encoder`.
+        let Some(mut precision) = self.precision.filter(|_| !quantized) else { return Ok(None) };
+        // Rows of a table are looked up and widened, so they may stay as they are.
+        if precision == Precision::Int4 && D == 2 && !self.path.is_of_linear() {
+            precision = self.checkpoint.half_precision(full).unwrap_or(precision);
+        }
         let data = self.checkpoint.read(full, place.part, transposed, precision)?;
         Ok(Some(Tensor::from_data(data, (&param.lazy_device(), precision.dtype().into()))))
+    }
+}
+
+impl Filler<'_> {
+    /// Checks the scales of a quantized weight with so many outputs.
+    fn check_scales(&mut self, tensor: &str, outputs: usize) {
+        match self.names.get(tensor).and_then(|full| self.checkpoint.shape(full)) {
+            None => self.problems.push(format!("tensor `{tensor}` of shape [{outputs}] is missing")),
+            Some(shape) if shape != [outputs] => {
+                self.problems.push(format!("tensor `{tensor}` has shape {shape:?}, expected [{outputs}]"));
+            }
+            Some(_) => {
+                self.used.insert(tensor.to_owned());
+            }
+        }
+    }
+
+    /// The quantized weight of the linear layer at the current path and its scales, if the checkpoint has them.
+    fn quantized(&self) -> Result<Option<(Vec<i8>, Vec<f32>)>> {
+        let places = self.table.module_places(&self.path.join());
+        let weights = places.iter().map(|place| format!("{}.weight", place.tensor));
+        let mut named = weights.filter_map(|tensor| Some((self.names.get(&tensor)?, format!("{tensor}{SCALE}"))));
+        let Some((full, scales)) = named.next().filter(|(full, _)| self.checkpoint.is_int8(full)) else {
+            return Ok(None);
+        };
+        let scales = self.names.get(&scales).map_or(scales.as_str(), String::as_str);
+        let scales = self.checkpoint.read(scales, (0, 1), false, Precision::F32)?;
+        let scales = scales.try_into_vec().map_err(|e| {
+            Error::new(ErrorKind::Format, format!("{}: scales are not f32: {e:?}", self.checkpoint.path().display()))
+        })?;
+        Ok(Some((self.checkpoint.read_int8(full)?, scales)))
     }
 }
 
@@ -257,7 +302,8 @@ impl ModuleMapper for Filler<'_> {
     }
 }
 
-/// Writes every parameter under its checkpoint name, in its dtype. `linears` are the layers that may be packed or have
+/// Writes every parameter under its checkpoint name, in its dtype; weights that are packed in int8 as they are, with their
+/// scales. `linears` are the layers that may be packed or have
 /// a LoRA adapter, which is merged, by their paths.
 ///
 /// Values are taken one tensor at a time.
@@ -325,7 +371,12 @@ impl ModuleVisitor for Collector<'_> {
         if is_weight {
             shape.reverse();
         }
-        let tensor = match self.linears.get(module).filter(|_| is_weight) {
+        let linear = self.linears.get(module).filter(|_| is_weight);
+        if let Some(linear) = linear.filter(|linear| linear.prepacked() == Some(Prepack::Int8)) {
+            self.add_quantized(&place.tensor, linear, shape);
+            return;
+        }
+        let tensor = match linear {
             Some(linear) => HostTensor {
                 dtype: linear.dtype(),
                 shape,
@@ -342,6 +393,18 @@ impl ModuleVisitor for Collector<'_> {
             }
         };
         self.tensors.insert(place.tensor, tensor);
+    }
+}
+
+impl<'a> Collector<'a> {
+    /// Adds an int8-quantized weight of this shape, and its scales.
+    fn add_quantized(&mut self, tensor: &str, linear: &'a Linear, shape: Vec<usize>) {
+        let (outputs, whole) = (shape[0], shape.clone());
+        let quantized = move || linear.quantized_weight().unwrap_or_default();
+        let values = Box::new(move || TensorData::new(quantized().0, whole.clone()));
+        self.tensors.insert(tensor.to_owned(), HostTensor { dtype: DType::I8, shape, values });
+        let values = Box::new(move || TensorData::new(quantized().1, [outputs]));
+        self.tensors.insert(format!("{tensor}{SCALE}"), HostTensor { dtype: DType::F32, shape: vec![outputs], values });
     }
 }
 
@@ -365,6 +428,7 @@ impl View for HostTensor<'_> {
             DType::F16 => Dtype::F16,
             DType::BF16 => Dtype::BF16,
             DType::F64 => Dtype::F64,
+            DType::I8 => Dtype::I8,
             _ => Dtype::F32,
         }
     }

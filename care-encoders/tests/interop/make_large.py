@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Makes a random model with the shape of Qwen3-Embedding-0.6B, in bf16 and two shards.
+"""Makes a random model with the shape of a Qwen3 embedding model, in bf16 and shards.
 
-    python3 make_large.py FOLDER TOKENIZER
+    python3 make_large.py FOLDER TOKENIZER [0.6B|4B]
 
-Writes FOLDER/{config.json, model-0000N-of-00002.safetensors, model.safetensors.index.json} and copies the
-tokenizer, whose ids must be below 151,669. Needs numpy.
+Writes FOLDER/{config.json, model-0000N-of-0000M.safetensors, model.safetensors.index.json} and copies the
+tokenizer, whose ids must be below 151,665. Needs numpy, and 1.2 or 8.1 GB of disk.
 """
 import json
 import os
@@ -14,10 +14,15 @@ import sys
 
 import numpy as np
 
-WIDTH, INNER, LAYERS, HEADS, KV, HEAD, VOCAB = 1024, 3072, 28, 16, 8, 128, 151669
+# Width, inner width, layers, heads, key and value heads, dimensions of a head, token ids, shards.
+SIZES = {
+    "0.6B": (1024, 3072, 28, 16, 8, 128, 151669, 2),
+    "4B": (2560, 9728, 36, 32, 8, 128, 151665, 4),
+}
 
 
-def shapes():
+def shapes(size):
+    WIDTH, INNER, LAYERS, HEADS, KV, HEAD, VOCAB, _ = SIZES[size]
     yield "embed_tokens.weight", (VOCAB, WIDTH)
     for n in range(LAYERS):
         yield f"layers.{n}.input_layernorm.weight", (WIDTH,)
@@ -50,20 +55,22 @@ def write(path, tensors, seed):
             file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
 
 
-def main(folder, tokenizer):
+def main(folder, tokenizer, size="0.6B"):
     os.makedirs(folder, exist_ok=True)
-    tensors = list(shapes())
-    half = len(tensors) // 4
+    width, inner, layers, heads, kv, head, vocab, shards = SIZES[size]
+    tensors = list(shapes(size))
+    each = -(-len(tensors) // shards)
     weight_map = {}
-    for number, part in enumerate((tensors[:half], tensors[half:]), 1):
-        file = f"model-0000{number}-of-00002.safetensors"
+    for number in range(shards):
+        part = tensors[number * each:(number + 1) * each]
+        file = f"model-{number + 1:05}-of-{shards:05}.safetensors"
         write(os.path.join(folder, file), part, number)
         weight_map.update({name: file for name, _ in part})
     with open(os.path.join(folder, "model.safetensors.index.json"), "w") as file:
         json.dump({"metadata": {}, "weight_map": weight_map}, file)
     config = dict(
-        model_type="qwen3", architectures=["Qwen3Model"], hidden_size=WIDTH, intermediate_size=INNER,
-        num_hidden_layers=LAYERS, num_attention_heads=HEADS, num_key_value_heads=KV, head_dim=HEAD, vocab_size=VOCAB,
+        model_type="qwen3", architectures=["Qwen3Model"], hidden_size=width, intermediate_size=inner,
+        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv, head_dim=head, vocab_size=vocab,
         max_position_embeddings=32768, rms_norm_eps=1e-6, rope_theta=1e6, rope_scaling=None, torch_dtype="bfloat16",
         pad_token_id=317,
     )

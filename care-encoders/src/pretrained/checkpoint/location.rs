@@ -106,6 +106,19 @@ impl Location {
         Ok(TensorData::new(values, shape))
     }
 
+    /// Reads signed bytes from -127 to 127.
+    pub(super) fn read_int8(&self) -> Result<Vec<i8>> {
+        let mut file = File::open(&self.file)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut values = Vec::with_capacity(self.shape.iter().product());
+        file.take(values.capacity() as u64).read_to_end(&mut values)?;
+        let values: Vec<i8> = values.into_iter().map(|byte| byte as i8).collect();
+        match values.contains(&i8::MIN) {
+            true => Err(Problem::format("contains -128, allowed: -127 to 127")),
+            false => Ok(values),
+        }
+    }
+
     /// Reads a part of this shape. `widen` is a generic parameter so that it is inlined into the loop.
     fn part<T: Value, const SIZE: usize>(
         &self,

@@ -14,6 +14,7 @@ use burn::tensor::TensorData;
 use care_core::files::{open_file, read_file};
 use care_core::{Error, ErrorKind, Result};
 use half::{bf16, f16};
+use safetensors::Dtype;
 use serde::Deserialize;
 
 use self::location::{Location, Problem};
@@ -113,16 +114,49 @@ impl Checkpoint {
             .get(name)
             .ok_or_else(|| Error::new(ErrorKind::Checkpoint, format!("tensor `{name}` is missing")))?;
         let data = match precision {
-            Precision::F32 | Precision::Int8 => location.read::<f32>(part, transposed),
+            Precision::F32 | Precision::Int8 | Precision::Int4 => location.read::<f32>(part, transposed),
             Precision::Bf16 => location.read::<bf16>(part, transposed),
             Precision::F16 => location.read::<f16>(part, transposed),
         };
-        data.map_err(|problem| match problem {
+        data.map_err(|problem| Self::error(name, location, problem))
+    }
+
+    fn error(name: &str, location: &Location, problem: Problem) -> Error {
+        match problem {
             Problem::Unreadable(e) => Error::io("read", &location.file, e),
             Problem::Other(kind, problem) => {
                 Error::new(kind, format!("{}: tensor `{name}` {problem}", location.file.display()))
             }
-        })
+        }
+    }
+
+    /// Whether a tensor consists of int8-quantized weights.
+    pub(crate) fn is_int8(&self, name: &str) -> bool {
+        self.tensors.get(name).is_some_and(|location| location.dtype == Dtype::I8)
+    }
+
+    /// Whether any tensor does.
+    pub(crate) fn has_int8(&self) -> bool {
+        self.names().any(|name| self.is_int8(name))
+    }
+
+    /// The dtype of a tensor, if it is one of 16-bit floats.
+    pub(crate) fn half_precision(&self, name: &str) -> Option<Precision> {
+        match self.tensors.get(name)?.dtype {
+            Dtype::BF16 => Some(Precision::Bf16),
+            Dtype::F16 => Some(Precision::F16),
+            _ => None,
+        }
+    }
+
+    /// The values of an int8-quantized tensor, row-major.
+    ///
+    /// # Errors
+    /// If the tensor is missing, damaged, or contains -128.
+    pub(crate) fn read_int8(&self, name: &str) -> Result<Vec<i8>> {
+        let missing = || Error::new(ErrorKind::Checkpoint, format!("tensor `{name}` is missing"));
+        let location = self.tensors.get(name).ok_or_else(missing)?;
+        location.read_int8().map_err(|problem| Self::error(name, location, problem))
     }
 }
 
