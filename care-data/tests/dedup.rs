@@ -130,7 +130,9 @@ proptest! {
     #[test]
     fn three_methods_in_one_pass_keep_what_comparing_everything_keeps(
         texts in prop::collection::vec("[abcd，。 ]{0,9}", 1..60), split in 0_usize..60, threads in 1_usize..4,
-        similarity in prop::sample::select(vec![0.5, 0.8]), cosines in prop::sample::select(vec![0.9, 0.99]),
+        similarity in prop::sample::select(vec![0.5, 0.8]),
+        // No cosine of two vectors of so few counts is one of these, where rounding would decide.
+        cosines in prop::sample::select(vec![0.905, 0.985]),
     ) {
         let folder = Folder::new();
         let (first, second) = texts.split_at(split.min(texts.len()));

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::instructions::{InstructionSet, Kernel, WithKernel};
+use crate::instructions::InstructionSet;
+use crate::kernel::{Kernel, WithKernel};
 
 /// Numbers per piece of work. It does not depend on the threads, nor do the sums.
 const PIECE: usize = 1 << 15;

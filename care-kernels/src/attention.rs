@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::f32_matrix::{tile_rows, tiles, with_rows};
 use crate::instructions::InstructionSet;
-use crate::instructions::{Kernel, WithKernel};
+use crate::kernel::{Kernel, WithKernel};
 use crate::math;
 use crate::matmul::{ACROSS, load, store};
 

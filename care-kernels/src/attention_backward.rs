@@ -8,7 +8,8 @@ use crate::attention::{
     AttentionHeads, CHUNK, FEW, States, add_products, all_finite, copy_chunks, match_keys, mix_values, part,
 };
 use crate::f32_matrix::{tile_rows, tiles, with_rows};
-use crate::instructions::{InstructionSet, Kernel, WithKernel};
+use crate::instructions::InstructionSet;
+use crate::kernel::{Kernel, WithKernel};
 use crate::math;
 use crate::matmul::{ACROSS, load, store};
 
@@ -293,8 +294,8 @@ impl Piece<'_> {
                 }
             }
         }
-        let finite = |states: &[f32]| (0..keys.len()).all(|row| all_finite(&states[place(row)..][..shape.head_dim]));
-        scratch.finite = finite(key) && finite(value);
+        let finite = |packed: &[[f32; CHUNK]]| all_finite(packed[..keys.len() * chunks].as_flattened());
+        scratch.finite = finite(&scratch.keys) && finite(&scratch.values);
         for (number, into) in scratch.key_panels.chunks_exact_mut(count * panel).enumerate() {
             for (row, into) in into.chunks_exact_mut(panel).take(keys.len()).enumerate() {
                 let values = &key[place(row)..][..shape.head_dim][number * panel..];
@@ -457,7 +458,8 @@ fn add_rows<S: Kernel, const R: usize>(
     let (sums, _) = pulp::as_arrays_mut::<ACROSS, _>(S::as_mut_simd_f32s(sums).0);
     let mut apart = [&weights[..0]; R];
     for (row, weights) in apart.iter_mut().zip(weights.chunks_exact(across)) {
-        *row = &weights[first..first + vectors.len()];
+        // So written that no access below is checked.
+        *row = &weights[first..][..vectors.len()];
     }
     let mut own = [[simd.splat_f32s(0.0); ACROSS]; R];
     own.copy_from_slice(&sums[..R]);

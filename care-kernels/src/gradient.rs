@@ -6,8 +6,10 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::f32_matrix::{dot, tile_rows, tiles, with_rows};
-use crate::instructions::{InstructionSet, Kernel, WithKernel};
+use crate::instructions::InstructionSet;
+use crate::kernel::{Kernel, WithKernel};
 use crate::matmul::{ACROSS, load, store};
+use crate::scratch::Scratch;
 
 /// Tokens that are packed together: a tile and a panel of so many fit into L1 together.
 const BLOCK: usize = 128;
@@ -154,8 +156,8 @@ impl WithKernel for Piece<'_> {
         let height = self.rows.len();
         let tokens = gradient.len() / outputs;
         let block = BLOCK.min(tokens);
-        let mut rows = vec![0.0; height * block];
-        let mut panels = vec![0.0; self.columns.len().next_multiple_of(panel) * block];
+        let mut rows = Scratch::new(height * block);
+        let mut panels = Scratch::new(self.columns.len().next_multiple_of(panel) * block);
         for (input, gradient) in input.chunks(BLOCK * inputs).zip(gradient.chunks(BLOCK * outputs)) {
             let count = gradient.len() / outputs;
             let (rows, panels) =

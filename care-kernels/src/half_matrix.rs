@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::columns::for_panels;
 use crate::f32_matrix::{F32Rows, tile_rows, tiles, with_rows};
 use crate::half::{bf16_bits, f16_bits};
-use crate::instructions::{InstructionSet, Kernel, WithKernel};
+use crate::instructions::InstructionSet;
+use crate::kernel::{Kernel, WithKernel};
 use crate::matmul::{ACROSS, Epilogue, OutRow, PackedWeight, Panels, store};
 
 /// A 16-bit float format.

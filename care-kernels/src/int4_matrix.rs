@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use crate::columns::for_panels;
 use crate::f32_matrix::{interleave, tiles, with_rows};
-use crate::instructions::{Bytes, InstructionSet, Kernel, WithBytes, WithKernel};
+use crate::instructions::InstructionSet;
 use crate::int8_matrix::{OCTET, QUAD, interleave_bytes};
+use crate::kernel::{Bytes, Kernel, WithBytes, WithKernel};
 use crate::math;
 use crate::matmul::{ACROSS, Epilogue, OutRow, PackedWeight, Panels};
 

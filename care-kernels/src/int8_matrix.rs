@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::columns::for_panels;
 use crate::f32_matrix::{interleave, tiles, with_rows};
-use crate::instructions::{Bytes, InstructionSet, Kernel, WithBytes, WithKernel};
+use crate::instructions::InstructionSet;
+use crate::kernel::{Bytes, Kernel, WithBytes, WithKernel};
 use crate::math;
 use crate::matmul::{ACROSS, Epilogue, OutRow, PackedWeight, Panels, load};
 

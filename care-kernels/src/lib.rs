@@ -13,12 +13,16 @@ mod half_matrix;
 mod instructions;
 mod int4_matrix;
 mod int8_matrix;
+mod kernel;
 mod math;
 mod matmul;
 mod norm_backward;
 mod pointwise;
+mod scratch;
 #[cfg(test)]
 mod testing;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 pub use activation::Activation;
 pub use adamw::{AdamW, adamw, square_sum};

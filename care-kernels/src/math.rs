@@ -1,9 +1,9 @@
 //! Elementary functions on vectors (exp, erf, activations) and reductions over slices.
 //!
-//! All of them are `#[inline(always)]`: see [`crate::instructions::WithKernel`].
+//! All of them are `#[inline(always)]`: see [`crate::kernel::WithKernel`].
 
 use crate::activation::Activation;
-use crate::instructions::Kernel;
+use crate::kernel::Kernel;
 
 /// Adding it leaves the nearest integer in the low bits.
 pub(crate) const NEAREST: f32 = 12_582_912.0;
@@ -191,7 +191,8 @@ fn fold(values: &[f32], start: f32, take: impl Fn(f32, f32) -> f32, join: impl F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instructions::{InstructionSet, WithKernel};
+    use crate::instructions::InstructionSet;
+    use crate::kernel::WithKernel;
     use crate::testing::{exact_erf, slope};
 
     #[derive(Clone, Copy, Debug)]

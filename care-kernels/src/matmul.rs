@@ -7,7 +7,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::activation::Activation;
-use crate::instructions::Kernel;
+use crate::kernel::Kernel;
 use crate::math;
 
 /// Vectors of accumulators per row of a tile.
@@ -206,6 +206,11 @@ pub fn matmul<W: PackedWeight>(input: &[f32], products: Vec<Matmul<'_, W>>, thre
     let parts = pieces.div_ceil(blocks.len()).min(panels);
     let compute = |(number, work): (usize, Vec<Piece<'_, W>>)| {
         let block = &blocks[number / parts];
+        if parts == 1 {
+            // Packed rows that nobody else needs are not kept until the end.
+            let rows = first.pack_rows(block.rows);
+            return work.into_iter().for_each(|piece| piece.compute(&rows));
+        }
         let rows = block.packed.get_or_init(|| first.pack_rows(block.rows));
         work.into_iter().for_each(|piece| piece.compute(rows));
     };

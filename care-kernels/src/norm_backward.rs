@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::instructions::{InstructionSet, Kernel, WithKernel};
+use crate::instructions::InstructionSet;
+use crate::kernel::{Kernel, WithKernel};
 use crate::math;
 
 /// Rows whose share of a weight's gradient is summed together. It does not depend on the threads, nor do the sums.

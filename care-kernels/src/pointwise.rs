@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::activation::Activation;
 use crate::instructions::InstructionSet;
-use crate::instructions::{Kernel, WithKernel};
+use crate::kernel::{Kernel, WithKernel};
 use crate::math;
 
 /// Below this many numbers the work runs on one thread.

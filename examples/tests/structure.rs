@@ -11,8 +11,8 @@ use source::{Sources, Token, sources_of, tokens};
 const ORDERS: [(&str, &str); 9] = [
     (
         "care-kernels",
-        "activation instructions math matmul f32_matrix int8_matrix gradient attention attention_backward pointwise \
-         norm_backward adamw adamw_rows",
+        "activation columns half kernel vnni instructions math scratch matmul f32_matrix half_matrix int8_matrix \
+         int4_matrix gradient attention attention_backward pointwise norm_backward adamw adamw_rows",
     ),
     ("care-core", "guard error text files lines jsonl embeddings index store embedder reranker hub manifest"),
     (
@@ -29,8 +29,8 @@ const ORDERS: [(&str, &str); 9] = [
     ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline report results compare summary audit"),
     (
         "care-train",
-        "schedule stage loss dataset optim config report log tensorboard curves card fingerprint batcher checkpoint pass \
-         towers ahead lengths objective guards evaluation teacher trainer run",
+        "schedule stage loss dataset gradient optim config report log tensorboard curves card fingerprint batcher checkpoint \
+         pass towers ahead lengths objective guards evaluation teacher trainer run",
     ),
     ("care-cli", "stderr families progress model reranker tasks texts commands"),
 ];

@@ -48,11 +48,17 @@ impl StepMemory {
     pub fn run<T>(&mut self, step: impl FnOnce() -> T) -> T {
         #[cfg(feature = "cpu")]
         {
+            /// Gives the thread its own memory back, also after a panic.
+            struct Restore<'a>(&'a mut StepMemory, Memory);
+            impl Drop for Restore<'_> {
+                fn drop(&mut self) {
+                    self.0.unused = MEMORY.replace(std::mem::take(&mut self.1)).unused;
+                }
+            }
             let earlier = std::mem::take(&mut self.unused);
             let before = MEMORY.replace(Memory { unused: Vec::new(), earlier, keeps_all: true });
-            let result = step();
-            self.unused = MEMORY.replace(before).unused;
-            result
+            let _restore = Restore(self, before);
+            step()
         }
         #[cfg(not(feature = "cpu"))]
         step()
@@ -252,6 +258,26 @@ impl Host {
 #[cfg(all(test, feature = "cpu"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_takes_the_memory_of_the_step_before_and_frees_what_it_leaves() {
+        let mut memory = StepMemory::default();
+        let used = |count: usize| {
+            let values = Host::memory(count);
+            let place = values.as_ptr();
+            Host::new(values, [count]).recycle();
+            place
+        };
+        let large = 2 * KEPT;
+        let first = memory.run(|| (used(large), used(100)));
+        assert_eq!(memory.unused.len(), 2, "more than a thread keeps outside a step");
+        assert_eq!(memory.run(|| used(large)), first.0);
+        assert_eq!(memory.unused.len(), 1, "what the step did not use is freed");
+        assert!(
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| memory.run(|| panic!("on purpose")))).is_err()
+        );
+        assert!(MEMORY.with_borrow(|memory| !memory.keeps_all), "the thread has its own memory again");
+    }
 
     #[test]
     fn memory_comes_back_when_nobody_else_has_its_numbers() {

@@ -7,6 +7,8 @@ use burn::module::Param;
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use care_kernels::{Activation, F32Matrix, Half, HalfMatrix, Int4Matrix, Int8Matrix, Matmul, matmul};
 
+#[cfg(feature = "cpu")]
+use super::training;
 use super::{Host, activate};
 use crate::device::Precision;
 use crate::schedule::kernel_threads;
@@ -148,7 +150,7 @@ pub(crate) struct Affine<'a> {
     pub(crate) activation: Option<Activation>,
     /// The same weight, packed for a training step.
     #[cfg(feature = "cpu")]
-    pub(crate) training: Option<&'a Arc<super::TrainingWeight>>,
+    pub(crate) training: Option<&'a Arc<training::TrainingWeight>>,
 }
 
 impl<'a> Affine<'a> {
@@ -162,6 +164,13 @@ impl<'a> Affine<'a> {
             #[cfg(feature = "cpu")]
             training: None,
         }
+    }
+
+    /// What a training step needs of it.
+    #[cfg(feature = "cpu")]
+    fn in_training(&self) -> training::Layer<'a> {
+        let Self { weight, bias, activation, training, .. } = *self;
+        training::Layer { weight, bias, activation, packed: training }
     }
 }
 
@@ -181,7 +190,7 @@ pub(crate) fn linear<const D: usize, const N: usize>(input: Tensor<D>, layers: [
         return outputs;
     }
     #[cfg(feature = "cpu")]
-    if let Some(outputs) = super::training::linear(&input, &layers) {
+    if let Some(outputs) = training::linear(&input, &layers.each_ref().map(Affine::in_training)) {
         return outputs;
     }
     layers.map(|layer| {

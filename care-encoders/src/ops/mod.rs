@@ -6,6 +6,7 @@
 //! do, on any device. The choice is made only here, so layers need no change when a kernel is added.
 
 mod activation;
+mod angles;
 mod attention;
 mod distance_bias;
 mod dropout;
@@ -20,6 +21,7 @@ mod rope;
 mod training;
 
 pub(crate) use activation::activate;
+pub(crate) use angles::Angles;
 pub(crate) use attention::{AttentionHeads, attention};
 pub(crate) use distance_bias::DistanceBias;
 pub(crate) use dropout::dropout;
@@ -31,7 +33,7 @@ pub(crate) use linear::{Affine, Prepacked, linear};
 pub(crate) use mask::AttentionMask;
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use pool::sum_spans;
-pub(crate) use rope::{Angles, RotaryTable, rotate};
+pub(crate) use rope::{RotaryTable, rotate};
 #[cfg(feature = "cpu")]
 pub use training::without_training_kernels;
 #[cfg(feature = "cpu")]

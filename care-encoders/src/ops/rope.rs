@@ -6,15 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use super::Host;
-use crate::schedule::kernel_threads;
-
-/// Cosines and sines of positions, `[positions, head_dim / 2]`, in f32.
-#[derive(Debug)]
-pub(crate) struct Angles {
-    pub(crate) half: usize,
-    pub(crate) cos: Vec<f32>,
-    pub(crate) sin: Vec<f32>,
-}
+use super::angles::{Angles, rotate_spans};
 
 /// The angles of one forward pass over rows of `seq` tokens.
 pub(crate) struct RotaryTable {
@@ -70,25 +62,4 @@ pub(crate) fn rotate(states: Tensor<3>, table: &RotaryTable, spans: &[(usize, us
     let second = states.clone().narrow(3, half, half);
     let turned = Tensor::cat(vec![second.neg(), first], 3);
     (states * cos.clone() + turned * sin.clone()).cast(dtype).reshape(dims)
-}
-
-/// Rotates the rows of each text, whose positions count from its start. `cos` and `sin` have `half` values per position.
-pub(super) fn rotate_spans(
-    values: &mut [f32],
-    width: usize,
-    half: usize,
-    cos: &[f32],
-    sin: &[f32],
-    spans: &[(usize, usize)],
-) {
-    for &(start, end) in spans {
-        let angles = (end - start) * half;
-        care_kernels::rotate(
-            &mut values[start * width..end * width],
-            width,
-            &cos[..angles],
-            &sin[..angles],
-            kernel_threads(),
-        );
-    }
 }

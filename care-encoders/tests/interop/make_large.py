@@ -19,22 +19,23 @@ SIZES = {
     "0.6B": (1024, 3072, 28, 16, 8, 128, 151669, 2),
     "4B": (2560, 9728, 36, 32, 8, 128, 151665, 4),
 }
+BLOCK = 1 << 22
 
 
 def shapes(size):
-    WIDTH, INNER, LAYERS, HEADS, KV, HEAD, VOCAB, _ = SIZES[size]
-    yield "embed_tokens.weight", (VOCAB, WIDTH)
-    for n in range(LAYERS):
-        yield f"layers.{n}.input_layernorm.weight", (WIDTH,)
-        yield f"layers.{n}.post_attention_layernorm.weight", (WIDTH,)
+    width, inner, layers, heads, kv, head, vocab, _ = SIZES[size]
+    yield "embed_tokens.weight", (vocab, width)
+    for n in range(layers):
+        yield f"layers.{n}.input_layernorm.weight", (width,)
+        yield f"layers.{n}.post_attention_layernorm.weight", (width,)
         for name, shape in {
-            "self_attn.q_proj": (HEADS * HEAD, WIDTH), "self_attn.k_proj": (KV * HEAD, WIDTH),
-            "self_attn.v_proj": (KV * HEAD, WIDTH), "self_attn.o_proj": (WIDTH, HEADS * HEAD),
-            "self_attn.q_norm": (HEAD,), "self_attn.k_norm": (HEAD,), "mlp.gate_proj": (INNER, WIDTH),
-            "mlp.up_proj": (INNER, WIDTH), "mlp.down_proj": (WIDTH, INNER),
+            "self_attn.q_proj": (heads * head, width), "self_attn.k_proj": (kv * head, width),
+            "self_attn.v_proj": (kv * head, width), "self_attn.o_proj": (width, heads * head),
+            "self_attn.q_norm": (head,), "self_attn.k_norm": (head,), "mlp.gate_proj": (inner, width),
+            "mlp.up_proj": (inner, width), "mlp.down_proj": (width, inner),
         }.items():
             yield f"layers.{n}.{name}.weight", shape
-    yield "norm.weight", (WIDTH,)
+    yield "norm.weight", (width,)
 
 
 def write(path, tensors, seed):
@@ -46,13 +47,21 @@ def write(path, tensors, seed):
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     rng = np.random.default_rng(seed)
+    # Tensors are made of one block from different places on: billions of random numbers would take minutes.
+    block = rng.standard_normal(BLOCK, dtype=np.float32) * 0.02
+    block = np.tile((block.view(np.uint32) >> 16).astype(np.uint16), 2)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in tensors:
-            values = rng.standard_normal(shape, dtype=np.float32) * 0.02
+            left = int(np.prod(shape))
             if "norm" in name:
-                values = np.ones(shape, dtype=np.float32)
-            file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+                file.write(np.full(left, 0x3F80, dtype=np.uint16).tobytes())
+                continue
+            while left > 0:
+                first = rng.integers(BLOCK)
+                part = block[first:first + min(left, BLOCK)]
+                file.write(part.tobytes())
+                left -= len(part)
 
 
 def main(folder, tokenizer, size="0.6B"):

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use burn::module::Param;
 use burn::tensor::Tensor;
 use care_kernels::{Activation, F32Matrix, Matmul, matmul, weight_gradient};
 
 use super::{Gradient, Tracked, record};
-use crate::ops::{Affine, Host};
+use crate::ops::Host;
 use crate::schedule::kernel_threads;
 
 /// A weight `[in, out]` in a training step, which reads two packings of it: as it is on the way forward, transposed on
@@ -93,10 +94,19 @@ impl<const N: usize> Gradient<N> for LinearGradient {
     }
 }
 
+/// `activation(x W + b)`.
+pub(in crate::ops) struct Layer<'a> {
+    pub(in crate::ops) weight: &'a Param<Tensor<2>>,
+    pub(in crate::ops) bias: Option<&'a Param<Tensor<1>>>,
+    pub(in crate::ops) activation: Option<Activation>,
+    /// The weight's packings, if they are kept for several passes.
+    pub(in crate::ops) packed: Option<&'a Arc<TrainingWeight>>,
+}
+
 /// As [`linear`](crate::ops::linear).
 pub(in crate::ops) fn linear<const D: usize, const N: usize>(
     input: &Tensor<D>,
-    layers: &[Affine<'_>; N],
+    layers: &[Layer<'_>; N],
 ) -> Option<[Tensor<D>; N]> {
     let host = Tracked::of(input)?.host();
     let mut shape = input.dims();
@@ -104,7 +114,7 @@ pub(in crate::ops) fn linear<const D: usize, const N: usize>(
     let mut parts = Vec::with_capacity(N);
     for layer in layers {
         let weight = layer.weight.val();
-        let packed = match layer.training {
+        let packed = match layer.packed {
             Some(packed) => packed.clone(),
             None => Arc::new(TrainingWeight::new(&weight, None)?),
         };

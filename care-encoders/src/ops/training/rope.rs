@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::{Gradient, Tracked, record};
 use crate::ops::Host;
-use crate::ops::rope::{Angles, rotate_spans};
+use crate::ops::angles::{Angles, rotate_spans};
 
 #[derive(Clone, Debug)]
 struct RotateGradient {

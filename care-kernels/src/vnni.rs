@@ -6,7 +6,7 @@ use std::arch::x86_64::_mm512_dpbusd_epi32;
 
 use pulp::x86::V4;
 
-use crate::instructions::{Bytes, WithBytes};
+use crate::kernel::{Bytes, WithBytes};
 
 /// Proof that the processor has AVX-512 with VNNI.
 #[derive(Debug, Clone, Copy)]
