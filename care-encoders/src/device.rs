@@ -6,6 +6,7 @@ use std::str::FromStr;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 use care_core::{Error, ErrorKind, Result};
+#[cfg(feature = "cpu")]
 use care_kernels::InstructionSet;
 use serde::{Deserialize, Serialize};
 
