@@ -438,10 +438,13 @@ impl<'a> Piece<'a> {
                         let scale = simd.splat_f32s(scratch.scales[tile.start + row]);
                         let out = &mut self.out[first + row * width..][..columns];
                         if whole {
-                            sums = sums.map(|sum| simd.mul_f32s(sum, scale));
+                            for sum in &mut sums {
+                                *sum = simd.mul_f32s(*sum, scale);
+                            }
                         } else {
-                            let before = load(simd, out);
-                            sums = [0, 1].map(|at| simd.add_product(before[at], scale, sums[at]));
+                            for (sum, before) in sums.iter_mut().zip(load(simd, out)) {
+                                *sum = simd.add_product(before, scale, *sum);
+                            }
                         }
                         store(simd, sums, out);
                     }

@@ -412,8 +412,10 @@ impl Piece<'_> {
                         let out = &mut out[..(head_dim - number * panel).min(panel)];
                         let before = load(simd, out);
                         let scale = simd.splat_f32s(scale);
-                        let added = |at: usize| simd.add_product(sums[at], scale, before[at]);
-                        store(simd, [added(0), added(1)], out);
+                        // No closures, which are not compiled for the instruction set unless they happen to be inlined.
+                        let left = simd.add_product(sums[0], scale, before[0]);
+                        let right = simd.add_product(sums[1], scale, before[1]);
+                        store(simd, [left, right], out);
                     }
                 });
             }

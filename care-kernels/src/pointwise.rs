@@ -112,7 +112,8 @@ fn gate_backward_on(
             let inputs = self.gate.chunks(lanes).zip(self.up.chunks(lanes)).zip(self.gradient.chunks(lanes));
             let outputs = self.of_gate.chunks_mut(lanes).zip(self.of_up.chunks_mut(lanes));
             for (((gate, up), gradient), (of_gate, of_up)) in inputs.zip(outputs) {
-                let [gate, up, gradient] = [gate, up, gradient].map(|values| simd.partial_load_f32s(values));
+                let (gate, up) = (simd.partial_load_f32s(gate), simd.partial_load_f32s(up));
+                let gradient = simd.partial_load_f32s(gradient);
                 let (value, slope) = math::apply_with_derivative(simd, self.activation, gate);
                 simd.partial_store_f32s(of_gate, simd.mul_f32s(simd.mul_f32s(gradient, up), slope));
                 simd.partial_store_f32s(of_up, simd.mul_f32s(gradient, value));
