@@ -89,16 +89,12 @@ impl PackedWeight for HalfMatrix {}
 impl Panels for HalfMatrix {
     type Rows = F32Rows;
 
-    fn inputs(&self) -> usize {
-        self.inputs
+    fn set(&self) -> InstructionSet {
+        self.set
     }
 
-    fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    fn panel_width(&self) -> usize {
-        ACROSS * self.set.lanes()
+    fn shape(&self) -> [usize; 2] {
+        [self.inputs, self.outputs]
     }
 
     fn pack_rows(&self, input: &[f32]) -> F32Rows {

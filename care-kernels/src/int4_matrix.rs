@@ -171,16 +171,12 @@ impl PackedWeight for Int4Matrix {}
 impl Panels for Int4Matrix {
     type Rows = Int4Rows;
 
-    fn inputs(&self) -> usize {
-        self.inputs
+    fn set(&self) -> InstructionSet {
+        self.set
     }
 
-    fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    fn panel_width(&self) -> usize {
-        ACROSS * self.set.lanes()
+    fn shape(&self) -> [usize; 2] {
+        [self.inputs, self.outputs]
     }
 
     fn pack_rows(&self, input: &[f32]) -> Int4Rows {

@@ -7,6 +7,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::activation::Activation;
+use crate::instructions::InstructionSet;
 use crate::kernel::Kernel;
 use crate::math;
 
@@ -24,14 +25,26 @@ pub trait Panels: Sync {
     /// Input rows in the layout the kernel reads.
     type Rows: Send + Sync;
 
+    /// The instruction set that the weight is packed for.
+    fn set(&self) -> InstructionSet;
+
+    /// Sizes of an input row and of an output row.
+    fn shape(&self) -> [usize; 2];
+
     /// Size of an input row.
-    fn inputs(&self) -> usize;
+    fn inputs(&self) -> usize {
+        self.shape()[0]
+    }
 
     /// Size of an output row.
-    fn outputs(&self) -> usize;
+    fn outputs(&self) -> usize {
+        self.shape()[1]
+    }
 
     /// Columns that are computed together.
-    fn panel_width(&self) -> usize;
+    fn panel_width(&self) -> usize {
+        ACROSS * self.set().lanes()
+    }
 
     /// Packs input rows, `[rows, inputs]`, for every weight of this kind. Must not wait for other threads.
     fn pack_rows(&self, input: &[f32]) -> Self::Rows;

@@ -195,17 +195,7 @@ fn mix(mut x: u32) -> u32 {
 /// Panics if the sizes differ.
 pub fn add_assign(sum: &mut [f32], added: &[f32], threads: usize) {
     assert_eq!(sum.len(), added.len(), "`sum` and `added` must have the same size");
-    for_rows(
-        sum,
-        1,
-        threads,
-        #[inline(always)]
-        |range: Range<usize>, sum: &mut [f32]| {
-            for (sum, added) in sum.iter_mut().zip(&added[range]) {
-                *sum += added;
-            }
-        },
-    );
+    pair_by_pair(sum, added, threads, |sum, added| sum + added);
 }
 
 /// `values *= factors`, number by number.
@@ -214,14 +204,19 @@ pub fn add_assign(sum: &mut [f32], added: &[f32], threads: usize) {
 /// Panics if the sizes differ.
 pub fn multiply(values: &mut [f32], factors: &[f32], threads: usize) {
     assert_eq!(values.len(), factors.len(), "`values` and `factors` must have the same size");
+    pair_by_pair(values, factors, threads, |value, factor| value * factor);
+}
+
+/// Replaces each number by a function of it and the other at its place.
+fn pair_by_pair(values: &mut [f32], others: &[f32], threads: usize, f: impl Fn(f32, f32) -> f32 + Sync) {
     for_rows(
         values,
         1,
         threads,
         #[inline(always)]
         |range: Range<usize>, values: &mut [f32]| {
-            for (value, factor) in values.iter_mut().zip(&factors[range]) {
-                *value *= factor;
+            for (value, &other) in values.iter_mut().zip(&others[range]) {
+                *value = f(*value, other);
             }
         },
     );

@@ -58,7 +58,8 @@ pub(super) struct Tracked {
 impl Tracked {
     /// The tensor, if it is one.
     pub(super) fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
-        if SWITCHED_OFF.get() || tensor.dtype() != DType::F32 {
+        // Asked first, since a conversion that fails formats a message: inference comes by here for every query.
+        if !tensor.is_autodiff() || SWITCHED_OFF.get() || tensor.dtype() != DType::F32 {
             return None;
         }
         let tensor = tensor.clone().try_into_primitive::<Autodiff<Flex>>().ok()?;
