@@ -16,9 +16,10 @@ pub(crate) const FEW: usize = 1 << 18;
 /// Consecutive dimensions of a key that are stored together.
 pub(crate) const CHUNK: usize = 8;
 
-/// Longest text whose keys are processed at once. Those of longer ones are taken block by block, so that what belongs to
-/// them stays in L2. Blocks follow from the text alone, so a result depends neither on other rows nor on threads.
-pub(crate) const KEYS: usize = 512;
+/// Longest text whose keys are processed at once. Those of longer ones are taken block by block, which bounds the memory of
+/// scores. Blocks follow from the text alone, so a result depends neither on other rows nor on threads. Shorter in this
+/// crate's tests, so that texts of several blocks stay small.
+pub(crate) const KEYS: usize = if cfg!(test) { 512 } else { 2048 };
 
 /// How hidden states are divided into heads.
 #[derive(Debug, Clone, Copy)]
@@ -640,6 +641,40 @@ mod tests {
                 close(&found.0, &out, 1e-5, &format!("{set:?}, {shape:?}"));
                 close(&found.1, &logs, 2e-5, &format!("denominators, {set:?}, {shape:?}"));
                 assert!([2, 3, 7].into_iter().all(|threads| run(threads) == found), "{set:?}, {shape:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_nan_in_a_later_block_reaches_only_the_rows_that_see_it() {
+        let (tokens, spoilt) = (2 * KEYS + 60, KEYS + 7);
+        let (heads, head_dim) = (2, 9);
+        let width = heads * head_dim;
+        let [query, key, value] = [1, 2, 3].map(|seed| numbers(tokens * width, seed));
+        let with_nan = |values: &[f32]| {
+            let mut values = values.to_vec();
+            values[spoilt * width..(spoilt + 1) * width].fill(f32::NAN);
+            values
+        };
+        let (spoilt_key, spoilt_value) = (with_nan(&key), with_nan(&value));
+        for (causal, reach) in [(true, None), (false, Some(20)), (true, Some(KEYS + 3))] {
+            let shape = AttentionHeads { heads, kv_heads: heads, head_dim, causal, reach, scale: 0.5 };
+            let clean = States { query: &query, key: &key, value: &value, shape, bias: None };
+            for (key, value) in [(&spoilt_key, &value), (&key, &spoilt_value)] {
+                let states = States { key, value, ..clean };
+                for set in InstructionSet::available() {
+                    let [found, expected] = [states, clean].map(|it| it.attend(set, &[(0, tokens)], None, 2));
+                    for row in 0..tokens {
+                        let sees =
+                            (!causal || row >= spoilt) && reach.is_none_or(|reach| row.abs_diff(spoilt) <= reach);
+                        let place = row * width..(row + 1) * width;
+                        let what = format!("{set:?}, {shape:?}, row {row}");
+                        match sees {
+                            true => assert!(found[place].iter().all(|value| value.is_nan()), "{what}"),
+                            false => close(&found[place.clone()], &expected[place], 1e-6, &what),
+                        }
+                    }
+                }
             }
         }
     }
