@@ -10,7 +10,7 @@ use super::lora::Lora;
 use super::parameter::parameter;
 #[cfg(feature = "cpu")]
 use crate::ops::TrainingWeight;
-use crate::ops::{Affine, Prepack, Prepacked, activate, linear};
+use crate::ops::{Affine, Prepack, Prepacked, activate, feed_forward, linear};
 
 /// `x W + b`, with `W` stored as `[in, out]`, and a LoRA adapter if the layer has one.
 ///
@@ -310,6 +310,22 @@ impl Linear {
             return layers.map(|(layer, activation)| layer.forward_with_lora(input.clone(), activation));
         }
         linear(input, layers.map(|(layer, activation)| layer.affine(activation)))
+    }
+
+    /// Applies `up` with its activation and then `down`.
+    ///
+    /// # Shapes
+    /// `[.., in]` of `up` to `[.., out]` of `down`.
+    pub(crate) fn feed_forward<const D: usize>(
+        up: &Self,
+        activation: Activation,
+        down: &Self,
+        input: Tensor<D>,
+    ) -> Tensor<D> {
+        if up.lora.is_some() || down.lora.is_some() {
+            return down.forward(up.forward_activated(input, activation));
+        }
+        feed_forward(input, up.affine(Some(activation)), down.affine(None))
     }
 
     fn affine(&self, activation: Option<Activation>) -> Affine<'_> {

@@ -26,7 +26,7 @@ impl Mlp {
     /// # Shapes
     /// `[rows, seq, size]`, unchanged.
     pub(crate) fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        self.down.forward(self.up.forward_activated(input, self.activation))
+        Linear::feed_forward(&self.up, self.activation, &self.down, input)
     }
 
     /// The linear layers with their module paths in a block.

@@ -202,7 +202,24 @@ pub(crate) fn linear<const D: usize, const N: usize>(input: Tensor<D>, layers: [
     })
 }
 
-/// The same with the CPU's kernels, if all weights are packed or worth packing for this input alone.
+/// Applies a layer and then another to what it returns, in a training step as one operation.
+///
+/// # Shapes
+/// `[.., in]` to `[.., out]` of the second layer.
+pub(crate) fn feed_forward<const D: usize>(input: Tensor<D>, up: Affine<'_>, down: Affine<'_>) -> Tensor<D> {
+    #[cfg(feature = "cpu")]
+    if up.activation.is_some()
+        && down.activation.is_none()
+        && let Some(output) = training::feed_forward(&input, &up.in_training(), &down.in_training())
+    {
+        return output;
+    }
+    let [inner] = linear(input, [up]);
+    let [output] = linear(inner, [down]);
+    output
+}
+
+/// [`linear`] with the CPU's kernels, if all weights are packed or worth packing for this input alone.
 fn on_kernels<const D: usize, const N: usize>(
     input: &Host,
     mut shape: [usize; D],

@@ -29,7 +29,7 @@ pub use dropout::with_dropout_seed;
 pub(crate) use gate::gate;
 pub use host::{Host, StepMemory};
 pub use linear::Prepack;
-pub(crate) use linear::{Affine, Prepacked, linear};
+pub(crate) use linear::{Affine, Prepacked, feed_forward, linear};
 pub(crate) use mask::AttentionMask;
 pub(crate) use norm::{layer_norm, rms_norm};
 pub(crate) use pool::sum_spans;

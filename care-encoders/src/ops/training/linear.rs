@@ -46,6 +46,25 @@ impl TrainingWeight {
     fn transposed(&self) -> Arc<F32Matrix> {
         self.packing(1, F32Matrix::transposed)
     }
+
+    /// The gradient of the layer's input from that of its output, times `factor` if there is one.
+    fn gradient_of_input(&self, input: &Host, output: &Host, factor: Option<&Host>) -> Host {
+        let mut values = Host::memory(input.values().len());
+        let weight = self.transposed();
+        let product = Matmul { factor: factor.map(Host::values), ..Matmul::new(&*weight, &mut values) };
+        matmul(output.values(), vec![product], kernel_threads());
+        input.with_values(values)
+    }
+
+    /// The gradients of weight and bias from the layer's input and the gradient of its output.
+    fn gradient(&self, input: &Host, output: &Host, has_bias: bool) -> (Host, Option<Host>) {
+        let [inputs, outputs] = self.dims;
+        let (input, output) = (input.values(), output.values());
+        let mut weight = Host::zeroed(inputs * outputs);
+        let mut bias = has_bias.then(|| vec![0.0; outputs]);
+        weight_gradient(input, output, inputs, outputs, &mut weight, bias.as_deref_mut(), kernel_threads());
+        (Host::new(weight, [inputs, outputs]), bias.map(|bias| Host::new(bias, [outputs])))
+    }
 }
 
 impl fmt::Debug for TrainingWeight {
@@ -65,33 +84,95 @@ struct LinearGradient {
 /// Of input, weight and, if there are three, bias.
 impl<const N: usize> Gradient<N> for LinearGradient {
     fn backward(self, mut output: Host, wanted: [bool; N]) -> [Option<Host>; N] {
-        let [inputs, outputs] = self.weight.dims;
-        let threads = kernel_threads();
         if let Some(derivative) = self.derivative {
-            care_kernels::multiply(output.values_mut(), derivative.values(), threads);
+            care_kernels::multiply(output.values_mut(), derivative.values(), kernel_threads());
             derivative.recycle();
         }
         let mut found: [Option<Host>; N] = [const { None }; N];
         if wanted[0] {
-            let mut values = Host::memory(self.input.values().len());
-            let weight = self.weight.transposed();
-            matmul(output.values(), vec![Matmul::new(&*weight, &mut values)], threads);
-            found[0] = Some(self.input.with_values(values));
+            found[0] = Some(self.weight.gradient_of_input(&self.input, &output, None));
         }
         if wanted[1..].contains(&true) {
-            let mut weight = Host::zeroed(inputs * outputs);
-            let mut bias = (N == 3).then(|| vec![0.0; outputs]);
-            let (input, gradient) = (self.input.values(), output.values());
-            weight_gradient(input, gradient, inputs, outputs, &mut weight, bias.as_deref_mut(), threads);
-            found[1] = Some(Host::new(weight, [inputs, outputs]));
-            if let Some(bias) = bias {
-                found[2] = Some(Host::new(bias, [outputs]));
-            }
+            let (weight, bias) = self.weight.gradient(&self.input, &output, N == 3);
+            found[1] = Some(weight);
+            found[2..].iter_mut().for_each(|place| place.clone_from(&bias));
         }
         self.input.recycle();
         output.recycle();
         found
     }
+}
+
+/// Two layers with an activation between them.
+#[derive(Clone, Debug)]
+struct FeedForwardGradient {
+    input: Host,
+    up: Arc<TrainingWeight>,
+    /// What the second layer reads, and the activation's derivative at what it was applied to.
+    inner: Host,
+    derivative: Host,
+    down: Arc<TrainingWeight>,
+}
+
+/// Of input, weight and bias of the first layer, weight and bias of the second.
+impl Gradient<5> for FeedForwardGradient {
+    fn backward(self, output: Host, wanted: [bool; 5]) -> [Option<Host>; 5] {
+        let mut found = [const { None }; 5];
+        if wanted[3] || wanted[4] {
+            let (weight, bias) = self.down.gradient(&self.inner, &output, true);
+            (found[3], found[4]) = (Some(weight), bias);
+        }
+        if wanted[..3].contains(&true) {
+            let gradient = self.down.gradient_of_input(&self.inner, &output, Some(&self.derivative));
+            if wanted[1] || wanted[2] {
+                let (weight, bias) = self.up.gradient(&self.input, &gradient, true);
+                (found[1], found[2]) = (Some(weight), bias);
+            }
+            if wanted[0] {
+                found[0] = Some(self.up.gradient_of_input(&self.input, &gradient, None));
+            }
+            gradient.recycle();
+        }
+        [self.input, self.inner, self.derivative, output].into_iter().for_each(Host::recycle);
+        found
+    }
+}
+
+/// `activation(x W + b) V + c` as one operation, if both layers have a bias.
+pub(in crate::ops) fn feed_forward<const D: usize>(
+    input: &Tensor<D>,
+    up: &Layer<'_>,
+    down: &Layer<'_>,
+) -> Option<Tensor<D>> {
+    let host = Tracked::of(input)?.host();
+    let (up_bias, down_bias) = (up.bias?.val(), down.bias?.val());
+    let mut shape = input.dims();
+    let rows: usize = shape[..D - 1].iter().product();
+    let (up_weight, down_weight) = (up.weight.val(), down.weight.val());
+    let packed = |layer: &Layer<'_>, weight: &Tensor<2>| match layer.packed {
+        Some(packed) => Some(packed.clone()),
+        None => TrainingWeight::new(weight, None).map(Arc::new),
+    };
+    let (first, second) = (packed(up, &up_weight)?, packed(down, &down_weight)?);
+    let (first_bias, second_bias) = (Tracked::of(&up_bias)?, Tracked::of(&down_bias)?);
+    let biases = [first_bias.host(), second_bias.host()];
+    let inputs = [Tracked::of(input)?, Tracked::of(&up_weight)?, first_bias, Tracked::of(&down_weight)?, second_bias];
+    Some(record(inputs, |keeps| {
+        let (inner, derivative) = forward(&host, rows, &first, Some(&biases[0]), up.activation, keeps);
+        shape[D - 1] = first.dims[1];
+        let inner = Host::new(inner, shape);
+        let (out, _) = forward(&inner, rows, &second, Some(&biases[1]), None, false);
+        let derivative = derivative.map(|values| Host::new(values, shape));
+        shape[D - 1] = second.dims[1];
+        let gradient = match derivative {
+            Some(derivative) => Some(FeedForwardGradient { input: host, up: first, inner, derivative, down: second }),
+            None => {
+                inner.recycle();
+                None
+            }
+        };
+        (Host::new(out, shape), gradient)
+    }))
 }
 
 /// `activation(x W + b)`.

@@ -27,7 +27,7 @@ pub(super) use attention::attention;
 pub(super) use dropout::dropout;
 pub(super) use gate::gate;
 pub(crate) use linear::TrainingWeight;
-pub(super) use linear::{Layer, linear};
+pub(super) use linear::{Layer, feed_forward, linear};
 pub(super) use norm::{layer_norm, rms_norm};
 pub(super) use pool::sum_spans;
 pub(super) use rope::rotate;
