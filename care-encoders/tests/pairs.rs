@@ -322,9 +322,13 @@ fn int8_is_for_inference_and_has_vectors_of_its_own() {
         assert_eq!(fingerprint(&stored), fingerprint(&pair), "{name}");
         assert_eq!(stored.query().summary().precision.value, Precision::Int8);
         assert_eq!(stored.query().summary().precision.source.to_string(), "model.safetensors");
+        // In another dtype, the weights are the same numbers, and the network trains and is saved as any other.
         let wider = stated.clone().with_precision(Precision::F32);
-        let error = AsymmetricEncoder::open(&target, &wider, &stated, &cpu()).unwrap_err().to_string();
-        assert_eq!(error, "`precision` is f32, allowed: int8, in which this model is stored");
+        let plain = AsymmetricEncoder::open(&target, &wider, &stated, &cpu()).unwrap();
+        let unpacked = pair.clone().into_towers().0;
+        assert_eq!(plain.embed_queries(&texts()).unwrap(), unpacked.embed(&texts(), 512).unwrap(), "{name}");
+        assert!(!plain.query().network().encoder().is_quantized());
+        plain.save(place.path().join("plain")).unwrap();
         // Unpacking does not restore the original weights.
         let (query, document) = pair.into_towers();
         let pair = AsymmetricEncoder::new(query.map_network(Network::unpacked), document).unwrap();
@@ -345,6 +349,14 @@ fn a_stored_int8_weight_without_its_scales_is_refused() {
     let file = folder.join("model.safetensors");
     let bytes = fs::read(&file).unwrap();
     let stored = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    // A table of embeddings has a scale for each row.
+    let [table, scales] = ["", "_scale"].map(|end| format!("embeddings.word_embeddings.weight{end}"));
+    assert_eq!(stored.tensor(&table).unwrap().dtype(), safetensors::Dtype::I8);
+    assert_eq!(stored.tensor(&scales).unwrap().shape(), &stored.tensor(&table).unwrap().shape()[..1]);
+    let without = stored.iter().filter(|(tensor, _)| *tensor != scales);
+    safetensors::serialize_to_file(without, None, &file).unwrap();
+    let error = load_encoder(&folder, &EncoderOptions::default(), &cpu()).unwrap_err().to_string();
+    assert!(error.contains(&format!("tensor `{scales}` of shape")) && error.contains("is missing"), "{error}");
     let name = "encoder.layer.0.attention.self.query.weight";
     let (weight, scale) = (stored.tensor(name).unwrap(), format!("{name}_scale"));
     assert_eq!(weight.dtype(), safetensors::Dtype::I8);

@@ -2,6 +2,7 @@
 
 mod dropout;
 mod embedding;
+mod int8_rows;
 mod layer_type;
 mod linear;
 mod lora;
@@ -17,6 +18,7 @@ pub use crate::ops::Prepack;
 pub use care_kernels::Activation;
 pub(crate) use dropout::Dropout;
 pub(crate) use embedding::Embedding;
+pub(crate) use int8_rows::{dequantize_rows, quantize_rows};
 pub use layer_type::LayerType;
 pub use linear::Linear;
 pub use lora::Lora;

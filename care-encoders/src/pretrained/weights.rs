@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
@@ -11,7 +12,7 @@ use safetensors::tensor::{Dtype, View};
 
 use super::checkpoint::Checkpoint;
 use crate::device::Precision;
-use crate::layers::{Linear, ParameterPath, Parts, Prepack, WeightTable};
+use crate::layers::{Linear, ParameterPath, Parts, Prepack, WeightTable, dequantize_rows, quantize_rows};
 
 /// What follows the name of a quantized weight in that of its scales.
 const SCALE: &str = "_scale";
@@ -57,7 +58,9 @@ pub(crate) fn fill_encoder<M: Module + Parts>(
     filler.skipped.clear();
     for (path, linear) in encoder.linears() {
         path.split('.').for_each(|part| filler.path.enter(part, ""));
-        if let Some((values, scales)) = filler.quantized()? {
+        if precision == Precision::Int8
+            && let Some((values, scales)) = filler.quantized()?
+        {
             linear.set_quantized(&values, &scales);
         }
         *linear = linear.clone().map(&mut filler);
@@ -222,9 +225,11 @@ impl<'a> Filler<'a> {
             return Ok(None);
         };
         self.used.insert(place.tensor.clone());
-        let quantized = transposed && self.checkpoint.is_int8(full);
+        let is_table = D == 2 && is_table(&self.path);
+        let quantized = (transposed || is_table) && self.checkpoint.is_int8(full);
+        let scales = format!("{}{SCALE}", place.tensor);
         if quantized {
-            self.check_scales(&format!("{}{SCALE}", place.tensor), wanted[0]);
+            self.check_scales(&scales, wanted[0]);
         }
         wanted[0] *= place.part.1;
         let shape = self.checkpoint.shape(full).unwrap_or_default();
@@ -232,10 +237,27 @@ impl<'a> Filler<'a> {
             self.problems.push(format!("tensor `{full}` has shape {shape:?}, expected {wanted:?}"));
             return Ok(None);
         }
-        // Quantized weights are set by `fill_encoder`.
-        let Some(mut precision) = self.precision.filter(|_| !quantized) else { return Ok(None) };
+        // Linear layers that stay in int8 are set by `fill_encoder`.
+        let Some(mut precision) = self.precision.filter(|&p| is_table || !quantized || p != Precision::Int8) else {
+            return Ok(None);
+        };
+        if quantized || is_table && precision == Precision::Int8 {
+            let (values, scales) = match quantized {
+                true => (self.checkpoint.read_int8(full)?, self.scales(&scales)?),
+                false => {
+                    let plain = self.checkpoint.read(full, place.part, false, precision)?;
+                    let plain = plain.as_slice::<f32>().map_err(|e| self.not_f32(full, &e))?;
+                    quantize_rows(plain, wanted[1])
+                }
+            };
+            let values = TensorData::new(dequantize_rows(&values, &scales, wanted[1]), wanted);
+            let of = (&param.lazy_device(), DType::from(precision.dtype()));
+            let tensor = Tensor::<D>::from_data(values, of);
+            // Transposed in memory, too.
+            return Ok(Some(if transposed { Tensor::from_data(tensor.transpose().into_data(), of) } else { tensor }));
+        }
         // Rows of a table are looked up and widened, so they may stay as they are.
-        if precision == Precision::Int4 && D == 2 && !self.path.is_of_linear() {
+        if precision == Precision::Int4 && is_table {
             precision = self.checkpoint.half_precision(full).unwrap_or(precision);
         }
         let data = self.checkpoint.read(full, place.part, transposed, precision)?;
@@ -265,13 +287,25 @@ impl Filler<'_> {
         let Some((full, scales)) = named.next().filter(|(full, _)| self.checkpoint.is_int8(full)) else {
             return Ok(None);
         };
-        let scales = self.names.get(&scales).map_or(scales.as_str(), String::as_str);
-        let scales = self.checkpoint.read(scales, (0, 1), false, Precision::F32)?;
-        let scales = scales.try_into_vec().map_err(|e| {
-            Error::new(ErrorKind::Format, format!("{}: scales are not f32: {e:?}", self.checkpoint.path().display()))
-        })?;
-        Ok(Some((self.checkpoint.read_int8(full)?, scales)))
+        Ok(Some((self.checkpoint.read_int8(full)?, self.scales(&scales)?)))
     }
+
+    /// The scales of this name, of a quantized weight.
+    fn scales(&self, name: &str) -> Result<Vec<f32>> {
+        let name = self.names.get(name).map_or(name, String::as_str);
+        let scales = self.checkpoint.read(name, (0, 1), false, Precision::F32)?;
+        scales.try_into_vec().map_err(|e| self.not_f32(name, &e))
+    }
+
+    fn not_f32(&self, tensor: &str, problem: &impl std::fmt::Debug) -> Error {
+        let file = self.checkpoint.path().display();
+        Error::new(ErrorKind::Format, format!("{file}: tensor `{tensor}` is not f32: {problem:?}"))
+    }
+}
+
+/// Whether a matrix at this path is a table of embeddings.
+fn is_table(path: &ParameterPath) -> bool {
+    !path.is_of_linear() && !path.names().any(|name| name == "distance_bias")
 }
 
 impl ModuleMapper for Filler<'_> {
@@ -317,7 +351,8 @@ pub(crate) fn write_weights(
     linears: &BTreeMap<String, Linear>,
 ) -> Result<()> {
     let (tensors, unnamed) = (BTreeMap::new(), None);
-    let mut collector = Collector { table, linears, path: ParameterPath::default(), tensors, unnamed };
+    let int8 = linears.values().any(|linear| linear.prepacked() == Some(Prepack::Int8));
+    let mut collector = Collector { table, linears, int8, path: ParameterPath::default(), tensors, unnamed };
     module.visit(&mut collector);
     if let Some(parameter) = collector.unnamed {
         let message = format!("no checkpoint name is known for `{parameter}`");
@@ -341,6 +376,8 @@ pub(crate) fn write_tensors(path: &Path, tensors: BTreeMap<String, HostTensor<'_
 struct Collector<'a> {
     table: &'a WeightTable,
     linears: &'a BTreeMap<String, Linear>,
+    /// Whether weights are packed in int8.
+    int8: bool,
     path: ParameterPath,
     tensors: BTreeMap<String, HostTensor<'a>>,
     /// The first parameter without a name in the table.
@@ -373,7 +410,16 @@ impl ModuleVisitor for Collector<'_> {
         }
         let linear = self.linears.get(module).filter(|_| is_weight);
         if let Some(linear) = linear.filter(|linear| linear.prepacked() == Some(Prepack::Int8)) {
-            self.add_quantized(&place.tensor, linear, shape);
+            let quantized = move || linear.quantized_weight().unwrap_or_default();
+            self.add_quantized(&place.tensor, quantized, shape);
+            return;
+        }
+        if self.int8
+            && D == 2
+            && is_table(&self.path)
+            && let Some((values, scales)) = quantized_table(&param.val())
+        {
+            self.add_quantized(&place.tensor, move || (values.to_vec(), scales.to_vec()), shape);
             return;
         }
         let tensor = match linear {
@@ -398,14 +444,28 @@ impl ModuleVisitor for Collector<'_> {
 
 impl<'a> Collector<'a> {
     /// Adds an int8-quantized weight of this shape, and its scales.
-    fn add_quantized(&mut self, tensor: &str, linear: &'a Linear, shape: Vec<usize>) {
-        let (outputs, whole) = (shape[0], shape.clone());
-        let quantized = move || linear.quantized_weight().unwrap_or_default();
+    fn add_quantized(
+        &mut self,
+        tensor: &str,
+        quantized: impl Fn() -> (Vec<i8>, Vec<f32>) + Clone + 'a,
+        shape: Vec<usize>,
+    ) {
+        let (outputs, whole, of_scales) = (shape[0], shape.clone(), quantized.clone());
         let values = Box::new(move || TensorData::new(quantized().0, whole.clone()));
         self.tensors.insert(tensor.to_owned(), HostTensor { dtype: DType::I8, shape, values });
-        let values = Box::new(move || TensorData::new(quantized().1, [outputs]));
+        let values = Box::new(move || TensorData::new(of_scales().1, [outputs]));
         self.tensors.insert(format!("{tensor}{SCALE}"), HostTensor { dtype: DType::F32, shape: vec![outputs], values });
     }
+}
+
+/// A table's quantized values and scales, if they are all that it holds.
+fn quantized_table<const D: usize>(table: &Tensor<D>) -> Option<(Arc<[i8]>, Arc<[f32]>)> {
+    let width = *table.dims().last()?;
+    let data = table.clone().into_data();
+    let plain = data.as_slice::<f32>().ok()?;
+    let (values, scales) = quantize_rows(plain, width);
+    let lossless = dequantize_rows(&values, &scales, width) == plain;
+    lossless.then(|| (values.into(), scales.into()))
 }
 
 /// A tensor to be written, whose values are taken when it is its turn.
