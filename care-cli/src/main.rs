@@ -57,6 +57,8 @@ enum Command {
     Label(commands::label::Args),
     /// Convert a model in any supported layout to a pair, which sentence-transformers can also load
     Convert(commands::convert::Args),
+    /// Cut a model's vocabulary to the tokens that texts need, for a smaller model with the same vectors
+    PruneVocab(commands::prune_vocab::Args),
     /// Write the built-in demonstration set to files
     DemoData(commands::demo_data::Args),
 }
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Data(args) => commands::data::run(args),
         Command::Label(args) => commands::label::run(args),
         Command::Convert(args) => commands::convert::run(args),
+        Command::PruneVocab(args) => commands::prune_vocab::run(args),
         Command::DemoData(args) => commands::demo_data::run(args),
     };
     match result {

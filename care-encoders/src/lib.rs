@@ -23,6 +23,7 @@ mod settings;
 mod summary;
 pub mod tokenize;
 mod tower;
+mod vocabulary;
 
 pub use asymmetric::{AsymmetricEncoder, DEFAULT_TOKEN_BUDGET};
 pub use cross_encoder::{CrossEncoder, CrossEncoderOptions, CrossEncoderSummary, ScoreActivation};

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::{Module, ParamId};
 use burn::tensor::{Device, Tensor};
 use care_core::files::read_file;
-use care_core::{Error, Result};
+use care_core::{Error, ErrorKind, Result};
 use serde_json::Value;
 
 use crate::auto_map;
@@ -296,6 +296,27 @@ impl AnyEncoder {
         self
     }
 
+    /// The network for a vocabulary of only the tokens with these ids, which then count from 0.
+    ///
+    /// # Errors
+    /// If the first position of a text, which RoBERTa's networks number by the padding token, would move.
+    pub(crate) fn with_vocabulary(mut self, kept: &[u32]) -> Result<Self> {
+        let positions = self.max_positions();
+        let (size, pad) = self.vocabulary();
+        *size = kept.len();
+        if let Some(pad) = pad {
+            // A padding token that the tokenizer does not know is never looked up.
+            *pad = kept.binary_search(pad).unwrap_or_default() as u32;
+        }
+        if self.max_positions() != positions {
+            let message =
+                "cannot prune the vocabulary: the padding token numbers the positions, and its id would change";
+            return Err(Error::new(ErrorKind::Tokenizer, message));
+        }
+        self.token_table().keep_rows(kept);
+        Ok(self)
+    }
+
     /// Packs the weights for the forward and backward passes of one training step: see [`Linear::pack_for_step`].
     #[must_use]
     pub fn packed_for_step(mut self) -> Self {
@@ -323,6 +344,10 @@ impl Parts for AnyEncoder {
 
     fn token_table(&mut self) -> &mut Embedding {
         with_network!(self, model => model.token_table())
+    }
+
+    fn vocabulary(&mut self) -> (&mut usize, &mut Option<u32>) {
+        with_network!(self, model => model.vocabulary())
     }
 }
 

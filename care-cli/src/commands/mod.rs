@@ -10,6 +10,7 @@ pub(crate) mod info;
 pub(crate) mod label;
 mod manifest;
 pub(crate) mod metrics;
+pub(crate) mod prune_vocab;
 pub(crate) mod report;
 pub(crate) mod rerank;
 pub(crate) mod search;

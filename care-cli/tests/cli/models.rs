@@ -424,3 +424,36 @@ fn what_is_special_about_a_tokenizer_is_said_beside_the_towers_line() {
     assert!(!stderr("convert --model model --output pair").contains("note: "));
     assert!(!place.care("info model").1.contains("  note "));
 }
+
+#[test]
+fn a_pruned_model_gives_covered_texts_the_same_vectors() {
+    let place = Place::new();
+    place.file("texts.txt", TEXTS);
+    place.file("other.txt", "肝炎 38.5\n");
+    let before = "--model {} --role query --input texts.txt --output before.npy".replace("{}", &tiny("qwen3"));
+    assert_eq!(place.care(&format!("embed {before}")).0, 0);
+    let prune = format!("prune-vocab --model {} --input texts.txt --check other.txt", tiny("qwen3"));
+    let (status, stdout, stderr) = place.care(&format!("{prune} --output small"));
+    assert_eq!((status, &*stdout), (0, ""), "{stderr}");
+    let lines = TEXTS.lines().count();
+    for role in ["query", "document"] {
+        let line = format!("as {role}: {lines} of {lines} texts keep their tokens (100.00 %)");
+        assert!(stderr.contains(&line), "{stderr}");
+    }
+    assert!(stderr.contains("of 1 texts that were not used keep their tokens"), "{stderr}");
+    assert!(stderr.contains("the pair is in small"), "{stderr}");
+    assert_eq!(place.care("embed --model small --role query --input texts.txt --output after.npy").0, 0);
+    assert_eq!(read_npy(&place.path("before.npy")), read_npy(&place.path("after.npy")));
+    // Rare tokens and single characters may go, too.
+    let (status, _, fewer) = place.care(&format!("{prune} --min-count 3 --keep-characters none --output smaller"));
+    assert_eq!(status, 0, "{fewer}");
+    let size = |folder: &str| {
+        std::fs::metadata(place.path(folder).join("query_0_Transformer/model.safetensors")).unwrap().len()
+    };
+    assert!(size("smaller") < size("small"));
+    place.fails(
+        &format!("{prune} --keep-characters none,han --output other"),
+        "--keep-characters: none excludes the other kinds",
+    );
+    assert!(!place.path("other").exists());
+}

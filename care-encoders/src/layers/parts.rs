@@ -20,6 +20,9 @@ pub(crate) trait Parts: Clone {
 
     /// The token embedding table.
     fn token_table(&mut self) -> &mut Embedding;
+
+    /// The fields of the configuration with the number of tokens and the padding token.
+    fn vocabulary(&mut self) -> (&mut usize, &mut Option<u32>);
 }
 
 /// The linear layers of a stack of blocks; `of_one` lists those of one block.

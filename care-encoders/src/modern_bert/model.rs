@@ -201,6 +201,10 @@ impl Parts for ModernBert {
     fn token_table(&mut self) -> &mut Embedding {
         &mut self.tokens
     }
+
+    fn vocabulary(&mut self) -> (&mut usize, &mut Option<u32>) {
+        (&mut self.config.vocab_size, &mut self.config.pad_token_id)
+    }
 }
 
 impl Encoder for ModernBert {

@@ -180,6 +180,13 @@ impl Parts for PostNorm {
     fn token_table(&mut self) -> &mut Embedding {
         self.embeddings.words()
     }
+
+    fn vocabulary(&mut self) -> (&mut usize, &mut Option<u32>) {
+        match &mut self.config {
+            PostNormConfig::Bert(config) => (&mut config.vocab_size, &mut config.pad_token_id),
+            PostNormConfig::Gte(config) => (&mut config.vocab_size, &mut config.pad_token_id),
+        }
+    }
 }
 
 impl Encoder for PostNorm {

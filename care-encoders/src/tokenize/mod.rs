@@ -5,6 +5,7 @@ mod characters;
 mod ends;
 mod lower_case;
 mod model;
+mod prune;
 mod tokenizer;
 mod unigram;
 mod vocabulary;

@@ -313,6 +313,24 @@ impl Tokenizer {
         Ok(self.guard(|| self.inner.encode_fast(text, false))?.get_ids().to_vec())
     }
 
+    /// The text of a single token, as a word of its own.
+    pub(super) fn decode_bare(&self, id: u32) -> Option<String> {
+        self.guard(|| self.inner.decode(&[id], false)).ok()
+    }
+
+    /// The ids of the tokens that were added to the model's, or that the post-processor adds.
+    pub(super) fn added_ids(&self) -> Vec<u32> {
+        let added = self.inner.get_added_vocabulary().get_vocab().values().copied();
+        added.chain(self.post_processed().into_iter().map(|(id, _)| id)).collect()
+    }
+
+    /// The same settings for another `tokenizer.json`, whose ids have these former ones.
+    pub(super) fn redefined(&self, json: &str, former: &[u32]) -> Result<Self> {
+        let pad = former.binary_search(&self.pad_id).map_err(|_| self.error("loses its padding token".to_owned()))?;
+        let tokenizer = Self::parse(json, None, pad as u32, self.max_length)?.with_truncation_side(self.side);
+        Ok(Self { path: self.path.clone(), remarks: self.remarks.clone(), ..tokenizer })
+    }
+
     /// Runs a part of `tokenizers`; a panic in it is an error too.
     fn guard<T>(&self, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
         match guarded(run) {
@@ -405,18 +423,22 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer cannot be serialised.
     pub fn to_json(&self) -> Result<String> {
-        self.inner.to_string(true).map_err(|e| {
+        self.json(true)
+    }
+
+    fn json(&self, pretty: bool) -> Result<String> {
+        self.inner.to_string(pretty).map_err(|e| {
             Error::new(ErrorKind::Tokenizer, format!("cannot serialise the tokenizer: {e}")).with_source(e)
         })
     }
 
-    /// Writes a `tokenizer.json`, without length limit and side of truncation.
+    /// Writes a `tokenizer.json` without blanks, without length limit and side of truncation.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        std::fs::write(path, self.to_json()?).map_err(|e| Error::io("write", path, e))
+        std::fs::write(path, self.json(false)?).map_err(|e| Error::io("write", path, e))
     }
 }
 
