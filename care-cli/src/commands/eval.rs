@@ -16,9 +16,8 @@ use crate::reranker::{Loaded, RerankerArgs, RunArgs};
 use crate::stderr::note;
 use crate::tasks::{TaskArgs, warn};
 
-/// `--model bm25`, unless there is such a model, evaluates the baseline for retrieval tasks: BM25 over character
-/// bigrams.
 #[derive(clap::Args)]
+#[command(after_help = "`--model bm25`, unless there is such a model, evaluates BM25 over character bigrams, a baseline for retrieval tasks.")]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,

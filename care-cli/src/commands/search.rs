@@ -18,8 +18,8 @@ use crate::progress::Progress;
 /// Documents per update of the progress bar.
 const GROUP: usize = 1024;
 
-/// `--model bm25`, unless there is such a model, searches by BM25 over character bigrams.
 #[derive(clap::Args)]
+#[command(after_help = "`--model bm25`, unless there is such a model, searches by BM25 over character bigrams.")]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,

@@ -22,8 +22,11 @@ const MODELS: [RGBColor; 5] = [
 ];
 /// Width of the labels on the left, at most.
 const LABELS: u32 = 420;
-/// Height of text in pixels; a share of the plot, as is plotters' default, would be unreadable in one of few rows.
-const TEXT: i32 = 13;
+/// Height of a line of text in pixels, of which SVG has 12 for the font. plotters' default, a share of the plot, is
+/// unreadable in one of few rows.
+const TEXT: i32 = 15;
+/// The width of a Latin letter in pixels, roughly; a Chinese one is twice as wide.
+const LETTER: u32 = 6;
 
 type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
@@ -157,9 +160,9 @@ fn rows<'a>(
     let (left, _) = chart.plotting_area().get_pixel_range();
     for (row, label) in labels.iter().enumerate() {
         let (_, y) = chart.plotting_area().map_coordinate(&(low, row as f64 + 0.25));
-        // 7 pixels per byte at most, with the dots in the middle.
+        // At most a letter per byte, with the dots in the middle.
         let label = if self::width(label) > LABELS {
-            clip((*label).to_owned(), LABELS as usize / 7 - 4)
+            clip((*label).to_owned(), (LABELS / LETTER) as usize - 4)
         } else {
             (*label).to_owned()
         };
@@ -173,9 +176,9 @@ fn height(labels: &[&str]) -> u32 {
     labels.len() as u32 * ROW + 60
 }
 
-/// The width of a label in pixels, roughly: Chinese characters are twice as wide as others.
+/// The width of a label in pixels, roughly.
 fn width(label: &str) -> u32 {
-    label.chars().map(|character| if (character as u32) < 0x2e80 { 7 } else { TEXT as u32 }).sum()
+    label.chars().map(|character| if (character as u32) < 0x2e80 { LETTER } else { 2 * LETTER }).sum()
 }
 
 /// A number on an axis: 0 and not -0.0, 10 and not 10.0.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use care_core::{Error, ErrorKind, Result};
 use care_eval::stats::{MOST_SAMPLES, holm};
 
-use super::published::Published;
+use super::published::{Published, Row};
 use super::settings;
 use crate::compare::{Comparison, compare};
 use crate::results::{Results, TaskResult};
@@ -66,16 +66,15 @@ impl Summary {
 
     /// What makes comparisons doubtful: tasks with too few queries or pairs for an interval.
     pub fn warnings(&self) -> Vec<String> {
-        let few: BTreeMap<&str, usize> = self
-            .compared()
-            .filter(|(_, comparison)| comparison.count < FEW)
-            .map(|(_, comparison)| (comparison.task.as_str(), comparison.count))
-            .collect();
+        let few = self.compared().map(|(_, comparison)| comparison).filter(|comparison| comparison.count < FEW);
+        // Once per task, however many models are compared.
+        let few: BTreeMap<&str, &Comparison> = few.map(|comparison| (comparison.task.as_str(), comparison)).collect();
         // Simulated with differences of nDCG@10, of which 40 % are 0: 83 % at 8 queries, 92 % at 30.
-        let warning = |(task, count)| {
+        let warning = |(task, comparison): (&str, &Comparison)| {
+            let (count, items) = (comparison.count, if comparison.queries.is_empty() { "pairs" } else { "queries" });
             format!(
-                "{task} has {count} queries or pairs only. Below {FEW} a bootstrap interval is too narrow: at 8 queries it \
-                 misses the true difference in 17 % of cases, not in 5 %."
+                "{task} has only {count} {items}. Below {FEW} a bootstrap interval is too narrow: at 8 queries it misses the \
+                 true difference in 17 % of cases, not in 5 %."
             )
         };
         few.into_iter().map(warning).collect()
@@ -173,11 +172,55 @@ impl Summary {
         self.models.first().map_or("", |model| model.name.as_str())
     }
 
+    /// The table of published scores after the means of these results, and what to know of it; `None` if it is not asked for.
+    pub(super) fn published(&self) -> Option<(Table, String)> {
+        let published = self.published.as_ref()?;
+        let header = [
+            "model",
+            "parameters, query / document",
+            "data",
+            "retrieval nDCG@10",
+            "reranking MAP@10",
+            "STS Pearson",
+            "average",
+            "average of retrieval and reranking",
+        ];
+        let mut table = Table::new(header, 3);
+        let mut foreign = false;
+        for model in &self.models {
+            let (row, tasks) = Row::of_results(model);
+            foreign |= tasks.iter().any(|task| !task.starts_with(&published.data));
+            let data = if tasks.is_empty() { none() } else { tasks.join(", ") };
+            table.rows.push(published_cells(&row, data));
+        }
+        for row in &published.rows {
+            table.rows.push(published_cells(row, format!("published: {}", published.data)));
+        }
+        let mut note = format!(
+            "In per cent. Rows marked as published are figures of {}, on its data set {}; their averages are as printed there and \
+             do not follow from the columns. The other rows are means over these results.",
+            published.source, published.data
+        );
+        if foreign {
+            note += &format!(
+                " They are of other data than {}, so they cannot be compared with the published rows.",
+                published.data
+            );
+        }
+        Some((table, note))
+    }
+
     /// The recorded data and settings of the results, as keys and values under titles.
     pub(super) fn about(&self) -> Vec<(String, Vec<(String, String)>)> {
         let results = self.models.iter().flat_map(|model| model.tasks.iter().map(move |result| (model, result)));
         settings::common_first(results.map(|(model, result)| (model.name.as_str(), result)))
     }
+}
+
+fn published_cells(row: &Row, data: String) -> Vec<String> {
+    let scores = [row.retrieval, row.reranking, row.sts, row.average, row.average_of_two];
+    let scores = scores.map(|score| score.map_or_else(none, |score| format!("{score:.2}")));
+    [row.model.clone(), row.parameters.clone().unwrap_or_else(none), data].into_iter().chain(scores).collect()
 }
 
 /// A difference with its sign; one that rounds to 0 is +0.
@@ -191,7 +234,7 @@ fn number(text: &str) -> f64 {
 }
 
 /// The cell of a value that there is not.
-pub(super) fn none() -> String {
+fn none() -> String {
     "–".to_owned()
 }
 
@@ -320,7 +363,7 @@ mod tests {
             model
         });
         let summary = Summary::new(few.to_vec(), 100, 1).expect("comparable");
-        let warning = "retrieval has 8 queries or pairs only. Below 30 a bootstrap interval is too narrow: at 8 queries it \
+        let warning = "retrieval has only 8 queries. Below 30 a bootstrap interval is too narrow: at 8 queries it \
                        misses the true difference in 17 % of cases, not in 5 %.";
         assert_eq!(summary.warnings()[0], warning);
         let page = summary.to_html().expect("drawn");
