@@ -17,7 +17,9 @@ use crate::stderr::note;
 use crate::tasks::{TaskArgs, warn};
 
 #[derive(clap::Args)]
-#[command(after_help = "`--model bm25`, unless there is such a model, evaluates BM25 over character bigrams, a baseline for retrieval tasks.")]
+#[command(
+    after_help = "`--model bm25`, unless there is such a model, evaluates BM25 over character bigrams, a baseline for retrieval tasks."
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,

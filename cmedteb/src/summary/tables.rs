@@ -197,8 +197,8 @@ impl Summary {
             table.rows.push(published_cells(row, format!("published: {}", published.data)));
         }
         let mut note = format!(
-            "In per cent. Rows marked as published are figures of {}, on its data set {}; their averages are as printed there and \
-             do not follow from the columns. The other rows are means over these results.",
+            "In per cent. Rows marked as published are figures of {}, on its data set {}; the column \"average\" is as printed \
+             there and does not follow from the others. The other rows are means over these results.",
             published.source, published.data
         );
         if foreign {
