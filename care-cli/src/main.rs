@@ -39,15 +39,15 @@ enum Command {
     Train(commands::train::Args),
     /// Evaluate a model on benchmark tasks
     Eval(commands::eval::Args),
-    /// Compare the results of two models as Markdown: differences, confidence intervals and significance tests
+    /// Compare the results of two models: differences, confidence intervals and significance tests
     Compare(commands::report::CompareArgs),
-    /// Report the results of models side by side, as Markdown and as a self-contained HTML page
+    /// Report the results of models side by side, as Markdown, LaTeX, CSV and a self-contained HTML page
     Report(commands::report::ReportArgs),
     /// List possible errors in a task's data: duplicates, leaks, absent and likely missing judgements
     Audit(commands::audit::Args),
     /// Compute retrieval measures from judgements and a ranking
     Metrics(commands::metrics::Args),
-    /// Search a corpus by exact similarity
+    /// Search a corpus by exact similarity, by BM25, or by both
     Search(commands::search::Args),
     /// Reorder documents, or a ranking, by a model that reads query and document together
     Rerank(commands::rerank::Args),

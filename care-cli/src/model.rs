@@ -19,6 +19,9 @@ use crate::families::warn_without_instruction;
 use crate::progress::download_bar;
 use crate::stderr::note;
 
+/// The name of the baseline, given in place of a model.
+pub(crate) const BM25: &str = "bm25";
+
 /// Options of every command that runs a model.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
@@ -109,6 +112,12 @@ impl ModelArgs {
     /// The model as given on the command line.
     pub(crate) fn name(&self) -> &str {
         &self.model
+    }
+
+    /// Whether the baseline is meant. Results may be in a folder that is named after it.
+    pub(crate) fn is_bm25(&self) -> bool {
+        let files = ["care.json", "modules.json", "config.json", "adapter_config.json"];
+        self.model == BM25 && !files.iter().any(|name| Path::new(BM25).join(name).exists())
     }
 
     /// The dtype; by default that of the device.

@@ -13,6 +13,7 @@ mod chunk;
 pub mod clean;
 pub mod dedup;
 mod disjoint;
+pub mod hybrid;
 pub mod mine;
 pub mod near;
 mod normalise;

@@ -1,10 +1,11 @@
 //! BM25 over character bigrams, the baseline.
 
+use care_core::index::Hit;
 use care_core::{Result, Text};
 use care_data::bm25::Bm25;
 use care_eval::Run;
 
-use crate::protocol::{Protocol, depth, run_of};
+use crate::protocol::{Protocol, depth, ranked, run_of_hits};
 use crate::task::RetrievalTask;
 
 /// The best documents of each query, [`Protocol::depth`] at most, by BM25 (`k1` 1.2, `b` 0.75) over character bigrams.
@@ -15,6 +16,11 @@ use crate::task::RetrievalTask;
 /// # Errors
 /// If the corpus cannot be read, or if [`Protocol::depth`] is too small.
 pub fn bm25(task: &RetrievalTask, protocol: &Protocol) -> Result<Run> {
+    run_of_hits(task, search(task, protocol)?)
+}
+
+/// [`bm25`], with documents by their places in the corpus.
+pub(crate) fn search(task: &RetrievalTask, protocol: &Protocol) -> Result<Vec<Vec<Hit>>> {
     let mut index = Bm25::default();
     task.corpus().visit(1024, &mut |documents| {
         let texts: Vec<_> = documents.iter().map(Text::content).collect();
@@ -23,9 +29,7 @@ pub fn bm25(task: &RetrievalTask, protocol: &Protocol) -> Result<Run> {
     })?;
     let depth = depth(task, protocol)?;
     let queries: Vec<_> = task.queries().iter().map(Text::content).collect();
-    let found = index.search_all(&queries, depth).into_iter();
-    let found = found.map(|hits| hits.into_iter().map(|hit| (hit.index, hit.score)));
-    run_of(task, protocol, found)
+    Ok(ranked(task, protocol, index.search_all(&queries, depth)))
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Comparison {
     pub first: f64,
     /// The second model's main score.
     pub second: f64,
+    /// Number of queries, or of pairs for STS.
+    pub count: usize,
     /// 95 % confidence interval of second minus first, from bootstrap samples of the queries or pairs; `None` if
     /// undefined.
     pub interval: Option<Interval>,
@@ -94,6 +96,7 @@ fn compare_task(
         measure: of_left.main().to_owned(),
         first: left.main_score,
         second: right.main_score,
+        count: of_left.count(),
         interval: None,
         p_value: None,
         queries: Vec::new(),
@@ -185,7 +188,7 @@ mod tests {
         );
         let comparison = &only(compare(&a, &b, 2000, 1)).expect("comparable");
         assert_abs_diff_eq!(comparison.difference(), 0.0375, epsilon = 1e-12);
-        assert_eq!(comparison.counts(), [20, 10, 10]);
+        assert_eq!((comparison.count, comparison.counts()), (40, [20, 10, 10]));
         let interval = comparison.interval.expect("an interval");
         assert!(0.0 < interval.low && interval.low < 0.0375 && 0.0375 < interval.high, "{interval:?}");
         assert!(comparison.p_value.expect("a test") < 0.01);
@@ -209,7 +212,7 @@ mod tests {
         let interval = comparison.interval.expect("an interval");
         assert!(comparison.difference() > 0.0 && interval.low > 0.0, "{comparison:?}");
         assert!(interval.low < comparison.difference() && comparison.difference() < interval.high);
-        assert_eq!((comparison.p_value, comparison.counts()), (None, [0, 0, 0]));
+        assert_eq!((comparison.count, comparison.p_value, comparison.counts()), (60, None, [0, 0, 0]));
     }
 
     #[test]

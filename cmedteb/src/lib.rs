@@ -5,6 +5,7 @@ mod baseline;
 mod compare;
 mod error;
 mod fingerprint;
+mod hybrid;
 mod loader;
 pub mod mini;
 mod protocol;
@@ -19,9 +20,11 @@ mod testing;
 
 pub use audit::{AuditOptions, Finding, FindingKind, TrainingTexts, audit};
 pub use baseline::bm25;
+pub use care_data::hybrid::Fusion;
 pub use care_data::table::for_each_row;
 pub use compare::{Comparison, compare};
 pub use error::is_undefined;
+pub use hybrid::{evaluate_hybrid, hybrid};
 pub use loader::{load, read_corpus, splits};
 pub use protocol::{
     Evidence, Outcome, Progress, Protocol, evaluate, evaluate_reranked, evaluate_reranker, rank, rerank, score_run,

@@ -77,6 +77,14 @@ impl Single {
         }
     }
 
+    /// Number of queries or pairs.
+    pub(crate) fn count(&self) -> usize {
+        match self {
+            Self::Queries { queries, .. } => queries.len(),
+            Self::Pairs { pairs, .. } => pairs.len(),
+        }
+    }
+
     /// The measure of the main score.
     pub fn main(&self) -> &str {
         match self {

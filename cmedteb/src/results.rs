@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use care_core::{Error, Result};
 use serde::Deserialize;
@@ -33,7 +33,7 @@ pub struct TaskResult {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Results {
-    /// The model's name in tables: the name of the folder.
+    /// The model's name in tables. From [`Results::read`]: `name` of mteb's `model_meta.json`, else the name of the folder.
     pub name: String,
     /// The results, ordered by task name.
     pub tasks: Vec<TaskResult>,
@@ -50,31 +50,86 @@ struct File {
 impl Results {
     /// Reads every result file of a folder, of this crate or of mteb. Files of mteb lack the values that comparisons need.
     ///
+    /// If the folder has none, but a single one of the folders in it has, that one is read: mteb's results are in
+    /// `MODEL/REVISION/`.
+    ///
     /// # Errors
     /// If the folder or a file cannot be read, if a `.json` file with a `task_name` is not a result, or if there are no
-    /// results.
+    /// results, or several folders of them.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
-        let entries = fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, e))?;
-        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-        paths.sort();
-        let mut tasks = Vec::new();
-        for path in paths {
-            tasks.extend(read_file(&path)?);
+        let tasks = read_folder(folder)?;
+        if !tasks.is_empty() {
+            return Ok(Self { name: name_of(folder)?, tasks });
         }
-        if tasks.is_empty() {
-            return Err(Error::format(folder, "the folder has no result files"));
+        let inner = entries(folder)?.into_iter().filter(|path| path.is_dir());
+        let mut inner: Vec<PathBuf> =
+            inner.filter(|path| read_folder(path).is_ok_and(|tasks| !tasks.is_empty())).collect();
+        match inner.len() {
+            0 => Err(Error::format(folder, "the folder has no result files")),
+            1 => Self::read(inner.remove(0)),
+            _ => {
+                let names: Vec<_> = inner.iter().map(|path| file_name(path)).collect();
+                let problem =
+                    format!("the folder has no result files, but folders that have some: {}", names.join(", "));
+                Err(Error::format(folder, problem))
+            }
         }
-        tasks.sort_by(|a: &TaskResult, b| a.task.cmp(&b.task));
-        let real = folder.canonicalize().map_err(|e| Error::io("open the folder", folder, e))?;
-        Ok(Self { name: real.file_name().unwrap_or_default().to_string_lossy().into_owned(), tasks })
     }
 
     /// The result of a task.
     pub fn task(&self, name: &str) -> Option<&TaskResult> {
         self.tasks.iter().find(|result| result.task == name)
     }
+}
+
+impl TaskResult {
+    /// The measure of the main score, e.g. `ndcg@10`. In files of other programs, which do not state it, the first usual
+    /// main score that has its value, else `main_score`.
+    pub(crate) fn measure(&self) -> String {
+        if let Some(single) = &self.single {
+            return single.main().to_owned();
+        }
+        let usual = ["ndcg_at_10", "map_at_1000", "map_at_10", "cosine_spearman"];
+        let main = usual.into_iter().find(|key| self.scores.get(*key) == Some(&self.main_score));
+        main.unwrap_or("main_score").replace("_at_", "@")
+    }
+}
+
+/// The paths in a folder, in order.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, e))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// The results in a folder, ordered by task name.
+fn read_folder(folder: &Path) -> Result<Vec<TaskResult>> {
+    let mut tasks = Vec::new();
+    for path in entries(folder)? {
+        if path.extension().is_some_and(|extension| extension == "json") {
+            tasks.extend(read_file(&path)?);
+        }
+    }
+    tasks.sort_by(|a: &TaskResult, b| a.task.cmp(&b.task));
+    Ok(tasks)
+}
+
+/// The name of the model whose results are in a folder. mteb's folder is named after a commit, and `model_meta.json` in it
+/// has the model's name.
+fn name_of(folder: &Path) -> Result<String> {
+    let meta = fs::read_to_string(folder.join("model_meta.json")).ok();
+    let meta: Option<Value> = meta.and_then(|text| serde_json::from_str(&text.replace(": NaN", ": null")).ok());
+    if let Some(name) = meta.as_ref().and_then(|meta| meta["name"].as_str()).filter(|name| !name.is_empty()) {
+        return Ok(name.to_owned());
+    }
+    let real = folder.canonicalize().map_err(|e| Error::io("open the folder", folder, e))?;
+    Ok(file_name(&real))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The result in a file; `None` if the file is not a result.
@@ -134,6 +189,33 @@ mod tests {
         let task = results.task("T").expect("there");
         assert_eq!((task.main_score, task.scores["ndcg_at_10"], task.data.as_str()), (0.5, 0.5, "abc"));
         assert_eq!(task.single, None);
+    }
+
+    #[test]
+    fn a_folder_of_mteb_has_the_name_of_its_model() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let model = outer.path().join("intfloat__multilingual-e5-small");
+        let file = r#"{"task_name": "T", "scores": {"test": [{"main_score": 0.25, "ndcg_at_10": 0.25}]}}"#;
+        let add = |revision: &str| {
+            let folder = model.join(revision);
+            fs::create_dir_all(&folder).expect("made");
+            fs::write(folder.join("T.json"), file).expect("written");
+            fs::write(folder.join("model_meta.json"), r#"{"name": "intfloat/e5", "revision": "c007"}"#)
+                .expect("written");
+            folder
+        };
+        for folder in [add("c007d7ef6fd86656326059b28395a7a03a7c5846"), model.clone()] {
+            let results = Results::read(&folder).expect("read");
+            assert_eq!((results.name.as_str(), results.tasks.len()), ("intfloat/e5", 1));
+            assert_eq!(results.tasks[0].measure(), "ndcg@10");
+        }
+        add("other");
+        let error = Results::read(&model).expect_err("two revisions").to_string();
+        let names = "c007d7ef6fd86656326059b28395a7a03a7c5846, other";
+        assert!(
+            error.ends_with(&format!("the folder has no result files, but folders that have some: {names}")),
+            "{error}"
+        );
     }
 
     #[test]

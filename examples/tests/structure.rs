@@ -21,12 +21,12 @@ const ORDERS: [(&str, &str); 9] = [
          decoder auto_map registry fingerprint pretrained card asymmetric cross_encoder",
     ),
     ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats agreement"),
-    ("care-data", "disjoint normalise near table rows split chunk clean dedup stats bm25 mine"),
+    ("care-data", "disjoint normalise near table rows split chunk clean dedup stats bm25 hybrid mine"),
     (
         "care-label",
         "scale pair prompt judge vote journal estimate run batch collect ballots resolve clean generate experts agree audit build",
     ),
-    ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline report results compare summary audit"),
+    ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline hybrid report results compare summary audit"),
     (
         "care-train",
         "schedule stage loss dataset gradient optim config report log tensorboard curves card fingerprint batcher checkpoint \

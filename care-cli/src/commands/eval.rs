@@ -7,18 +7,19 @@ use anyhow::{Context, Result, bail};
 use care_core::index::VectorFormat;
 use care_encoders::{CrossEncoder, tower_fingerprint};
 use care_eval::{Run, Ties};
-use cmedteb::{Outcome, Protocol, Report, StsMode, Task};
+use cmedteb::{Fusion, Outcome, Protocol, Report, StsMode, Task};
 use serde_json::{Value, json};
 
-use crate::model::{CacheArgs, Model, PairArgs};
+use crate::model::{BM25, CacheArgs, Model, PairArgs};
 use crate::progress::Progress;
 use crate::reranker::{Loaded, RerankerArgs, RunArgs};
 use crate::stderr::note;
 use crate::tasks::{TaskArgs, warn};
 
-/// `--model bm25`, unless there is such a model, evaluates the baseline for retrieval tasks: BM25 over character
-/// bigrams.
 #[derive(clap::Args)]
+#[command(
+    after_help = "`--model bm25`, unless there is such a model, evaluates BM25 over character bigrams, a baseline for retrieval tasks."
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,
@@ -44,6 +45,10 @@ pub(crate) struct Args {
     /// Store document vectors with 2 bytes per dimension instead of 4 while searching
     #[arg(long)]
     half_index: bool,
+    /// Fuse the model's rankings with BM25's; for retrieval tasks, others are skipped. rrf: by reciprocal ranks. weighted:W:
+    /// by normalised scores, with the weight W of the model from 0 to 1, by default 0.5
+    #[arg(long, value_name = "rrf|weighted[:W]")]
+    hybrid: Option<Fusion>,
     #[command(flatten)]
     reranker: RerankerArgs,
     /// Number of documents of each query of a retrieval task that --reranker reorders
@@ -62,10 +67,12 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let reranker = args.reranker.open(&RunArgs::from(&args.pair.model))?;
     let retrieval = |task: &Task| task.as_retrieval().is_some();
     let reranked = |task: &Task| reranker.is_some() && !matches!(task, Task::Sts(_));
-    if matches!(tested, Tested::Bm25) && !tasks.iter().any(|task| retrieval(task) || reranked(task)) {
+    if let Some(limit) = tested.limit()
+        && !tasks.iter().any(|task| retrieval(task) || reranked(task))
+    {
         let mut names: Vec<&str> = tasks.iter().map(Task::name).collect();
         names.sort_unstable();
-        bail!("{BM25} is a baseline for retrieval tasks only, not for {}", names.join(", "));
+        bail!("{limit}, not for {}", names.join(", "));
     }
     let index = if args.half_index { VectorFormat::F16 } else { VectorFormat::F32 };
     let protocol =
@@ -202,30 +209,25 @@ fn write(
     Ok(())
 }
 
-/// The name of the baseline, given in place of a model.
-const BM25: &str = "bm25";
-
 /// The system under evaluation.
 enum Tested {
-    /// A model, and its settings for the report.
-    Model(Model, Value),
+    /// A model, its settings for the report, and how it is fused with BM25, if it is.
+    Model(Model, Value, Option<Fusion>),
     /// BM25 over character bigrams.
     Bm25,
 }
 
-/// Whether a folder can be a model; results may be in a folder that is named after the baseline.
-fn holds_model(folder: &Path) -> bool {
-    ["care.json", "modules.json", "config.json", "adapter_config.json"].iter().any(|name| folder.join(name).exists())
-}
-
 impl Tested {
     fn open(args: &Args) -> Result<Self> {
-        if args.pair.model.name() == BM25 && !holds_model(Path::new(BM25)) {
+        if args.pair.model.is_bm25() {
+            if args.hybrid.is_some() {
+                bail!("--hybrid fuses a model with {BM25}, so --model must be another");
+            }
             return Ok(Tested::Bm25);
         }
         let (pair, source) = args.pair.open()?;
         let [query_precision, document_precision] = args.pair.precisions();
-        let settings = json!({
+        let mut settings = json!({
             "model": source["model"],
             "commit": source["commit"],
             "precision": document_precision,
@@ -235,37 +237,53 @@ impl Tested {
             "query": tower_settings(pair.query())?,
             "document": tower_settings(pair.document())?,
         });
-        Ok(Tested::Model(args.cache.model(pair)?, settings))
+        if let Some(fusion) = args.hybrid {
+            settings["hybrid"] = json!(fusion.to_string());
+        }
+        Ok(Tested::Model(args.cache.model(pair)?, settings, args.hybrid))
+    }
+
+    /// Why tasks other than retrieval are skipped, if they are.
+    fn limit(&self) -> Option<&'static str> {
+        match self {
+            Tested::Model(_, _, None) => None,
+            Tested::Model(_, _, Some(_)) => Some("--hybrid is for retrieval tasks only"),
+            Tested::Bm25 => Some("bm25 is a baseline for retrieval tasks only"),
+        }
     }
 
     /// The outcome on a task; `None` if it is skipped.
     fn evaluate(&self, task: &Task, protocol: &Protocol) -> care_core::Result<Option<Outcome>> {
-        match self {
-            Tested::Model(model, _) => {
-                let mut progress = None;
-                let outcome = cmedteb::evaluate(task, model.embedder(), protocol, &mut |now| {
-                    let start = || Progress::start(task.name(), Some(now.total), "texts");
-                    progress.get_or_insert_with(start).set(now.encoded);
-                });
-                if let Some(progress) = progress {
-                    progress.finish();
-                }
-                model.warn();
-                outcome.map(Some)
-            }
-            Tested::Bm25 => match task.as_retrieval() {
-                Some(task) => cmedteb::score_run(task, cmedteb::bm25(task, protocol)?, protocol).map(Some),
-                None => {
-                    note!("note: {} is skipped: {BM25} is a baseline for retrieval tasks only", task.name());
-                    Ok(None)
-                }
-            },
+        let retrieval = task.as_retrieval();
+        if let (Some(limit), None) = (self.limit(), retrieval) {
+            note!("note: {} is skipped: {limit}", task.name());
+            return Ok(None);
         }
+        let mut progress = None;
+        let mut report = |now: cmedteb::Progress| {
+            let start = || Progress::start(task.name(), Some(now.total), "texts");
+            progress.get_or_insert_with(start).set(now.encoded);
+        };
+        let outcome = match (self, retrieval) {
+            (Tested::Model(model, _, Some(fusion)), Some(task)) => {
+                cmedteb::evaluate_hybrid(task, model.embedder(), fusion, protocol, &mut report)
+            }
+            (Tested::Bm25, Some(task)) => cmedteb::score_run(task, cmedteb::bm25(task, protocol)?, protocol),
+            (Tested::Model(model, ..), _) => cmedteb::evaluate(task, model.embedder(), protocol, &mut report),
+            (Tested::Bm25, None) => return Ok(None),
+        };
+        if let Some(progress) = progress {
+            progress.finish();
+        }
+        if let Tested::Model(model, ..) = self {
+            model.warn();
+        }
+        outcome.map(Some)
     }
 
     fn settings(&self) -> Value {
         match self {
-            Tested::Model(_, settings) => settings.clone(),
+            Tested::Model(_, settings, _) => settings.clone(),
             Tested::Bm25 => json!({ "model": BM25 }),
         }
     }

@@ -4,19 +4,22 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use care_core::index::{FlatIndex, VectorFormat};
+use care_core::index::{FlatIndex, Hit, VectorFormat};
 use care_core::lines::text_of;
-use care_core::{Document, Query};
+use care_core::{Document, Query, Text};
+use care_data::bm25::Bm25;
+use care_data::hybrid::{Fusion, Hybrid};
 use cmedteb::read_corpus;
 use serde::Serialize;
 
-use crate::model::{CacheArgs, PairArgs};
+use crate::model::{BM25, CacheArgs, PairArgs};
 use crate::progress::Progress;
 
 /// Documents per update of the progress bar.
 const GROUP: usize = 1024;
 
 #[derive(clap::Args)]
+#[command(after_help = "`--model bm25`, unless there is such a model, searches by BM25 over character bigrams.")]
 pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,
@@ -28,6 +31,10 @@ pub(crate) struct Args {
     /// Number of documents per query
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
+    /// Fuse the model's hits with BM25's. rrf: by reciprocal ranks. weighted:W: by normalised scores, with the weight W of
+    /// the model from 0 to 1, by default 0.5
+    #[arg(long, value_name = "rrf|weighted[:W]")]
+    hybrid: Option<Fusion>,
     /// A single query; by default queries are read from stdin, one per line
     #[arg(long, value_name = "TEXT")]
     query: Option<String>,
@@ -51,16 +58,68 @@ struct Refusal {
 struct Found<'a> {
     rank: usize,
     score: f32,
+    #[serde(flatten)]
+    halves: Option<Halves>,
     _id: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     title: &'a str,
     text: &'a str,
 }
 
+/// The scores of a hit of --hybrid; null where it is not among the candidates.
+#[derive(Clone, Copy, Serialize)]
+struct Halves {
+    bm25: Option<f32>,
+    vector: Option<f32>,
+}
+
+/// A document by its place in the corpus, with its scores.
+type Scored = (usize, f32, Option<Halves>);
+
 pub(crate) fn run(args: Args) -> Result<()> {
     let (ids, documents): (Vec<String>, Vec<Document>) = read_corpus(&args.corpus)?.into_iter().unzip();
     if documents.is_empty() {
         bail!("{}: the corpus is empty", args.corpus.display());
+    }
+    let retrieve = retriever(&args, &documents)?;
+    let search = |query: &str| -> Result<String> {
+        if query.trim().is_empty() {
+            bail!("the query is empty");
+        }
+        let found = retrieve(query)?;
+        let hits = found.iter().zip(1..).map(|(&(place, score, halves), rank)| Found {
+            rank,
+            score,
+            halves,
+            _id: &ids[place],
+            title: documents[place].title(),
+            text: documents[place].text(),
+        });
+        Ok(serde_json::to_string(&Answer { query, hits: hits.collect() })?)
+    };
+    match &args.query {
+        Some(query) => print(&search(query)?),
+        None => serve(&search),
+    }
+}
+
+/// Indexes the documents, and returns what finds the best of them for a query.
+fn retriever(args: &Args, documents: &[Document]) -> Result<Box<dyn Fn(&str) -> Result<Vec<Scored>>>> {
+    let k = args.top_k as usize;
+    let of_hit = |hit: Hit| (hit.index, hit.score, None);
+    let bm25 = || {
+        let mut bm25 = Bm25::default();
+        for group in documents.chunks(GROUP) {
+            bm25.add(&group.iter().map(Text::content).collect::<Vec<_>>());
+        }
+        bm25
+    };
+    if args.pair.model.is_bm25() {
+        if args.hybrid.is_some() {
+            bail!("--hybrid fuses a model with {BM25}, so --model must be another");
+        }
+        let bm25 = bm25();
+        return Ok(Box::new(move |query| Ok(bm25.search(query, k).into_iter().map(of_hit).collect())));
     }
     let (pair, _) = args.pair.open()?;
     // Queries come one at a time and are not cached.
@@ -74,25 +133,18 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     progress.finish();
     model.warn();
-    let search = |query: &str| -> Result<String> {
-        if query.trim().is_empty() {
-            bail!("the query is empty");
-        }
-        let vector = queries.embed(&[Query::new(query)], args.pair.model.batch_tokens)?;
-        let found = index.search(&vector, args.top_k as usize)?;
-        let hits = found.iter().flatten().zip(1..).map(|(hit, rank)| Found {
-            rank,
-            score: hit.score,
-            _id: &ids[hit.index],
-            title: documents[hit.index].title(),
-            text: documents[hit.index].text(),
-        });
-        Ok(serde_json::to_string(&Answer { query, hits: hits.collect() })?)
+    let batch_tokens = args.pair.model.batch_tokens;
+    let embed = move |query: &str| queries.embed(&[Query::new(query)], batch_tokens);
+    let Some(fusion) = args.hybrid else {
+        return Ok(Box::new(move |query| {
+            Ok(index.search(&embed(query)?, k)?.into_iter().flatten().map(of_hit).collect())
+        }));
     };
-    match &args.query {
-        Some(query) => print(&search(query)?),
-        None => serve(&search),
-    }
+    let hybrid = Hybrid::new(bm25(), index)?.with_fusion(fusion);
+    Ok(Box::new(move |query| {
+        let hits = hybrid.search(&[query], &embed(query)?, k)?.into_iter().flatten();
+        Ok(hits.map(|hit| (hit.index, hit.score, Some(Halves { bm25: hit.bm25, vector: hit.vector }))).collect())
+    }))
 }
 
 /// Answers every line of stdin with a line. One that is not text or cannot be searched for is answered with an error,

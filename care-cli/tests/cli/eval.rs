@@ -158,6 +158,27 @@ fn the_baseline_is_tested_like_a_model() {
 }
 
 #[test]
+fn a_model_and_the_baseline_are_evaluated_together() {
+    let place = Place::new();
+    let model = format!("eval --model {} --output results", tiny("bert"));
+    let (status, stdout, stderr) = place.care(&format!("{model} --task mini-retrieval mini-sts --hybrid weighted:0"));
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stderr.contains("note: mini-sts is skipped: --hybrid is for retrieval tasks only\n"), "{stderr}");
+    // With all the weight on BM25, its ranks are first.
+    assert!(stdout.contains("mini-retrieval\tndcg_at_10\t0.6582\n"), "{stdout}");
+    let report: Value = serde_json::from_slice(&fs::read(place.path("results/mini-retrieval.json")).unwrap()).unwrap();
+    assert_eq!(report["care"]["settings"]["hybrid"], json!("weighted:0"));
+    place.fails(
+        &format!("{model} --task mini-sts --hybrid rrf"),
+        "--hybrid is for retrieval tasks only, not for mini-sts",
+    );
+    place.fails(
+        "eval --model bm25 --output results --task mini-retrieval --hybrid rrf",
+        "--hybrid fuses a model with bm25, so --model must be another",
+    );
+}
+
+#[test]
 fn every_command_with_a_model_refuses_one_that_is_not_whole() {
     let place = Place::new();
     place.file("texts.txt", TEXTS);

@@ -44,6 +44,21 @@ fn two_models_are_compared_and_reported() {
     assert_eq!(fs::read_to_string(place.path("page/summary.md")).unwrap(), stdout);
     assert!(fs::read_to_string(place.path("page/summary.html")).unwrap().contains("<svg"));
 
+    for name in ["summary.tex", "summary.csv"] {
+        assert!(fs::read_to_string(place.path(&format!("page/{name}"))).unwrap().contains("qwen3"), "{name}");
+    }
+
+    // Names of columns, forms and published scores; a setting that both share is stated once.
+    assert_eq!(stdout.matches("- settings.query.max_length: 24").count(), 1, "{stdout}");
+    let (status, named, _) = place.care("compare small=bert qwen3 --samples 200 --published");
+    assert_eq!(status, 0);
+    assert!(named.contains("| task | measure | small | qwen3 |") && named.contains("published: CMedTEB"), "{named}");
+    let (_, latex, _) = place.care("compare bert qwen3 --samples 200 --format latex");
+    assert!(latex.starts_with("% \\usepackage{booktabs}\n\\begin{tabular}"), "{latex}");
+    let (_, csv, _) = place.care("compare bert qwen3 --samples 200 --format csv");
+    assert!(csv.starts_with("task,measure,model,score,"), "{csv}");
+    place.refuses("compare =bert qwen3", "the name before = is empty");
+
     place.fails("compare bert nowhere", "cannot read the folder nowhere: No such file or directory (os error 2)");
     fs::create_dir(place.path("empty")).unwrap();
     place.fails("compare bert empty", "empty: the folder has no result files");

@@ -56,6 +56,40 @@ fn search_answers_a_query_or_every_line_of_stdin() {
 }
 
 #[test]
+fn words_and_vectors_are_searched_together() {
+    let place = Place::new();
+    place.file(
+        "corpus.jsonl",
+        "{\"_id\":\"a\",\"text\":\"头痛多休息\"}\n{\"_id\":\"b\",\"text\":\"发烧三天\"}\n{\"_id\":\"c\",\"text\":\"孩子咳嗽\"}\n",
+    );
+    let hits = |options: &str| {
+        let (status, stdout, stderr) = place.care(&format!("search {options} --corpus corpus.jsonl --query 发烧三天"));
+        assert_eq!(status, 0, "{stderr}");
+        serde_json::from_str::<Value>(&stdout).unwrap()["hits"].as_array().unwrap().clone()
+    };
+    let model = format!("--model {} --pooling mean", tiny("bert"));
+    let (words, vectors) = (hits("--model bm25"), hits(&model));
+    // Only one document has a bigram of the query.
+    assert_eq!((words.len(), &words[0]["_id"], vectors.len()), (1, &json!("b"), 3));
+    for (fusion, best) in [("rrf", 2.0 / 61.0), ("weighted", 1.0), ("weighted:0.25", 1.0)] {
+        let fused = hits(&format!("{model} --hybrid {fusion}"));
+        assert_eq!((fused.len(), &fused[0]["_id"]), (3, &json!("b")), "{fusion}");
+        assert_eq!((&fused[0]["bm25"], &fused[0]["vector"]), (&words[0]["score"], &vectors[0]["score"]));
+        assert!((fused[0]["score"].as_f64().unwrap() - best).abs() < 1e-6, "{fusion}");
+        assert_eq!(fused[1]["bm25"], Value::Null);
+    }
+    assert!(vectors[0].get("bm25").is_none());
+    place.fails(
+        "search --model bm25 --hybrid rrf --corpus corpus.jsonl --query x",
+        "--hybrid fuses a model with bm25, so --model must be another",
+    );
+    place.refuses(
+        &format!("search {model} --hybrid sum --corpus corpus.jsonl --query x"),
+        "`hybrid` is `sum`, allowed: rrf, weighted or weighted:W, with the weight W of vectors from 0 to 1",
+    );
+}
+
+#[test]
 fn a_corpus_is_read_as_in_an_evaluation() {
     let place = Place::new();
     place.file("ints.jsonl", "{\"_id\":3,\"title\":\"\",\"text\":\"头痛先休息\"}\n{\"_id\":4,\"text\":\"少吃盐\"}\n");

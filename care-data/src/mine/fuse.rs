@@ -4,19 +4,15 @@ use std::collections::HashMap;
 
 use care_core::index::Hit;
 
-/// The constant of reciprocal rank fusion.
-const K: f64 = 60.0;
+use crate::hybrid;
 
-/// The documents of several rankings by reciprocal rank: the sum of `1 / (60 + rank)` over the rankings that have a
-/// document, ranks from 1. Equal sums are in the order of the documents' numbers.
-///
-/// # Reference
-/// Cormack, Clarke and Büttcher, *Reciprocal rank fusion outperforms Condorcet and individual rank learning methods*, 2009.
+/// The documents of several rankings by reciprocal rank, as [`Fusion::reciprocal_rank`](hybrid::Fusion::reciprocal_rank)
+/// of any number of them. Equal sums are in the order of the documents' numbers.
 pub(super) fn reciprocal_rank(rankings: &[&[Hit]], depth: usize) -> Vec<usize> {
     let mut sums: HashMap<usize, f64> = HashMap::new();
     for ranking in rankings {
         for (rank, hit) in ranking.iter().enumerate() {
-            *sums.entry(hit.index).or_default() += 1.0 / (K + (rank + 1) as f64);
+            *sums.entry(hit.index).or_default() += hybrid::reciprocal_rank(rank + 1);
         }
     }
     let mut fused: Vec<(usize, f64)> = sums.into_iter().collect();

@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use care_core::index::Hit;
 use care_core::{Embedder, Result};
 use care_eval::Run;
 
 use super::encode::{Encoding, Progress};
 use super::outcome::Outcome;
-use super::retrieval::score_run;
+use super::retrieval::{run_of_hits, score_run};
 use super::settings::Protocol;
 use super::{reranking, retrieval, sts};
 use crate::task::{RetrievalTask, Task};
@@ -30,10 +31,7 @@ pub fn evaluate(
 ) -> Result<Outcome> {
     let start = Instant::now();
     let outcome = match task {
-        Task::Retrieval(task) => {
-            let encoding = Encoding::new(embedder, progress, task.queries().len() + task.corpus().len());
-            score_run(task, retrieval::rank(task, protocol, encoding)?, protocol)?
-        }
+        Task::Retrieval(task) => score_run(task, rank(task, embedder, protocol, progress)?, protocol)?,
         Task::Reranking(task) => {
             let encoding = Encoding::new(embedder, progress, task.queries().len() + task.documents().len());
             reranking::evaluate(task, protocol.ties, encoding)?
@@ -60,5 +58,15 @@ pub fn rank(
     protocol: &Protocol,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Run> {
-    retrieval::rank(task, protocol, Encoding::new(embedder, progress, task.queries().len() + task.corpus().len()))
+    run_of_hits(task, search(task, embedder, protocol, progress)?)
+}
+
+/// [`rank`], with documents by their places in the corpus.
+pub(crate) fn search(
+    task: &RetrievalTask,
+    embedder: &dyn Embedder,
+    protocol: &Protocol,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Vec<Hit>>> {
+    retrieval::search(task, protocol, Encoding::new(embedder, progress, task.queries().len() + task.corpus().len()))
 }

@@ -10,9 +10,10 @@ mod settings;
 mod sts;
 
 pub use encode::Progress;
+pub(crate) use evaluate::search;
 pub use evaluate::{evaluate, rank};
 pub use outcome::{Evidence, Outcome};
 pub use rerank::{evaluate_reranked, evaluate_reranker, rerank};
 pub use retrieval::score_run;
-pub(crate) use retrieval::{depth, run_of};
+pub(crate) use retrieval::{depth, ranked, run_of, run_of_hits};
 pub use settings::Protocol;

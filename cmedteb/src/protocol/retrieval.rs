@@ -30,10 +30,10 @@ pub fn score_run(task: &RetrievalTask, run: Run, protocol: &Protocol) -> Result<
     Outcome::of_run(&RETRIEVAL_MEASURES, task.main_score(), task.qrels(), run, protocol.ties)
 }
 
-/// The best documents of each query by dot product.
+/// The best documents of each query by dot product, by their places in the corpus.
 ///
 /// The corpus is searched block by block, so that memory is for the vectors of a block and `depth` hits a query.
-pub(super) fn rank(task: &RetrievalTask, protocol: &Protocol, mut encoding: Encoding<'_>) -> Result<Run> {
+pub(super) fn search(task: &RetrievalTask, protocol: &Protocol, mut encoding: Encoding<'_>) -> Result<Vec<Vec<Hit>>> {
     let depth = depth(task, protocol)?;
     let queries = encoding.queries(task.queries())?;
     let dim = encoding.dim();
@@ -50,7 +50,7 @@ pub(super) fn rank(task: &RetrievalTask, protocol: &Protocol, mut encoding: Enco
         Ok(())
     })?;
     merge(&mut found, &index, first, &queries, depth)?;
-    run_of(task, protocol, found.into_iter().map(|hits| hits.into_iter().map(|hit| (hit.index, hit.score))))
+    Ok(ranked(task, protocol, found))
 }
 
 /// Adds the hits of a block, of which the first document has the row `first`, to those of all blocks before it.
@@ -76,19 +76,32 @@ pub(crate) fn depth(task: &RetrievalTask, protocol: &Protocol) -> Result<usize> 
     Ok(protocol.depth.saturating_add(usize::from(task.ignores_identical_ids())))
 }
 
-/// The run of the documents that were found for each query, by their places in the corpus, best first.
-pub(crate) fn run_of<H>(task: &RetrievalTask, protocol: &Protocol, found: impl IntoIterator<Item = H>) -> Result<Run>
+/// Leaves out of the hits of each query what the task does not rank, and what is below [`Protocol::depth`].
+pub(crate) fn ranked(task: &RetrievalTask, protocol: &Protocol, mut found: Vec<Vec<Hit>>) -> Vec<Vec<Hit>> {
+    for (query_id, hits) in task.query_ids().iter().zip(&mut found) {
+        hits.retain(|hit| task.ranks(query_id, &task.corpus().ids()[hit.index]));
+        hits.truncate(protocol.depth);
+    }
+    found
+}
+
+/// The run of the documents that were found for each query: their places in the corpus and their scores, best first.
+pub(crate) fn run_of<H>(task: &RetrievalTask, found: impl IntoIterator<Item = H>) -> Result<Run>
 where
     H: IntoIterator<Item = (usize, f32)>,
 {
     let mut run = Run::new();
     for (query_id, hits) in task.query_ids().iter().zip(found) {
-        let hits = hits.into_iter().map(|(place, score)| (&task.corpus().ids()[place], score));
-        for (doc_id, score) in hits.filter(|(doc_id, _)| task.ranks(query_id, doc_id)).take(protocol.depth) {
-            run.insert(query_id, doc_id, score).map_err(from_eval)?;
+        for (place, score) in hits {
+            run.insert(query_id, &task.corpus().ids()[place], score).map_err(from_eval)?;
         }
     }
     Ok(run)
+}
+
+/// [`run_of`] hits.
+pub(crate) fn run_of_hits(task: &RetrievalTask, found: Vec<Vec<Hit>>) -> Result<Run> {
+    run_of(task, found.into_iter().map(|hits| hits.into_iter().map(|hit| (hit.index, hit.score))))
 }
 
 #[cfg(test)]

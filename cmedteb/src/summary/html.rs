@@ -22,17 +22,28 @@ impl Summary {
 }
 
 fn write(summary: &Summary) -> Result<String> {
-    let mut body = format!("<h1>Results</h1>\n{}{}", table(&summary.scores()), pictures::scores(summary)?);
+    let measures = summary.measures();
+    let mut body = format!("<h1>Results</h1>\n{}", table(&summary.scores()));
+    for measure in measures.keys() {
+        body += &pictures::scores(summary, measure)?;
+    }
     let differences = summary.differences();
     if !differences.rows.is_empty() {
         body += &format!("<h2>Differences</h2>\n{}<p>{EXPLANATION}</p>\n", table(&differences));
-        body += &pictures::intervals(summary)?;
+        for measure in measures.keys() {
+            body += &pictures::intervals(summary, measure)?;
+        }
         for (model, comparison) in summary.compared().filter(|(_, comparison)| !comparison.queries.is_empty()) {
             body += &format!("<h3>{} on {}, query by query</h3>\n", escape(model), escape(&comparison.task));
             body += &pictures::queries(comparison)?;
         }
     }
+    let warning = |warning: &String| format!("<p><strong>Warning</strong>: {}</p>\n", escape(warning));
+    body += &summary.warnings().iter().map(warning).collect::<String>();
     body += &summary.notes.iter().map(|note| format!("<p>{}</p>\n", escape(note))).collect::<String>();
+    if let Some((published, note)) = summary.published() {
+        body += &format!("<h2>Published scores</h2>\n{}<p>{}</p>\n", table(&published), escape(&note));
+    }
     body += "<h2>Data and settings</h2>\n";
     for (title, facts) in summary.about() {
         body += &format!("<details><summary>{}</summary><dl>", escape(&title));
@@ -46,12 +57,14 @@ fn write(summary: &Summary) -> Result<String> {
 }
 
 fn table(table: &Table) -> String {
-    let row = |cells: &[String], tag: &str| {
-        let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-        format!("<tr>{cells}</tr>\n")
+    let row = |cells: String| format!("<tr>{cells}</tr>\n");
+    let header = row(table.header.iter().map(|cell| format!("<th>{}</th>", escape(cell))).collect());
+    let cell = |(cell, best): (&str, bool)| match best {
+        true => format!("<td><strong>{}</strong></td>", escape(cell)),
+        false => format!("<td>{}</td>", escape(cell)),
     };
-    let rows: String = table.rows.iter().map(|cells| row(cells, "td")).collect();
-    format!("<table>\n{}{rows}</table>\n", row(&table.header, "th"))
+    let rows: String = table.cells().map(|cells| row(cells.map(cell).collect())).collect();
+    format!("<table>\n{header}{rows}</table>\n")
 }
 
 fn escape(text: &str) -> String {

@@ -3,7 +3,7 @@
 use super::tables::{Summary, Table};
 
 impl Summary {
-    /// The summary as Markdown.
+    /// The summary as Markdown, the best score of each task in bold.
     pub fn to_markdown(&self) -> String {
         write(self)
     }
@@ -17,7 +17,14 @@ fn write(summary: &Summary) -> String {
         text += &table(&differences);
         text += &format!("\n{EXPLANATION}\n");
     }
-    text += &summary.notes.iter().map(|note| format!("\n{note}\n")).collect::<String>();
+    for paragraph in
+        summary.warnings().iter().map(|warning| format!("**Warning**: {warning}")).chain(summary.notes.clone())
+    {
+        text += &format!("\n{paragraph}\n");
+    }
+    if let Some((published, note)) = summary.published() {
+        text += &format!("\n## Published scores\n\n{}\n{note}\n", table(&published));
+    }
     text += "\n## Data and settings\n";
     for (title, facts) in summary.about() {
         text += &format!("\n{title}\n\n");
@@ -35,10 +42,10 @@ the number of p-values in this table. The last column counts the queries on whic
 model is better, the same, or worse.";
 
 fn table(table: &Table) -> String {
-    let line = |cells: &[String]| {
-        format!("| {} |\n", cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "))
-    };
+    let escape = |cell: &str| cell.replace('|', "\\|");
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let header = line(table.header.iter().map(|cell| escape(cell)).collect());
     let rule = format!("|{}\n", "---|".repeat(table.header.len()));
-    let rows: String = table.rows.iter().map(|row| line(row)).collect();
-    line(&table.header) + &rule + &rows
+    let cell = |(cell, best): (&str, bool)| if best { format!("**{}**", escape(cell)) } else { escape(cell) };
+    header + &rule + &table.cells().map(|cells| line(cells.map(cell).collect())).collect::<String>()
 }

@@ -5,11 +5,11 @@ use care_core::Result;
 use super::tables::Summary;
 use crate::compare::Comparison;
 
-pub(super) fn scores(_summary: &Summary) -> Result<String> {
+pub(super) fn scores(_summary: &Summary, _measure: &str) -> Result<String> {
     Ok(String::new())
 }
 
-pub(super) fn intervals(_summary: &Summary) -> Result<String> {
+pub(super) fn intervals(_summary: &Summary, _measure: &str) -> Result<String> {
     Ok(String::new())
 }
 
