@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Makes care-mini-zh: cuts the vocabulary, trains the teacher and the two small towers, and stores them in int8.
+#
+#   bash examples/mini/run.sh MODEL DATA
+#
+# MODEL is the Hugging Face folder of multilingual-e5-small, DATA the folder that ../toyhom/prepare.py reads. Everything is
+# written to runs/mini, and the pair at last to care-mini-zh/model. What is there is not computed again, and an interrupted
+# training resumes. On one machine, two runs give the same files.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+model=$(cd "$1" && pwd) data=$(cd "$2" && pwd) runs=runs/mini
+mkdir -p "$runs"
+cargo build --release -p care-cli
+care=target/release/care
+
+[ -d "$runs/data" ] || python3 "$here/../toyhom/prepare.py" "$data" "$runs/data"
+[ -e "$runs/texts.jsonl" ] || python3 "$here/texts.py" "$runs/data" "$runs/texts.jsonl"
+[ -d "$runs/me5-zh" ] || "$care" prune-vocab --model "$model" --pooling mean --query-instruction "query: " \
+  --document-instruction "passage: " --input "$runs/texts.jsonl" "$here/terms.txt" --min-count 2 \
+  --check "$runs/data/test/queries.jsonl" "$runs/data/test/corpus.jsonl" --output "$runs/me5-zh"
+
+for run in teacher document query both; do
+  [ -d "$runs/$run/model" ] && continue
+  resume=()
+  [ -e "$runs/$run/log.jsonl" ] && resume=(--resume)
+  "$care" train --config "$here/$run.toml" "${resume[@]}"
+done
+
+rm -rf "$runs/care-mini-zh"
+"$care" convert --model "$runs/both/model" --precision int8 --max-length 512 --output "$runs/care-mini-zh"
+python3 "$here/pack.py" "$runs/care-mini-zh" care-mini-zh
+
+mkdir -p "$runs/results"
+for name in bm25 "$runs/me5-zh" "$runs/teacher/model" "$runs/both/model" "$runs/care-mini-zh"; do
+  short=$(basename "${name%/model}")
+  "$care" eval --model "$name" --max-length 160 --task "$runs/data/test" --output "$runs/results/$short" > /dev/null
+  printf '%s\t' "$short"
+  "$care" metrics --qrels "$runs/data/test/qrels/test.tsv" --run "$runs/results/$short/test.trec" \
+    --measures ndcg@10,recall@100 --missing zero --bootstrap 10000
+done
