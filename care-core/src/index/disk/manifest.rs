@@ -52,11 +52,7 @@ impl DocumentTower {
         } else {
             return Ok(());
         };
-        let folder = folder.display();
-        Err(Error::new(
-            ErrorKind::Config,
-            format!("the index {folder} has {problem}; a pair's index is built by its own tower"),
-        ))
+        Err(Error::new(ErrorKind::Config, format!("the index {} has {problem}", folder.display())))
     }
 }
 
