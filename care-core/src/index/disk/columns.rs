@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::checked_file::{CheckedFile, CheckedWriter};
-use super::filter::{Condition, Filter};
+use super::filter::{Filter, Matcher};
 use super::record::Record;
 use super::row_set::RowSet;
 use crate::error::{Error, Result};
@@ -157,9 +157,9 @@ pub(super) fn select(filter: &Filter, rows: usize, columns: &[Column], file: &Ch
         }),
         Filter::Not(part) => Ok(of(part)?.complement()),
         Filter::Field(name, condition) => {
-            let mut found = RowSet::empty(rows);
+            let (matcher, mut found) = (condition.matcher(), RowSet::empty(rows));
             for column in columns.iter().filter(|column| column.field == *name) {
-                column.select(condition, rows, file, &mut found)?;
+                column.select(&matcher, rows, file, &mut found)?;
             }
             Ok(found)
         }
@@ -168,23 +168,24 @@ pub(super) fn select(filter: &Filter, rows: usize, columns: &[Column], file: &Ch
 
 impl Column {
     /// Adds the rows with a value that fits.
-    fn select(&self, condition: &Condition, rows: usize, file: &CheckedFile, found: &mut RowSet) -> Result<()> {
+    fn select(&self, matcher: &Matcher<'_>, rows: usize, file: &CheckedFile, found: &mut RowSet) -> Result<()> {
         let values = self.offset + 4 * self.count;
         match self.kind {
+            ColumnKind::Numbers if matcher.fits_no_number() => Ok(()),
             ColumnKind::Numbers => self.scan(
                 rows,
                 file,
                 |start, count, fits| {
                     let bytes = file.bytes(values + 8 * start, 8 * count)?;
                     fits.extend(
-                        bytes.as_chunks().0.iter().map(|value| condition.fits_number(f64::from_le_bytes(*value))),
+                        bytes.as_chunks().0.iter().map(|value| matcher.fits_number(f64::from_le_bytes(*value))),
                     );
                     Ok(())
                 },
                 found,
             ),
             ColumnKind::Terms => {
-                let terms = self.fitting_terms(condition, file)?;
+                let terms = self.fitting_terms(matcher, file)?;
                 if !terms.contains(&true) {
                     return Ok(());
                 }
@@ -205,7 +206,7 @@ impl Column {
     }
 
     /// Whether each term of the dictionary fits.
-    fn fitting_terms(&self, condition: &Condition, file: &CheckedFile) -> Result<Vec<bool>> {
+    fn fitting_terms(&self, matcher: &Matcher<'_>, file: &CheckedFile) -> Result<Vec<bool>> {
         let bytes = file.bytes(self.offset + 8 * self.count, self.dictionary as usize)?;
         let (mut rest, mut fits) = (bytes.as_slice(), Vec::new());
         while let Some((header, after)) = rest.split_first_chunk::<TERM_HEADER>() {
@@ -216,8 +217,8 @@ impl Column {
                 return Err(Error::format(file.path(), format!("the dictionary of `{}` is cut off", self.field)));
             };
             fits.push(match kind {
-                0 => condition.fits_str(string),
-                _ => condition.fits_bool(kind == 2),
+                0 => matcher.fits_str(string),
+                _ => matcher.fits_bool(kind == 2),
             });
             rest = after;
         }

@@ -1,5 +1,6 @@
 //! Conditions on metadata, and their forms as JSON and as text.
 
+use std::collections::HashSet;
 use std::fmt::{self, Display};
 use std::ops::Bound;
 use std::str::FromStr;
@@ -99,10 +100,39 @@ impl Filter {
     }
 }
 
+/// A condition in a form that compares many values quickly.
+pub(super) enum Matcher<'a> {
+    In { bools: Vec<bool>, numbers: Vec<f64>, strings: HashSet<&'a str> },
+    Range(&'a Bound<Scalar>, &'a Bound<Scalar>),
+    Exists,
+}
+
 impl Condition {
+    pub(super) fn matcher(&self) -> Matcher<'_> {
+        match self {
+            Self::In(values) => {
+                let bools = values.iter().filter_map(Scalar::as_bool).collect();
+                // Adding 0 turns -0 into 0, which `total_cmp` would tell apart.
+                let mut numbers: Vec<f64> =
+                    values.iter().filter_map(Scalar::as_number).map(|number| number + 0.0).collect();
+                numbers.sort_unstable_by(f64::total_cmp);
+                Matcher::In { bools, numbers, strings: values.iter().filter_map(Scalar::as_str).collect() }
+            }
+            Self::Range(low, high) => Matcher::Range(low, high),
+            Self::Exists => Matcher::Exists,
+        }
+    }
+}
+
+impl Matcher<'_> {
+    /// Whether no number fits, so that none needs to be read.
+    pub(super) fn fits_no_number(&self) -> bool {
+        matches!(self, Self::In { numbers, .. } if numbers.is_empty())
+    }
+
     pub(super) fn fits_bool(&self, value: bool) -> bool {
         match self {
-            Self::In(values) => values.contains(&Scalar::Bool(value)),
+            Self::In { bools, .. } => bools.contains(&value),
             Self::Range(..) => false,
             Self::Exists => true,
         }
@@ -110,7 +140,7 @@ impl Condition {
 
     pub(super) fn fits_number(&self, value: f64) -> bool {
         match self {
-            Self::In(values) => values.iter().any(|scalar| scalar.as_number() == Some(value)),
+            Self::In { numbers, .. } => numbers.binary_search_by(|number| number.total_cmp(&(value + 0.0))).is_ok(),
             Self::Range(low, high) => is_between(&value, low, high, Scalar::as_number),
             Self::Exists => true,
         }
@@ -118,7 +148,7 @@ impl Condition {
 
     pub(super) fn fits_str(&self, value: &str) -> bool {
         match self {
-            Self::In(values) => values.iter().any(|scalar| scalar.as_str() == Some(value)),
+            Self::In { strings, .. } => strings.contains(value),
             Self::Range(low, high) => is_between(&value, low, high, Scalar::as_str),
             Self::Exists => true,
         }
@@ -126,6 +156,10 @@ impl Condition {
 }
 
 impl Scalar {
+    fn as_bool(&self) -> Option<bool> {
+        if let Self::Bool(value) = self { Some(*value) } else { None }
+    }
+
     fn as_number(&self) -> Option<f64> {
         if let Self::Number(number) = self { Some(*number) } else { None }
     }
