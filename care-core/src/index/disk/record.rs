@@ -48,8 +48,11 @@ impl Record {
         self
     }
 
-    /// Refuses an empty id and fields that no filter could ask for.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Refuses what an index refuses, so that a bad row is found before its vector is computed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if the id is empty or a field has a type that no filter could ask for.
+    pub fn check(&self) -> Result<()> {
         if self.id.is_empty() {
             return Err(Error::new(ErrorKind::Config, "the id of a row is empty"));
         }
