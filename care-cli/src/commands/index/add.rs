@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use care_core::files::PartialFolder;
-use care_core::index::{Addition, Changes, Codes, DiskIndexOptions, IndexWriter, Record, VectorFormat};
+use care_core::index::{Addition, Changes, DiskIndexOptions, IndexWriter, Record, VectorFormat};
 use care_core::{Document, Embedder, Error};
 use clap::ValueEnum;
 use cmedteb::for_each_document;
 use serde_json::{Map, Value, json};
 
-use super::document_tower;
+use super::shared::{CodesArg, document_tower};
 use crate::commands::search::print;
 use crate::model::{CacheArgs, Model, PairArgs};
 use crate::progress::Progress;
@@ -59,25 +59,6 @@ struct DocumentArgs {
 enum VectorArg {
     F32,
     F16,
-}
-
-/// Codes by name.
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum CodesArg {
-    Int8,
-    Binary,
-    #[value(name = "", hide = true)]
-    None,
-}
-
-impl CodesArg {
-    pub(super) fn codes(self) -> Option<Codes> {
-        match self {
-            Self::Int8 => Some(Codes::Int8),
-            Self::Binary => Some(Codes::Binary),
-            Self::None => None,
-        }
-    }
 }
 
 pub(super) fn build(args: BuildArgs) -> Result<()> {

@@ -4,10 +4,9 @@ mod add;
 mod change;
 mod info;
 mod search;
+mod shared;
 
-use anyhow::{Result, bail};
-use care_core::index::DocumentTower;
-use care_core::{Document, Embedder, Role};
+use anyhow::Result;
 use clap::Subcommand;
 
 #[derive(clap::Args)]
@@ -41,13 +40,4 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Info(args) => info::run(args),
         Command::Search(args) => search::run(*args),
     }
-}
-
-/// The document tower of a model, with its instruction as it applies to a document of placeholders.
-fn document_tower(model: &dyn Embedder) -> Result<DocumentTower> {
-    let Some(fingerprint) = model.fingerprint(Role::Document)? else {
-        bail!("the model has no fingerprint for document vectors, so they cannot be indexed");
-    };
-    let instruction = model.document_key(&Document::with_title("{title}", "{text}"));
-    Ok(DocumentTower::new(fingerprint).with_instruction(instruction))
 }

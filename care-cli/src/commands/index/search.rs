@@ -10,8 +10,7 @@ use care_core::index::{DiskIndex, Filter, Hit, Record, SearchOptions};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::add::CodesArg;
-use super::document_tower;
+use super::shared::{CodesArg, document_tower};
 use crate::commands::search::{print, refusal, serve};
 use crate::model::PairArgs;
 use crate::stderr::note;

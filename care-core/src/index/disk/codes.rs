@@ -127,7 +127,9 @@ fn int8_scores(rows: &[u8], dim: usize, queries: &[i16], scores: &mut Vec<f32>) 
         for ((row, wide), scale) in rows.chunks_exact(stride).zip(wide.chunks_exact_mut(dim)).zip(&mut scales) {
             let (bytes, codes) = row.split_at(SCALE);
             *scale = bytes.first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes));
-            wide.iter_mut().zip(codes).for_each(|(wide, code)| *wide = i16::from(*code as i8));
+            for (wide, code) in wide.iter_mut().zip(codes) {
+                *wide = i16::from(*code as i8);
+            }
         }
         let end = (start + TILE).min(n);
         for (query, scores) in queries.chunks_exact(dim).zip(scores.chunks_exact_mut(n)) {
@@ -161,12 +163,17 @@ fn dots(tile: &[i16], query: &[i16]) -> [i32; TILE] {
 #[inline(always)]
 fn binary_scores(rows: &[u8], words: usize, queries: &[u64], scores: &mut Vec<f32>) {
     let rows: Vec<u64> = rows.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
-    scores.reserve(queries.len() / words * (rows.len() / words));
-    for query in queries.chunks_exact(words) {
-        scores.extend(rows.chunks_exact(words).map(|row| {
-            let differing: u32 = row.iter().zip(query).map(|(row, query)| (row ^ query).count_ones()).sum();
-            -(differing as f32)
-        }));
+    let n = rows.len() / words;
+    scores.resize(queries.len() / words * n, 0.0);
+    // Plain loops, which are inlined into what is compiled for each instruction set.
+    for (query, scores) in queries.chunks_exact(words).zip(scores.chunks_exact_mut(n.max(1))) {
+        for (score, row) in scores.iter_mut().zip(rows.chunks_exact(words)) {
+            let mut differing = 0;
+            for (row, query) in row.iter().zip(query) {
+                differing += (row ^ query).count_ones();
+            }
+            *score = -(differing as f32);
+        }
     }
 }
 
