@@ -239,11 +239,14 @@ impl Column {
             fitting.clear();
             fits(start, count, &mut fitting)?;
             let numbers = file.bytes(self.offset + 4 * start, 4 * count)?;
-            for (row, fits) in numbers.as_chunks().0.iter().zip(&fitting) {
-                let row = u32::from_le_bytes(*row) as usize;
-                if *fits && row < rows {
-                    found.insert(row);
-                }
+            let numbers = numbers.as_chunks().0;
+            // Row numbers ascend.
+            if numbers.last().is_some_and(|row| u32::from_le_bytes(*row) as usize >= rows) {
+                let problem = format!("the column `{}` has a row that the segment lacks", self.field);
+                return Err(Error::format(file.path(), problem));
+            }
+            for (row, fits) in numbers.iter().zip(&fitting) {
+                found.insert_if(u32::from_le_bytes(*row) as usize, *fits);
             }
         }
         Ok(())

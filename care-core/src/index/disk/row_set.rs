@@ -20,6 +20,11 @@ impl RowSet {
         self.words[row / 64] |= 1 << (row % 64);
     }
 
+    /// Adds a row if `fits`, without a branch.
+    pub(super) fn insert_if(&mut self, row: usize, fits: bool) {
+        self.words[row / 64] |= u64::from(fits) << (row % 64);
+    }
+
     pub(super) fn contains(&self, row: usize) -> bool {
         self.words[row / 64] >> (row % 64) & 1 == 1
     }
@@ -47,22 +52,28 @@ impl RowSet {
         self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
     }
 
-    /// The rows of the set in `start..end`, ascending.
-    pub(super) fn rows_in(&self, start: usize, end: usize) -> impl Iterator<Item = usize> {
-        let words = start / 64..end.div_ceil(64);
-        words
-            .flat_map(|at| {
-                let mut word = self.words[at];
-                std::iter::from_fn(move || {
-                    let bit = word.trailing_zeros() as usize;
-                    (bit < 64).then(|| {
-                        word &= word - 1;
-                        at * 64 + bit
-                    })
-                })
-            })
-            .skip_while(move |row| *row < start)
-            .take_while(move |row| *row < end)
+    /// Appends the rows of the set in `start..end`, ascending.
+    pub(super) fn rows_in(&self, start: usize, end: usize, rows: &mut Vec<usize>) {
+        for at in start / 64..end.div_ceil(64) {
+            let mut word = self.word(at, start, end);
+            while word != 0 {
+                rows.push(at * 64 + word.trailing_zeros() as usize);
+                word &= word - 1;
+            }
+        }
+    }
+
+    /// Whether the set has a row in `start..end`.
+    pub(super) fn any_in(&self, start: usize, end: usize) -> bool {
+        (start / 64..end.div_ceil(64)).any(|at| self.word(at, start, end) != 0)
+    }
+
+    /// The bits of a word whose rows are in `start..end`, which it overlaps.
+    fn word(&self, at: usize, start: usize, end: usize) -> u64 {
+        let (first, next) = (at * 64, (at + 1) * 64);
+        let from = u64::MAX << start.saturating_sub(first);
+        let to = u64::MAX >> next.saturating_sub(end);
+        self.words[at] & from & to
     }
 
     /// The bits, 8 rows per byte, the first in the lowest bit.
@@ -111,7 +122,12 @@ mod tests {
             prop_assert_eq!(RowSet::all(rows).len(), rows);
             let (start, end) = (range.0.min(rows), range.1.min(rows));
             let expected: Vec<usize> = a.iter().copied().filter(|row| (start..end).contains(row)).collect();
-            prop_assert_eq!(bits(&a).rows_in(start, end.max(start)).collect::<Vec<_>>(), expected);
+            let mut found = Vec::new();
+            if start < end {
+                bits(&a).rows_in(start, end, &mut found);
+                prop_assert_eq!(bits(&a).any_in(start, end), !expected.is_empty());
+            }
+            prop_assert_eq!(found, expected);
             prop_assert_eq!(RowSet::from_bytes(rows, &bits(&a).to_bytes()), Some(bits(&a)));
         }
     }

@@ -158,7 +158,7 @@ impl DiskIndex {
             let rows = (BLOCK_BYTES / segment.row_bytes(matrix)).clamp(1, BLOCK_ROWS);
             for start in (0..segment.entry.rows).step_by(rows) {
                 let range = (start, (start + rows).min(segment.entry.rows));
-                if selected.as_ref().is_none_or(|selected| selected.rows_in(range.0, range.1).next().is_some()) {
+                if selected.as_ref().is_none_or(|selected| selected.any_in(range.0, range.1)) {
                     blocks.push(Block { segment, offset: *offset, range, selected: selected.clone() });
                 }
             }

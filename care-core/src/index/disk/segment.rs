@@ -171,7 +171,7 @@ impl Segment {
     ) -> Result<()> {
         rows.clear();
         match selected {
-            Some(selected) => rows.extend(selected.rows_in(start, end)),
+            Some(selected) => selected.rows_in(start, end, rows),
             None => rows.extend(start..end),
         }
         let size = self.files.row_bytes(matrix);
