@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crc32fast::Hasher;
+use flate2::Crc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -29,10 +29,17 @@ pub(super) struct FileSeal {
     pub(super) crc32: u32,
 }
 
+/// The CRC-32 of bytes.
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
+    let mut sum = Crc::new();
+    sum.update(bytes);
+    sum.sum()
+}
+
 /// Writes content, and the table of its checksums at the end.
 pub(super) struct CheckedWriter<W> {
     out: W,
-    block: Hasher,
+    block: Crc,
     /// Bytes of the last block so far.
     filled: usize,
     sums: Vec<u8>,
@@ -41,7 +48,7 @@ pub(super) struct CheckedWriter<W> {
 
 impl<W: Write> CheckedWriter<W> {
     pub(super) fn new(out: W) -> Self {
-        Self { out, block: Hasher::new(), filled: 0, sums: Vec::new(), bytes: 0 }
+        Self { out, block: Crc::new(), filled: 0, sums: Vec::new(), bytes: 0 }
     }
 
     /// Bytes of content so far.
@@ -56,11 +63,11 @@ impl<W: Write> CheckedWriter<W> {
         }
         self.out.write_all(&self.sums)?;
         self.out.flush()?;
-        Ok((FileSeal { bytes: self.bytes, crc32: crc32fast::hash(&self.sums) }, self.out))
+        Ok((FileSeal { bytes: self.bytes, crc32: crc32(&self.sums) }, self.out))
     }
 
     fn end_block(&mut self) {
-        let sum = std::mem::take(&mut self.block).finalize();
+        let sum = std::mem::take(&mut self.block).sum();
         self.sums.extend_from_slice(&sum.to_le_bytes());
         self.filled = 0;
     }
@@ -144,11 +151,11 @@ impl CheckedFile {
             let (start, stop) = self.range(number);
             if start >= offset && stop <= end {
                 let content = &bytes[(start - offset) as usize..(stop - offset) as usize];
-                self.check(block, crc32fast::hash(content), start)?;
+                self.check(block, content, start)?;
             } else {
                 let mut content = vec![0; (stop - start) as usize];
                 self.read(&mut content, start)?;
-                self.check(block, crc32fast::hash(&content), start)?;
+                self.check(block, &content, start)?;
                 // What was checked is what is returned.
                 let (from, to) = (start.max(offset), stop.min(end));
                 bytes[(from - offset) as usize..(to - offset) as usize]
@@ -178,7 +185,7 @@ impl CheckedFile {
             let (start, stop) = self.range(number);
             let content = &mut content[..(stop - start) as usize];
             self.read(content, start)?;
-            self.check(block, crc32fast::hash(content), start)?;
+            self.check(block, content, start)?;
         }
         Ok(())
     }
@@ -188,8 +195,8 @@ impl CheckedFile {
         (start, (start + BLOCK as u64).min(self.seal.bytes))
     }
 
-    fn check(&self, block: &BlockSum, crc32: u32, start: u64) -> Result<()> {
-        if crc32 != block.crc32 {
+    fn check(&self, block: &BlockSum, content: &[u8], start: u64) -> Result<()> {
+        if crc32(content) != block.crc32 {
             let problem = format!("the block of {BLOCK} bytes at {start} is damaged: its checksum differs");
             return Err(Error::format(&self.path, problem));
         }
@@ -204,7 +211,7 @@ impl CheckedFile {
         }
         let mut table = vec![0; SUM * self.seal.bytes.div_ceil(BLOCK as u64) as usize];
         self.read(&mut table, self.seal.bytes)?;
-        if crc32fast::hash(&table) != self.seal.crc32 {
+        if crc32(&table) != self.seal.crc32 {
             return Err(Error::format(
                 &self.path,
                 "the table of checksums is damaged, or the file is of another index",

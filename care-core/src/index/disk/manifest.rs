@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::checked_file::FileSeal;
+use super::checked_file::{FileSeal, crc32};
 use super::codes::Codes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{read_file, write_atomic};
@@ -137,7 +137,7 @@ impl IndexManifest {
         let not_json =
             |e: serde_json::Error| Error::format(&path, format!("not the manifest of an index: {e}")).with_source(e);
         let sealed: Sealed<'_> = serde_json::from_slice(&bytes).map_err(not_json)?;
-        if crc32fast::hash(sealed.index.get().as_bytes()) != sealed.crc32 {
+        if crc32(sealed.index.get().as_bytes()) != sealed.crc32 {
             return Err(Error::format(&path, "the manifest is damaged: its checksum differs"));
         }
         let Version { format } = serde_json::from_str(sealed.index.get()).map_err(not_json)?;
@@ -152,7 +152,7 @@ impl IndexManifest {
         let path = folder.join(MANIFEST);
         let failed = |e: serde_json::Error| Error::io("write", &path, e.into());
         let index = serde_json::value::to_raw_value(self).map_err(failed)?;
-        let sealed = Sealed { crc32: crc32fast::hash(index.get().as_bytes()), index: &index };
+        let sealed = Sealed { crc32: crc32(index.get().as_bytes()), index: &index };
         write_atomic(&path, serde_json::to_vec(&sealed).map_err(failed)?)
     }
 }
