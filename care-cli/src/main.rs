@@ -49,6 +49,8 @@ enum Command {
     Metrics(commands::metrics::Args),
     /// Search a corpus by exact similarity, by BM25, or by both
     Search(commands::search::Args),
+    /// An index on disk with ids, texts and metadata: build it once, then add, remove and search with filters
+    Index(commands::index::Args),
     /// Reorder documents, or a ranking, by a model that reads query and document together
     Rerank(commands::rerank::Args),
     /// Prepare training data: convert between forms, split without leaks
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => commands::audit::run(args),
         Command::Metrics(args) => commands::metrics::run(args),
         Command::Search(args) => commands::search::run(args),
+        Command::Index(args) => commands::index::run(args),
         Command::Rerank(args) => commands::rerank::run(args),
         Command::Data(args) => commands::data::run(args),
         Command::Label(args) => commands::label::run(args),

@@ -25,7 +25,7 @@ pub use care_data::table::for_each_row;
 pub use compare::{Comparison, compare};
 pub use error::is_undefined;
 pub use hybrid::{evaluate_hybrid, hybrid};
-pub use loader::{load, read_corpus, splits};
+pub use loader::{for_each_document, load, read_corpus, splits};
 pub use protocol::{
     Evidence, Outcome, Progress, Protocol, evaluate, evaluate_reranked, evaluate_reranker, rank, rerank, score_run,
 };

@@ -5,11 +5,22 @@ use std::path::Path;
 use care_core::{Document, Error, Query};
 use serde::Deserialize;
 use serde::de::{Deserializer, Unexpected};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A row of `corpus`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CorpusRow {
+    #[serde(rename = "_id", alias = "id", deserialize_with = "id")]
+    id: String,
+    title: Option<String>,
+    text: String,
+}
+
+/// A row of `corpus` with all its columns.
+#[derive(Debug, Deserialize)]
+pub(crate) struct FullRow {
+    #[serde(flatten)]
+    pub(crate) fields: Map<String, Value>,
     #[serde(rename = "_id", alias = "id", deserialize_with = "id")]
     id: String,
     title: Option<String>,
@@ -48,6 +59,12 @@ pub(crate) struct CandidatesRow {
 impl From<CorpusRow> for (String, Document) {
     fn from(row: CorpusRow) -> Self {
         (row.id, Document::with_title(row.title.unwrap_or_default(), row.text).trimmed())
+    }
+}
+
+impl From<FullRow> for (String, Document) {
+    fn from(FullRow { id, title, text, .. }: FullRow) -> Self {
+        CorpusRow { id, title, text }.into()
     }
 }
 

@@ -8,7 +8,7 @@ use source::{Sources, sources_of, tokens, workspace};
 
 /// Structs that a file is read into: their crate, name, and the heading in `docs/formats.md` below which each of their
 /// fields is named in backticks.
-const STRUCTS: [(&str, &str, &str); 33] = [
+const STRUCTS: [(&str, &str, &str); 40] = [
     ("care-train", "TrainConfig", "### Top level"),
     ("care-train", "ModelConfig", "### `[model]`"),
     ("care-train", "TowerConfig", "### `[model]`"),
@@ -42,6 +42,13 @@ const STRUCTS: [(&str, &str, &str); 33] = [
     ("care-data", "ListedRow", "### Cleaned rows"),
     ("care-label", "WrittenQuestion", "### Generated questions"),
     ("care-core", "Manifest", "### Manifests"),
+    ("care-core", "IndexManifest", "## Index on disk"),
+    ("care-core", "DocumentTower", "## Index on disk"),
+    ("care-core", "SegmentEntry", "## Index on disk"),
+    ("care-core", "RemovedEntry", "## Index on disk"),
+    ("care-core", "FileSeal", "## Index on disk"),
+    ("care-core", "Record", "## Index on disk"),
+    ("care-core", "Column", "## Index on disk"),
 ];
 
 #[test]

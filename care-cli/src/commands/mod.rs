@@ -6,6 +6,7 @@ pub(crate) mod data;
 pub(crate) mod demo_data;
 pub(crate) mod embed;
 pub(crate) mod eval;
+pub(crate) mod index;
 pub(crate) mod info;
 pub(crate) mod label;
 mod manifest;

@@ -99,7 +99,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     };
     match &args.query {
         Some(query) => print(&search(query)?),
-        None => serve(&search),
+        None => serve(&search, &refusal),
     }
 }
 
@@ -147,9 +147,16 @@ fn retriever(args: &Args, documents: &[Document]) -> Result<Box<dyn Fn(&str) -> 
     }))
 }
 
-/// Answers every line of stdin with a line. One that is not text or cannot be searched for is answered with an error,
-/// and the next is read.
-fn serve(search: &dyn Fn(&str) -> Result<String>) -> Result<()> {
+/// The answer to a line of stdin that cannot be answered.
+pub(super) fn refusal(line: usize, error: String) -> Result<()> {
+    print(&serde_json::to_string(&Refusal { line, error })?)
+}
+
+/// Answers every line of stdin. One that is not text or cannot be searched for is given to `refuse`, and the next is read.
+pub(super) fn serve(
+    search: &dyn Fn(&str) -> Result<String>,
+    refuse: &dyn Fn(usize, String) -> Result<()>,
+) -> Result<()> {
     let mut input = std::io::stdin().lock();
     let (mut line, mut lines, mut refused) = (Vec::new(), 0, 0);
     loop {
@@ -159,13 +166,13 @@ fn serve(search: &dyn Fn(&str) -> Result<String>) -> Result<()> {
         }
         lines += 1;
         let answer = text_of(&line, lines).map_err(|problem| anyhow!(problem)).and_then(search);
-        print(&match answer {
-            Ok(answer) => answer,
+        match answer {
+            Ok(answer) => print(&answer)?,
             Err(error) => {
                 refused += 1;
-                serde_json::to_string(&Refusal { line: lines, error: format!("stdin:{lines}: {error:#}") })?
+                refuse(lines, format!("stdin:{lines}: {error:#}"))?;
             }
-        })?;
+        }
     }
     if refused > 0 {
         bail!("{refused} of {lines} lines of stdin could not be answered");
@@ -173,7 +180,7 @@ fn serve(search: &dyn Fn(&str) -> Result<String>) -> Result<()> {
     Ok(())
 }
 
-fn print(line: &str) -> Result<()> {
+pub(super) fn print(line: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)

@@ -8,6 +8,7 @@ mod clean;
 mod dedup;
 mod embed;
 mod eval;
+mod index;
 #[cfg(unix)]
 mod killed;
 mod label;

@@ -1,13 +1,13 @@
 //! Exact vector search: every document is scored.
 
-use std::cmp::Ordering;
-
 #[cfg(feature = "f16")]
 use half::{f16, slice::HalfFloatSliceExt};
 use ndarray::{ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::Index;
+use super::top_k::{Hit, TopK};
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -16,24 +16,9 @@ const BLOCK: usize = 2048;
 /// Queries per task.
 const QUERIES: usize = 128;
 
-/// A search result: a document's row in the index and its score.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hit {
-    /// Row of the document in the index.
-    pub index: usize,
-    /// Dot product of query and document.
-    pub score: f32,
-}
-
-impl Hit {
-    /// The total order of results: score descending, then row ascending.
-    fn compare(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.index.cmp(&other.index))
-    }
-}
-
 /// The dtype of an index's vectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum VectorFormat {
     /// 4 bytes per dimension.
@@ -166,7 +151,7 @@ impl FlatIndex {
 
     fn search_group(&self, queries: ArrayView2<'_, f32>, k: usize) -> Vec<Vec<Hit>> {
         let starts: Vec<usize> = (0..self.len()).step_by(BLOCK).collect();
-        let new = || vec![Best::new(k); queries.nrows()];
+        let new = || vec![TopK::new(k); queries.nrows()];
         // A thread that scores several blocks, in ascending order, keeps what it knows of the best.
         let scored = starts.into_par_iter().fold(new, |mut best, start| {
             self.search_block(queries, start, &mut best);
@@ -176,11 +161,11 @@ impl FlatIndex {
             left.iter_mut().zip(right).for_each(|(left, right)| left.merge(right));
             left
         });
-        merged.into_iter().map(Best::into_hits).collect()
+        merged.into_iter().map(TopK::into_hits).collect()
     }
 
     /// Scores a block of documents and adds it to the best of each query.
-    fn search_block(&self, queries: ArrayView2<'_, f32>, start: usize, best: &mut [Best]) {
+    fn search_block(&self, queries: ArrayView2<'_, f32>, start: usize, best: &mut [TopK]) {
         let end = (start + BLOCK).min(self.len());
         let range = start * self.dim..end * self.dim;
         let shape = (end - start, self.dim);
@@ -200,72 +185,6 @@ impl FlatIndex {
                 None => best.add(&row.to_vec(), start),
             }
         }
-    }
-}
-
-/// The best hits of a query so far.
-#[derive(Clone)]
-struct Best {
-    k: usize,
-    /// The best `k`, and some that were not compared with them yet.
-    hits: Vec<Hit>,
-    /// What a score must exceed to be among them: that of the `k`th hit. A later document with the same score has a higher
-    /// row, so it ranks below.
-    least: f32,
-}
-
-/// Scores that are compared with the least at once.
-const LANES: usize = 32;
-
-impl Best {
-    fn new(k: usize) -> Self {
-        Self { k, hits: Vec::new(), least: f32::NEG_INFINITY }
-    }
-
-    /// Adds the scores of documents whose rows, from `start`, are above all before.
-    fn add(&mut self, scores: &[f32], start: usize) {
-        if self.k == 0 {
-            return;
-        }
-        // A score that is not a number is above all others for `total_cmp`.
-        let exceeds =
-            |score: f32, least: f32| !matches!(score.partial_cmp(&least), Some(Ordering::Less | Ordering::Equal));
-        for (lane, scores) in scores.chunks(LANES).enumerate() {
-            let full = self.hits.len() >= self.k;
-            if full && !scores.iter().fold(false, |any, &score| any | exceeds(score, self.least)) {
-                continue;
-            }
-            for (index, &score) in (start + lane * LANES..).zip(scores) {
-                if self.hits.len() < self.k || exceeds(score, self.least) {
-                    // Adding 0 turns -0 into 0, which `total_cmp` would tell apart.
-                    self.hits.push(Hit { index, score: score + 0.0 });
-                }
-            }
-            if self.hits.len() >= self.k.saturating_mul(2).saturating_add(LANES) {
-                self.select();
-            }
-        }
-    }
-
-    /// Keeps the `k` best, in any order.
-    fn select(&mut self) {
-        if self.hits.len() > self.k && self.k > 0 {
-            self.hits.select_nth_unstable_by(self.k - 1, Hit::compare);
-            self.hits.truncate(self.k);
-            self.least = self.hits[self.k - 1].score;
-        }
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.hits.extend(other.hits);
-        self.select();
-    }
-
-    /// The `k` best hits, in order.
-    fn into_hits(mut self) -> Vec<Hit> {
-        self.select();
-        self.hits.sort_unstable_by(Hit::compare);
-        self.hits
     }
 }
 

@@ -1,8 +1,16 @@
-//! Vector search: the [`Index`] trait and the exact [`FlatIndex`].
+//! Vector search: the [`Index`] trait, the exact [`FlatIndex`] in memory, and the exact [`DiskIndex`] with ids, texts,
+//! metadata and filters.
 
+mod disk;
 mod flat;
+mod top_k;
 
-pub use flat::{FlatIndex, Hit, VectorFormat};
+pub use disk::{
+    Addition, Changes, Codes, Condition, DiskIndex, DiskIndexOptions, DocumentTower, FieldInfo, Filter, IndexWriter,
+    Record, Scalar, SearchOptions,
+};
+pub use flat::{FlatIndex, VectorFormat};
+pub use top_k::Hit;
 
 use crate::embeddings::Embeddings;
 use crate::error::Result;

@@ -8,10 +8,11 @@ use care_data::table::{EXTENSIONS, for_each_row, is_tsv, stem};
 use care_eval::Qrels;
 use care_eval::io::read_qrels;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::layout::{File, Layout, Part, one_subset};
 use crate::error::from_eval;
-use crate::rows::{CandidatesRow, CorpusRow, QrelsRow, QueryRow, duplicate_id};
+use crate::rows::{CandidatesRow, CorpusRow, FullRow, QrelsRow, QueryRow, duplicate_id};
 use crate::task::{Corpus, RerankingTask, RetrievalTask, SPLITS, StsTask, Task};
 
 /// Loads the tasks of a folder of JSON Lines, CSV, TSV or Parquet files (the last with the Cargo feature `parquet`).
@@ -152,6 +153,27 @@ pub(crate) fn load_as(folder: &Path, name: &str, choice: &Choice<'_>) -> Result<
 /// If the file cannot be read, a row lacks a field, or an id is duplicated; the message names file and row.
 pub fn read_corpus(path: impl AsRef<Path>) -> Result<Vec<(String, Document)>> {
     read_rows::<CorpusRow, Document>(&[path.as_ref()])
+}
+
+/// Calls `each` with the number, the id, the document and the further columns of every row of a corpus, read as by
+/// [`read_corpus`]. In a table (`.csv`, `.tsv`) every value is text.
+///
+/// # Errors
+/// If the file cannot be read, a row lacks a field, or an id is duplicated; the message names file and row. And if `each`
+/// returns an error.
+pub fn for_each_document(
+    path: impl AsRef<Path>,
+    each: &mut dyn FnMut(usize, String, Document, Map<String, Value>) -> Result<()>,
+) -> Result<()> {
+    let (path, mut first) = (path.as_ref(), HashMap::new());
+    for_each_row(path, &mut |number, mut row: FullRow| {
+        let fields = std::mem::take(&mut row.fields);
+        let (id, document) = row.into();
+        if let Some(line) = first.insert(id.clone(), number) {
+            return Err(duplicate_id(path, number, &id, path, line));
+        }
+        each(number, id, document, fields)
+    })
 }
 
 /// Whether a folder has a corpus without judgements.

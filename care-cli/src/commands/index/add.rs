@@ -1,0 +1,162 @@
+//! `care index build` and `care index add`
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use care_core::files::PartialFolder;
+use care_core::index::{Addition, Changes, DiskIndexOptions, IndexWriter, Record, VectorFormat};
+use care_core::{Document, Embedder, Error};
+use clap::ValueEnum;
+use cmedteb::for_each_document;
+use serde_json::{Map, Value, json};
+
+use super::shared::{CodesArg, document_tower};
+use crate::commands::search::print;
+use crate::model::{CacheArgs, Model, PairArgs};
+use crate::progress::Progress;
+use crate::stderr::note;
+
+/// Documents that are embedded and written together.
+const GROUP: usize = 1024;
+
+#[derive(clap::Args)]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    documents: DocumentArgs,
+    /// Dtype of the stored vectors
+    #[arg(long, default_value = "f32")]
+    vectors: VectorArg,
+    /// Codes to store beside the vectors, for faster searches: int8, binary or both; empty for none
+    #[arg(long, value_name = "CODES,..", value_delimiter = ',', default_value = "int8")]
+    codes: Vec<CodesArg>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct AddArgs {
+    #[command(flatten)]
+    documents: DocumentArgs,
+}
+
+#[derive(clap::Args)]
+struct DocumentArgs {
+    #[command(flatten)]
+    pair: PairArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Folder of the index
+    #[arg(long, value_name = "DIR")]
+    index: PathBuf,
+    /// Documents: rows with `_id` (or `id`), `text` and optionally `title` (.jsonl, .csv, .tsv, .parquet); all further
+    /// fields become metadata
+    #[arg(long, value_name = "FILE")]
+    corpus: PathBuf,
+    /// Print the numbers of documents as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum VectorArg {
+    F32,
+    F16,
+}
+
+pub(super) fn build(args: BuildArgs) -> Result<()> {
+    let folder = &args.documents.index;
+    let is_taken = || folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let taken = || format!("{} is not empty; add documents to an index with `care index add`", folder.display());
+    if is_taken() {
+        bail!(taken());
+    }
+    let count = check_corpus(&args.documents.corpus)?;
+    let model = args.documents.open()?;
+    let vectors = match args.vectors {
+        VectorArg::F32 => VectorFormat::F32,
+        VectorArg::F16 => VectorFormat::F16,
+    };
+    let codes = args.codes.iter().filter_map(|codes| codes.codes());
+    let options = DiskIndexOptions::default().with_vectors(vectors).with_codes(codes);
+    // The index has its name when it is complete.
+    let partial = PartialFolder::create(folder)?;
+    let tower = document_tower(model.embedder())?;
+    let mut writer = IndexWriter::create(partial.path(), &tower, model.embedder().embedding_dim(), &options)?;
+    let changes = fill(writer.addition(&tower)?, &model, &args.documents.corpus, count)?;
+    drop(writer);
+    if !partial.commit_new()? {
+        bail!(taken());
+    }
+    args.documents.report(changes)
+}
+
+pub(super) fn add(args: AddArgs) -> Result<()> {
+    let args = args.documents;
+    let mut writer = IndexWriter::open(&args.index)?;
+    let count = check_corpus(&args.corpus)?;
+    let model = args.open()?;
+    let addition = writer.addition(&document_tower(model.embedder())?)?;
+    let changes = fill(addition, &model, &args.corpus, count)?;
+    args.report(changes)
+}
+
+impl DocumentArgs {
+    fn open(&self) -> Result<Model> {
+        self.cache.model(self.pair.open()?.0)
+    }
+
+    fn report(&self, changes: Changes) -> Result<()> {
+        let Changes { added, replaced } = changes;
+        note!("{added} documents added to {}, of which {replaced} replace one", self.index.display());
+        if self.json {
+            print(&json!({ "added": added, "replaced": replaced }).to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a corpus to its end, so that a bad row is found before the work. Returns the number of documents.
+fn check_corpus(corpus: &Path) -> Result<usize> {
+    let mut count = 0;
+    for_each_document(corpus, &mut |number, id, document, fields| {
+        count += 1;
+        record(id, &document, fields).check().map_err(|e| Error::line(corpus, number, &e).with_source(e))
+    })?;
+    if count == 0 {
+        bail!("{}: the corpus is empty", corpus.display());
+    }
+    Ok(count)
+}
+
+/// The row of a document. A title is a field of the metadata.
+fn record(id: String, document: &Document, mut fields: Map<String, Value>) -> Record {
+    if !document.title().is_empty() {
+        fields.insert("title".to_owned(), document.title().into());
+    }
+    fields.retain(|_, value| !value.is_null());
+    let mut record = Record::new(id).with_text(document.text());
+    record.metadata = fields;
+    record
+}
+
+/// Embeds the documents group by group and makes them part of the index.
+fn fill(mut addition: Addition<'_>, model: &Model, corpus: &Path, count: usize) -> Result<Changes> {
+    let progress = Progress::start("embedding the corpus", Some(count), "documents");
+    let (mut records, mut documents) = (Vec::new(), Vec::new());
+    let mut embed = |records: &mut Vec<Record>, documents: &mut Vec<Document>| {
+        addition.push(records, &model.embedder().embed_documents(documents)?)?;
+        progress.set(addition.len());
+        records.clear();
+        documents.clear();
+        care_core::Result::Ok(())
+    };
+    for_each_document(corpus, &mut |_, id, document, fields| {
+        records.push(record(id, &document, fields));
+        documents.push(document);
+        if documents.len() == GROUP { embed(&mut records, &mut documents) } else { Ok(()) }
+    })?;
+    if !documents.is_empty() {
+        embed(&mut records, &mut documents)?;
+    }
+    progress.finish();
+    model.warn();
+    Ok(addition.commit()?)
+}

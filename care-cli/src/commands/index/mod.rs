@@ -1,0 +1,43 @@
+//! `care index`: an index on disk, from a corpus to answers.
+
+mod add;
+mod change;
+mod info;
+mod search;
+mod shared;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build an index of a corpus: vectors, ids, texts and all further fields as metadata
+    Build(Box<add::BuildArgs>),
+    /// Add documents; one whose id the index has replaces it
+    Add(Box<add::AddArgs>),
+    /// Remove documents by their ids
+    Remove(change::RemoveArgs),
+    /// Free the space of removed and replaced documents
+    Compact(change::CompactArgs),
+    /// Show what an index has: its tower, documents, codes and fields
+    Info(info::Args),
+    /// Search an index by exact similarity, with filters on metadata
+    Search(Box<search::Args>),
+}
+
+pub(crate) fn run(args: Args) -> Result<()> {
+    match args.command {
+        Command::Build(args) => add::build(*args),
+        Command::Add(args) => add::add(*args),
+        Command::Remove(args) => change::remove(args),
+        Command::Compact(args) => change::compact(args),
+        Command::Info(args) => info::run(args),
+        Command::Search(args) => search::run(*args),
+    }
+}
