@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use care_encoders::{AsymmetricEncoder, Device, EncoderOptions, load_tower};
-use care_fuzz::{Folder, fixture};
+use care_fuzz::{Folder, allow_guarded_panics, fixture};
 use libfuzzer_sys::fuzz_target;
 
 static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
@@ -18,7 +18,7 @@ static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
     folder
 });
 
-fuzz_target!(|input: &[u8]| {
+fuzz_target!(init: allow_guarded_panics(), |input: &[u8]| {
     FOLDER.write("pair/care.json", input);
     let device = Device::Cpu.open().expect("the feature cpu");
     let _ = AsymmetricEncoder::load(FOLDER.path().join("pair"), &device);

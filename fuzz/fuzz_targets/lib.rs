@@ -45,3 +45,13 @@ impl Default for Folder {
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../care-encoders/tests/data").join(name)
 }
+
+/// Leaves a panic that our code turns into an error to that code: libFuzzer's hook would end the process.
+pub fn allow_guarded_panics() {
+    let end = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !care_core::guard::is_guarded() {
+            end(panic);
+        }
+    }));
+}

@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::LazyLock;
 
 use care_encoders::{Device, EncoderOptions, load_encoder};
-use care_fuzz::{Folder, fixture};
+use care_fuzz::{Folder, allow_guarded_panics, fixture};
 use libfuzzer_sys::fuzz_target;
 
 static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
@@ -15,7 +15,7 @@ static FOLDER: LazyLock<Folder> = LazyLock::new(|| {
     folder
 });
 
-fuzz_target!(|file: &[u8]| {
+fuzz_target!(init: allow_guarded_panics(), |file: &[u8]| {
     let device = Device::Cpu.open().expect("the feature cpu");
     FOLDER.write("pytorch_model.bin", file);
     let _ = load_encoder(FOLDER.path(), &EncoderOptions::default(), &device);

@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::LazyLock;
 
 use care_encoders::{Device, EncoderOptions, load_encoder};
-use care_fuzz::{Folder, fixture};
+use care_fuzz::{Folder, allow_guarded_panics, fixture};
 use libfuzzer_sys::fuzz_target;
 
 static FOLDER: LazyLock<Folder> = LazyLock::new(|| Folder::of_fixture("bert"));
@@ -18,7 +18,7 @@ static WEIGHTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     file.split_off(8 + u64::from_le_bytes(*length) as usize)
 });
 
-fuzz_target!(|header: &[u8]| {
+fuzz_target!(init: allow_guarded_panics(), |header: &[u8]| {
     let device = Device::Cpu.open().expect("the feature cpu");
     // With the length that fits, so that longer and shorter headers are read as such, and with the first 8 bytes as length.
     let length = (header.len() as u64).to_le_bytes();
