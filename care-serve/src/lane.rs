@@ -374,6 +374,7 @@ mod tests {
                 vocab_size: 1000,
                 special_tokens: Vec::new(),
                 dtype: "f32".into(),
+                pooling: "mean".into(),
                 device: "cpu".into(),
                 architecture: "fake".into(),
             })

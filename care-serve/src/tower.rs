@@ -42,6 +42,8 @@ pub struct About {
     pub special_tokens: Vec<u32>,
     /// Dtype of the weights, e.g. `f32`.
     pub dtype: String,
+    /// How hidden states become one vector, e.g. `mean`.
+    pub pooling: String,
     /// Where it computes, e.g. `cpu`.
     pub device: String,
     /// Architecture, e.g. `bert`.
