@@ -37,12 +37,13 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    fn change(&self, change: impl FnOnce(usize) -> usize) {
+    fn change(&self, change: impl FnOnce(usize) -> usize) -> usize {
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         *texts = change(*texts);
         if *texts == 0 {
             self.idle.notify_all();
         }
+        *texts
     }
 
     /// Waits until there are no texts, at most for `limit`.
@@ -207,8 +208,12 @@ impl<T: Text> Shared<T> {
     }
 
     fn leave(&self, texts: usize, tokens_left: usize) {
-        self.traffic.change(|all| all - texts);
-        self.metrics.set("care_queue_tokens", &self.label, tokens_left as f64);
+        self.measure(self.traffic.change(|all| all - texts), tokens_left);
+    }
+
+    fn measure(&self, texts: usize, tokens: usize) {
+        self.metrics.set("te_queue_size", &self.label, texts as f64);
+        self.metrics.set("care_queue_tokens", &self.label, tokens as f64);
     }
 
     fn enter(shared: &Arc<Self>, texts: Vec<Tokens>) -> std::result::Result<Ticket<T>, Failure> {
@@ -224,8 +229,7 @@ impl<T: Text> Shared<T> {
         let number = state.next;
         state.next += 1;
         state.tokens += tokens;
-        shared.traffic.change(|all| all + texts.len());
-        shared.metrics.set("care_queue_tokens", &shared.label, state.tokens as f64);
+        shared.measure(shared.traffic.change(|all| all + texts.len()), state.tokens);
         let turn = state.clock;
         let texts: VecDeque<_> = texts.into_iter().enumerate().collect();
         if !texts.is_empty() {

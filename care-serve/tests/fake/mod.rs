@@ -21,7 +21,11 @@ pub(crate) struct FakeTower {
 }
 
 impl FakeTower {
-    pub(crate) fn new(fingerprint: &str, unit_length: bool, before: impl Fn(&[Tokens]) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        fingerprint: &str,
+        unit_length: bool,
+        before: impl Fn(&[Tokens]) + Send + Sync + 'static,
+    ) -> Self {
         let about = About {
             fingerprint: fingerprint.to_owned(),
             instruction: String::new(),
