@@ -45,8 +45,8 @@ pub(crate) struct Embedded {
 /// What a request cost.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cost {
-    /// The role and fingerprint of the tower that computed.
-    pub(crate) tower: Option<(Role, String)>,
+    /// What computed, each by its role, or `reranker`, and its fingerprint.
+    pub(crate) models: Vec<(&'static str, String)>,
     pub(crate) texts: usize,
     pub(crate) characters: usize,
     pub(crate) tokens: usize,
@@ -67,6 +67,8 @@ pub(crate) struct Service {
     pub(crate) pair: Pair,
     pub(crate) options: ServeOptions,
     pub(crate) collection: Option<Collection>,
+    /// That of the reranker, if it has one.
+    pub(crate) reranker: Option<String>,
     query: Half<Query>,
     document: Half<Document>,
 }
@@ -110,8 +112,8 @@ impl<T: Text> Half<T> {
     async fn embed(&self, tokens: Vec<Tokens>, cost: Cost) -> Result<Embedded, Failure> {
         let (texts, count) = (tokens.len(), tokens.iter().map(|text| text.ids.len()).sum());
         let answer = self.lane.embed(tokens).await?;
-        let tower = Some((T::ROLE, self.tower.about().fingerprint.clone()));
-        let cost = Cost { tower, texts, tokens: count, queue: answer.queue, inference: answer.inference, ..cost };
+        let models = vec![(T::ROLE.as_str(), self.tower.about().fingerprint.clone())];
+        let cost = Cost { models, texts, tokens: count, queue: answer.queue, inference: answer.inference, ..cost };
         Ok(Embedded { rows: answer.rows, cost })
     }
 
@@ -159,7 +161,8 @@ impl Service {
         let query = Half { tower: pair.query.clone(), lane, tokenizers: Semaphore::new(TOKENIZERS) };
         let lane = Lane::new(pair.document.clone(), limits(options.document_batch_tokens), first, metrics.clone())?;
         let document = Half { tower: pair.document.clone(), lane, tokenizers: Semaphore::new(TOKENIZERS) };
-        Ok(Self { pair, options, collection, query, document })
+        let reranker = pair.reranker.as_ref().map(|reranker| reranker.fingerprint()).transpose()?.flatten();
+        Ok(Self { pair, options, collection, reranker, query, document })
     }
 
     pub(crate) fn about(&self, role: Role) -> &About {

@@ -134,7 +134,13 @@ async fn tei_embed_similarity_rerank_tokenize() {
 
     let body = json!({ "query": "头痛", "texts": ["咳嗽", "发热头痛"], "return_text": true });
     let reply = post(&router, "/rerank", &body).await;
-    assert_eq!(reply.json()[0], json!({ "index": 1, "score": dot, "text": "发热头痛" }));
+    let best = reply.json()[0].clone();
+    assert_eq!(
+        (&best["index"], &best["text"], vector(&json!([best["score"]]))[0]),
+        (&json!(1), &json!("发热头痛"), dot)
+    );
+    assert_eq!(reply.header("x-model-role"), "query, document");
+    assert_eq!(reply.header("x-model-fingerprint"), "query-tower, document-tower");
     assert!(reply.json()[1]["score"].as_f64().unwrap() < f64::from(dot));
     let body = json!({ "query": "头痛", "texts": ["咳嗽"], "raw_scores": true });
     assert_eq!(post(&router, "/rerank", &body).await.json()[0].as_object().unwrap().len(), 2);
@@ -145,6 +151,10 @@ async fn a_reranker_takes_the_place_of_similarity() {
     /// The length of the document.
     struct Longest;
     impl Reranker for Longest {
+        fn fingerprint(&self) -> care_core::Result<Option<String>> {
+            Ok(Some("longest".to_owned()))
+        }
+
         fn score(&self, pairs: &[(&Query, &Document)]) -> care_core::Result<Vec<f32>> {
             Ok(pairs.iter().map(|(_, document)| document.content().chars().count() as f32).collect())
         }
@@ -155,7 +165,9 @@ async fn a_reranker_takes_the_place_of_similarity() {
     server.loader().ready(pair, None).unwrap();
     let router = server.router();
     let body = json!({ "query": "头痛", "texts": ["头痛", "头痛头痛头痛"] });
-    assert_eq!(post(&router, "/rerank", &body).await.json()[0], json!({ "index": 1, "score": 6.0 }));
+    let reply = post(&router, "/rerank", &body).await;
+    assert_eq!(reply.json()[0], json!({ "index": 1, "score": 6.0 }));
+    assert_eq!((reply.header("x-model-role"), reply.header("x-model-fingerprint")), ("reranker", "longest"));
     for (field, value) in [("raw_scores", json!(true)), ("truncate", json!(false))] {
         let mut body = body.clone();
         body[field] = value;

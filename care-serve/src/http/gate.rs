@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use care_core::Role;
 use tracing::Instrument;
 
 use super::app::App;
@@ -53,7 +54,7 @@ fn request_id(app: &App, request: &Request) -> HeaderValue {
 /// Answers a request with a valid key, if there is room, in time.
 async fn admit(app: &App, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let is_open = OPEN.contains(&path) && request.method() == Method::GET;
+    let is_open = OPEN.contains(&path) && matches!(*request.method(), Method::GET | Method::HEAD);
     if !is_open && let Err(failure) = auth::check(request.headers(), &app.options.api_keys) {
         return failure.into_response();
     }
@@ -78,6 +79,8 @@ async fn admit(app: &App, request: Request, next: Next) -> Response {
 fn finish(app: &App, mut response: Response, path: &str, begun: Instant) -> Response {
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         let label = format!("err=\"{}\"", failure.kind.name().to_lowercase());
+        // Refused before it is known whether it has one text.
+        app.metrics.count("te_request_count", "method=\"refused\"");
         app.metrics.count("te_request_failure", &label);
         return refuse(&failure, Shape::of(path));
     }
@@ -141,12 +144,14 @@ fn headers(app: &App, cost: &Cost, total: Duration, response: &mut Response) {
         }
     };
     let milliseconds = |time: Duration| time.as_millis().to_string();
-    if let Some((role, fingerprint)) = &cost.tower {
-        set("x-model-role", role.as_str());
-        set("x-model-fingerprint", fingerprint);
-        if let Ok(service) = app.service() {
-            set("x-compute-type", &service.about(*role).device);
-        }
+    if !cost.models.is_empty() {
+        let (roles, fingerprints): (Vec<&str>, Vec<&str>) =
+            cost.models.iter().map(|(role, fingerprint)| (*role, fingerprint.as_str())).unzip();
+        set("x-model-role", &roles.join(", "));
+        set("x-model-fingerprint", &fingerprints.join(", "));
+    }
+    if let Ok(service) = app.service() {
+        set("x-compute-type", &service.about(Role::Document).device);
     }
     set("x-compute-time", &milliseconds(cost.tokenization + cost.queue + cost.inference));
     set("x-compute-characters", &cost.characters.to_string());

@@ -110,13 +110,13 @@ async fn similarities(
     let (Embedded { rows: one, cost: first }, Embedded { rows, cost }) = (one?, others?);
     let scores = rows.iter().map(|row| row.iter().zip(&one[0]).map(|(a, b)| a * b).sum()).collect();
     let cost = Cost {
+        models: if first.models == cost.models { cost.models } else { [first.models, cost.models].concat() },
         texts: cost.texts + 1,
         tokens: cost.tokens + first.tokens,
         characters: cost.characters + first.characters,
         tokenization: cost.tokenization.max(first.tokenization),
         queue: cost.queue.max(first.queue),
         inference: cost.inference.max(first.inference),
-        ..cost
     };
     Ok((scores, cost))
 }
@@ -190,7 +190,9 @@ async fn reranked(app: &App, service: &Service, query: String, texts: &[String])
     let characters = texts.iter().map(|text| text.chars().count()).sum();
     let run = move || reranker.score_documents(&Query::new(query), &documents);
     let scores = spawn_blocking(run).await.map_err(|e| backend(&e))??;
-    let cost = Cost { texts: texts.len(), characters, queue, inference: begun.elapsed() - queue, ..Cost::default() };
+    let models = service.reranker.iter().map(|fingerprint| ("reranker", fingerprint.clone())).collect();
+    let inference = begun.elapsed() - queue;
+    let cost = Cost { models, texts: texts.len(), characters, queue, inference, ..Cost::default() };
     Ok((scores, cost))
 }
 
@@ -232,7 +234,7 @@ pub(super) async fn tokenize(
         tokens.iter_mut().for_each(|tokens| tokens.retain(|token| !token.special));
     }
     let cost = Cost {
-        tower: Some((role, service.about(role).fingerprint.clone())),
+        models: vec![(role.as_str(), service.about(role).fingerprint.clone())],
         tokens: tokens.iter().map(Vec::len).sum(),
         tokenization: begun.elapsed(),
         ..Cost::default()
