@@ -14,4 +14,5 @@ pub(crate) mod metrics;
 pub(crate) mod report;
 pub(crate) mod rerank;
 pub(crate) mod search;
+pub(crate) mod serve;
 pub(crate) mod train;
