@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import requests
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 BASE, CHROMIUM, FOLDER = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 ROWS = [
@@ -39,7 +39,7 @@ with sync_playwright() as playwright:
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", lambda request: None if request.url.startswith(BASE) else outside.append(request.url))
         page.goto(f"{BASE}/")
-        page.wait_for_function("document.getElementById('status').textContent.includes('documents')")
+        expect(page.locator("#status")).to_contain_text("documents")
         # The question has the focus from the start.
         page.keyboard.type("头痛怎么办")
         page.keyboard.press("Enter")
@@ -56,13 +56,14 @@ with sync_playwright() as playwright:
         page.select_option("#field", "department")
         page.keyboard.type("神经内科")
         page.keyboard.press("Enter")
-        page.wait_for_function("document.querySelectorAll('#hits li').length === 2")
+        expect(hits).to_have_count(2)
         page.select_option("#field", "year")
         page.fill("#value", "2024")
         page.keyboard.press("Enter")
-        page.wait_for_function("[...document.querySelectorAll('#hits li')].every(hit => hit.innerText.includes('2024'))")
+        expect(hits.filter(has_text="2024")).to_have_count(2)
+        expect(hits).to_have_count(2)
         page.select_option("#field", "")
-        page.wait_for_function("document.querySelectorAll('#hits li').length === 5")
+        expect(hits).to_have_count(5)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than its window"
         page.screenshot(path=FOLDER / f"search-{name}.png")
         page.goto(f"{BASE}/docs")

@@ -457,7 +457,7 @@ async fn pages_load_nothing_from_elsewhere_and_openapi_lists_every_route() {
     let openapi = get(&router, "/openapi.json").await.json();
     assert!(openapi["openapi"].as_str().unwrap().starts_with("3."));
     for (path, methods) in openapi["paths"].as_object().unwrap() {
-        let path = path.replace("{role}", "query").replace("{id}", "fake/query");
+        let path = path.replace("{id}", "fake/query");
         for method in methods.as_object().unwrap().keys().filter(|key| *key != "parameters") {
             let method = method.to_uppercase();
             let request = Request::builder().method(method.as_str()).uri(&path).body(Body::empty()).unwrap();

@@ -13,11 +13,13 @@ pub(crate) const MAX_LENGTH: usize = 128;
 pub(crate) const ENDS: [u32; 2] = [1, 2];
 const VOCABULARY: u32 = 30_000;
 
+type Before = Box<dyn Fn(&[Tokens]) + Send + Sync>;
+
 /// A tower whose token ids are made from characters.
 pub(crate) struct FakeTower {
     about: About,
     /// Is called in front of each batch.
-    before: Box<dyn Fn(&[Tokens]) + Send + Sync>,
+    before: Before,
 }
 
 impl FakeTower {
