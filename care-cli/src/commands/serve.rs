@@ -113,20 +113,22 @@ pub(crate) fn run(args: Args) -> Result<()> {
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
         note!("listening on http://{}, loading the model", listener.local_addr()?);
-        let (done, mut loaded) = tokio::sync::oneshot::channel();
+        let (done, loaded) = tokio::sync::oneshot::channel();
         // Its own thread: loading computes and blocks.
         std::thread::spawn(move || drop(done.send(args.load(&loader))));
         let mut failure = None;
         let stop = async {
-            tokio::select! {
-                result = &mut loaded => match result.unwrap_or_else(|_| Err(anyhow!("the model was not loaded"))) {
-                    Ok(()) => {
-                        note!("ready");
-                        signal().await;
-                    }
-                    Err(error) => failure = Some(error),
-                },
-                () = signal() => {}
+            let mut signal = std::pin::pin!(signal());
+            let result = tokio::select! {
+                result = loaded => result.unwrap_or_else(|_| Err(anyhow!("the model was not loaded"))),
+                () = &mut signal => return,
+            };
+            match result {
+                Ok(()) => {
+                    note!("ready");
+                    signal.await;
+                }
+                Err(error) => failure = Some(error),
             }
         };
         if !server.run(listener, stop).await {
