@@ -51,6 +51,8 @@ enum Command {
     Search(commands::search::Args),
     /// An index on disk with ids, texts and metadata: build it once, then add, remove and search with filters
     Index(commands::index::Args),
+    /// Serve a pair over HTTP: embeddings, reranking and search, in the shapes of OpenAI, text-embeddings-inference and Cohere
+    Serve(Box<commands::serve::Args>),
     /// Reorder documents, or a ranking, by a model that reads query and document together
     Rerank(commands::rerank::Args),
     /// Prepare training data: convert between forms, split without leaks
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Metrics(args) => commands::metrics::run(args),
         Command::Search(args) => commands::search::run(args),
         Command::Index(args) => commands::index::run(args),
+        Command::Serve(args) => commands::serve::run(*args),
         Command::Rerank(args) => commands::rerank::run(args),
         Command::Data(args) => commands::data::run(args),
         Command::Label(args) => commands::label::run(args),

@@ -212,8 +212,15 @@ impl<E: Encoder> Network<E> {
         self.embed_typed(texts, None, pad_id, token_budget, progress)
     }
 
-    /// [`Network::embed_ids`] with the type of each token, or without.
-    pub(crate) fn embed_typed<I: AsRef<[u32]> + Sync>(
+    /// [`Network::embed_ids`] with the type of each token, or without: texts of two segments have the types that
+    /// [`Tokenizer::encode_pairs`](crate::tokenize::Tokenizer::encode_pairs) gives.
+    ///
+    /// # Errors
+    /// As [`Network::embed_ids`].
+    ///
+    /// # Panics
+    /// As [`Network::embed_ids`], and if the types do not fit the ids.
+    pub fn embed_typed<I: AsRef<[u32]> + Sync>(
         &self,
         texts: &[I],
         types: Option<&[Vec<u32>]>,

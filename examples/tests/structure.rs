@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use source::{Sources, Token, sources_of, tokens};
 
 /// The top-level modules of each crate, bottom first: each may use only those before it.
-const ORDERS: [(&str, &str); 9] = [
+const ORDERS: [(&str, &str); 10] = [
     (
         "care-kernels",
         "activation columns half kernel vnni instructions math scratch matmul f32_matrix half_matrix int8_matrix \
@@ -32,6 +32,7 @@ const ORDERS: [(&str, &str); 9] = [
         "schedule stage loss dataset gradient optim config report log tensorboard curves card fingerprint batcher checkpoint \
          pass towers ahead lengths objective guards evaluation teacher trainer run",
     ),
+    ("care-serve", "options failure metrics role vector tower lane words collection service http server"),
     ("care-cli", "stderr families progress model reranker tasks texts commands"),
 ];
 

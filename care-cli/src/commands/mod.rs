@@ -15,4 +15,5 @@ pub(crate) mod prune_vocab;
 pub(crate) mod report;
 pub(crate) mod rerank;
 pub(crate) mod search;
+pub(crate) mod serve;
 pub(crate) mod train;

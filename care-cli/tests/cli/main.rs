@@ -19,6 +19,8 @@ mod models;
 mod report;
 mod rerank;
 mod search;
+#[cfg(unix)]
+mod serve;
 mod train;
 
 use std::fs;

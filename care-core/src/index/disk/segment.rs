@@ -127,15 +127,20 @@ impl Segment {
 
     /// The rows whose key is wanted.
     pub(super) fn find(&self, mut is_wanted: impl FnMut(&Key) -> bool) -> Result<Vec<usize>> {
+        let found = self.find_each(|key| is_wanted(key).then_some(()))?;
+        Ok(found.into_iter().map(|(row, ())| row).collect())
+    }
+
+    /// The rows whose key is wanted, each with what it is wanted for.
+    pub(super) fn find_each<T>(&self, mut wanted: impl FnMut(&Key) -> Option<T>) -> Result<Vec<(usize, T)>> {
         let (file, mut found) = (self.files.file(KEYS)?, Vec::new());
         for start in (0..self.entry.rows).step_by(KEYS_AT_ONCE) {
             let count = KEYS_AT_ONCE.min(self.entry.rows - start);
             let bytes = file.bytes((KEY * start) as u64, KEY * count)?;
-            found.extend(
-                (start..).zip(bytes.as_chunks::<KEY>().0).filter(|(_, key)| is_wanted(key)).map(|(row, _)| row),
-            );
+            let keys = (start..).zip(bytes.as_chunks::<KEY>().0);
+            found.extend(keys.filter_map(|(row, key)| Some((row, wanted(key)?))));
         }
-        found.retain(|row| self.is_live(*row));
+        found.retain(|(row, _)| self.is_live(*row));
         Ok(found)
     }
 

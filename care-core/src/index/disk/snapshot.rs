@@ -1,6 +1,6 @@
 //! An opened index: the rows that were in it when it was opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,10 @@ use rayon::prelude::*;
 
 use super::codes::Codes;
 use super::columns::ColumnKind;
+use super::filter::Filter;
 use super::manifest::{DocumentTower, IndexManifest};
 use super::record::Record;
-use super::segment::{Matrix, Segment};
+use super::segment::{Key, Matrix, Segment};
 use super::segment_writer::key;
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
@@ -197,6 +198,41 @@ impl DiskIndex {
             }
         }
         Ok(None)
+    }
+
+    /// The rows of ids, in one pass over the index; `None` for an id that it does not have.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is damaged.
+    pub fn find_all<S: AsRef<str>>(&self, ids: &[S]) -> Result<Vec<Option<usize>>> {
+        let mut wanted: HashMap<Key, Vec<usize>> = HashMap::new();
+        for (at, id) in ids.iter().enumerate() {
+            wanted.entry(key(id.as_ref())).or_default().push(at);
+        }
+        let mut rows = vec![None; ids.len()];
+        for (segment, start) in self.segments.iter().zip(&self.starts) {
+            for (row, places) in segment.find_each(|key| wanted.get(key))? {
+                places.iter().for_each(|at| rows[*at] = Some(start + row));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The rows that fit a filter, in ascending order.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is damaged.
+    pub fn matching(&self, filter: &Filter) -> Result<Vec<usize>> {
+        let selected = self.segments.par_iter().zip(&self.starts).map(|(segment, start)| {
+            let mut rows = Vec::new();
+            match segment.select(Some(filter))? {
+                Some(selected) => selected.rows_in(0, segment.entry.rows, &mut rows),
+                None => rows.extend(0..segment.entry.rows),
+            }
+            rows.iter_mut().for_each(|row| *row += start);
+            Ok(rows)
+        });
+        Ok(selected.collect::<Result<Vec<_>>>()?.concat())
     }
 
     /// The rows, in the order in which they were added. Their numbers, which [`Hit::index`](super::super::Hit::index) has

@@ -1,0 +1,319 @@
+//! The documents of a server: an index on disk, searched by vectors and by words, changed while it is searched.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use care_core::index::{Changes, DiskIndex, DocumentTower, Filter, Hit, IndexWriter, Record, SearchOptions};
+use care_core::{Embeddings, Error, ErrorKind, Result};
+use serde::Deserialize;
+
+use crate::tower::Pair;
+use crate::words::Words;
+
+/// Candidates of each half of a hybrid search, at least.
+const CANDIDATES: usize = 100;
+/// What is added to ranks when two rankings are joined.
+///
+/// # Reference
+/// Cormack, Clarke and Buettcher (2009): reciprocal rank fusion.
+const RANK_OFFSET: f32 = 60.0;
+
+/// What documents are ranked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// Similarity of vectors.
+    Vector,
+    /// BM25.
+    Bm25,
+    /// Both rankings, joined.
+    Hybrid,
+}
+
+impl Mode {
+    /// The name in requests and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Vector => "vector",
+            Self::Bm25 => "bm25",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
+/// A search.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub(crate) query: String,
+    /// Not needed by BM25.
+    pub(crate) vector: Option<Vec<f32>>,
+    pub(crate) mode: Mode,
+    pub(crate) k: usize,
+    pub(crate) filter: Option<Filter>,
+}
+
+/// A document that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) record: Record,
+    pub(crate) score: f32,
+    pub(crate) vector_score: Option<f32>,
+    pub(crate) bm25_score: Option<f32>,
+}
+
+/// The documents of a server: an index in a folder, which one server changes and searches.
+pub struct Collection {
+    tower: DocumentTower,
+    writer: Mutex<IndexWriter>,
+    shelf: RwLock<Shelf>,
+}
+
+/// What searches read.
+struct Shelf {
+    index: DiskIndex,
+    words: Words,
+}
+
+impl Collection {
+    /// Opens an index to search and to change it, and reads its texts for BM25.
+    ///
+    /// # Errors
+    /// As [`IndexWriter::open`]; another process that has the index open to change it is one.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        let writer = IndexWriter::open(folder)?;
+        let (index, tower) = (writer.index().clone(), writer.index().tower().clone());
+        let words = Words::read(&index)?;
+        Ok(Self { tower, writer: Mutex::new(writer), shelf: RwLock::new(Shelf { index, words }) })
+    }
+
+    /// Refuses a pair whose document tower is not that of the vectors.
+    pub(crate) fn check(&self, pair: &Pair) -> Result<()> {
+        self.read().index.check_tower(&pair.document_tower())?;
+        let (index, tower) = (self.read().index.dim(), pair.document.about().dim);
+        if index == tower {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Dimension, format!("the index has {index} dimensions, the pair {tower}")))
+    }
+
+    /// The index as the last change left it.
+    pub(crate) fn index(&self) -> DiskIndex {
+        self.read().index.clone()
+    }
+
+    /// Whether BM25 has texts to read.
+    pub(crate) fn has_texts(&self) -> bool {
+        self.read().words.has_texts()
+    }
+
+    /// Adds rows in place of those with the same ids. They are on disk when this returns, and searches find them.
+    ///
+    /// # Errors
+    /// As [`IndexWriter::add`]. Nothing is added then.
+    pub(crate) fn add(&self, records: &[Record], vectors: &Embeddings) -> Result<Changes> {
+        let mut writer = self.writer();
+        let changes = writer.add(&self.tower, records, vectors)?;
+        self.publish(&writer, |words| words.add(records))?;
+        Ok(changes)
+    }
+
+    /// Removes rows. Returns how many there were.
+    ///
+    /// # Errors
+    /// As [`IndexWriter::remove`]. Nothing is removed then.
+    pub(crate) fn remove(&self, ids: &[String]) -> Result<usize> {
+        let mut writer = self.writer();
+        let removed = writer.remove(ids)?;
+        self.publish(&writer, |words| words.remove(ids.iter().map(String::as_str)))?;
+        Ok(removed)
+    }
+
+    /// Lets searches see a change. The writer's lock is held, so there is no other.
+    fn publish(&self, writer: &IndexWriter, change: impl FnOnce(&mut Words)) -> Result<()> {
+        let index = writer.index().clone();
+        let is_worn = {
+            let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
+            change(&mut shelf.words);
+            shelf.index = index.clone();
+            shelf.words.is_worn()
+        };
+        if is_worn {
+            let words = Words::read(&index)?;
+            self.shelf.write().unwrap_or_else(PoisonError::into_inner).words = words;
+        }
+        Ok(())
+    }
+
+    fn writer(&self) -> MutexGuard<'_, IndexWriter> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Shelf> {
+        self.shelf.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The best documents, best first, each with the scores of both halves if both were asked for.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is damaged, or a vector is needed and of another tower's dimensions.
+    pub(crate) fn search(&self, ask: &Ask) -> Result<Vec<Found>> {
+        let shelf = self.read();
+        let Shelf { index, words } = &*shelf;
+        let filter = ask.filter.as_ref();
+        match (ask.mode, &ask.vector) {
+            (Mode::Bm25, _) => {
+                let hits = words.search(index, &ask.query, ask.k, filter)?;
+                let found = |(row, score)| {
+                    Ok(Found { record: index.record(row)?, score, vector_score: None, bm25_score: Some(score) })
+                };
+                hits.into_iter().map(found).collect()
+            }
+            (_, None) => Err(Error::new(ErrorKind::Config, "a search by vectors needs a vector")),
+            (Mode::Vector, Some(vector)) => {
+                let found = |hit: Hit| {
+                    let (record, score) = (index.record(hit.index)?, hit.score);
+                    Ok(Found { record, score, vector_score: Some(score), bm25_score: None })
+                };
+                nearest(index, vector, ask.k, filter)?.into_iter().map(found).collect()
+            }
+            (Mode::Hybrid, Some(vector)) => {
+                let depth = ask.k.max(CANDIDATES);
+                let by_vector: Vec<usize> =
+                    nearest(index, vector, depth, filter)?.into_iter().map(|hit| hit.index).collect();
+                let by_words: Vec<usize> =
+                    words.search(index, &ask.query, depth, filter)?.into_iter().map(|hit| hit.0).collect();
+                let joined = fuse(&[by_vector, by_words], ask.k);
+                let rows: Vec<usize> = joined.iter().map(|hit| hit.0).collect();
+                let (vectors, of_words) = (index.vectors(&rows)?, words.scores(index, &ask.query, &rows)?);
+                let query = Embeddings::from_rows(vector.len(), [vector])?;
+                let found = joined.into_iter().zip(of_words).enumerate().map(|(at, ((row, score), of_words))| {
+                    let of_vector = Some(query.dot(0, &vectors, at));
+                    Ok(Found { record: index.record(row)?, score, vector_score: of_vector, bm25_score: Some(of_words) })
+                });
+                found.collect()
+            }
+        }
+    }
+}
+
+fn nearest(index: &DiskIndex, vector: &[f32], k: usize, filter: Option<&Filter>) -> Result<Vec<Hit>> {
+    let mut options = SearchOptions::new(k);
+    options.filter = filter.cloned();
+    Ok(index.search(&Embeddings::from_rows(vector.len(), [vector])?, &options)?.pop().unwrap_or_default())
+}
+
+/// The `k` best of several rankings, joined by reciprocal ranks; ties in the order of the first ranking, then of rows.
+fn fuse(rankings: &[Vec<usize>], k: usize) -> Vec<(usize, f32)> {
+    let mut joined: Vec<(usize, f32)> = Vec::new();
+    let mut places = std::collections::HashMap::new();
+    for ranking in rankings {
+        for (rank, row) in (1u32..).zip(ranking) {
+            let at = *places.entry(*row).or_insert(joined.len());
+            if at == joined.len() {
+                joined.push((*row, 0.0));
+            }
+            joined[at].1 += 1.0 / (RANK_OFFSET + rank as f32);
+        }
+    }
+    joined.sort_by(|a, b| b.1.total_cmp(&a.1));
+    joined.truncate(k);
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use care_core::index::DiskIndexOptions;
+
+    /// An index of two dimensions in a new folder.
+    fn collection(folder: &Path, rows: &[(&str, &str, [f32; 2], i64)]) -> Collection {
+        let tower = DocumentTower::new("tower");
+        drop(IndexWriter::create(folder, &tower, 2, &DiskIndexOptions::default()).expect("creates"));
+        let collection = Collection::open(folder).expect("opens");
+        add(&collection, rows);
+        collection
+    }
+
+    fn add(collection: &Collection, rows: &[(&str, &str, [f32; 2], i64)]) {
+        let record = |row: &(&str, &str, [f32; 2], i64)| Record::new(row.0).with_text(row.1).with_field("year", row.3);
+        let records: Vec<Record> = rows.iter().map(record).collect();
+        let vectors = Embeddings::from_rows(2, rows.iter().map(|row| row.2)).expect("two values each");
+        collection.add(&records, &vectors).expect("adds");
+    }
+
+    fn search(collection: &Collection, query: &str, mode: Mode, filter: Option<&str>) -> Vec<(String, f32)> {
+        let filter = filter.map(|filter| filter.parse().expect("a filter"));
+        let ask = Ask { query: query.into(), vector: Some(vec![1.0, 0.0]), mode, k: 2, filter };
+        let found = collection.search(&ask).expect("searches");
+        found.into_iter().map(|found| (found.record.id, found.score)).collect()
+    }
+
+    fn ids(found: Vec<(String, f32)>) -> Vec<String> {
+        found.into_iter().map(|found| found.0).collect()
+    }
+
+    #[test]
+    fn both_halves_rank_and_a_filter_holds_for_both() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rows = [
+            ("a", "头痛发热", [1.0, 0.0], 2020),
+            ("b", "咳嗽", [0.8, 0.6], 2021),
+            ("c", "咳嗽咳嗽有痰", [0.0, 1.0], 2022),
+        ];
+        let collection = collection(folder.path(), &rows);
+        assert_eq!(ids(search(&collection, "咳嗽", Mode::Vector, None)), ["a", "b"]);
+        assert_eq!(ids(search(&collection, "咳嗽", Mode::Bm25, None)), ["b", "c"]);
+        let hybrid = search(&collection, "咳嗽", Mode::Hybrid, None);
+        assert_eq!(hybrid[0], ("b".to_owned(), 1.0 / 62.0 + 1.0 / 61.0));
+        for (mode, expected) in [(Mode::Vector, ["b", "c"]), (Mode::Bm25, ["b", "c"]), (Mode::Hybrid, ["b", "c"])] {
+            assert_eq!(ids(search(&collection, "咳嗽", mode, Some("year>=2021"))), expected);
+        }
+        let ask = Ask { query: "咳嗽".into(), vector: Some(vec![1.0, 0.0]), mode: Mode::Hybrid, k: 3, filter: None };
+        let found = collection.search(&ask).expect("searches");
+        let a = found.iter().find(|found| found.record.id == "a").expect("found");
+        assert_eq!((a.vector_score, a.bm25_score), (Some(1.0), Some(0.0)));
+    }
+
+    #[test]
+    fn changes_are_seen_by_both_halves_and_survive_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let collection = collection(folder.path(), &[("a", "头痛", [1.0, 0.0], 1), ("b", "发热", [0.0, 1.0], 1)]);
+        add(&collection, &[("a", "咳嗽", [0.0, 1.0], 1), ("c", "头痛", [0.6, 0.8], 1)]);
+        let check = |collection: &Collection| {
+            assert_eq!(ids(search(collection, "头痛", Mode::Bm25, None)), ["c"]);
+            assert_eq!(ids(search(collection, "头痛", Mode::Vector, None))[0], "c");
+        };
+        check(&collection);
+        assert_eq!(collection.remove(&["b".into(), "x".into()]).expect("removes"), 1);
+        assert!(search(&collection, "发热", Mode::Bm25, None).is_empty());
+        check(&collection);
+        drop(collection);
+        let again = Collection::open(folder.path()).expect("opens");
+        assert_eq!(again.index().len(), 2);
+        check(&again);
+    }
+
+    #[test]
+    fn many_replacements_do_not_fill_the_memory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let collection = collection(folder.path(), &[("a", "头痛", [1.0, 0.0], 1)]);
+        for _ in 0..1100 {
+            collection.shelf.write().expect("not poisoned").words.add(&[Record::new("a").with_text("发热")]);
+        }
+        assert!(collection.read().words.is_worn());
+        add(&collection, &[("a", "咳嗽", [1.0, 0.0], 1)]);
+        assert!(!collection.read().words.is_worn());
+        assert_eq!(ids(search(&collection, "咳嗽", Mode::Bm25, None)), ["a"]);
+        assert!(search(&collection, "发热", Mode::Bm25, None).is_empty());
+    }
+
+    #[test]
+    fn a_wide_filter_reads_hits_and_a_narrow_one_rows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names: Vec<String> = (0..5000).map(|row| row.to_string()).collect();
+        let rows: Vec<_> = names.iter().zip(0..).map(|(id, row)| (id.as_str(), "头痛", [1.0, 0.0], row)).collect();
+        let collection = collection(folder.path(), &rows);
+        assert_eq!(ids(search(&collection, "头痛", Mode::Bm25, Some("year>=2500"))), ["2500", "2501"]);
+        assert_eq!(ids(search(&collection, "头痛", Mode::Bm25, Some("year>=4999"))), ["4999"]);
+    }
+}

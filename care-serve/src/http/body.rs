@@ -1,0 +1,97 @@
+//! What a handler takes from a request, and what it gives back.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use care_core::Role;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::app::App;
+use crate::failure::{Failure, Kind};
+use crate::service::Cost;
+
+/// The role that the prefix of the path states.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PathRole(pub(super) Option<Role>);
+
+impl<S: Sync> FromRequestParts<S> for PathRole {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or(Self(None)))
+    }
+}
+
+/// A body of JSON, within the limits of length and time.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
+        let limit = app.options.max_body;
+        let too_large = || Failure::new(Kind::TooLarge, format!("the body has more than {limit} bytes"));
+        let length = request.headers().get(axum::http::header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > limit as u64) {
+            return Err(too_large());
+        }
+        let read = tokio::time::timeout(app.options.read_timeout, to_bytes(request.into_body(), limit)).await;
+        let read = read.map_err(|_| {
+            let time = app.options.read_timeout.as_secs_f64();
+            Failure::new(Kind::Slow, format!("the body was not received within {time} s"))
+        })?;
+        let bytes = read.map_err(|e| match is_length_limit(&e) {
+            true => too_large(),
+            false => Failure::new(Kind::Invalid, format!("the body cannot be read: {e}")),
+        })?;
+        let text = std::str::from_utf8(&bytes).map_err(|e| {
+            Failure::new(Kind::Invalid, format!("the body is not UTF-8 from byte {} on", e.valid_up_to()))
+        })?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let parsed = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+            let (path, problem) = (e.path().to_string(), e.into_inner());
+            match path.as_str() {
+                "." => Failure::new(Kind::Invalid, format!("the body: {problem}")),
+                field => Failure::field(field, format!("`{field}`: {problem}")),
+            }
+        })?;
+        json.end().map_err(|e| Failure::new(Kind::Invalid, format!("the body: {e}")))?;
+        Ok(Self(parsed))
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains("length limit exceeded") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// An answer as JSON. Its cost is stated in headers and metrics.
+pub(super) fn json<T: Serialize>(value: &T, cost: Option<Cost>) -> Result<Response, Failure> {
+    let body = serde_json::to_vec(value).map_err(|e| Failure::new(Kind::Backend, e))?;
+    let mut response = ([(CONTENT_TYPE, "application/json")], Body::from(body)).into_response();
+    if let Some(cost) = cost {
+        response.extensions_mut().insert(cost);
+    }
+    Ok(response)
+}
+
+impl IntoResponse for Failure {
+    /// An empty response that bears the failure: the gate knows in whose shape it is told.
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        response.extensions_mut().insert(self);
+        response
+    }
+}
