@@ -19,6 +19,9 @@ use crate::families::warn_without_instruction;
 use crate::progress::download_bar;
 use crate::stderr::note;
 
+/// The name of the pair in this program, given in place of a model.
+const MINI: &str = "mini";
+
 /// The name of the baseline, given in place of a model.
 pub(crate) const BM25: &str = "bm25";
 
@@ -26,8 +29,9 @@ pub(crate) const BM25: &str = "bm25";
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
     /// A folder in any supported layout (saved pair, sentence-transformers, published CARE, PEFT adapter, Hugging Face;
-    /// a single encoder serves both roles), or a model on the Hugging Face hub: ORG/NAME or ORG/NAME@REVISION
-    #[arg(long, value_name = "DIR|ORG/NAME")]
+    /// a single encoder serves both roles), a model on the Hugging Face hub: ORG/NAME or ORG/NAME@REVISION, or mini, the
+    /// pretrained pair for Chinese medical text in this program
+    #[arg(long, value_name = "DIR|ORG/NAME|mini")]
     model: String,
     #[arg(long, help = format!(
         "Pooling of hidden states: {}, or several joined by +; by default as saved, else mean, or last-token for causal \
@@ -149,9 +153,20 @@ pub(crate) fn supported(device: Device, precision: Precision) -> Result<burn::te
     Ok(opened)
 }
 
+/// The folder of the pair in this program.
+fn mini() -> Result<PathBuf> {
+    #[cfg(feature = "mini")]
+    return care_mini_zh::folder().context("cannot write the files of care-mini-zh");
+    #[cfg(not(feature = "mini"))]
+    bail!("this program is built without care-mini-zh: build it with the feature `mini`");
+}
+
 /// Locates a model. A local folder is never looked up on the hub.
 pub(crate) fn locate(model: &str) -> Result<Located> {
     let folder = Path::new(model);
+    if model == MINI && !folder.exists() {
+        return Ok(Located { folder: mini()?, source: json!({ "model": "care-mini-zh" }) });
+    }
     if folder.exists() || !is_hub_name(model) {
         return Ok(Located { folder: folder.to_owned(), source: json!({ "model": model }) });
     }

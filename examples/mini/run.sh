@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes care-mini-zh: cuts the vocabulary, trains the teacher and the two small towers, and stores them in int8.
+# Makes care-mini-zh: cuts the vocabulary, trains the teacher, aligns the two small towers with it, and stores them in int8.
 #
 #   bash examples/mini/run.sh MODEL DATA
 #
@@ -20,19 +20,22 @@ care=target/release/care
   --document-instruction "passage: " --input "$runs/texts.jsonl" "$here/terms.txt" --min-count 2 \
   --check "$runs/data/test/queries.jsonl" "$runs/data/test/corpus.jsonl" --output "$runs/me5-zh"
 
-for run in teacher document query both; do
+for run in teacher document query; do
   [ -d "$runs/$run/model" ] && continue
   resume=()
   [ -e "$runs/$run/log.jsonl" ] && resume=(--resume)
   "$care" train --config "$here/$run.toml" "${resume[@]}"
 done
 
+# Each stage 1 trained the query tower of its pair.
 rm -rf "$runs/care-mini-zh"
-"$care" convert --model "$runs/both/model" --precision int8 --max-length 512 --output "$runs/care-mini-zh"
+(cd "$runs" && "$OLDPWD/$care" convert --model query/model/query_0_Transformer \
+  --document-model document/model/query_0_Transformer --pooling mean --query-instruction "query: " \
+  --document-instruction "passage: " --precision int8 --max-length 512 --output care-mini-zh)
 python3 "$here/pack.py" "$runs/care-mini-zh" care-mini-zh
 
 mkdir -p "$runs/results"
-for name in bm25 "$runs/me5-zh" "$runs/teacher/model" "$runs/both/model" "$runs/care-mini-zh"; do
+for name in bm25 "$runs/me5-zh" "$runs/teacher/model" "$runs/care-mini-zh"; do
   short=$(basename "${name%/model}")
   "$care" eval --model "$name" --max-length 160 --task "$runs/data/test" --output "$runs/results/$short" > /dev/null
   printf '%s\t' "$short"

@@ -18,7 +18,7 @@ const ORDERS: [(&str, &str); 10] = [
     (
         "care-encoders",
         "device tokenize batch schedule ops layers encoder head passes network summary tower settings post_norm modern_bert \
-         decoder auto_map registry fingerprint pretrained card asymmetric cross_encoder",
+         decoder auto_map registry vocabulary fingerprint pretrained card asymmetric cross_encoder",
     ),
     ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats agreement"),
     ("care-data", "disjoint normalise near table rows split chunk clean dedup stats bm25 hybrid mine"),
@@ -26,7 +26,10 @@ const ORDERS: [(&str, &str); 10] = [
         "care-label",
         "scale pair prompt judge vote journal estimate run batch collect ballots resolve clean generate experts agree audit build",
     ),
-    ("cmedteb", "error fingerprint rows task loader mini tasks protocol baseline hybrid report results compare summary audit"),
+    (
+        "cmedteb",
+        "error fingerprint rows task loader mini tasks protocol baseline hybrid report results compare summary audit",
+    ),
     (
         "care-train",
         "schedule stage loss dataset gradient optim config report log tensorboard curves card fingerprint batcher checkpoint \

@@ -417,9 +417,9 @@ impl ModuleVisitor for Collector<'_> {
         if self.int8
             && D == 2
             && is_table(&self.path)
-            && let Some((values, scales)) = quantized_table(&param.val())
+            && let Some(quantized) = quantized_table(&param.val())
         {
-            self.add_quantized(&place.tensor, move || (values.to_vec(), scales.to_vec()), shape);
+            self.add_quantized(&place.tensor, move || (*quantized).clone(), shape);
             return;
         }
         let tensor = match linear {
@@ -459,13 +459,13 @@ impl<'a> Collector<'a> {
 }
 
 /// A table's quantized values and scales, if they are all that it holds.
-fn quantized_table<const D: usize>(table: &Tensor<D>) -> Option<(Arc<[i8]>, Arc<[f32]>)> {
+fn quantized_table<const D: usize>(table: &Tensor<D>) -> Option<Arc<(Vec<i8>, Vec<f32>)>> {
     let width = *table.dims().last()?;
     let data = table.clone().into_data();
     let plain = data.as_slice::<f32>().ok()?;
     let (values, scales) = quantize_rows(plain, width);
     let lossless = dequantize_rows(&values, &scales, width) == plain;
-    lossless.then(|| (values.into(), scales.into()))
+    lossless.then(|| Arc::new((values, scales)))
 }
 
 /// A tensor to be written, whose values are taken when it is its turn.

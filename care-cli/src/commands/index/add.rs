@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use care_core::files::PartialFolder;
 use care_core::index::{Addition, Changes, DiskIndexOptions, IndexWriter, Record, VectorFormat};
-use care_core::{Document, Embedder, Error};
+use care_core::{Document, Error};
 use clap::ValueEnum;
 use cmedteb::for_each_document;
 use serde_json::{Map, Value, json};
