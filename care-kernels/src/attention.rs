@@ -671,7 +671,7 @@ mod tests {
                         let what = format!("{set:?}, {shape:?}, row {row}");
                         match sees {
                             true => assert!(found[place].iter().all(|value| value.is_nan()), "{what}"),
-                            false => close(&found[place.clone()], &expected[place], 1e-6, &what),
+                            false => assert_eq!(found[place.clone()], expected[place], "{what}"),
                         }
                     }
                 }

@@ -76,6 +76,9 @@ struct Halves {
 /// A document by its place in the corpus, with its scores.
 type Scored = (usize, f32, Option<Halves>);
 
+/// Finds the best documents for a query.
+type Retriever = Box<dyn Fn(&str) -> Result<Vec<Scored>>>;
+
 pub(crate) fn run(args: Args) -> Result<()> {
     let (ids, documents): (Vec<String>, Vec<Document>) = read_corpus(&args.corpus)?.into_iter().unzip();
     if documents.is_empty() {
@@ -104,7 +107,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 }
 
 /// Indexes the documents, and returns what finds the best of them for a query.
-fn retriever(args: &Args, documents: &[Document]) -> Result<Box<dyn Fn(&str) -> Result<Vec<Scored>>>> {
+fn retriever(args: &Args, documents: &[Document]) -> Result<Retriever> {
     let k = args.top_k as usize;
     let of_hit = |hit: Hit| (hit.index, hit.score, None);
     let bm25 = || {
