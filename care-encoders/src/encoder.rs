@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 
 use crate::batch::{PaddingSide, TokenBatch};
-use crate::layers::{Linear, Prepack};
+use crate::layers::{Linear, Prepack, with_int8_tables};
 
 /// A network that maps token ids to one hidden state per token.
 ///
@@ -105,11 +105,12 @@ pub trait Encoder: Module + ModuleDisplay + Sync + 'static {
         let _ = visit;
     }
 
-    /// Packs the weights for inference on the CPU, where that applies: see [`Linear::prepack`].
+    /// Packs the weights for inference on the CPU, where that applies: see [`Linear::prepack`]. With [`Prepack::Int8`], tables of
+    /// embeddings are rounded to the numbers that int8 with a scale a row has.
     #[must_use]
     fn prepacked(mut self, prepack: Prepack) -> Self {
         self.for_each_linear(&mut |linear| linear.prepack(prepack));
-        self
+        if prepack == Prepack::Int8 { with_int8_tables(self) } else { self }
     }
 
     /// Whether any weight has been quantized, whatever its form is now.

@@ -326,7 +326,9 @@ fn int8_is_for_inference_and_has_vectors_of_its_own() {
         let wider = stated.clone().with_precision(Precision::F32);
         let plain = AsymmetricEncoder::open(&target, &wider, &stated, &cpu()).unwrap();
         let unpacked = pair.clone().into_towers().0;
-        assert_eq!(plain.embed_queries(&texts()).unwrap(), unpacked.embed(&texts(), 512).unwrap(), "{name}");
+        let [plain_rows, unpacked_rows] =
+            [plain.embed_queries(&texts()), unpacked.embed(&texts(), 512)].map(|it| rows(&it.unwrap()));
+        assert!(difference(&plain_rows, &unpacked_rows) < 1e-6, "{name}");
         assert!(!plain.query().network().encoder().is_quantized());
         plain.save(place.path().join("plain")).unwrap();
         // Unpacking does not restore the original weights.

@@ -18,7 +18,7 @@ pub use crate::ops::Prepack;
 pub use care_kernels::Activation;
 pub(crate) use dropout::Dropout;
 pub(crate) use embedding::Embedding;
-pub(crate) use int8_rows::{dequantize_rows, quantize_rows};
+pub(crate) use int8_rows::{dequantize_rows, quantize_rows, with_int8_tables};
 pub use layer_type::LayerType;
 pub use linear::Linear;
 pub use lora::Lora;

@@ -56,6 +56,13 @@ impl ParameterPath {
         self.parts.last().is_some_and(|(_, container)| container == "Struct:Linear")
     }
 
+    /// Whether this is a table of vectors: of tokens, positions, types or tasks.
+    pub(crate) fn is_table(&self) -> bool {
+        let of_embedding = self.parts.last().is_some_and(|(_, container)| container == "Struct:Embedding");
+        // One row is a number for each head, which is added to scores.
+        of_embedding && !self.names().any(|name| name == "distance_bias")
+    }
+
     /// Whether this is a bias.
     pub fn is_bias(&self) -> bool {
         self.parts.last().is_some_and(|(name, _)| name == "bias")

@@ -225,7 +225,7 @@ impl<'a> Filler<'a> {
             return Ok(None);
         };
         self.used.insert(place.tensor.clone());
-        let is_table = D == 2 && is_table(&self.path);
+        let is_table = self.path.is_table();
         let quantized = (transposed || is_table) && self.checkpoint.is_int8(full);
         let scales = format!("{}{SCALE}", place.tensor);
         if quantized {
@@ -241,15 +241,8 @@ impl<'a> Filler<'a> {
         let Some(mut precision) = self.precision.filter(|&p| is_table || !quantized || p != Precision::Int8) else {
             return Ok(None);
         };
-        if quantized || is_table && precision == Precision::Int8 {
-            let (values, scales) = match quantized {
-                true => (self.checkpoint.read_int8(full)?, self.scales(&scales)?),
-                false => {
-                    let plain = self.checkpoint.read(full, place.part, false, precision)?;
-                    let plain = plain.as_slice::<f32>().map_err(|e| self.not_f32(full, &e))?;
-                    quantize_rows(plain, wanted[1])
-                }
-            };
+        if quantized {
+            let (values, scales) = (self.checkpoint.read_int8(full)?, self.scales(&scales)?);
             let values = TensorData::new(dequantize_rows(&values, &scales, wanted[1]), wanted);
             let of = (&param.lazy_device(), DType::from(precision.dtype()));
             let tensor = Tensor::<D>::from_data(values, of);
@@ -301,11 +294,6 @@ impl Filler<'_> {
         let file = self.checkpoint.path().display();
         Error::new(ErrorKind::Format, format!("{file}: tensor `{tensor}` is not f32: {problem:?}"))
     }
-}
-
-/// Whether a matrix at this path is a table of embeddings.
-fn is_table(path: &ParameterPath) -> bool {
-    !path.is_of_linear() && !path.names().any(|name| name == "distance_bias")
 }
 
 impl ModuleMapper for Filler<'_> {
@@ -415,8 +403,7 @@ impl ModuleVisitor for Collector<'_> {
             return;
         }
         if self.int8
-            && D == 2
-            && is_table(&self.path)
+            && self.path.is_table()
             && let Some(quantized) = quantized_table(&param.val())
         {
             self.add_quantized(&place.tensor, move || (*quantized).clone(), shape);

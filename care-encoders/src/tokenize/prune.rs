@@ -187,7 +187,7 @@ fn renumber_post_processor(post: &mut Value, renumbered: &impl Fn(&Value) -> Opt
             *id = new.into();
         }
     };
-    for each in post["processors"].as_array_mut().into_iter().flatten() {
+    for each in post.get_mut("processors").and_then(Value::as_array_mut).into_iter().flatten() {
         renumber_post_processor(each, renumbered);
     }
     // RoBERTa's and BERT's: a token and its id.
