@@ -29,18 +29,17 @@ impl<T: Text> Tower<T, AnyEncoder> {
     /// ```
     /// use std::collections::BTreeSet;
     ///
-    /// use care_core::Query;
-    /// use care_encoders::config::BertConfig;
-    /// use care_encoders::config::EncoderConfig;
-    /// use care_encoders::head::{Head, Pooling};
+    /// use care_core::{Instruction, Query};
+    /// use care_encoders::config::{BertConfig, EncoderConfig};
+    /// use care_encoders::head::{HeadConfig, Pooling};
     /// use care_encoders::tokenize::{TokenizerStyle, character_tokenizer};
     /// use care_encoders::{Device, Network, Tower, network_with_head, random_encoder};
     ///
     /// let device = Device::Cpu.open()?;
     /// let tokenizer = character_tokenizer(["头痛怎么办", "发烧38度"], 100, TokenizerStyle::Bert, 32)?;
     /// let config = EncoderConfig::Bert(BertConfig::new(tokenizer.vocab_size(), 64, 1));
-    /// let network = network_with_head(random_encoder(&config, 42, &device)?, Head::new(Pooling::Mean), None)?;
-    /// let tower = Tower::new(tokenizer, network, "query: ".into())?;
+    /// let network = network_with_head(random_encoder(&config, 42, &device)?, HeadConfig::new(Pooling::Mean), 42, &device)?;
+    /// let tower = Tower::new(tokenizer, network, Instruction::new("query: ")?)?;
     ///
     /// let texts = [Query::new("头痛怎么办")];
     /// let used: BTreeSet<u32> = tower.tokenize_whole(&texts)?.concat().into_iter().collect();
