@@ -1,6 +1,6 @@
 """Official clients, unchanged, against a server of this crate.
 
-    cargo run -p care-serve --example fake_server -- 8080 /tmp/an-index &
+    cargo run -p care-serve --example fake_server -- 8080 INDEX &
     pip install openai cohere huggingface_hub langchain-openai llama-index-embeddings-openai requests
     python official_clients.py http://127.0.0.1:8080
 

@@ -1,6 +1,6 @@
 """The search page in headless Chromium, on a wide and a narrow window, by keyboard alone.
 
-    cargo run -p care-serve --example fake_server -- 8080 /tmp/an-index &
+    cargo run -p care-serve --example fake_server -- 8080 INDEX &
     pip install playwright requests
     python search_page.py http://127.0.0.1:8080 /usr/bin/chromium FOLDER
 

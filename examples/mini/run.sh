@@ -5,7 +5,7 @@
 #
 # MODEL is the Hugging Face folder of multilingual-e5-small, DATA the folder that ../toyhom/prepare.py reads. Everything is
 # written to runs/mini, and the pair at last to care-mini-zh/model. What is there is not computed again, and an interrupted
-# training resumes. On one machine, two runs give the same files.
+# training resumes. Trainings repeat bit by bit on one machine.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
