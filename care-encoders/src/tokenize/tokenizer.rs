@@ -96,6 +96,12 @@ impl Tokenizer {
         for text in ["", "1 a\u{e9} \u{5934}"] {
             guarded(|| tokenizer.inner.encode_fast(text, true)).map(drop).map_err(&refuse)?;
         }
+        // A template may leave the text out or have it twice: the length limit would be wrong.
+        let one = guarded(|| tokenizer.inner.post_process(one_token(), None, true)).map_err(&refuse)?;
+        let one = one.map_err(|e| refuse(e.to_string()).with_source(e))?;
+        if one.len() != tokenizer.reserved(false) + 1 {
+            return Err(refuse("its post-processor does not have a text exactly once".to_owned()));
+        }
         tokenizer.vocab_size = guarded(|| tokenizer.id_bound()).map_err(&refuse)?;
         tokenizer.with_max_length(max_length)
     }
@@ -272,8 +278,7 @@ impl Tokenizer {
                 format!("at least {}, since the tokenizer adds {reserved} special tokens to a pair", reserved + 2);
             return Err(Error::setting("max_length", self.max_length, &allowed));
         }
-        let one = || Encoding::from_tokens(vec![Token::new(0, String::new(), (0, 0))], 0);
-        match self.guard(|| self.inner.post_process(one(), Some(one()), true))?.len() {
+        match self.guard(|| self.inner.post_process(one_token(), Some(one_token()), true))?.len() {
             both if both == reserved + 2 => Ok(()),
             _ => Err(self.error("the post-processor has no template for pairs of texts".to_owned())),
         }
@@ -455,6 +460,11 @@ fn guarded<T>(run: impl FnOnce() -> T) -> std::result::Result<T, String> {
     care_core::guard::guarded(run).map_err(|panic| format!("the tokenizer is damaged ({panic})"))
 }
 
+/// A text of one token, as a post-processor takes it.
+fn one_token() -> Encoding {
+    Encoding::from_tokens(vec![Token::new(0, String::new(), (0, 0))], 0)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -486,6 +496,22 @@ mod tests {
             error.to_string(),
             "`max_length` is 0, allowed: at least 3, since the tokenizer adds 2 special tokens"
         );
+    }
+
+    #[test]
+    fn a_template_that_has_the_text_twice_or_not_at_all_is_refused() {
+        let mut json: Value =
+            serde_json::from_str(&tokenizer(TokenizerStyle::Bert, 64).expect("fits").to_json().expect("JSON"))
+                .expect("JSON");
+        let single = json["post_processor"]["single"].as_array().expect("a template").clone();
+        let text = single.iter().position(|piece| piece.get("Sequence").is_some()).expect("has the text");
+        let twice = [&single[..=text], &single[text..]].concat();
+        let without = [&single[..text], &single[text + 1..]].concat();
+        for template in [twice, without] {
+            json["post_processor"]["single"] = Value::Array(template);
+            let error = Tokenizer::from_json(&json.to_string(), 0, 64).expect_err("refused");
+            assert!(error.to_string().contains("does not have a text exactly once"), "{error}");
+        }
     }
 
     #[test]
