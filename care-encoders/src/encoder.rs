@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::batch::{PaddingSide, TokenBatch};
 use crate::layers::{Linear, Prepack, with_int8_tables};
+use crate::ops::take_positions;
 
 /// A network that maps token ids to one hidden state per token.
 ///
@@ -68,6 +69,15 @@ pub trait Encoder: Module + ModuleDisplay + Sync + 'static {
     /// # Shapes
     /// A batch `[rows, seq]` to `[rows, seq, hidden_size]`, in the weights' dtype.
     fn forward(&self, batch: &TokenBatch) -> Tensor<3>;
+
+    /// The hidden states of the tokens at some positions, counted through all rows, in inference. CLS and last-token
+    /// pooling read one per text, so a network need not compute the rest after its last attention; by default it does.
+    ///
+    /// # Shapes
+    /// A batch `[rows, seq]` to `[positions, hidden_size]`, in the weights' dtype.
+    fn forward_at(&self, batch: &TokenBatch, positions: &[usize]) -> Tensor<2> {
+        take_positions(self.forward(batch), positions)
+    }
 
     /// Into how many steps [`Encoder::forward_step`] divides the forward pass; 1 by default.
     fn forward_steps(&self) -> usize {

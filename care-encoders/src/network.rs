@@ -183,7 +183,10 @@ impl<E: Encoder> Network<E> {
     /// # Shapes
     /// `[rows, seq, hidden_size]` to `[batch, embedding_dim]`, f32.
     pub fn forward_head(&self, hidden: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
-        let pooled = self.head.pooling.forward(hidden, batch);
+        self.forward_pooled(self.head.pooling.forward(hidden, batch))
+    }
+
+    fn forward_pooled(&self, pooled: Tensor<2>) -> Tensor<2> {
         let projected = match &self.projection {
             Some(projection) => projection.forward(pooled),
             None => pooled,
@@ -229,6 +232,7 @@ impl<E: Encoder> Network<E> {
         progress: &mut dyn FnMut(&EmbedProgress),
     ) -> Result<Embeddings> {
         let work = Passes { encoder: &self.encoder, pad_id, token_budget, outputs: self.dim };
-        work.run(texts, types, &|batch| self.forward(batch), progress)
+        let forward = |batch: &TokenBatch| self.forward_pooled(self.head.pooling.encode(&self.encoder, batch));
+        work.run(texts, types, &forward, progress)
     }
 }

@@ -384,6 +384,10 @@ impl Encoder for AnyEncoder {
         with_network!(self, model => model.forward(batch))
     }
 
+    fn forward_at(&self, batch: &TokenBatch, positions: &[usize]) -> Tensor<2> {
+        with_network!(self, model => model.forward_at(batch, positions))
+    }
+
     fn forward_steps(&self) -> usize {
         with_network!(self, model => model.forward_steps())
     }

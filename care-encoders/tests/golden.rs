@@ -85,6 +85,26 @@ fn a_batch_that_threads_divide_gives_each_text_what_it_has_alone() {
     }
 }
 
+#[cfg(feature = "cpu")]
+#[test]
+fn the_last_layer_of_pooled_tokens_alone_gives_the_same_bits() {
+    let device = Device::Cpu.open().unwrap();
+    for name in ["bert", "mpnet", "gte_hf", "modernbert", "qwen3", "mistral", "gemma3", "embedding_gemma"] {
+        let encoder = load_encoder(fixture(name), &EncoderOptions::default(), &device).unwrap();
+        let texts: Vec<Vec<u32>> = ids(&golden(name)["ids"]);
+        for pooling in [Pooling::Cls, Pooling::LastToken] {
+            for prepack in [Prepack::F32, Prepack::Bf16, Prepack::Int8] {
+                let network = Network::new(encoder.clone(), HeadConfig::new(pooling), &device).unwrap();
+                let network = network.prepacked(prepack);
+                // `forward` computes every state.
+                let expected = forward_batch(&network, &TokenBatch::varlen(&texts));
+                let vectors = rows(&network.embed_ids(&texts, 0, 4096, &mut |_| {}).unwrap());
+                assert_eq!(vectors, expected, "{name} {pooling} {prepack:?}");
+            }
+        }
+    }
+}
+
 /// Compares the vectors of one checkpoint for every pooling, alone and in batches padded on either side.
 fn check(name: &str, pad: u32) {
     let golden = golden(name);

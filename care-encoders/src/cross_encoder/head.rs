@@ -7,6 +7,7 @@ use care_kernels::Activation;
 
 use crate::batch::TokenBatch;
 use crate::device::Precision;
+use crate::encoder::Encoder;
 use crate::head::Pooling;
 use crate::layers::{LayerNorm, Linear, Prepack, WeightTable};
 use crate::ops::activate;
@@ -161,9 +162,9 @@ impl ScoreHead {
     }
 
     /// # Shapes
-    /// `[rows, seq, width]` to `[batch, 1]`, f32.
-    pub(super) fn forward(&self, hidden: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
-        let pooled = self.pooling.forward(hidden, batch);
+    /// `[rows, seq]` to `[batch, 1]`, f32.
+    pub(super) fn forward(&self, encoder: &impl Encoder, batch: &TokenBatch) -> Tensor<2> {
+        let pooled = self.pooling.encode(encoder, batch);
         let pooled = match (&self.dense, self.activation) {
             (None, _) => pooled,
             (Some(dense), Squash::Tanh) => dense.forward(pooled).tanh(),

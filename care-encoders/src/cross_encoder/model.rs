@@ -11,7 +11,6 @@ use super::head::ScoreHead;
 use super::input::Input;
 use super::summary::CrossEncoderSummary;
 use crate::batch::TokenBatch;
-use crate::encoder::Encoder;
 use crate::fingerprint::Fingerprint;
 use crate::passes::{EmbedProgress, Passes};
 use crate::registry::AnyEncoder;
@@ -29,7 +28,7 @@ impl Scorer {
     /// # Shapes
     /// `[rows, seq]` to `[batch, 1]`, f32.
     fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
-        self.head.forward(self.encoder.forward(batch), batch)
+        self.head.forward(&self.encoder, batch)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::layers::{
     AttentionShape, Embedding, GatedBias, GatedMlp, Linear, Parts, RmsNorm, RotaryAngles, SelfAttention, layer_linears,
     pick_layers,
 };
-use crate::ops::{AttentionMask, RotaryTable};
+use crate::ops::{AttentionMask, Kept, RotaryTable};
 
 /// A Qwen2, Qwen3, Llama, Mistral or Gemma 3 decoder, or EuroBERT, without its language-model head.
 ///
@@ -114,6 +114,15 @@ impl Decoder {
         };
         (rotary, mask.within(self.config.reach().filter(|_| slides)))
     }
+
+    fn states(&self, batch: &TokenBatch, kept: Kept<'_>) -> Tensor<3> {
+        let [full, sliding] = [false, true].map(|slides| self.reach(slides, batch));
+        let states = self.layers.iter().enumerate().fold(self.embed(batch), |states, (number, layer)| {
+            let (rotary, mask) = if layer.slides { &sliding } else { &full };
+            layer.forward(states, rotary, mask, kept.in_layer(number, self.layers.len()))
+        });
+        self.norm.forward(states)
+    }
 }
 
 impl Parts for Decoder {
@@ -142,10 +151,13 @@ impl Parts for Decoder {
 }
 
 impl Layer {
-    fn forward(&self, input: Tensor<3>, rotary: &RotaryTable, mask: &AttentionMask<'_>) -> Tensor<3> {
+    /// # Shapes
+    /// `[rows, seq, width]` to as many states as are kept.
+    fn forward(&self, input: Tensor<3>, rotary: &RotaryTable, mask: &AttentionMask<'_>, kept: Kept<'_>) -> Tensor<3> {
         let after = |norm: &Option<RmsNorm>, states| norm.iter().fold(states, |states, norm| norm.forward(states));
-        let attended = self.attention.forward(self.attention_norm.forward(input.clone()), Some(rotary), mask);
-        let middle = input + after(&self.attended_norm, attended);
+        let normed = self.attention_norm.forward(input.clone());
+        let attended = self.attention.forward(normed, Some(rotary), mask, kept);
+        let middle = kept.of(input) + after(&self.attended_norm, attended);
         let fed = self.mlp.forward(self.mlp_norm.forward(middle.clone()));
         middle + after(&self.fed_norm, fed)
     }
@@ -183,12 +195,11 @@ impl Encoder for Decoder {
     }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
-        let [(full_rotary, full), (sliding_rotary, sliding)] = [false, true].map(|slides| self.reach(slides, batch));
-        let states = self.layers.iter().fold(self.embed(batch), |states, layer| match layer.slides {
-            true => layer.forward(states, &sliding_rotary, &sliding),
-            false => layer.forward(states, &full_rotary, &full),
-        });
-        self.norm.forward(states)
+        self.states(batch, Kept::All)
+    }
+
+    fn forward_at(&self, batch: &TokenBatch, positions: &[usize]) -> Tensor<2> {
+        self.states(batch, Kept::At(positions)).squeeze_dim(0)
     }
 
     fn forward_steps(&self) -> usize {
@@ -199,7 +210,7 @@ impl Encoder for Decoder {
         let Some(states) = states else { return self.embed(batch) };
         let layer = &self.layers[step - 1];
         let (rotary, mask) = self.reach(layer.slides, batch);
-        let states = layer.forward(states, &rotary, &mask);
+        let states = layer.forward(states, &rotary, &mask, Kept::All);
         if step == self.layers.len() { self.norm.forward(states) } else { states }
     }
 }

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::linear::Linear;
 use super::norm::RmsNorm;
-use crate::ops::{AttentionHeads, AttentionMask, RotaryTable, attention, rotate};
+use crate::ops::{AttentionHeads, AttentionMask, Kept, RotaryTable, attention, rotate};
 
 /// Projections to query, key and value heads, attention, and the output projection.
 #[derive(Module, Debug)]
@@ -79,12 +79,13 @@ impl SelfAttention {
     }
 
     /// # Shapes
-    /// `[rows, seq, width]`, unchanged.
+    /// `[rows, seq, width]` to as many states as are kept.
     pub(crate) fn forward(
         &self,
         input: Tensor<3>,
         rotary: Option<&RotaryTable>,
         mask: &AttentionMask<'_>,
+        kept: Kept<'_>,
     ) -> Tensor<3> {
         let [query, key, value] =
             Linear::forward_all([(&self.query, None), (&self.key, None), (&self.value, None)], input);
@@ -93,6 +94,6 @@ impl SelfAttention {
             rotary.into_iter().fold(states, |states, table| rotate(states, table, mask.spans()))
         };
         let (query, key) = (place(query, &self.query_norm), place(key, &self.key_norm));
-        self.output.forward(attention(query, key, value, self.heads, mask))
+        self.output.forward(kept.of(attention(query, key, value, self.heads, mask)))
     }
 }

@@ -9,7 +9,7 @@ use crate::encoder::Encoder;
 use crate::layers::{
     Activation, Dropout, Embedding, LayerNorm, LayerType, Linear, Parts, RotaryAngles, layer_linears, pick_layers,
 };
-use crate::ops::{AttentionHeads, AttentionMask, RotaryTable, attention, gate, rotate};
+use crate::ops::{AttentionHeads, AttentionMask, Kept, RotaryTable, attention, gate, rotate};
 
 /// A ModernBERT encoder, without its heads.
 ///
@@ -125,6 +125,19 @@ impl ModernBert {
             mask: AttentionMask::new(batch, false).within(self.config.reach(kind)),
         }
     }
+
+    fn states(&self, batch: &TokenBatch, kept: Kept<'_>) -> Tensor<3> {
+        let full = self.reach(LayerType::FullAttention, batch);
+        let sliding = self.reach(LayerType::SlidingAttention, batch);
+        let states = self.layers.iter().enumerate().fold(self.embed(batch), |states, (number, layer)| {
+            let reach = match layer.kind {
+                LayerType::FullAttention => &full,
+                LayerType::SlidingAttention => &sliding,
+            };
+            layer.forward(states, reach, kept.in_layer(number, self.layers.len()))
+        });
+        self.norm.forward(states)
+    }
 }
 
 impl Layer {
@@ -140,21 +153,21 @@ impl Layer {
     }
 
     /// # Shapes
-    /// `[rows, seq, width]`, unchanged.
-    fn forward(&self, input: Tensor<3>, reach: &Reach<'_>) -> Tensor<3> {
+    /// `[rows, seq, width]` to as many states as are kept.
+    fn forward(&self, input: Tensor<3>, reach: &Reach<'_>, kept: Kept<'_>) -> Tensor<3> {
         let normed = self.attention_norm.iter().fold(input.clone(), |input, norm| norm.forward(input));
-        let middle = input + self.attention.forward(normed, reach);
+        let middle = kept.of(input) + self.attention.forward(normed, reach, kept);
         let fed = self.mlp.forward(self.mlp_norm.forward(middle.clone()));
         middle + fed
     }
 }
 
 impl Attention {
-    fn forward(&self, input: Tensor<3>, reach: &Reach<'_>) -> Tensor<3> {
+    fn forward(&self, input: Tensor<3>, reach: &Reach<'_>, kept: Kept<'_>) -> Tensor<3> {
         let [query, key, value] = split(self.qkv.forward(input));
         let place = |states| rotate(states, &reach.rotary, reach.mask.spans());
         let attended = attention(place(query), place(key), value, self.heads, &reach.mask);
-        self.dropout.forward(self.output.forward(attended))
+        self.dropout.forward(self.output.forward(kept.of(attended)))
     }
 }
 
@@ -233,13 +246,11 @@ impl Encoder for ModernBert {
     }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
-        let full = self.reach(LayerType::FullAttention, batch);
-        let sliding = self.reach(LayerType::SlidingAttention, batch);
-        let states = self.layers.iter().fold(self.embed(batch), |states, layer| match layer.kind {
-            LayerType::FullAttention => layer.forward(states, &full),
-            LayerType::SlidingAttention => layer.forward(states, &sliding),
-        });
-        self.norm.forward(states)
+        self.states(batch, Kept::All)
+    }
+
+    fn forward_at(&self, batch: &TokenBatch, positions: &[usize]) -> Tensor<2> {
+        self.states(batch, Kept::At(positions)).squeeze_dim(0)
     }
 
     fn forward_steps(&self) -> usize {
@@ -249,7 +260,7 @@ impl Encoder for ModernBert {
     fn forward_step(&self, step: usize, states: Option<Tensor<3>>, batch: &TokenBatch) -> Tensor<3> {
         let Some(states) = states else { return self.embed(batch) };
         let layer = &self.layers[step - 1];
-        let states = layer.forward(states, &self.reach(layer.kind, batch));
+        let states = layer.forward(states, &self.reach(layer.kind, batch), Kept::All);
         if step == self.layers.len() { self.norm.forward(states) } else { states }
     }
 }

@@ -32,7 +32,7 @@ pub use linear::Prepack;
 pub(crate) use linear::{Affine, Prepacked, feed_forward, linear};
 pub(crate) use mask::AttentionMask;
 pub(crate) use norm::{layer_norm, rms_norm};
-pub(crate) use pool::sum_spans;
+pub(crate) use pool::{Kept, sum_spans, take_positions};
 pub(crate) use rope::{RotaryTable, rotate};
 #[cfg(feature = "cpu")]
 pub use training::without_training_kernels;

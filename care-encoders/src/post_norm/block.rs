@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::batch::TokenBatch;
 use crate::layers::{AttentionShape, Dropout, Embedding, GatedMlp, LayerNorm, Linear, Mlp, SelfAttention};
-use crate::ops::{AttentionMask, RotaryTable};
+use crate::ops::{AttentionMask, Kept, RotaryTable};
 
 /// The feed-forward block of a network.
 #[allow(clippy::large_enum_variant, reason = "there is one per layer; weights are behind pointers")]
@@ -160,15 +160,16 @@ impl Block {
     }
 
     /// # Shapes
-    /// `[batch, seq, width]`, unchanged.
+    /// `[batch, seq, width]` to as many states as are kept.
     pub(crate) fn forward(
         &self,
         input: Tensor<3>,
         rotary: Option<&RotaryTable>,
         mask: &AttentionMask<'_>,
+        kept: Kept<'_>,
     ) -> Tensor<3> {
-        let attended = self.dropout.forward(self.attention.forward(input.clone(), rotary, mask));
-        let middle = self.attention_norm.forward_sum(input, attended);
+        let attended = self.dropout.forward(self.attention.forward(input.clone(), rotary, mask, kept));
+        let middle = self.attention_norm.forward_sum(kept.of(input), attended);
         let fed = self.dropout.forward(self.mlp.forward(middle.clone()));
         self.mlp_norm.forward_sum(middle, fed)
     }

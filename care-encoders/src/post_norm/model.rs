@@ -12,7 +12,7 @@ use crate::encoder::Encoder;
 use crate::layers::{
     Embedding, GatedBias, GatedMlp, Linear, Mlp, Parts, RopeParameters, RotaryAngles, layer_linears, pick_layers,
 };
-use crate::ops::{AttentionMask, DistanceBias, RotaryTable};
+use crate::ops::{AttentionMask, DistanceBias, Kept, RotaryTable};
 use crate::settings::Settings;
 
 /// A bidirectional encoder with a norm after each residual sum: BERT, DistilBERT, ERNIE, RoBERTa, XLM-RoBERTa,
@@ -156,6 +156,13 @@ impl PostNorm {
         };
         self.embeddings.forward(batch, first)
     }
+
+    fn states(&self, batch: &TokenBatch, kept: Kept<'_>) -> Tensor<3> {
+        let (rotary, mask) = self.surroundings(batch);
+        self.layers.iter().enumerate().fold(self.embed(batch), |states, (number, layer)| {
+            layer.forward(states, rotary.as_ref(), &mask, kept.in_layer(number, self.layers.len()))
+        })
+    }
 }
 
 impl Parts for PostNorm {
@@ -215,9 +222,11 @@ impl Encoder for PostNorm {
     }
 
     fn forward(&self, batch: &TokenBatch) -> Tensor<3> {
-        let (rotary, mask) = self.surroundings(batch);
-        let embedded = self.embed(batch);
-        self.layers.iter().fold(embedded, |states, layer| layer.forward(states, rotary.as_ref(), &mask))
+        self.states(batch, Kept::All)
+    }
+
+    fn forward_at(&self, batch: &TokenBatch, positions: &[usize]) -> Tensor<2> {
+        self.states(batch, Kept::At(positions)).squeeze_dim(0)
     }
 
     fn forward_steps(&self) -> usize {
@@ -227,6 +236,6 @@ impl Encoder for PostNorm {
     fn forward_step(&self, step: usize, states: Option<Tensor<3>>, batch: &TokenBatch) -> Tensor<3> {
         let Some(states) = states else { return self.embed(batch) };
         let (rotary, mask) = self.surroundings(batch);
-        self.layers[step - 1].forward(states, rotary.as_ref(), &mask)
+        self.layers[step - 1].forward(states, rotary.as_ref(), &mask, Kept::All)
     }
 }

@@ -1,10 +1,7 @@
 //! Pooling, from one hidden state per token to one vector per text.
 
-mod cls;
-mod last_token;
 mod max;
 mod mean;
-mod positions;
 mod weighted;
 
 use std::fmt;
@@ -15,6 +12,8 @@ use care_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::TokenBatch;
+use crate::encoder::Encoder;
+use crate::ops::take_positions;
 
 /// How the hidden states of a text become one vector.
 ///
@@ -135,16 +134,37 @@ impl Pooling {
     pub fn forward(self, hidden: Tensor<3>, batch: &TokenBatch) -> Tensor<2> {
         let hidden = hidden.cast(burn::tensor::FloatDType::F32);
         match self {
-            Pooling::Cls => cls::pool(hidden, batch),
+            Pooling::Cls | Pooling::LastToken => take_positions(hidden, &self.positions(batch).unwrap_or_default()),
             Pooling::Max => max::pool(hidden, batch),
             Pooling::Mean => mean::pool(hidden, batch),
             Pooling::MeanSqrtLen => weighted::mean_sqrt_len(hidden, batch),
             Pooling::WeightedMean => weighted::weighted_mean(hidden, batch),
-            Pooling::LastToken => last_token::pool(hidden, batch),
             Pooling::Concat(_) => {
                 let parts = self.parts().into_iter().map(|part| part.forward(hidden.clone(), batch));
                 Tensor::cat(parts.collect(), 1)
             }
+        }
+    }
+
+    /// [`Pooling::forward`] of the hidden states of a batch. A network computes no more of them than it must.
+    ///
+    /// # Shapes
+    /// `[rows, seq]` to `[batch, outputs]`.
+    pub(crate) fn encode(self, encoder: &impl Encoder, batch: &TokenBatch) -> Tensor<2> {
+        match self.positions(batch) {
+            Some(positions) => encoder.forward_at(batch, &positions).cast(burn::tensor::FloatDType::F32),
+            None => self.forward(encoder.forward(batch), batch),
+        }
+    }
+
+    /// The positions of the tokens, one per text, whose hidden states are the pooled ones; `None` if more are read.
+    fn positions(self, batch: &TokenBatch) -> Option<Vec<usize>> {
+        let spans = batch.spans().iter();
+        match self {
+            Pooling::Cls => Some(spans.map(|&(start, _)| start).collect()),
+            // On whichever side the padding is.
+            Pooling::LastToken => Some(spans.map(|&(_, end)| end - 1).collect()),
+            _ => None,
         }
     }
 
