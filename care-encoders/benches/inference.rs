@@ -1,14 +1,14 @@
-//! Times inference on the CPU. `inference_peer.py` runs this in turns with PyTorch, ONNX Runtime and
+//! Times inference. `inference_peer.py` runs this in turns with PyTorch, ONNX Runtime and
 //! sentence-transformers on the same weights and prints the ratios.
 //!
 //! ```text
 //! cargo bench -p care-encoders --bench inference -- MODEL shapes
 //! cargo bench -p care-encoders --bench inference -- MODEL queries FILE
 //! cargo bench -p care-encoders --bench inference -- MODEL callers FILE
-//! cargo bench -p care-encoders --bench inference -- MODEL serve
+//! cargo bench -p care-encoders --bench inference -- MODEL serve [--device DEVICE]
 //! ```
 //!
-//! MODEL is a Hugging Face folder, FILE a JSON Lines file with `text`. `shapes` times forward passes; `queries` times
+//! MODEL is a Hugging Face folder, FILE a JSON Lines file with `text`; DEVICE is cpu by default. `shapes` times forward passes; `queries` times
 //! single queries from text to vector, and their tokenization; `callers` compares eight callers of a [`QueryQueue`]
 //! with one caller that sends batches of eight. `serve` reads requests from standard input, `forward PRECISION ROWS
 //! TOKENS COUNT` or `corpus PRECISION FILE FIRST COUNT`, and answers each with a JSON array of milliseconds.
@@ -17,7 +17,7 @@
 
 use std::collections::HashMap;
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -41,8 +41,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PRECISIONS: [Precision; 2] = [Precision::F32, Precision::Int8];
 
 fn open(model: &Path, precision: Precision) -> Outcome<AsymmetricEncoder> {
+    open_on(Device::Cpu, model, precision)
+}
+
+fn open_on(device: Device, model: &Path, precision: Precision) -> Outcome<AsymmetricEncoder> {
     let options = EncoderOptions::default().with_precision(precision).with_pooling(Pooling::Mean);
-    Ok(AsymmetricEncoder::open(model, &options, &options, &Device::Cpu.open()?)?)
+    Ok(AsymmetricEncoder::open(model, &options, &options, &device.open()?)?)
 }
 
 /// The duration of a call in milliseconds; panics if the call fails.
@@ -147,12 +151,12 @@ fn callers(model: &Path, file: &Path) -> Outcome<()> {
     Ok(())
 }
 
-fn serve(model: &Path) -> Outcome<()> {
+fn serve(model: &Path, device: Device) -> Outcome<()> {
     let mut pairs: HashMap<String, AsymmetricEncoder> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         if let Some(precision) = line.split_whitespace().nth(1).filter(|precision| !pairs.contains_key(*precision)) {
-            pairs.insert(precision.to_owned(), open(model, precision.parse()?)?);
+            pairs.insert(precision.to_owned(), open_on(device, model, precision.parse()?)?);
         }
         let times = match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["forward", precision, rows, tokens, count] => {
@@ -172,16 +176,14 @@ fn serve(model: &Path) -> Outcome<()> {
 
 fn main() -> Outcome<()> {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (model, file) = (PathBuf::from(words.first().copied().unwrap_or_default()), words.get(2).map(Path::new));
-    match (words.get(1).copied(), file) {
-        (Some("shapes"), None) => shapes(&model),
-        (Some("queries"), Some(file)) => queries(&model, file),
-        (Some("callers"), Some(file)) => callers(&model, file),
-        (Some("serve"), None) => serve(&model),
-        _ => {
-            Err("usage: cargo bench -p care-encoders --bench inference -- MODEL shapes|queries FILE|callers FILE|serve"
-                .into())
-        }
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [model, "shapes"] => shapes(model.as_ref()),
+        [model, "queries", file] => queries(model.as_ref(), file.as_ref()),
+        [model, "callers", file] => callers(model.as_ref(), file.as_ref()),
+        [model, "serve"] => serve(model.as_ref(), Device::Cpu),
+        [model, "serve", "--device", device] => serve(model.as_ref(), device.parse()?),
+        _ => Err("usage: cargo bench -p care-encoders --bench inference -- MODEL \
+                  shapes|queries FILE|callers FILE|serve [--device DEVICE]"
+            .into()),
     }
 }

@@ -1,7 +1,7 @@
 //! Duration and memory of a training step of stage 2, for comparison with `train_step_peer.py`.
 //!
 //! ```text
-//! cargo bench --workspace --bench train_step -- [SHAPE..]
+//! cargo bench --workspace --bench train_step -- [--device=cpu] [SHAPE..]
 //! python3 care-train/benches/train_step_peer.py turns [SHAPE..]
 //! ```
 //!
@@ -16,7 +16,7 @@ use care_encoders::config::{BertConfig, DecoderConfig, DecoderFamily, EncoderCon
 use care_encoders::head::{HeadConfig, Pooling};
 use care_encoders::lora::LoraConfig;
 use care_encoders::tokenize::{TokenizerStyle, character_tokenizer};
-use care_encoders::{AnyEncoder, AsymmetricEncoder, Tower, network_with_head, random_encoder};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Tower, network_with_head, random_encoder};
 use care_train::{Source, StageConfig, StageKind, TowerTraining, TrainMode, Trainer, TrainingExample};
 
 /// Rows of the token tables, unless a shape has its own number.
@@ -83,8 +83,13 @@ const SHAPES: [Shape; 7] = [
     },
 ];
 
-fn tower<T: Text>(config: &EncoderConfig, pooling: Pooling, dim: usize, tokens: usize) -> Tower<T, AnyEncoder> {
-    let device = care_encoders::Device::Cpu.open().unwrap();
+fn tower<T: Text>(
+    config: &EncoderConfig,
+    pooling: Pooling,
+    [dim, tokens]: [usize; 2],
+    device: Device,
+) -> Tower<T, AnyEncoder> {
+    let device = device.open().unwrap();
     let characters: String = ('\u{4e00}'..'\u{5200}').collect();
     let tokenizer = character_tokenizer([characters], VOCABULARY, TokenizerStyle::Bert, tokens).unwrap();
     let encoder = random_encoder(config, 1, &device).unwrap();
@@ -113,7 +118,7 @@ fn text(number: usize, tokens: usize) -> String {
     (0..tokens - 2).map(character).collect()
 }
 
-fn measure(shape: &Shape) {
+fn measure(shape: &Shape, device: Device) {
     let [queries, query_tokens] = shape.queries;
     let [group_size, document_tokens] = shape.documents;
     let width = shape.width;
@@ -123,8 +128,8 @@ fn measure(shape: &Shape) {
     };
     let query = bert(shape.table.unwrap_or(VOCABULARY), width, shape.query_layers);
     let pair = AsymmetricEncoder::new(
-        tower(&query, Pooling::Mean, width, query_tokens),
-        tower(&document, pooling, width, document_tokens),
+        tower(&query, Pooling::Mean, [width, query_tokens], device),
+        tower(&document, pooling, [width, document_tokens], device),
     );
     let example = |n: usize| {
         let documents = |from: usize, to: usize| (from..to).map(|k| text(97 * n + k, document_tokens)).collect();
@@ -165,6 +170,7 @@ fn measure(shape: &Shape) {
 
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let device = std::env::args().find_map(|argument| argument.strip_prefix("--device=")?.parse().ok());
     let wanted = |shape: &&Shape| named.is_empty() || named.iter().any(|name| name == shape.name);
-    SHAPES.iter().filter(wanted).for_each(measure);
+    SHAPES.iter().filter(wanted).for_each(|shape| measure(shape, device.unwrap_or(Device::Cpu)));
 }

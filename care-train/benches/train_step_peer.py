@@ -84,7 +84,7 @@ def run(options):
         pooling = "mean" if document_layers else "last"
 
         def step():
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=options.bf16):
+            with torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=options.bf16):
                 q, d = encode(query, query_ids, "mean", width), encode(document, document_ids, pooling, width)
             loss = torch.nn.functional.cross_entropy(q @ d.T / 0.02, target)
             optimizer.zero_grad()
