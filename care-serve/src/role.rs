@@ -1,6 +1,7 @@
 //! Query or document, in the words of every API.
 
 use care_core::Role;
+use serde::Deserialize;
 
 use crate::failure::{Failure, Kind};
 
@@ -21,18 +22,19 @@ const DOCUMENT: [&str; 7] = [
     "retrieval_passage",
 ];
 
-/// All places of a request that may state the role of its texts.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RoleWords<'a> {
+/// All places of a request that may state the role of its texts: the path, and fields of the body.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct RoleWords {
     /// The prefix of the path.
+    #[serde(skip)]
     pub(crate) path: Option<Role>,
-    pub(crate) model: Option<&'a str>,
-    pub(crate) input_type: Option<&'a str>,
-    pub(crate) prompt_name: Option<&'a str>,
-    pub(crate) task: Option<&'a str>,
+    pub(crate) model: Option<String>,
+    pub(crate) input_type: Option<String>,
+    pub(crate) prompt_name: Option<String>,
+    pub(crate) task: Option<String>,
 }
 
-impl RoleWords<'_> {
+impl RoleWords {
     /// The role of the request, of a pair of this name.
     ///
     /// # Errors
@@ -52,10 +54,10 @@ impl RoleWords<'_> {
 
     /// The role that the request states, if it states one.
     pub(crate) fn stated(&self, name: &str) -> Result<Option<Role>, Failure> {
-        let of_model = self.model.map(|model| role_of_model(model, name)).transpose()?.flatten();
+        let of_model = self.model.as_deref().map(|model| role_of_model(model, name)).transpose()?.flatten();
         let mut stated = self.path.map(|role| ("the path", role));
-        let fields = [("input_type", self.input_type), ("prompt_name", self.prompt_name), ("task", self.task)];
-        let of_fields = fields.into_iter().filter_map(|(field, word)| Some((field, word?)));
+        let fields = [("input_type", &self.input_type), ("prompt_name", &self.prompt_name), ("task", &self.task)];
+        let of_fields = fields.into_iter().filter_map(|(field, word)| Some((field, word.as_deref()?)));
         let of_fields = of_fields.map(|(field, word)| role_of_word(field, word).map(|role| (field, role)));
         for place in of_model.map(|role| Ok(("model", role))).into_iter().chain(of_fields) {
             let (place, role) = place?;
@@ -108,11 +110,14 @@ mod tests {
         let none = RoleWords::default;
         for (words, role) in [
             (RoleWords { path: Some(Role::Query), ..none() }, Role::Query),
-            (RoleWords { model: Some("a/b/document"), ..none() }, Role::Document),
-            (RoleWords { input_type: Some("search_query"), ..none() }, Role::Query),
-            (RoleWords { input_type: Some("PASSAGE"), model: Some("a/b"), ..none() }, Role::Document),
-            (RoleWords { prompt_name: Some("query"), path: Some(Role::Query), ..none() }, Role::Query),
-            (RoleWords { task: Some("retrieval.passage"), model: Some("a/b/document"), ..none() }, Role::Document),
+            (RoleWords { model: Some("a/b/document".into()), ..none() }, Role::Document),
+            (RoleWords { input_type: Some("search_query".into()), ..none() }, Role::Query),
+            (RoleWords { input_type: Some("PASSAGE".into()), model: Some("a/b".into()), ..none() }, Role::Document),
+            (RoleWords { prompt_name: Some("query".into()), path: Some(Role::Query), ..none() }, Role::Query),
+            (
+                RoleWords { task: Some("retrieval.passage".into()), model: Some("a/b/document".into()), ..none() },
+                Role::Document,
+            ),
         ] {
             assert_eq!(words.role("a/b", None).expect("stated"), role, "{words:?}");
         }
@@ -121,25 +126,25 @@ mod tests {
 
     #[test]
     fn silence_contradiction_and_unknown_words_are_refused() {
-        let refused = |words: RoleWords<'_>| words.role("m", None).expect_err("refused");
-        let silent = refused(RoleWords { model: Some("m"), ..Default::default() });
+        let refused = |words: RoleWords| words.role("m", None).expect_err("refused");
+        let silent = refused(RoleWords { model: Some("m".into()), ..Default::default() });
         for way in ["`m/query`", "`m/document`", "`input_type`", "`prompt_name`", "`task`", "/query/..."] {
             assert!(silent.message.contains(way), "{way} in {}", silent.message);
         }
-        let words = RoleWords { path: Some(Role::Query), input_type: Some("passage"), ..Default::default() };
+        let words = RoleWords { path: Some(Role::Query), input_type: Some("passage".into()), ..Default::default() };
         let said = "the path says that the texts are of the role query, input_type says document";
         assert_eq!(refused(words).message, said);
-        let words = RoleWords { model: Some("m/query"), task: Some("document"), ..Default::default() };
+        let words = RoleWords { model: Some("m/query".into()), task: Some("document".into()), ..Default::default() };
         let said = "model says that the texts are of the role query, task says document";
         assert_eq!(refused(words).message, said);
-        let words = RoleWords { input_type: Some("clustering"), ..Default::default() };
+        let words = RoleWords { input_type: Some("clustering".into()), ..Default::default() };
         assert!(
             refused(words).message.starts_with("`input_type` is \"clustering\", allowed: for the query tower query,")
         );
-        let unknown = refused(RoleWords { model: Some("other"), ..Default::default() });
+        let unknown = refused(RoleWords { model: Some("other".into()), ..Default::default() });
         assert_eq!(unknown.kind, Kind::UnknownModel);
         assert_eq!(unknown.message, "the model `other` is not served; served are `m/query` and `m/document`");
         // A longer name that begins alike.
-        assert_eq!(refused(RoleWords { model: Some("m2"), ..Default::default() }).kind, Kind::UnknownModel);
+        assert_eq!(refused(RoleWords { model: Some("m2".into()), ..Default::default() }).kind, Kind::UnknownModel);
     }
 }

@@ -81,6 +81,7 @@ async fn roles_in_every_word() {
         ("/embed", "model", "fake/document", "document"),
         ("/tokenize", "prompt_name", "query", "query"),
         ("/v2/embed", "input_type", "search_document", "document"),
+        ("/v2/embed", "task", "retrieval.query", "query"),
         ("/query/v2/embed", "input_type", "search_query", "query"),
     ] {
         let mut body = json!({ "input": "头", "inputs": "头", "texts": ["头"] });

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::app::App;
 use crate::failure::{Failure, Kind};
+use crate::role::RoleWords;
 use crate::service::Cost;
 
 /// The role that the prefix of the path states.
@@ -34,36 +35,60 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
-        let limit = app.options.max_body;
-        let too_large = || Failure::new(Kind::TooLarge, format!("the body has more than {limit} bytes"));
-        let length = request.headers().get(axum::http::header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > limit as u64) {
-            return Err(too_large());
-        }
-        let read = tokio::time::timeout(app.options.read_timeout, to_bytes(request.into_body(), limit)).await;
-        let read = read.map_err(|_| {
-            let time = app.options.read_timeout.as_secs_f64();
-            Failure::new(Kind::Slow, format!("the body was not received within {time} s"))
-        })?;
-        let bytes = read.map_err(|e| match is_length_limit(&e) {
-            true => too_large(),
-            false => Failure::new(Kind::Invalid, format!("the body cannot be read: {e}")),
-        })?;
-        let text = std::str::from_utf8(&bytes).map_err(|e| {
-            Failure::new(Kind::Invalid, format!("the body is not UTF-8 from byte {} on", e.valid_up_to()))
-        })?;
-        let mut json = serde_json::Deserializer::from_str(text);
-        let parsed = serde_path_to_error::deserialize(&mut json).map_err(|e| {
-            let (path, problem) = (e.path().to_string(), e.into_inner());
-            match path.as_str() {
-                "." => Failure::new(Kind::Invalid, format!("the body: {problem}")),
-                field => Failure::field(field, format!("`{field}`: {problem}")),
-            }
-        })?;
-        json.end().map_err(|e| Failure::new(Kind::Invalid, format!("the body: {e}")))?;
-        Ok(Self(parsed))
+        Ok(Self(parse(&read(request, app).await?)?))
     }
+}
+
+/// A [`JsonBody`] of texts, and their role.
+pub(super) struct RoleBody<T>(pub(super) Role, pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for RoleBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
+        let path = request.extensions().get::<PathRole>().and_then(|role| role.0);
+        let text = read(request, app).await?;
+        let (body, words) = (parse(&text)?, parse::<RoleWords>(&text)?);
+        let service = app.service()?;
+        let role = RoleWords { path, ..words }.role(&service.pair.name, service.options.default_role)?;
+        Ok(Self(role, body))
+    }
+}
+
+async fn read(request: Request, app: &App) -> Result<String, Failure> {
+    let limit = app.options.max_body;
+    let too_large = || Failure::new(Kind::TooLarge, format!("the body has more than {limit} bytes"));
+    let length = request.headers().get(axum::http::header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(app.options.read_timeout, to_bytes(request.into_body(), limit)).await;
+    let read = read.map_err(|_| {
+        let time = app.options.read_timeout.as_secs_f64();
+        Failure::new(Kind::Slow, format!("the body was not received within {time} s"))
+    })?;
+    let bytes = read.map_err(|e| match is_length_limit(&e) {
+        true => too_large(),
+        false => Failure::new(Kind::Invalid, format!("the body cannot be read: {e}")),
+    })?;
+    String::from_utf8(bytes.into()).map_err(|e| {
+        let from = e.utf8_error().valid_up_to();
+        Failure::new(Kind::Invalid, format!("the body is not UTF-8 from byte {from} on"))
+    })
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        let (path, problem) = (e.path().to_string(), e.into_inner());
+        match path.as_str() {
+            "." => Failure::new(Kind::Invalid, format!("the body: {problem}")),
+            field => Failure::field(field, format!("`{field}`: {problem}")),
+        }
+    })?;
+    json.end().map_err(|e| Failure::new(Kind::Invalid, format!("the body: {e}")))?;
+    Ok(parsed)
 }
 
 fn is_length_limit(error: &axum::Error) -> bool {

@@ -8,21 +8,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::app::App;
-use super::body::{JsonBody, PathRole, json};
+use super::body::{RoleBody, json};
 use super::inputs::{TruncateField, truncate};
 use crate::failure::{Failure, Kind};
-use crate::role::RoleWords;
 use crate::service::Input;
 use crate::vector;
 
 /// Cohere's request; of `inputs`, texts only.
 #[derive(Deserialize)]
 pub(super) struct EmbedRequest {
-    model: Option<String>,
     texts: Option<Vec<String>>,
     inputs: Option<Vec<Content>>,
     images: Option<Value>,
-    input_type: Option<String>,
     embedding_types: Option<Vec<EmbeddingType>>,
     output_dimension: Option<usize>,
     max_tokens: Option<Value>,
@@ -77,17 +74,9 @@ impl EmbeddingType {
 
 pub(super) async fn embed(
     State(app): State<Arc<App>>,
-    PathRole(path): PathRole,
-    JsonBody(request): JsonBody<EmbedRequest>,
+    RoleBody(role, request): RoleBody<EmbedRequest>,
 ) -> Result<Response, Failure> {
     let service = app.service()?;
-    let words = RoleWords {
-        path,
-        model: request.model.as_deref(),
-        input_type: request.input_type.as_deref(),
-        ..RoleWords::default()
-    };
-    let role = words.role(&service.pair.name, service.options.default_role)?;
     let about = service.about(role);
     let types = request.embedding_types.unwrap_or(vec![EmbeddingType::Float]);
     let directions = |kind: &EmbeddingType| matches!(kind, EmbeddingType::Int8 | EmbeddingType::Uint8);

@@ -9,24 +9,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::app::App;
-use super::body::{JsonBody, PathRole, json};
+use super::body::{PathRole, RoleBody, json};
 use super::inputs::{TruncateField, texts, truncate};
 use crate::failure::{Failure, Kind};
-use crate::role::{RoleWords, role_of_model};
+use crate::role::role_of_model;
 use crate::service::{Input, Service};
 use crate::vector::base64;
 
-/// The body of OpenAI's request, the words of a role, and `truncate` as NVIDIA NIM has it.
+/// The body of OpenAI's request, but for the words of a role, and `truncate` as NVIDIA NIM has it.
 #[derive(Deserialize)]
 pub(super) struct EmbeddingsRequest {
     input: Value,
-    model: Option<String>,
     #[serde(default)]
     encoding_format: EncodingFormat,
     dimensions: Option<usize>,
-    input_type: Option<String>,
-    prompt_name: Option<String>,
-    task: Option<String>,
     truncate: Option<TruncateField>,
 }
 
@@ -70,18 +66,9 @@ struct Usage {
 
 pub(super) async fn embeddings(
     State(app): State<Arc<App>>,
-    PathRole(path): PathRole,
-    JsonBody(request): JsonBody<EmbeddingsRequest>,
+    RoleBody(role, request): RoleBody<EmbeddingsRequest>,
 ) -> Result<Response, Failure> {
     let service = app.service()?;
-    let words = RoleWords {
-        path,
-        model: request.model.as_deref(),
-        input_type: request.input_type.as_deref(),
-        prompt_name: request.prompt_name.as_deref(),
-        task: request.task.as_deref(),
-    };
-    let role = words.role(&service.pair.name, service.options.default_role)?;
     service.check_dim("dimensions", request.dimensions)?;
     let texts = texts("input", request.input).map_err(of_another_tokenizer)?;
     service.check_batch("input", texts.len())?;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use super::app::App;
-use super::body::{JsonBody, PathRole, json};
+use super::body::{JsonBody, PathRole, RoleBody, json};
 use super::inputs::{Direction, TruncateField, input, texts, truncate};
 use crate::failure::{Failure, Kind};
 use crate::role::RoleWords;
@@ -20,10 +20,6 @@ use crate::service::{Cost, Embedded, Input, Service, Token, Truncate};
 #[derive(Deserialize)]
 pub(super) struct EmbedRequest {
     inputs: Value,
-    model: Option<String>,
-    prompt_name: Option<String>,
-    input_type: Option<String>,
-    task: Option<String>,
     truncate: Option<TruncateField>,
     truncation_direction: Option<Direction>,
     normalize: Option<bool>,
@@ -32,18 +28,9 @@ pub(super) struct EmbedRequest {
 
 pub(super) async fn embed(
     State(app): State<Arc<App>>,
-    PathRole(path): PathRole,
-    JsonBody(request): JsonBody<EmbedRequest>,
+    RoleBody(role, request): RoleBody<EmbedRequest>,
 ) -> Result<Response, Failure> {
     let service = app.service()?;
-    let words = RoleWords {
-        path,
-        model: request.model.as_deref(),
-        input_type: request.input_type.as_deref(),
-        prompt_name: request.prompt_name.as_deref(),
-        task: request.task.as_deref(),
-    };
-    let role = words.role(&service.pair.name, service.options.default_role)?;
     service.check_dim("dimensions", request.dimensions)?;
     let input = input("inputs", request.inputs)?;
     service.check_batch(
@@ -87,7 +74,7 @@ pub(super) async fn similarity(
 ) -> Result<Response, Failure> {
     let service = app.service()?;
     let SimilarityRequest { inputs: Sentences { source_sentence, sentences }, parameters } = request;
-    let words = RoleWords { path, prompt_name: parameters.prompt_name.as_deref(), ..RoleWords::default() };
+    let words = RoleWords { path, prompt_name: parameters.prompt_name, ..RoleWords::default() };
     let stated = words.stated(&service.pair.name)?;
     check_texts("inputs.source_sentence", std::slice::from_ref(&source_sentence))?;
     check_texts("inputs.sentences", &sentences)?;
@@ -199,10 +186,6 @@ async fn reranked(app: &App, service: &Service, query: String, texts: &[String])
 #[derive(Deserialize)]
 pub(super) struct TokenizeRequest {
     inputs: Value,
-    model: Option<String>,
-    prompt_name: Option<String>,
-    input_type: Option<String>,
-    task: Option<String>,
     #[serde(default = "yes")]
     add_special_tokens: bool,
 }
@@ -214,18 +197,9 @@ fn yes() -> bool {
 /// The tokens of texts as their tower reads them, with its instruction.
 pub(super) async fn tokenize(
     State(app): State<Arc<App>>,
-    PathRole(path): PathRole,
-    JsonBody(request): JsonBody<TokenizeRequest>,
+    RoleBody(role, request): RoleBody<TokenizeRequest>,
 ) -> Result<Response, Failure> {
     let service = app.service()?;
-    let words = RoleWords {
-        path,
-        model: request.model.as_deref(),
-        input_type: request.input_type.as_deref(),
-        prompt_name: request.prompt_name.as_deref(),
-        task: request.task.as_deref(),
-    };
-    let role = words.role(&service.pair.name, service.options.default_role)?;
     let texts = texts("inputs", request.inputs)?;
     service.check_batch("inputs", texts.len())?;
     let begun = Instant::now();
