@@ -7,6 +7,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Unexpected};
 use serde_json::{Map, Value};
 
+/// The id of a row: a string that is not empty, or an integer, which some writers store.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct RowId(#[serde(deserialize_with = "id")] pub String);
+
 /// A row of `corpus`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CorpusRow {

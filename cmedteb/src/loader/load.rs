@@ -156,24 +156,62 @@ pub fn read_corpus(path: impl AsRef<Path>) -> Result<Vec<(String, Document)>> {
 }
 
 /// Calls `each` with the number, the id, the document and the further columns of every row of a corpus, read as by
-/// [`read_corpus`]. In a table (`.csv`, `.tsv`) every value is text.
+/// [`read_corpus`]. In a table (`.csv`, `.tsv`) every value is text. The fields of an object `metadata`, which BEIR's
+/// corpora have, count as columns.
 ///
 /// # Errors
-/// If the file cannot be read, a row lacks a field, or an id is duplicated; the message names file and row. And if `each`
-/// returns an error.
+/// If the file cannot be read, a row lacks a field, an id is duplicated, or a field of `metadata` is a column too; the message
+/// names file and row. And if `each` returns an error.
 pub fn for_each_document(
     path: impl AsRef<Path>,
     each: &mut dyn FnMut(usize, String, Document, Map<String, Value>) -> Result<()>,
 ) -> Result<()> {
-    let (path, mut first) = (path.as_ref(), HashMap::new());
+    let (path, mut ids) = (path.as_ref(), HashMap::new());
     for_each_row(path, &mut |number, mut row: FullRow| {
-        let fields = std::mem::take(&mut row.fields);
+        let fields = with_metadata(std::mem::take(&mut row.fields));
+        let fields = fields.map_err(|problem| Error::line(path, number, problem))?;
         let (id, document) = row.into();
-        if let Some(line) = first.insert(id.clone(), number) {
-            return Err(duplicate_id(path, number, &id, path, line));
-        }
+        check_id(&mut ids, path, number, &id)?;
         each(number, id, document, fields)
     })
+}
+
+/// Calls `each` with the number, the id and the query of every row of queries, read as those of a task.
+///
+/// # Errors
+/// If the file cannot be read, a row lacks a field, or an id is duplicated; the message names file and row. And if `each`
+/// returns an error.
+pub fn for_each_query(path: impl AsRef<Path>, each: &mut dyn FnMut(usize, String, Query) -> Result<()>) -> Result<()> {
+    let (path, mut ids) = (path.as_ref(), HashMap::new());
+    for_each_row(path, &mut |number, row: QueryRow| {
+        let (id, query) = row.into();
+        check_id(&mut ids, path, number, &id)?;
+        each(number, id, query)
+    })
+}
+
+/// Columns with the fields of an object `metadata` among them.
+fn with_metadata(mut columns: Map<String, Value>) -> std::result::Result<Map<String, Value>, String> {
+    let metadata = match columns.remove("metadata") {
+        Some(Value::Object(metadata)) => metadata,
+        Some(other) => Map::from_iter([("metadata".to_owned(), other)]),
+        None => Map::new(),
+    };
+    for (name, value) in metadata {
+        if ["_id", "title", "text"].contains(&name.as_str()) || columns.contains_key(&name) {
+            return Err(format!("`{name}` is both a column and a field of `metadata`"));
+        }
+        columns.insert(name, value);
+    }
+    Ok(columns)
+}
+
+/// Refuses an id that an earlier row of the file has; `ids` holds the numbers of these rows.
+fn check_id(ids: &mut HashMap<String, usize>, path: &Path, number: usize, id: &str) -> Result<()> {
+    match ids.insert(id.to_owned(), number) {
+        Some(line) => Err(duplicate_id(path, number, id, path, line)),
+        None => Ok(()),
+    }
 }
 
 /// Whether a folder has a corpus without judgements.
@@ -320,6 +358,56 @@ mod tests {
         let tasks = load_files(&[CORPUS, QUERIES, dev]).expect("a task");
         assert_eq!((tasks.len(), tasks[0].split()), (1, "dev"));
         assert_eq!(splits(outer.path().join("set")).expect("read"), ["dev", "test"]);
+    }
+
+    #[test]
+    fn further_columns_are_kept_and_those_in_metadata_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("corpus.jsonl");
+        let read = |rows: &str| {
+            fs::write(&path, rows).expect("written");
+            let mut fields = Vec::new();
+            let read = for_each_document(&path, &mut |number, id, document, columns| {
+                fields.push((number, id, document, Value::Object(columns)));
+                Ok(())
+            });
+            read.map(|()| fields).map_err(|e| e.to_string().replace(&path.display().to_string(), "F"))
+        };
+        let rows = "{\"_id\":1,\"text\":\"a\",\"year\":2024,\"metadata\":{\"url\":\"u\",\"tags\":[\"x\"]}}\n\
+                    {\"_id\":2,\"title\":\"t\",\"text\":\"b\",\"metadata\":\"m\"}\n{\"_id\":3,\"text\":\"c\",\"metadata\":{}}\n";
+        let columns = [
+            serde_json::json!({"year": 2024, "url": "u", "tags": ["x"]}),
+            serde_json::json!({"metadata": "m"}),
+            serde_json::json!({}),
+        ];
+        let documents = [Document::new("a"), Document::with_title("t", "b"), Document::new("c")];
+        let rows_read = read(rows).expect("read");
+        for ((row, number), (document, columns)) in
+            rows_read.into_iter().zip(1..).zip(documents.into_iter().zip(columns))
+        {
+            assert_eq!(row, (number, number.to_string(), document, columns));
+        }
+        for (name, row) in [("url", "\"url\":1"), ("title", "\"title\":null")] {
+            let row = format!("{{\"_id\":1,\"text\":\"a\",{row},\"metadata\":{{\"{name}\":2}}}}\n");
+            assert_eq!(read(&row), Err(format!("F:1: `{name}` is both a column and a field of `metadata`")));
+        }
+    }
+
+    #[test]
+    fn queries_are_read_with_their_rows_and_duplicates_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("queries.csv");
+        fs::write(&path, "text,id,instruction\na,7,\n\nb,q,short\n").expect("written");
+        let mut rows = Vec::new();
+        let mut keep = |number, id, query| {
+            rows.push((number, id, query));
+            Ok(())
+        };
+        for_each_query(&path, &mut keep).expect("read");
+        assert_eq!(rows, [(2, "7".to_owned(), Query::new("a")), (4, "q".to_owned(), Query::new("b short"))]);
+        fs::write(&path, "text,id\na,7\nb,7\n").expect("written");
+        let error = for_each_query(&path, &mut |_, _, _| Ok(())).expect_err("twice").to_string();
+        assert!(error.ends_with("queries.csv:3: duplicate `_id` \"7\", first on line 2"), "{error}");
     }
 
     #[test]

@@ -4,4 +4,4 @@ mod layout;
 mod load;
 
 pub(crate) use load::{Choice, lacks_judgements, load_as, load_folder};
-pub use load::{for_each_document, load, read_corpus, splits};
+pub use load::{for_each_document, for_each_query, load, read_corpus, splits};
