@@ -43,6 +43,11 @@ pub fn for_each_jsonl<T: DeserializeOwned>(
                 let foreign = match start {
                     Some('[') => "the file is a JSON array",
                     Some('{') if error.is_eof() && goes_on() => "the first object spans several lines",
+                    // Plain text, or a table under another name.
+                    Some(start) if start != '{' => {
+                        let problem = "the line is no JSON object, of which JSON Lines holds one per line";
+                        return Err(Error::line(path, number, problem));
+                    }
                     _ => return Err(Error::line(path, number, describe(&error)).with_source(error)),
                 };
                 return Err(Error::line(path, number, format!("{foreign}; {ONE_PER_LINE}")));

@@ -43,6 +43,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
     let path = Path::new(word);
     if path.is_file() {
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            return Err(Error::format(path, "a task is a folder of such files, or a task file (.toml)"));
+        }
         return load_task_file(path, sources);
     }
     if path.join(NAME).is_file() {
@@ -57,7 +60,11 @@ pub fn open(word: &str, sources: &mut Sources<'_>) -> Result<Vec<Task>> {
     let Some(row) = TASKS.iter().find(|row| row.name == word || id_of(row).is_some()) else {
         return match is_hub_name(word) {
             true => of_hub(word, &hub_name(word), choice, sources),
-            false => Err(Error::setting("task", format!("{word:?}"), &names().collect::<Vec<_>>().join(", "))),
+            false => {
+                let names = names().collect::<Vec<_>>().join(", ");
+                let allowed = format!("{names}, a folder, a task file (.toml), or ORG/NAME on the Hugging Face hub");
+                Err(Error::setting("task", format!("{word:?}"), &allowed))
+            }
         };
     };
     let local = sources.data.map(|data| data.join(row.name)).filter(|folder| folder.is_dir());
@@ -270,6 +277,10 @@ mod tests {
             message("org/name", &mut sources),
             "org/name is a data set of the Hugging Face hub, which cannot be accessed here"
         );
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("UTF-8");
+        let expected = format!("{path}: a task is a folder of such files, or a task file (.toml)");
+        assert_eq!(message(path, &mut sources), expected);
         assert!(message("./no/folder", &mut sources).starts_with("`task` is \"./no/folder\", allowed: "));
         let mut refuse = |id: &str| -> Result<PathBuf> { Err(Error::new(ErrorKind::Hub, format!("no {id} here"))) };
         let mut sources = Sources::default().with_hub(&mut refuse);
