@@ -3,12 +3,16 @@
 //! Data goes to stdout or to files, progress and messages to stderr. The exit status is 0 on success, 1 if the work
 //! failed, and 2 if the command line is wrong.
 
+mod asking;
 mod commands;
+mod embedding;
 mod families;
+mod hits;
 mod model;
 mod progress;
 mod reranker;
 mod stderr;
+mod stdout;
 mod tasks;
 mod texts;
 
@@ -23,11 +27,27 @@ use crate::stderr::note;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
-#[command(name = "care", version, about = "Asymmetric text retrieval: a small query tower, a large document tower")]
+#[command(
+    name = "care",
+    version,
+    about = "Asymmetric text retrieval: a small query tower, a large document tower",
+    after_help = FIRST_STEPS
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const FIRST_STEPS: &str = "\
+First steps, with the pair and the data set in this program:
+  care demo-data --output demo
+  care search --model mini --corpus demo/corpus.jsonl            # asks for queries
+  care eval   --model mini --task demo --output results
+  care index  build --model mini --corpus demo/corpus.jsonl --index INDEX
+  care serve  --model mini --index INDEX                         # HTTP, and a page to search on
+
+With your own data: care audit (is it sound?), care eval --model bm25 (what has a model to beat?), care data mine (hard \
+negatives), care train, care compare.";
 
 #[derive(Subcommand)]
 enum Command {

@@ -27,6 +27,7 @@ pub(crate) const BM25: &str = "bm25";
 
 /// Options of every command that runs a model.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     /// A folder in any supported layout (saved pair, sentence-transformers, published CARE, PEFT adapter, Hugging Face;
     /// a single encoder serves both roles), a model on the Hugging Face hub: ORG/NAME or ORG/NAME@REVISION, or mini, the
@@ -167,7 +168,10 @@ pub(crate) fn locate(model: &str) -> Result<Located> {
     if model == MINI && !folder.exists() {
         return Ok(Located { folder: mini()?, source: json!({ "model": "care-mini-zh" }) });
     }
-    if folder.exists() || !is_hub_name(model) {
+    if !folder.exists() && !is_hub_name(model) {
+        bail!("{model}: no such model folder; a model is a folder, ORG/NAME on the Hugging Face hub, or {MINI}");
+    }
+    if folder.exists() {
         return Ok(Located { folder: folder.to_owned(), source: json!({ "model": model }) });
     }
     let found = || {
@@ -182,6 +186,7 @@ pub(crate) fn locate(model: &str) -> Result<Located> {
 
 /// Options of every command that runs both towers.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct PairArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
@@ -278,6 +283,7 @@ impl PairArgs {
 
     /// Loads both towers, and says what they compute; also returns their source for reports.
     pub(crate) fn open(&self) -> Result<(AsymmetricEncoder, Value)> {
+        note!("loading {}", self.model.name());
         let (pair, source) = self.open_silently()?;
         say(pair.query());
         say(pair.document());

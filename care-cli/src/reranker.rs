@@ -11,6 +11,7 @@ use crate::stderr::note;
 
 /// Options of every command that can run a reranker.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Reranker")]
 pub(crate) struct RerankerArgs {
     /// A reranker: a folder of a cross-encoder (Hugging Face or sentence-transformers) or of Qwen3-Reranker, or ORG/NAME or
     /// ORG/NAME@REVISION on the Hugging Face hub
@@ -75,6 +76,7 @@ impl RerankerArgs {
     /// Loads the reranker, if one is set, and says what it computes.
     pub(crate) fn open(&self, run: &RunArgs) -> Result<Option<Loaded>> {
         let Some(name) = &self.reranker else { return Ok(None) };
+        note!("loading {name}");
         let precision = self.reranker_precision.unwrap_or(run.device.default_precision());
         let mut options = CrossEncoderOptions::default()
             .with_force_f16(run.force_f16)

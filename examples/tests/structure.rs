@@ -36,7 +36,7 @@ const ORDERS: [(&str, &str); 10] = [
          pass towers ahead lengths objective guards evaluation teacher trainer run",
     ),
     ("care-serve", "options failure metrics role vector tower lane words collection service http server"),
-    ("care-cli", "stderr families progress model reranker tasks texts commands"),
+    ("care-cli", "stderr stdout families progress model embedding reranker tasks texts hits asking commands"),
 ];
 
 /// A module by its names from the crate's root, whose own name is empty.

@@ -3,38 +3,42 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use care_core::store::{EmbeddingStore, SHARD};
-use care_core::{Document, Embeddings, Error, ErrorKind, Query, Text};
-use care_encoders::{AnyEncoder, EmbedProgress, Tower, load_tower};
+use care_core::{Document, Error, Query};
+use care_encoders::load_tower;
 use clap::ValueEnum;
 
+use crate::embedding::Embedding;
 use crate::families::warn_without_instruction;
-use crate::model::{CacheArgs, ModelArgs, Own, say, warn_of};
+use crate::model::{CacheArgs, ModelArgs, Own, say};
 use crate::progress::Progress;
 use crate::stderr::note;
-use crate::texts::{self, FromRow, GroupSize, VectorFile};
+use crate::texts::{self, FromRow, GroupSize, Ids, Row, VectorFile};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
     /// Tower that encodes the texts
     #[arg(long)]
     role: RoleArg,
     /// Texts: one per line (.txt), or rows with `text` or `query` (.jsonl, .csv, .tsv, .parquet)
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
-    /// Vectors in input order: float32 [n, dim] (.npy), or rows (.jsonl)
-    #[arg(long, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "text")]
+    input: Option<PathBuf>,
+    /// A single text, instead of a file
+    #[arg(long, value_name = "TEXT", conflicts_with = "input")]
+    text: Option<String>,
+    /// Vectors in input order: float32 [n, dim] (.npy), or rows of `_id` (if the input has ids), `text` and `embedding`
+    /// (.jsonl, .parquet); by default the row of --text goes to stdout
+    #[arg(long, value_name = "FILE", required_unless_present = "text")]
+    output: Option<PathBuf>,
     /// Instruction: a template with `{text}`, or a prefix; by default as saved
     #[arg(long, value_name = "TEXT")]
     instruction: Option<String>,
     /// PEFT adapter for the model
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -50,13 +54,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
 }
 
-/// Embeds a file group by group, so that memory does not grow with it.
+/// Embeds a text, or a file group by group, so that memory does not grow with it.
 fn embed<T: FromRow>(args: &Args, size: GroupSize) -> Result<()> {
-    if is_same_file(&args.input, &args.output) {
-        bail!("{} is both the input and the output", args.output.display());
-    }
-    let mut output = VectorFile::create(&args.output)?;
-    let total = texts::count::<T>(&args.input)?;
+    args.check()?;
+    let mut output = args.output.as_deref().map_or_else(|| Ok(VectorFile::stdout()), VectorFile::create)?;
+    let total = match &args.input {
+        Some(input) => {
+            note!("reading {}", input.display());
+            texts::count::<T>(input)?
+        }
+        None => Some(1),
+    };
     if args.model.batch_tokens == 0 {
         return Err(Error::setting("batch_tokens", 0, "at least 1").into());
     }
@@ -65,86 +73,43 @@ fn embed<T: FromRow>(args: &Args, size: GroupSize) -> Result<()> {
         adapter: args.adapter.as_ref(),
         ..Own::default()
     });
+    note!("loading {}", args.model.name());
     let folder = args.model.locate()?.folder;
     let tower = load_tower::<T>(&folder, &options, &args.model.device()?)?;
     warn_without_instruction(args.model.name(), &folder, &[("--instruction", tower.summary())]);
     say(&tower);
+    let (store, place) = (args.cache.store(&tower)?, args.input.as_deref().unwrap_or(Path::new("--text")));
     let progress = Progress::start("embedding", total, "texts");
-    let (mut store, token_budget) = (args.cache.store(&tower)?, args.model.batch_tokens);
-    let mut work = Work { tower: &tower, token_budget, progress, cost: EmbedProgress::default(), stored: 0 };
-    texts::for_each_group(&args.input, size, &mut |texts: &[T]| {
-        let before = work.done();
-        let embedded = work.embed(texts, store.as_mut()).map_err(|e| after(before, &args.input, e))?;
-        output.write(texts, &embedded)
-    })?;
-    let Work { progress, cost, stored, .. } = work;
-    progress.finish();
+    let mut embedding = Embedding::start(&tower, args.model.batch_tokens, store, place, progress);
+    let mut write = |ids: &Ids, texts: &[T]| output.write(ids, texts, &embedding.embed(texts)?);
+    if let Some(text) = &args.text {
+        write(&[None], &[T::from_row(text.clone(), Row::default())])?;
+    } else if let Some(input) = &args.input {
+        texts::for_each_group(input, size, &mut write)?;
+    }
+    let (cost, stored) = embedding.finish();
     note!("{} tokens, {:.1} % padding", cost.tokens, 100.0 * cost.padding_ratio());
     let rows = output.finish(tower.embedding_dim())?;
-    if store.is_some() {
+    if let Some(stored) = stored {
         note!("{stored} of {rows} vectors came from the cache");
     }
-    note!("{rows} {} vectors of {} dimensions", T::ROLE.as_str(), tower.embedding_dim());
+    let vectors = if rows == 1 { "vector" } else { "vectors" };
+    note!("{rows} {} {vectors} of {} dimensions", T::ROLE.as_str(), tower.embedding_dim());
     Ok(())
 }
 
-/// Embedding texts group by group.
-struct Work<'a, T: Text> {
-    tower: &'a Tower<T, AnyEncoder>,
-    token_budget: usize,
-    progress: Progress,
-    /// What was computed.
-    cost: EmbedProgress,
-    /// Number of texts whose vectors were stored.
-    stored: usize,
-}
-
-impl<T: Text> Work<'_, T> {
-    /// Number of texts that have their vectors.
-    fn done(&self) -> usize {
-        self.cost.texts + self.stored
-    }
-
-    /// The vectors of a group; with a store, those that it lacks are computed and added.
-    fn embed(&mut self, texts: &[T], store: Option<&mut EmbeddingStore>) -> care_core::Result<Embeddings> {
-        let prepared = self.tower.prepare(texts);
-        match store.map(|store| self.embed_stored(&prepared, store)) {
-            Some(Ok(vectors)) => Ok(vectors),
-            // Without the store, whose order of missing texts is its own, the message names the text.
-            Some(Err(e)) if e.kind() != ErrorKind::NonFinite => Err(e),
-            _ => self.compute(&prepared),
+impl Args {
+    /// Refuses what cannot be embedded.
+    fn check(&self) -> Result<()> {
+        if self.text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+            bail!("the text is empty");
         }
-    }
-
-    fn embed_stored(&mut self, prepared: &[String], store: &mut EmbeddingStore) -> care_core::Result<Embeddings> {
-        let mut vectors = Embeddings::zeros(0, store.dim());
-        for shard in prepared.chunks(SHARD) {
-            let computed = store.fill(shard, &mut |missing| self.compute(missing))?;
-            let found = store.get(shard);
-            self.progress.suspend(|| warn_of(store.take_refused()));
-            vectors.append(&found?)?;
-            self.stored += shard.len() - computed;
-            self.progress.set(self.done());
+        match (&self.input, &self.output) {
+            (Some(input), Some(output)) if is_same_file(input, output) => {
+                bail!("{} is both the input and the output", output.display())
+            }
+            _ => Ok(()),
         }
-        Ok(vectors)
-    }
-
-    fn compute<S: AsRef<str> + Sync>(&mut self, prepared: &[S]) -> care_core::Result<Embeddings> {
-        let (tower, before) = (self.tower, self.cost);
-        tower.embed_prepared(prepared, self.token_budget, &mut |now| {
-            self.cost = before + *now;
-            self.progress.set(self.done());
-            self.progress.set_message(format!("{:.1} % padding", 100.0 * self.cost.padding_ratio()));
-        })
-    }
-}
-
-/// An error of a group of texts, whose indices in the message are relative to the group.
-fn after(before: usize, input: &Path, error: Error) -> Error {
-    match before {
-        0 => error,
-        _ => Error::new(error.kind(), format!("{}, after the first {before} texts: {error}", input.display()))
-            .with_source(error),
     }
 }
 
@@ -160,6 +125,7 @@ fn is_same_file(left: &Path, right: &Path) -> bool {
 mod tests {
     use std::fs;
 
+    use care_core::Embeddings;
     use care_encoders::Device;
     use clap::Parser;
     use ndarray_npy::WriteNpyExt;

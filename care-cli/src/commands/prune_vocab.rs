@@ -170,7 +170,7 @@ impl Counts {
 /// Counts the tokens of a file's texts; returns the number of texts.
 fn count<T: FromRow>(file: &Path, tower: &Tower<T, AnyEncoder>, counts: &mut BTreeMap<u32, u64>) -> Result<usize> {
     let mut done = 0;
-    texts::for_each_group(file, GroupSize::default(), &mut |texts: &[T]| {
+    texts::for_each_group(file, GroupSize::default(), &mut |_, texts: &[T]| {
         for id in tower.tokenize_whole(texts)?.into_iter().flatten() {
             *counts.entry(id).or_default() += 1;
         }
@@ -190,7 +190,7 @@ impl Same {
     fn of<T: FromRow>(files: &[PathBuf], large: &Tower<T, AnyEncoder>, small: &Tower<T, AnyEncoder>) -> Result<Self> {
         let mut same = Self { texts: 0, equal: 0 };
         for file in files {
-            texts::for_each_group(file, GroupSize::default(), &mut |texts: &[T]| {
+            texts::for_each_group(file, GroupSize::default(), &mut |_, texts: &[T]| {
                 let (before, after) = (large.tokenize_whole(texts)?, small.tokenize_whole(texts)?);
                 same.texts += texts.len();
                 let token = |tower: &Tower<T, AnyEncoder>, id: &u32| tower.tokenizer().id_to_token(*id);

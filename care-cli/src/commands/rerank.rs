@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use care_core::files::AtomicFile;
-use care_core::{Document, Error, Query};
+use care_core::{Document, Error, Query, Text};
 use care_encoders::CrossEncoder;
 use care_eval::{Run, Ties};
-use cmedteb::{Corpus, Protocol, RetrievalTask, for_each_row, read_corpus};
-use serde::{Deserialize, Serialize};
+use cmedteb::{Corpus, Protocol, RetrievalTask, for_each_query};
 
+use super::search::CorpusFile;
+use crate::hits::{Answer, Form, FormArgs, Found};
 use crate::progress::Progress;
 use crate::reranker::{RerankerArgs, RunArgs};
 use crate::stderr::note;
@@ -23,11 +24,8 @@ const GROUP: usize = 256;
 #[derive(clap::Args)]
 #[command(mut_arg("reranker", |reranker| reranker.required(true)))]
 pub(crate) struct Args {
-    #[command(flatten)]
-    reranker: RerankerArgs,
-    #[command(flatten)]
-    place: RunArgs,
-    /// Documents: rows with `_id` (or `id`), `text` and optionally `title` (.jsonl, .csv, .tsv, .parquet)
+    /// Documents: rows with `_id` (or `id`), `text` and optionally `title` (.jsonl, .csv, .tsv, .parquet); with
+    /// --query, all further fields are printed with the hits
     #[arg(long, value_name = "FILE")]
     corpus: PathBuf,
     /// A single query, for which every document of the corpus is scored
@@ -36,7 +34,7 @@ pub(crate) struct Args {
     /// Ranking to reorder: TREC, or JSON {query: {document: score}}
     #[arg(long, value_name = "FILE", requires = "queries")]
     run: Option<PathBuf>,
-    /// Queries of the ranking: rows with `_id` (or `id`) and `text`
+    /// Queries of the ranking: rows with `_id` (or `id`) and `text` (.jsonl, .csv, .tsv, .parquet)
     #[arg(long, value_name = "FILE", requires = "run")]
     queries: Option<PathBuf>,
     /// Number of documents of each query that are reordered
@@ -46,37 +44,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top_k: Option<u32>,
     /// Rows of JSON (.jsonl), one per query, or with --run a ranking (.trec), in which the documents behind the reordered
-    /// ones follow; by default rows on stdout
-    #[arg(long, value_name = "FILE")]
+    /// ones follow; by default stdout
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "pretty"])]
     output: Option<PathBuf>,
-}
-
-/// The output for a query, one line of JSON.
-#[derive(Serialize)]
-struct Answer<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    query_id: Option<&'a str>,
-    query: &'a str,
-    hits: Vec<Found<'a>>,
-}
-
-#[derive(Serialize)]
-struct Found<'a> {
-    rank: usize,
-    score: f32,
-    _id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    title: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-}
-
-/// A row of the queries.
-#[derive(Deserialize)]
-struct QueryRow {
-    #[serde(alias = "_id")]
-    id: String,
-    text: String,
+    #[command(flatten)]
+    form: FormArgs,
+    #[command(flatten)]
+    reranker: RerankerArgs,
+    #[command(flatten)]
+    place: RunArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -93,36 +69,30 @@ fn of_query(args: &Args, query: &str, target: Target) -> Result<()> {
     if query.trim().is_empty() {
         bail!("the query is empty");
     }
-    let corpus = read_corpus(&args.corpus)?;
-    if corpus.is_empty() {
-        bail!("{}: the corpus is empty", args.corpus.display());
-    }
+    let corpus = CorpusFile::read(&args.corpus)?;
     let reranker = open(args)?;
     let asked = Query::new(query);
-    let pairs: Vec<(&Query, &Document)> = corpus.iter().map(|(_, document)| (&asked, document)).collect();
+    let pairs: Vec<(&Query, &Document)> = corpus.documents.iter().map(|document| (&asked, document)).collect();
     let progress = Progress::start("reranking", Some(pairs.len()), "pairs");
     let mut scores = Vec::with_capacity(pairs.len());
     for group in pairs.chunks(GROUP) {
-        scores.extend(reranker.score_with_progress(group, &mut |_| {})?);
-        progress.set(scores.len());
+        let before = scores.len();
+        scores.extend(reranker.score_with_progress(group, &mut |now| progress.set(before + now.texts))?);
     }
     progress.finish();
-    let mut order: Vec<usize> = (0..corpus.len()).collect();
+    let mut order: Vec<usize> = (0..scores.len()).collect();
     // Stable: equal scores stay in the order of the corpus.
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     let hits = order.into_iter().take(args.top_k.map_or(usize::MAX, |top_k| top_k as usize)).zip(1..);
-    let found = hits.map(|(place, rank)| {
-        let (id, document) = &corpus[place];
-        let title = Some(document.title()).filter(|title| !title.is_empty());
-        Found { rank, score: scores[place], _id: id, title, text: Some(document.text()) }
-    });
+    let found = hits.map(|(place, rank)| Found { rank, score: scores[place], ..corpus.found(place) });
     let answer = Answer { query_id: None, query, hits: found.collect() };
-    target.write(|out| line(out, &answer))
+    target.write(|out| line(out, &answer, args.form()))
 }
 
 /// Reorders the best documents of each query of a ranking.
 fn of_run(args: &Args, run: &Path, queries: &Path, target: Target) -> Result<()> {
     let ranking = care_eval::io::read_run(run)?;
+    note!("reading {} and {}", queries.display(), args.corpus.display());
     let rows = read_queries(queries)?;
     let ids: HashSet<&str> = rows.iter().map(|(id, _)| id.as_str()).collect();
     if let Some(unknown) = ranking.query_ids().find(|id| !ids.contains(id)) {
@@ -150,24 +120,23 @@ fn of_run(args: &Args, run: &Path, queries: &Path, target: Target) -> Result<()>
     let shown = depth.min(args.top_k.map_or(usize::MAX, |top_k| top_k as usize));
     target.write(|out| {
         let asked = task.query_ids().iter().zip(task.queries()).filter(|(id, _)| reranked.contains(id));
-        asked.into_iter().try_for_each(|(id, query)| line(out, &answer(id, query, &reranked, shown)))
+        asked.into_iter().try_for_each(|(id, query)| line(out, &answer(id, query, &reranked, shown), args.form()))
     })
 }
 
 fn answer<'a>(id: &'a str, query: &'a Query, reranked: &'a Run, shown: usize) -> Answer<'a> {
-    use care_core::Text;
     let hits = reranked.ranked(id, Ties::default()).into_iter().take(shown).zip(1..);
-    let found = hits.map(|((doc_id, score), rank)| Found { rank, score, _id: doc_id, title: None, text: None });
+    let found = hits.map(|((doc_id, score), rank)| Found { rank, score, id: doc_id.to_owned(), ..Found::default() });
     Answer { query_id: Some(id), query: query.parts().1, hits: found.collect() }
 }
 
 fn read_queries(path: &Path) -> Result<Vec<(String, Query)>> {
     let mut queries = Vec::new();
-    for_each_row(path, &mut |number, row: QueryRow| {
-        if row.text.trim().is_empty() {
+    for_each_query(path, &mut |number, id, query| {
+        if query.content().trim().is_empty() {
             return Err(Error::line(path, number, "`text` is empty"));
         }
-        queries.push((row.id, Query::new(row.text)));
+        queries.push((id, query));
         Ok(())
     })?;
     Ok(queries)
@@ -178,9 +147,15 @@ fn open(args: &Args) -> Result<CrossEncoder> {
     Ok(loaded.ok_or_else(|| anyhow!("--reranker is required"))?.reranker)
 }
 
-fn line(out: &mut dyn Write, answer: &Answer<'_>) -> Result<()> {
-    serde_json::to_writer(&mut *out, answer)?;
-    Ok(out.write_all(b"\n")?)
+fn line(out: &mut dyn Write, answer: &Answer<'_>, form: Form) -> Result<()> {
+    Ok(writeln!(out, "{}", answer.render(form)?)?)
+}
+
+impl Args {
+    /// JSON in a file.
+    fn form(&self) -> Form {
+        if self.output.is_some() { Form::Json } else { self.form.form() }
+    }
 }
 
 /// Where the output goes.

@@ -1,33 +1,34 @@
 //! `care search`
 
-use std::io::{BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use care_core::index::{FlatIndex, Hit, VectorFormat};
-use care_core::lines::text_of;
 use care_core::{Document, Query, Text};
 use care_data::bm25::Bm25;
 use care_data::hybrid::{Fusion, Hybrid};
-use cmedteb::read_corpus;
-use serde::Serialize;
+use cmedteb::for_each_document;
+use serde_json::{Map, Value};
 
+use crate::asking::QueryArgs;
+use crate::embedding::Embedding;
+use crate::hits::{Answer, FormArgs, Found, Halves, documents};
 use crate::model::{BM25, CacheArgs, PairArgs};
 use crate::progress::Progress;
+use crate::stderr::note;
 
-/// Documents per update of the progress bar.
+/// Documents that are embedded or counted together.
 const GROUP: usize = 1024;
 
 #[derive(clap::Args)]
-#[command(after_help = "`--model bm25`, unless there is such a model, searches by BM25 over character bigrams.")]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    #[command(flatten)]
-    pair: PairArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    /// Documents: rows with `_id` (or `id`), `text` and optionally `title` (.jsonl, .csv, .tsv, .parquet)
+    /// Documents: rows with `_id` (or `id`), `text` and optionally `title` (.jsonl, .csv, .tsv, .parquet); all further
+    /// fields are printed with the hits
     #[arg(long, value_name = "FILE")]
     corpus: PathBuf,
+    #[command(flatten)]
+    query: QueryArgs,
     /// Number of documents per query
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
@@ -35,43 +36,24 @@ pub(crate) struct Args {
     /// the model from 0 to 1, by default 0.5
     #[arg(long, value_name = "rrf|weighted[:W]")]
     hybrid: Option<Fusion>,
-    /// A single query; by default queries are read from stdin, one per line
-    #[arg(long, value_name = "TEXT")]
-    query: Option<String>,
+    #[command(flatten)]
+    form: FormArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    pair: PairArgs,
 }
 
-/// The output for a query, one line of JSON.
-#[derive(Serialize)]
-struct Answer<'a> {
-    query: &'a str,
-    hits: Vec<Found<'a>>,
-}
+const AFTER_HELP: &str = "\
+The corpus is read and embedded on every start; --cache keeps the vectors. For a corpus that stays, or filters on its \
+fields, build an index once: `care index build`, then `care index search`.
 
-/// The output for a line of stdin that cannot be answered.
-#[derive(Serialize)]
-struct Refusal {
-    line: usize,
-    error: String,
-}
+`--model bm25`, unless there is such a model, searches by BM25 over character bigrams.
 
-#[derive(Serialize)]
-struct Found<'a> {
-    rank: usize,
-    score: f32,
-    #[serde(flatten)]
-    halves: Option<Halves>,
-    _id: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    title: &'a str,
-    text: &'a str,
-}
-
-/// The scores of a hit of --hybrid; null where it is not among the candidates.
-#[derive(Clone, Copy, Serialize)]
-struct Halves {
-    bm25: Option<f32>,
-    vector: Option<f32>,
-}
+Examples:
+  care search --corpus corpus.jsonl --model mini                        # asks for queries
+  care search --corpus corpus.jsonl --model mini --hybrid weighted:0.8 --query 头痛怎么办
+  care search --corpus corpus.parquet --model bm25 < queries.txt        # a line of JSON per query";
 
 /// A document by its place in the corpus, with its scores.
 type Scored = (usize, f32, Option<Halves>);
@@ -80,29 +62,68 @@ type Scored = (usize, f32, Option<Halves>);
 type Retriever = Box<dyn Fn(&str) -> Result<Vec<Scored>>>;
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    let (ids, documents): (Vec<String>, Vec<Document>) = read_corpus(&args.corpus)?.into_iter().unzip();
-    if documents.is_empty() {
-        bail!("{}: the corpus is empty", args.corpus.display());
-    }
-    let retrieve = retriever(&args, &documents)?;
+    args.query.check()?;
+    let form = args.form.form();
+    let corpus = CorpusFile::read(&args.corpus)?;
+    let retrieve = retriever(&args, &corpus.documents)?;
     let search = |query: &str| -> Result<String> {
-        if query.trim().is_empty() {
-            bail!("the query is empty");
-        }
         let found = retrieve(query)?;
-        let hits = found.iter().zip(1..).map(|(&(place, score, halves), rank)| Found {
-            rank,
-            score,
-            halves,
-            _id: &ids[place],
-            title: documents[place].title(),
-            text: documents[place].text(),
+        let hits = found.into_iter().zip(1..).map(|((place, score, halves), rank)| {
+            let found = corpus.found(place);
+            Found { rank, score, halves, ..found }
         });
-        Ok(serde_json::to_string(&Answer { query, hits: hits.collect() })?)
+        Answer { query_id: None, query, hits: hits.collect() }.render(form)
     };
-    match &args.query {
-        Some(query) => print(&search(query)?),
-        None => serve(&search, &refusal),
+    args.query.answer(&documents(corpus.documents.len()), form, &search)
+}
+
+/// The documents of a file, each with its id and its further fields.
+#[derive(Default)]
+pub(super) struct CorpusFile {
+    pub(super) documents: Vec<Document>,
+    ids: Vec<String>,
+    fields: Vec<Map<String, Value>>,
+}
+
+impl CorpusFile {
+    /// Reads a file, and warns of documents without text.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            bail!("{}: a folder; --corpus is a file of documents, e.g. a corpus.jsonl in it", path.display());
+        }
+        note!("reading {}", path.display());
+        let (mut corpus, mut blank, mut first) = (Self::default(), 0, 0);
+        for_each_document(path, &mut |number, id, document, mut fields| {
+            if document.content().trim().is_empty() {
+                blank += 1;
+                first = if blank == 1 { number } else { first };
+            }
+            fields.retain(|_, value| !value.is_null());
+            corpus.documents.push(document);
+            corpus.ids.push(id);
+            corpus.fields.push(fields);
+            Ok(())
+        })?;
+        match blank {
+            0 => {}
+            1 => note!("warning: {}:{first}: the document is empty", path.display()),
+            _ => note!("warning: {}:{first}: the document is empty, the first of {blank}", path.display()),
+        }
+        if corpus.documents.is_empty() {
+            bail!("{}: the corpus is empty", path.display());
+        }
+        Ok(corpus)
+    }
+
+    /// A document as a hit, without rank and score.
+    pub(super) fn found(&self, place: usize) -> Found {
+        Found {
+            id: self.ids[place].clone(),
+            title: self.documents[place].title().to_owned(),
+            text: Some(self.documents[place].text().to_owned()),
+            metadata: self.fields[place].clone(),
+            ..Found::default()
+        }
     }
 }
 
@@ -110,81 +131,47 @@ pub(crate) fn run(args: Args) -> Result<()> {
 fn retriever(args: &Args, documents: &[Document]) -> Result<Retriever> {
     let k = args.top_k as usize;
     let of_hit = |hit: Hit| (hit.index, hit.score, None);
-    let bm25 = || {
-        let mut bm25 = Bm25::default();
-        for group in documents.chunks(GROUP) {
-            bm25.add(&group.iter().map(Text::content).collect::<Vec<_>>());
-        }
-        bm25
-    };
     if args.pair.model.is_bm25() {
         if args.hybrid.is_some() {
             bail!("--hybrid fuses a model with {BM25}, so --model must be another");
         }
-        let bm25 = bm25();
+        let bm25 = bm25(documents);
         return Ok(Box::new(move |query| Ok(bm25.search(query, k).into_iter().map(of_hit).collect())));
     }
     let (pair, _) = args.pair.open()?;
-    // Queries come one at a time and are not cached.
-    let queries = pair.query().clone();
-    let model = args.cache.model(pair)?;
-    let progress = Progress::start("embedding the corpus", Some(documents.len()), "documents");
-    let mut index = FlatIndex::with_capacity(queries.embedding_dim(), documents.len(), VectorFormat::F32);
-    for group in documents.chunks(GROUP) {
-        index.add(&model.embedder().embed_documents(group)?)?;
-        progress.set(index.len());
-    }
-    progress.finish();
-    model.warn();
     let batch_tokens = args.pair.model.batch_tokens;
-    let embed = move |query: &str| queries.embed(&[Query::new(query)], batch_tokens);
+    let store = args.cache.store(pair.document())?;
+    let progress = Progress::start("embedding the corpus", Some(documents.len()), "documents");
+    let mut index = FlatIndex::with_capacity(pair.query().embedding_dim(), documents.len(), VectorFormat::F32);
+    let mut embedding = Embedding::start(pair.document(), batch_tokens, store, &args.corpus, progress);
+    for group in documents.chunks(GROUP) {
+        index.add(&embedding.embed(group)?)?;
+    }
+    if let (_, Some(stored)) = embedding.finish() {
+        note!("{stored} of {} vectors came from the cache", documents.len());
+    }
+    // Queries come one at a time and are not cached.
+    let embed = move |query: &str| pair.query().embed(&[Query::new(query)], batch_tokens);
     let Some(fusion) = args.hybrid else {
         return Ok(Box::new(move |query| {
             Ok(index.search(&embed(query)?, k)?.into_iter().flatten().map(of_hit).collect())
         }));
     };
-    let hybrid = Hybrid::new(bm25(), index)?.with_fusion(fusion);
+    let hybrid = Hybrid::new(bm25(documents), index)?.with_fusion(fusion);
     Ok(Box::new(move |query| {
         let hits = hybrid.search(&[query], &embed(query)?, k)?.into_iter().flatten();
         Ok(hits.map(|hit| (hit.index, hit.score, Some(Halves { bm25: hit.bm25, vector: hit.vector }))).collect())
     }))
 }
 
-/// The answer to a line of stdin that cannot be answered.
-pub(super) fn refusal(line: usize, error: String) -> Result<()> {
-    print(&serde_json::to_string(&Refusal { line, error })?)
-}
-
-/// Answers every line of stdin. One that is not text or cannot be searched for is given to `refuse`, and the next is read.
-pub(super) fn serve(
-    search: &dyn Fn(&str) -> Result<String>,
-    refuse: &dyn Fn(usize, String) -> Result<()>,
-) -> Result<()> {
-    let mut input = std::io::stdin().lock();
-    let (mut line, mut lines, mut refused) = (Vec::new(), 0, 0);
-    loop {
-        line.clear();
-        if input.read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        lines += 1;
-        let answer = text_of(&line, lines).map_err(|problem| anyhow!(problem)).and_then(search);
-        match answer {
-            Ok(answer) => print(&answer)?,
-            Err(error) => {
-                refused += 1;
-                refuse(lines, format!("stdin:{lines}: {error:#}"))?;
-            }
-        }
+fn bm25(documents: &[Document]) -> Bm25 {
+    let progress = Progress::start("indexing words", Some(documents.len()), "documents");
+    let (mut bm25, mut done) = (Bm25::default(), 0);
+    for group in documents.chunks(GROUP) {
+        bm25.add(&group.iter().map(Text::content).collect::<Vec<_>>());
+        done += group.len();
+        progress.set(done);
     }
-    if refused > 0 {
-        bail!("{refused} of {lines} lines of stdin could not be answered");
-    }
-    Ok(())
-}
-
-pub(super) fn print(line: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
+    progress.finish();
+    bm25
 }

@@ -15,6 +15,7 @@ use crate::progress::{Lines, bar};
 use crate::stderr::note;
 
 #[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// Configuration of the run: output, model and stages
     #[arg(long, value_name = "FILE.toml")]
@@ -34,6 +35,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", requires = "export")]
     checkpoint: Option<PathBuf>,
 }
+
+const AFTER_HELP: &str = "\
+A configuration; paths in it are relative to the file:
+
+  output = \"runs/first\"
+
+  [model]
+  pair = \"DIR or ORG/NAME\"          # or tables model.query and model.document, each with its `encoder`
+
+  [[stage]]
+  kind = \"joint-finetuning\"
+  data = [\"train.jsonl\"]
+  group_size = 4                     # 1 positive and 3 hard negatives
+
+All fields, and the forms of training rows, are in docs/formats.md.";
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let mut config = TrainConfig::from_file_with(&args.config, &args.set)?;

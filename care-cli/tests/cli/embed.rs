@@ -43,6 +43,42 @@ fn embed_writes_vectors_in_input_order_whatever_the_batches() {
 }
 
 #[test]
+fn one_text_is_embedded_to_stdout_or_a_file() {
+    let place = Place::new();
+    let base = format!("embed --model {} --role query --text 头痛~发烧", tiny("bert"));
+    let (status, stdout, stderr) = place.care(&base);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stderr.ends_with("\n1 query vector of 64 dimensions\n"), "{stderr}");
+    let row: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&row["text"], row.get("_id"), stdout.lines().count()), (&json!("头痛 发烧"), None, 1));
+    let (status, stdout, stderr) = place.care(&format!("{base} --output one.npy --cache cache"));
+    assert_eq!((status, stdout.as_str()), (0, ""), "{stderr}");
+    let vector: Vec<f32> = serde_json::from_value(row["embedding"].clone()).unwrap();
+    assert_eq!(read_npy(&place.path("one.npy")).row(0).to_vec(), vector);
+    place.file("texts.txt", TEXTS);
+    place.refuses(&format!("{base} --input texts.txt"), "cannot be used with");
+    let line = format!("embed --model {} --role query", tiny("bert"));
+    place.refuses(&format!("{line} --input texts.txt"), "--output <FILE>");
+    place.refuses(&format!("{line} --output a.npy"), "--input <FILE>");
+    place.fails(&format!("{line} --text ~"), "the text is empty");
+}
+
+#[test]
+fn ids_are_kept_or_refused_by_line() {
+    let place = Place::new();
+    let line = |input: &str| format!("embed --model {} --role query --input {input} --output o.jsonl", tiny("bert"));
+    place.file("ids.csv", "query,_id\n头痛,q1\n发烧,\n咳嗽,7\n");
+    assert_eq!(place.care(&line("ids.csv")).0, 0);
+    let rows = fs::read_to_string(place.path("o.jsonl")).unwrap();
+    let ids: Vec<Value> = rows.lines().map(|row| serde_json::from_str::<Value>(row).unwrap()["_id"].clone()).collect();
+    assert_eq!(ids, [json!("q1"), Value::Null, json!("7")]);
+    place.file("bad.jsonl", "{\"_id\":1,\"text\":\"a\"}\n{\"_id\":1.5,\"text\":\"a\"}\n");
+    let (status, _, stderr) = place.care(&line("bad.jsonl"));
+    let problem = "error: bad.jsonl:2: invalid type: floating point `1.5`, expected a string or an integer";
+    assert!(status == 1 && stderr.starts_with(problem), "{stderr}");
+}
+
+#[test]
 fn embed_options_change_what_they_say() {
     let place = Place::new();
     place.file("texts.txt", TEXTS);
@@ -93,7 +129,10 @@ fn bad_embed_input_is_refused_and_leaves_no_output() {
     let embed = |model: &str, input: &str, more: &str| {
         format!("embed --model {model} --role query --input {input} --output out.npy {more}")
     };
-    place.fails(&embed("nowhere", "texts.txt", ""), "nowhere: no such model folder");
+    place.fails(
+        &embed("nowhere", "texts.txt", ""),
+        "nowhere: no such model folder; a model is a folder, ORG/NAME on the Hugging Face hub, or mini",
+    );
     place.fails(&embed(&bert, "none.txt", ""), "cannot open none.txt: No such file or directory (os error 2)");
     place.fails(&embed(&bert, "none.jsonl", ""), "cannot open none.jsonl: No such file or directory (os error 2)");
     place.fails(&embed(&bert, "broken.jsonl", ""), "broken.jsonl:2: EOF while parsing a value (column 8)");
@@ -133,7 +172,7 @@ fn bad_embed_input_is_refused_and_leaves_no_output() {
     );
     let line = format!("embed --model {bert} --role query --input texts.txt --output");
     place.fails(&format!("{line} none/out.npy"), "cannot write none/out.npy: there is no folder none");
-    place.fails(&format!("{line} out.bin"), "out.bin: vectors are written to .npy or .jsonl files");
+    place.fails(&format!("{line} out.bin"), "out.bin: vectors are written to .npy, .jsonl or .parquet files");
     let left: Vec<_> = fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 6, "only the inputs are left: {left:?}");
 

@@ -190,7 +190,10 @@ fn every_command_with_a_model_refuses_one_that_is_not_whole() {
         ("eval", "--task mini-sts --output results"),
         ("search", "--corpus corpus.jsonl --query x"),
     ] {
-        place.fails(&format!("{command} --model nowhere {rest}"), "nowhere: no such model folder");
+        place.fails(
+            &format!("{command} --model nowhere {rest}"),
+            "nowhere: no such model folder; a model is a folder, ORG/NAME on the Hugging Face hub, or mini",
+        );
         place.fails(&format!("{command} --model half {rest}"), "half: half written: it has a tower but no care.json");
         place.fails(
             &format!("{command} --model empty {rest}"),
@@ -247,7 +250,7 @@ fn eval_names_the_line_of_a_bad_task_file() {
     );
     place.fails(
         &format!("{base} --task mini"),
-        "`task` is \"mini\", allowed: mini-retrieval, mini-retrieval-dev, mini-reranking, mini-sts, CMedTEB-retrieval, CMedTEB-reranking, CMedTEB-sts, CmedqaRetrieval, MedicalRetrieval, CMedQAv1-reranking, CMedQAv2-reranking",
+        "`task` is \"mini\", allowed: mini-retrieval, mini-retrieval-dev, mini-reranking, mini-sts, CMedTEB-retrieval, CMedTEB-reranking, CMedTEB-sts, CmedqaRetrieval, MedicalRetrieval, CMedQAv1-reranking, CMedQAv2-reranking, a folder, a task file (.toml), or ORG/NAME on the Hugging Face hub",
     );
     place.refuses(&format!("{base} --task mini-sts --sts both"), "both");
 }

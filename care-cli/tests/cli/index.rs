@@ -65,19 +65,41 @@ fn an_index_is_built_once_and_searched_with_filters() {
         assert_eq!(ids, expected, "{arguments}");
     }
 
-    let (status, stdout, stderr) = place.care(&format!("{base} --query 头痛先休息 --top-k 1 --filter title=头痛"));
+    let one = format!("{base} --query 头痛先休息 --top-k 1 --filter title=头痛");
+    // Without a terminal the answer is JSON, with the fields of `care search`.
+    let (_, stdout, _) = place.care(&one);
+    assert_eq!(place.care(&format!("{one} --json")).1, stdout);
+    let hit = serde_json::from_str::<Value>(&stdout).unwrap()["hits"][0].clone();
+    assert_eq!((&hit["title"], &hit["metadata"]), (&json!("头痛"), &json!({"department": "神经内科", "year": 2019})));
+    let (status, stdout, stderr) = place.care(&format!("{one} --pretty"));
     assert_eq!((status, stderr.as_str()), (0, ""));
     let lines: Vec<&str> = stdout.lines().collect();
-    assert_eq!(lines[0], "头痛先休息: 1 documents");
+    assert_eq!(lines[0], "头痛先休息: 1 document");
     assert!(lines[1].starts_with("  1  ") && lines[1].ends_with("  a  头痛"), "{stdout}");
     assert_eq!(lines[2..], ["     头痛先休息", "     department=神经内科  year=2019"]);
 
-    let (status, stdout, stderr) = place.care_with(&base, "头痛\n \n发烧\n");
+    let (status, stdout, stderr) = place.care_with(&format!("{base} --pretty"), "头痛\n \n发烧\n");
     assert_eq!((status, stdout.matches(": 3 documents\n").count()), (1, 2));
     assert_eq!(stderr, "error: stdin:2: the query is empty\nerror: 1 of 3 lines of stdin could not be answered\n");
     let (status, _, stderr) = place.care(&format!("{base} --query 头痛 --filter yaer=2019"));
     let warning = "warning: no document has the field `yaer`; fields: department, icu, tags, title, year\n";
     assert_eq!((status, stderr.as_str()), (0, warning));
+}
+
+/// BEIR's form, in which further fields are in an object.
+#[test]
+fn the_demonstration_set_is_indexed_with_its_departments() {
+    let place = Place::new();
+    assert_eq!(place.care("demo-data --output demo").0, 0);
+    let bert = tiny("bert");
+    let (status, _, stderr) =
+        place.care(&format!("index build --model {bert} --index idx --corpus demo/corpus.jsonl --max-length 16"));
+    assert_eq!(status, 0, "{stderr}");
+    let base = format!("--model {bert} --max-length 16 --query 血压 --top-k 3");
+    let (_, stdout, stderr) = place.care(&format!("index search --index idx {base} --filter department=心血管内科"));
+    assert_eq!(stdout.matches("\"metadata\":{\"department\":\"心血管内科\",\"topic\":").count(), 3, "{stderr}");
+    let (_, stdout, _) = place.care(&format!("search --corpus demo/corpus.jsonl {base}"));
+    assert_eq!(stdout.matches("\"metadata\":{\"department\":").count(), 3, "{stdout}");
 }
 
 #[test]

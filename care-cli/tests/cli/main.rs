@@ -84,14 +84,16 @@ impl Place {
     }
 }
 
-/// What is written to stderr except the lines that say what the towers compute and that nothing is embedded yet.
+/// What is written to stderr except the lines that say what is being done, what the towers compute and that nothing is
+/// embedded yet.
 fn messages(stderr: &str) -> String {
-    let is_summary = |line: &str| line.starts_with("query tower: ") || line.starts_with("document tower: ");
+    let signs = ["reading ", "loading ", "ready: ", "query tower: ", "document tower: "];
+    let is_summary = |line: &str| signs.iter().any(|sign| line.starts_with(sign));
     let is_begin = |line: &str| {
         let (_, count) = line.trim_end().rsplit_once(": 0/").unwrap_or_default();
-        count
-            .split_once(' ')
-            .is_some_and(|(total, unit)| total.parse::<usize>().is_ok() && ["texts", "documents"].contains(&unit))
+        count.split_once(' ').is_some_and(|(total, unit)| {
+            total.parse::<usize>().is_ok() && ["texts", "documents", "pairs"].contains(&unit)
+        })
     };
     stderr.split_inclusive('\n').filter(|line| !is_summary(line) && !is_begin(line)).collect()
 }

@@ -24,7 +24,7 @@ fn care_with_hub(place: &Place, line: &str, endpoint: &str, offline: bool) -> (i
         .args(line.split_whitespace())
         .output()
         .unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    (output.status.code().unwrap(), messages(&String::from_utf8(output.stderr).unwrap()))
 }
 
 /// A server that has no files and counts requests.
@@ -61,7 +61,7 @@ fn a_local_folder_asks_no_hub() {
     for model in ["./org/nowhere", "nowhere", "/nowhere/at/all"] {
         let line = format!("embed --model {model} --role query --input texts.txt --output out.npy");
         let (status, stderr) = care_with_hub(&place, &line, &endpoint, false);
-        assert_eq!((status, stderr.as_str()), (1, format!("error: {model}: no such model folder\n").as_str()));
+        assert_eq!((status, stderr.as_str()), (1, format!("error: {model}: no such model folder; a model is a folder, ORG/NAME on the Hugging Face hub, or mini\n").as_str()));
     }
     assert_eq!(asked.load(Ordering::SeqCst), 0);
     let line = "embed --model org/other --role query --input texts.txt --output out.npy";

@@ -71,6 +71,41 @@ fn documents_and_rankings_are_reordered() {
 }
 
 #[test]
+fn ids_may_be_numbers_files_tables_and_all_fields_are_kept() {
+    let place = Place::new();
+    place.file(
+        "corpus.jsonl",
+        "{\"id\":1,\"text\":\"头痛多休息\",\"metadata\":{\"year\":2024}}\n{\"id\":2,\"title\":\"t\",\"text\":\"发烧\",\"a\":\"b\"}\n",
+    );
+    place.file("queries.csv", "_id,text\n7,头痛\n");
+    place.file("run.trec", "7 Q0 1 1 3.0 x\n7 Q0 2 2 2.0 x\n");
+    let base = format!("rerank --reranker {} --corpus corpus.jsonl", reranker("bge-reranker-base"));
+    let (status, stdout, stderr) = place.care(&format!("{base} --run run.trec --queries queries.csv"));
+    assert_eq!(status, 0, "{stderr}");
+    let by_run = rows(&stdout);
+    assert_eq!((&by_run[0]["query_id"], by_run[0]["hits"][0].get("text")), (&json!("7"), None));
+    let (_, stdout, _) = place.care(&format!("{base} --query 头痛"));
+    let by_query = rows(&stdout);
+    assert_eq!(hits(&by_query[0]), hits(&by_run[0]));
+    let found = by_query[0]["hits"].as_array().unwrap();
+    let of = |id: &str| found.iter().find(|hit| hit["_id"] == id).unwrap();
+    assert_eq!((&of("1")["metadata"], &of("2")["metadata"]), (&json!({"year": 2024}), &json!({"a": "b"})));
+    let (status, pretty, stderr) = place.care(&format!("{base} --query 头痛 --pretty"));
+    assert!(status == 0 && pretty.starts_with("头痛: 2 documents\n  1  0."), "{stderr}{pretty}");
+    let (_, pretty, _) = place.care(&format!("{base} --run run.trec --queries queries.csv --pretty"));
+    assert!(pretty.starts_with("7  头痛: 2 documents\n  1  0.") && pretty.lines().count() == 3, "{pretty}");
+
+    place.file("twice.jsonl", "{\"_id\":7,\"text\":\"a\"}\n{\"id\":\"7\",\"text\":\"b\"}\n");
+    place.fails(
+        &format!("{base} --run run.trec --queries twice.jsonl"),
+        "twice.jsonl:2: duplicate `_id` \"7\", first on line 1",
+    );
+    place.file("empty.jsonl", "{\"_id\":7,\"text\":\" \"}\n");
+    place.fails(&format!("{base} --run run.trec --queries empty.jsonl"), "empty.jsonl:1: `text` is empty");
+    place.refuses(&format!("{base} --query x --output o.jsonl --pretty"), "cannot be used with");
+}
+
+#[test]
 fn what_cannot_be_reranked_is_refused() {
     let place = Place::new();
     files(&place);

@@ -6,15 +6,17 @@ use anyhow::{Result, bail};
 use care_core::files::PartialFolder;
 use care_core::index::{Addition, Changes, DiskIndexOptions, IndexWriter, Record, VectorFormat};
 use care_core::{Document, Error};
+use care_encoders::AsymmetricEncoder;
 use clap::ValueEnum;
 use cmedteb::for_each_document;
 use serde_json::{Map, Value, json};
 
 use super::shared::{CodesArg, document_tower};
-use crate::commands::search::print;
-use crate::model::{CacheArgs, Model, PairArgs};
+use crate::embedding::Embedding;
+use crate::model::{CacheArgs, PairArgs};
 use crate::progress::Progress;
 use crate::stderr::note;
+use crate::stdout::print;
 
 /// Documents that are embedded and written together.
 const GROUP: usize = 1024;
@@ -69,7 +71,7 @@ pub(super) fn build(args: BuildArgs) -> Result<()> {
         bail!(taken());
     }
     let count = check_corpus(&args.documents.corpus)?;
-    let model = args.documents.open()?;
+    let (pair, _) = args.documents.pair.open()?;
     let vectors = match args.vectors {
         VectorArg::F32 => VectorFormat::F32,
         VectorArg::F16 => VectorFormat::F16,
@@ -78,9 +80,9 @@ pub(super) fn build(args: BuildArgs) -> Result<()> {
     let options = DiskIndexOptions::default().with_vectors(vectors).with_codes(codes);
     // The index has its name when it is complete.
     let partial = PartialFolder::create(folder)?;
-    let tower = document_tower(model.embedder())?;
-    let mut writer = IndexWriter::create(partial.path(), &tower, model.embedder().embedding_dim(), &options)?;
-    let changes = fill(writer.addition(&tower)?, &model, &args.documents.corpus, count)?;
+    let tower = document_tower(&pair)?;
+    let mut writer = IndexWriter::create(partial.path(), &tower, pair.document().embedding_dim(), &options)?;
+    let changes = fill(writer.addition(&tower)?, &pair, &args.documents, count)?;
     drop(writer);
     if !partial.commit_new()? {
         bail!(taken());
@@ -92,17 +94,13 @@ pub(super) fn add(args: AddArgs) -> Result<()> {
     let args = args.documents;
     let mut writer = IndexWriter::open(&args.index)?;
     let count = check_corpus(&args.corpus)?;
-    let model = args.open()?;
-    let addition = writer.addition(&document_tower(model.embedder())?)?;
-    let changes = fill(addition, &model, &args.corpus, count)?;
+    let (pair, _) = args.pair.open()?;
+    let addition = writer.addition(&document_tower(&pair)?)?;
+    let changes = fill(addition, &pair, &args, count)?;
     args.report(changes)
 }
 
 impl DocumentArgs {
-    fn open(&self) -> Result<Model> {
-        self.cache.model(self.pair.open()?.0)
-    }
-
     fn report(&self, changes: Changes) -> Result<()> {
         let Changes { added, replaced } = changes;
         note!("{added} documents added to {}, of which {replaced} replace one", self.index.display());
@@ -115,6 +113,7 @@ impl DocumentArgs {
 
 /// Reads a corpus to its end, so that a bad row is found before the work. Returns the number of documents.
 fn check_corpus(corpus: &Path) -> Result<usize> {
+    note!("reading {}", corpus.display());
     let mut count = 0;
     for_each_document(corpus, &mut |number, id, document, fields| {
         count += 1;
@@ -138,17 +137,18 @@ fn record(id: String, document: &Document, mut fields: Map<String, Value>) -> Re
 }
 
 /// Embeds the documents group by group and makes them part of the index.
-fn fill(mut addition: Addition<'_>, model: &Model, corpus: &Path, count: usize) -> Result<Changes> {
+fn fill(mut addition: Addition<'_>, pair: &AsymmetricEncoder, args: &DocumentArgs, count: usize) -> Result<Changes> {
     let progress = Progress::start("embedding the corpus", Some(count), "documents");
+    let (tower, store) = (pair.document(), args.cache.store(pair.document())?);
+    let mut embedding = Embedding::start(tower, args.pair.model.batch_tokens, store, &args.corpus, progress);
     let (mut records, mut documents) = (Vec::new(), Vec::new());
     let mut embed = |records: &mut Vec<Record>, documents: &mut Vec<Document>| {
-        addition.push(records, &model.embedder().embed_documents(documents)?)?;
-        progress.set(addition.len());
+        addition.push(records, &embedding.embed(documents)?)?;
         records.clear();
         documents.clear();
         care_core::Result::Ok(())
     };
-    for_each_document(corpus, &mut |_, id, document, fields| {
+    for_each_document(&args.corpus, &mut |_, id, document, fields| {
         records.push(record(id, &document, fields));
         documents.push(document);
         if documents.len() == GROUP { embed(&mut records, &mut documents) } else { Ok(()) }
@@ -156,7 +156,6 @@ fn fill(mut addition: Addition<'_>, model: &Model, corpus: &Path, count: usize) 
     if !documents.is_empty() {
         embed(&mut records, &mut documents)?;
     }
-    progress.finish();
-    model.warn();
+    embedding.finish();
     Ok(addition.commit()?)
 }

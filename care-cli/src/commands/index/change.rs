@@ -7,8 +7,8 @@ use care_core::index::IndexWriter;
 use care_core::lines::Lines;
 use serde_json::json;
 
-use crate::commands::search::print;
 use crate::stderr::note;
+use crate::stdout::print;
 
 #[derive(clap::Args)]
 pub(crate) struct RemoveArgs {

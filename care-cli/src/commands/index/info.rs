@@ -7,7 +7,7 @@ use anyhow::Result;
 use care_core::index::DiskIndex;
 use serde_json::json;
 
-use crate::commands::search::print;
+use crate::stdout::print;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
