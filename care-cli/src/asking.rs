@@ -105,3 +105,35 @@ fn serve(input: &mut dyn BufRead, form: Form, search: &dyn Fn(&str) -> Result<St
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    type Loop<'a> = &'a dyn Fn(&mut dyn BufRead, &dyn Fn(&str) -> Result<String>) -> Result<()>;
+
+    /// What is searched for, and how it ends.
+    fn asked(input: &[u8], of: Loop<'_>) -> (Vec<String>, Result<()>) {
+        let queries = RefCell::new(Vec::new());
+        let search = |query: &str| -> Result<String> {
+            not_empty(query)?;
+            queries.borrow_mut().push(query.to_owned());
+            if query == "bad" { bail!("it fails") } else { Ok(String::new()) }
+        };
+        let end = of(&mut &*input, &search);
+        (queries.into_inner(), end)
+    }
+
+    #[test]
+    fn an_error_ends_neither_a_talk_nor_a_service() {
+        let input = b"\n\xe7\x97\x9b\r\n  \nbad\n\xff\nnext";
+        let (queries, end) = asked(input, &|input, search| converse(input, search));
+        assert_eq!(queries, ["痛", "bad", "next"]);
+        assert!(end.is_ok());
+        let (queries, end) = asked(input, &|input, search| serve(input, Form::Json, search));
+        assert_eq!(queries, ["痛", "bad", "next"]);
+        assert_eq!(end.expect_err("four lines").to_string(), "4 of 6 lines of stdin could not be answered");
+    }
+}

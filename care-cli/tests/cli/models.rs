@@ -212,7 +212,8 @@ fn every_command_says_what_the_towers_compute_and_info_says_more() {
             .output()
             .unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(stderr.split_inclusive('\n').next(), Some(expected));
+        let lines: Vec<&str> = stderr.split_inclusive('\n').collect();
+        assert_eq!(lines[..3], ["reading texts.txt\n", &format!("loading {model}\n"), expected]);
     }
     let model = tiny("qwen3");
     let (status, stdout, stderr) =
