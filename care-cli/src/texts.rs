@@ -159,7 +159,7 @@ pub(crate) struct VectorFile {
 enum Sink {
     Npy(BufWriter<AtomicFile>),
     Jsonl(BufWriter<AtomicFile>),
-    Parquet(VectorTable),
+    Parquet(Box<VectorTable>),
     Stdout(BufWriter<Stdout>),
 }
 
@@ -187,7 +187,7 @@ impl VectorFile {
         }
         let file = || Ok::<_, Error>(BufWriter::new(AtomicFile::create(path)?));
         let sink = match extension {
-            Some("parquet") => Sink::Parquet(VectorTable::create(path)?),
+            Some("parquet") => Sink::Parquet(Box::new(VectorTable::create(path)?)),
             Some("jsonl") => Sink::Jsonl(file()?),
             _ => {
                 let mut out = file()?;

@@ -61,6 +61,7 @@ fn what_is_missing_is_named_before_the_first_call() {
     let place = Place::new();
     place.file("queries.jsonl", "{\"_id\":\"q\",\"text\":\"咳嗽吃什么药\"}\n");
     place.file("corpus.jsonl", "{\"_id\":\"d\",\"text\":\"咳嗽可以吃止咳药\"}\n");
+    place.refuses("label", "Run all stages on the built-in set");
     let collect = "label collect --queries queries.jsonl --corpus corpus.jsonl --output pairs.jsonl";
     let (code, _, log) = place.care(collect);
     assert!(code == 1 && log.contains("use --bm25, --model or --run"), "{log}");
