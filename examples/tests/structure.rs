@@ -12,7 +12,7 @@ const ORDERS: [(&str, &str); 10] = [
     (
         "care-kernels",
         "activation columns half kernel vnni instructions math scratch matmul f32_matrix half_matrix int8_matrix \
-         int4_matrix gradient attention attention_backward pointwise norm_backward adamw adamw_rows",
+         int4_matrix scores gradient attention attention_backward pointwise norm_backward adamw adamw_rows",
     ),
     ("care-core", "guard error text files lines jsonl embeddings index store embedder reranker hub manifest"),
     (
