@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::approximate::Approximation;
 use super::checked_file::{FileSeal, crc32};
 use super::codes::Codes;
 use crate::error::{Error, ErrorKind, Result};
@@ -68,6 +69,8 @@ pub(super) struct IndexManifest {
     /// The number of the next segment.
     pub(super) next_segment: u64,
     pub(super) segments: Vec<SegmentEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) approximate: Option<Approximation>,
 }
 
 /// A segment: rows that were written together, in a folder of immutable files.
@@ -80,6 +83,17 @@ pub(super) struct SegmentEntry {
     pub(super) files: BTreeMap<String, FileSeal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) removed: Option<RemovedEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) graph: Option<GraphEntry>,
+}
+
+/// The graph of a segment: a file for approximate searches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GraphEntry {
+    /// How often the graph was built; part of the file's name.
+    pub(super) version: u64,
+    pub(super) seal: FileSeal,
 }
 
 /// The rows of a segment that were removed: a file of one bit per row.
@@ -96,6 +110,13 @@ impl SegmentEntry {
     /// The segment's folder in that of the index.
     pub(super) fn folder(number: u64) -> String {
         format!("segment-{number}")
+    }
+}
+
+impl GraphEntry {
+    /// The file's name in the segment's folder.
+    pub(super) fn file(version: u64) -> String {
+        format!("graph-{version}")
     }
 }
 
@@ -124,7 +145,16 @@ struct Version {
 impl IndexManifest {
     /// The manifest of an index without rows.
     pub(super) fn new(tower: DocumentTower, dim: usize, vectors: VectorFormat, codes: Vec<Codes>) -> Self {
-        Self { format: FORMAT.to_owned(), tower, dim, vectors, codes, next_segment: 0, segments: Vec::new() }
+        Self {
+            format: FORMAT.to_owned(),
+            tower,
+            dim,
+            vectors,
+            codes,
+            next_segment: 0,
+            segments: Vec::new(),
+            approximate: None,
+        }
     }
 
     /// Reads the manifest of an index.

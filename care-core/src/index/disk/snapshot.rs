@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::approximate::Approximation;
 use super::codes::Codes;
 use super::columns::ColumnKind;
 use super::filter::Filter;
@@ -140,6 +141,16 @@ impl DiskIndex {
     /// The codes beside the vectors.
     pub fn codes(&self) -> &[Codes] {
         &self.manifest.codes
+    }
+
+    /// What the index states of its graphs for approximate searches; `None` if it has none.
+    pub fn approximation(&self) -> Option<&Approximation> {
+        self.manifest.approximate.as_ref()
+    }
+
+    /// Number of rows that an approximate search finds by graphs; it scores all others.
+    pub fn graph_rows(&self) -> usize {
+        self.segments.iter().filter(|segment| segment.entry.graph.is_some()).map(Segment::len).sum()
     }
 
     /// Number of rows.
