@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use care_core::files::PartialFolder;
-use care_core::index::{Addition, Changes, DiskIndexOptions, IndexWriter, Record, VectorFormat};
+use care_core::index::{Addition, Changes, DiskIndexOptions, GraphOptions, IndexWriter, Record, VectorFormat};
 use care_core::{Document, Error};
 use clap::ValueEnum;
 use cmedteb::for_each_document;
 use serde_json::{Map, Value, json};
 
+use super::approximate::{check, link, said};
 use super::shared::{CodesArg, document_tower};
 use crate::commands::search::print;
 use crate::model::{CacheArgs, Model, PairArgs};
@@ -29,6 +30,12 @@ pub(crate) struct BuildArgs {
     /// Codes to store beside the vectors, for faster searches: int8, binary or both; empty for none
     #[arg(long, value_name = "CODES,..", value_delimiter = ',', default_value = "int8")]
     codes: Vec<CodesArg>,
+    /// Build graphs for approximate searches, too, and measure what they lose against exact search
+    #[arg(long)]
+    approximate: bool,
+    /// Queries by which the loss is measured; by default texts of the index, a poor substitute
+    #[arg(long, value_name = "FILE", requires = "approximate")]
+    queries: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -63,6 +70,9 @@ enum VectorArg {
 
 pub(super) fn build(args: BuildArgs) -> Result<()> {
     let folder = &args.documents.index;
+    if args.approximate {
+        check()?;
+    }
     let is_taken = || folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     let taken = || format!("{} is not empty; add documents to an index with `care index add`", folder.display());
     if is_taken() {
@@ -81,6 +91,10 @@ pub(super) fn build(args: BuildArgs) -> Result<()> {
     let tower = document_tower(model.embedder())?;
     let mut writer = IndexWriter::create(partial.path(), &tower, model.embedder().embedding_dim(), &options)?;
     let changes = fill(writer.addition(&tower)?, &model, &args.documents.corpus, count)?;
+    if args.approximate {
+        let built = link(&mut writer, model.embedder(), &GraphOptions::default(), args.queries.as_deref())?;
+        note!("{}", said(&built, writer.index().graph_rows()));
+    }
     drop(writer);
     if !partial.commit_new()? {
         bail!(taken());

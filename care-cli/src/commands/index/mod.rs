@@ -1,6 +1,7 @@
 //! `care index`: an index on disk, from a corpus to answers.
 
 mod add;
+mod approximate;
 mod change;
 mod info;
 mod search;
@@ -25,9 +26,11 @@ enum Command {
     Remove(change::RemoveArgs),
     /// Free the space of removed and replaced documents
     Compact(change::CompactArgs),
-    /// Show what an index has: its tower, documents, codes and fields
+    /// Build graphs for approximate searches, and measure what they lose against exact search
+    Approximate(Box<approximate::Args>),
+    /// Show what an index has: its tower, documents, codes, graphs and fields
     Info(info::Args),
-    /// Search an index by exact similarity, with filters on metadata
+    /// Search an index, with filters on metadata
     Search(Box<search::Args>),
 }
 
@@ -37,6 +40,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Add(args) => add::add(*args),
         Command::Remove(args) => change::remove(args),
         Command::Compact(args) => change::compact(args),
+        Command::Approximate(args) => approximate::run(*args),
         Command::Info(args) => info::run(args),
         Command::Search(args) => search::run(*args),
     }

@@ -41,6 +41,12 @@ pub(crate) struct Args {
     /// Candidates per returned document, with --codes; by default 4 for int8 and 20 for binary
     #[arg(long, value_name = "N", requires = "codes")]
     oversampling: Option<u32>,
+    /// Select candidates by the graphs of `care index approximate` and rescore them by their vectors: some documents are missed
+    #[arg(long, conflicts_with = "codes")]
+    approximate: bool,
+    /// Candidates, with --approximate; by default as stored
+    #[arg(long, value_name = "N", requires = "approximate")]
+    expansion: Option<u32>,
     /// Print one line of JSON per query
     #[arg(long)]
     json: bool,
@@ -96,6 +102,8 @@ impl Args {
         let mut options = SearchOptions::new(self.top_k as usize);
         options.filter = (!self.filter.is_empty()).then(|| Filter::And(self.filter.clone()));
         options.codes = self.codes.and_then(CodesArg::codes);
+        options.approximate = self.approximate;
+        options.expansion = self.expansion.map(|expansion| expansion as usize);
         options.oversampling = self.oversampling.map(|factor| factor as usize);
         options
     }
