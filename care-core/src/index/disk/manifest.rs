@@ -1,6 +1,7 @@
 //! The manifest of an index: what belongs to it. Replacing this file is what makes a change take effect.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -43,8 +44,11 @@ impl DocumentTower {
         self
     }
 
-    /// Refuses another tower than this one, that of an index.
-    pub(super) fn check(&self, folder: &Path, other: &Self) -> Result<()> {
+    /// Refuses another tower than this one. `holder` is what has the vectors, for the message: `the index DIR`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it is another tower or has another instruction; the message names both.
+    pub fn check(&self, holder: impl Display, other: &Self) -> Result<()> {
         let problem = if self.fingerprint != other.fingerprint {
             format!("vectors of the document tower {}, not of {}", self.fingerprint, other.fingerprint)
         } else if self.instruction != other.instruction {
@@ -52,7 +56,7 @@ impl DocumentTower {
         } else {
             return Ok(());
         };
-        Err(Error::new(ErrorKind::Config, format!("the index {} has {problem}", folder.display())))
+        Err(Error::new(ErrorKind::Config, format!("{holder} has {problem}")))
     }
 }
 

@@ -124,7 +124,7 @@ impl DiskIndex {
     /// # Errors
     /// [`ErrorKind::Config`] if it is another tower or has another instruction; the message names both.
     pub fn check_tower(&self, tower: &DocumentTower) -> Result<()> {
-        self.manifest.tower.check(&self.folder, tower)
+        self.manifest.tower.check(format_args!("the index {}", self.folder.display()), tower)
     }
 
     /// Dimensions of a vector.
