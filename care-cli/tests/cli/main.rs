@@ -8,6 +8,7 @@ mod clean;
 mod dedup;
 mod embed;
 mod eval;
+mod export;
 mod index;
 #[cfg(unix)]
 mod killed;
@@ -21,6 +22,8 @@ mod rerank;
 mod search;
 #[cfg(unix)]
 mod serve;
+#[path = "../../../care-stores/tests/stub/mod.rs"]
+mod stub;
 mod train;
 
 use std::fs;

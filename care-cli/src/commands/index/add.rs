@@ -56,9 +56,18 @@ struct DocumentArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum VectorArg {
+pub(super) enum VectorArg {
     F32,
     F16,
+}
+
+impl VectorArg {
+    pub(super) fn format(self) -> VectorFormat {
+        match self {
+            Self::F32 => VectorFormat::F32,
+            Self::F16 => VectorFormat::F16,
+        }
+    }
 }
 
 pub(super) fn build(args: BuildArgs) -> Result<()> {
@@ -70,12 +79,8 @@ pub(super) fn build(args: BuildArgs) -> Result<()> {
     }
     let count = check_corpus(&args.documents.corpus)?;
     let model = args.documents.open()?;
-    let vectors = match args.vectors {
-        VectorArg::F32 => VectorFormat::F32,
-        VectorArg::F16 => VectorFormat::F16,
-    };
     let codes = args.codes.iter().filter_map(|codes| codes.codes());
-    let options = DiskIndexOptions::default().with_vectors(vectors).with_codes(codes);
+    let options = DiskIndexOptions::default().with_vectors(args.vectors.format()).with_codes(codes);
     // The index has its name when it is complete.
     let partial = PartialFolder::create(folder)?;
     let tower = document_tower(model.embedder())?;

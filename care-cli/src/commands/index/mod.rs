@@ -2,9 +2,11 @@
 
 mod add;
 mod change;
+mod export;
 mod info;
 mod search;
 mod shared;
+mod store;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -25,9 +27,11 @@ enum Command {
     Remove(change::RemoveArgs),
     /// Free the space of removed and replaced documents
     Compact(change::CompactArgs),
+    /// Write an index as a Parquet file, or into Qdrant or pgvector; a push that stopped is resumed by the same command
+    Export(export::Args),
     /// Show what an index has: its tower, documents, codes and fields
     Info(info::Args),
-    /// Search an index by exact similarity, with filters on metadata
+    /// Search an index, or a database that has it, by exact similarity, with filters on metadata
     Search(Box<search::Args>),
 }
 
@@ -37,6 +41,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Add(args) => add::add(*args),
         Command::Remove(args) => change::remove(args),
         Command::Compact(args) => change::compact(args),
+        Command::Export(args) => export::run(args),
         Command::Info(args) => info::run(args),
         Command::Search(args) => search::run(*args),
     }

@@ -1,16 +1,19 @@
 //! `care index search`
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use care_core::Query;
-use care_core::index::{DiskIndex, Filter, Hit, Record, SearchOptions};
+use care_core::index::{DiskIndex, DocumentTower, Filter, Record, SearchOptions};
+use care_core::{Embeddings, Query};
+use care_stores::{StoreSearch, VectorStore};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::shared::{CodesArg, document_tower};
+use super::store::{Database, PlaceArgs};
 use crate::commands::search::{print, refusal, serve};
 use crate::model::PairArgs;
 use crate::stderr::note;
@@ -23,8 +26,16 @@ pub(crate) struct Args {
     #[command(flatten)]
     pair: PairArgs,
     /// Folder of the index
-    #[arg(long, value_name = "DIR")]
-    index: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "store", conflicts_with = "store")]
+    index: Option<PathBuf>,
+    /// Search a database that `care index export` filled, at --url under --name
+    #[arg(long)]
+    store: Option<Database>,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Let the database use its approximate index, which may miss documents
+    #[arg(long, requires = "store")]
+    approximate: bool,
     /// Number of documents per query
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
@@ -36,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILTER")]
     filter: Vec<Filter>,
     /// Select candidates by these codes and rescore them by their vectors; by default every vector is scored
-    #[arg(long)]
+    #[arg(long, conflicts_with = "store")]
     codes: Option<CodesArg>,
     /// Candidates per returned document, with --codes; by default 4 for int8 and 20 for binary
     #[arg(long, value_name = "N", requires = "codes")]
@@ -65,19 +76,17 @@ struct Found {
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
-    let index = DiskIndex::open(&args.index)?;
-    let options = args.options();
-    warn_of_unknown_fields(&index, &args.filter)?;
+    let source = args.source()?;
     let (pair, _) = args.pair.open()?;
-    index.check_tower(&document_tower(&pair)?)?;
+    source.check_tower(&document_tower(&pair)?)?;
     let search = |query: &str| -> Result<String> {
         if query.trim().is_empty() {
             bail!("the query is empty");
         }
         let vector = pair.query().embed(&[Query::new(query)], args.pair.model.batch_tokens)?;
-        let hits = index.search(&vector, &options)?;
-        let found = hits.iter().flatten().zip(1..).map(|(hit, rank)| found(rank, hit, index.record(hit.index)?));
-        let hits: Vec<Found> = found.collect::<Result<_>>()?;
+        let hits = source.search(&vector, &args)?;
+        let hits: Vec<Found> =
+            hits.into_iter().zip(1..).map(|((score, record), rank)| found(rank, score, record)).collect();
         if args.json { Ok(serde_json::to_string(&Answer { query, hits })?) } else { readable(query, &hits) }
     };
     let say = |_, problem| {
@@ -91,7 +100,53 @@ pub(super) fn run(args: Args) -> Result<()> {
     }
 }
 
+/// What is searched.
+enum Source {
+    Index(DiskIndex),
+    Store(RefCell<Box<dyn VectorStore>>),
+}
+
+impl Source {
+    fn check_tower(&self, tower: &DocumentTower) -> Result<()> {
+        match self {
+            Self::Index(index) => Ok(index.check_tower(tower)?),
+            Self::Store(store) => {
+                let store = store.borrow();
+                Ok(store.tower().check(store.name(), tower)?)
+            }
+        }
+    }
+
+    /// The best documents of a query and their scores.
+    fn search(&self, query: &Embeddings, args: &Args) -> Result<Vec<(f32, Record)>> {
+        match self {
+            Self::Index(index) => {
+                let hits = index.search(query, &args.options())?;
+                hits.iter().flatten().map(|hit| Ok((hit.score, index.record(hit.index)?))).collect()
+            }
+            Self::Store(store) => {
+                let mut search = StoreSearch::new(args.top_k as usize).with_approximate(args.approximate);
+                search.filter = args.options().filter;
+                let found = store.borrow_mut().search(query, &search)?;
+                Ok(found.into_iter().flatten().map(|found| (found.score, found.record)).collect())
+            }
+        }
+    }
+}
+
 impl Args {
+    fn source(&self) -> Result<Source> {
+        if let Some(database) = self.store {
+            return Ok(Source::Store(RefCell::new(self.place.open(database)?)));
+        }
+        if self.place.is_given() {
+            bail!("--url and --name are of a database; name it by --store");
+        }
+        let index = DiskIndex::open(self.index.as_deref().unwrap_or_else(|| Path::new("")))?;
+        warn_of_unknown_fields(&index, &self.filter)?;
+        Ok(Source::Index(index))
+    }
+
     fn options(&self) -> SearchOptions {
         let mut options = SearchOptions::new(self.top_k as usize);
         options.filter = (!self.filter.is_empty()).then(|| Filter::And(self.filter.clone()));
@@ -112,9 +167,9 @@ fn warn_of_unknown_fields(index: &DiskIndex, filters: &[Filter]) -> Result<()> {
     Ok(())
 }
 
-fn found(rank: usize, hit: &Hit, record: Record) -> Result<Found> {
+fn found(rank: usize, score: f32, record: Record) -> Found {
     let Record { id, text, metadata } = record;
-    Ok(Found { rank, score: hit.score, _id: id, text, metadata })
+    Found { rank, score, _id: id, text, metadata }
 }
 
 /// Hits for people: rank, score, id and title in a line, then the beginning of the text and the other fields.
