@@ -7,6 +7,7 @@ mod cache;
 mod clean;
 mod dedup;
 mod embed;
+mod encode;
 mod eval;
 mod index;
 #[cfg(unix)]
