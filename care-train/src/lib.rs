@@ -38,7 +38,9 @@ pub use config::{
     TowerConfig, TowerTraining, TrainConfig, TrainMode,
 };
 pub use dataset::{Source, read_source, read_sources};
-pub use loss::{Alignment, CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka};
+pub use loss::{
+    Alignment, CosineDistance, Distillation, EmbeddingKl, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka,
+};
 pub use report::{EvaluationReport, Event, Observer, StepReport, TeacherReport};
 pub use run::{CustomLosses, Outcome, Run};
 pub use schedule::Schedule;
