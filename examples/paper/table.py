@@ -2,9 +2,9 @@
 """The table of the paper's comparisons, from the results of grid.py; needs only Python 3.11 and `care`.
 
     table.py cost  [--scale full]
-    table.py write [--scale full] [--seeds 1,2,3] [--published]
+    table.py write [--scale full] [--seeds 1,2,3] [--published] [--baseline NAME]
 
-`cost` measures what a query costs; run it on a machine that does nothing else. `write` writes table.md, table.tex and
+`cost` measures the processor time of a query, which other work on the machine changes little. `write` writes table.md, table.tex and
 table.csv to runs/paper/SCALE: nDCG@10 of the questions, averaged over the seeds, with 95 % intervals from bootstrap samples of
 the questions, and the paired test against the baseline from `care report`. --published adds the scores that the paper reports.
 --rows, --given and --care are as in grid.py.
@@ -15,7 +15,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
 
 from grid import HERE, Grid, lines, options, read, slug
 
@@ -24,7 +23,7 @@ from triplets import interval  # noqa: E402
 
 
 def size(folder):
-    """Layers of a network, and its parameters in millions: all, and without the token table."""
+    """Layers of a network, and millions of parameters: of all of it, of its token table, and of a layer."""
     with open(os.path.join(folder, "model.safetensors"), "rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
     counts = {}
@@ -33,13 +32,14 @@ def size(folder):
             counts[name] = 1
             for of in tensor["shape"]:
                 counts[name] *= of
-    table = sum(count for name, count in counts.items() if "word_embeddings" in name)
     layers = read(os.path.join(folder, "config.json"))["num_hidden_layers"]
-    return layers, sum(counts.values()) / 1e6, (sum(counts.values()) - table) / 1e6
+    millions = lambda part: sum(count for name, count in counts.items() if part in name) / 1e6
+    return layers, millions(""), millions("word_embeddings"), millions("encoder.layer.") / layers
 
 
 def cost(grid):
-    """Milliseconds per query of each number of layers: the test questions in one call, less a call with one question."""
+    """Milliseconds of processor time per query for each number of layers: the test questions in one call, less a call with
+    one question; the median of five."""
     questions = [json.loads(line)["text"] for line in lines(grid.at("data/test/queries.jsonl"))]
     found = {}
     for row in grid.rows:
@@ -57,12 +57,13 @@ def cost(grid):
             command += ["--instruction", "query: ", "--input", source, "--output", grid.at("cost.npy")]
             times = []
             for _ in range(5):
-                start = time.perf_counter()
+                before = os.times()
                 subprocess.run(grid.care + command, check=True, capture_output=True)
-                times.append(time.perf_counter() - start)
+                after = os.times()
+                times.append(sum(after[2:4]) - sum(before[2:4]))
             seconds[count] = sorted(times)[2]
         found[size(folder)[0]] = 1000 * (seconds[len(questions)] - seconds[1]) / (len(questions) - 1)
-        print(f"{size(folder)[0]} layers: {found[size(folder)[0]]:.2f} ms per query", flush=True)
+        print(f"{size(folder)[0]} layers: {found[size(folder)[0]]:.2f} ms of processor time per query", flush=True)
     with open(grid.at("cost.json"), "w", encoding="utf-8") as file:
         json.dump(found, file)
 
@@ -90,16 +91,16 @@ def average(grid, row):
 
 
 # Columns of table.csv for a row; for a published score `data` to `source` are filled.
-FIELDS = ["method", "query_layers", "parameters", "parameters_without_tokens", "ms_per_query", "score", "low", "high", "seeds",
+FIELDS = ["method", "query_layers", "parameters", "parameters_without_tokens", "cpu_ms_per_query", "score", "low", "high", "seeds",
           "lowest_seed", "highest_seed", "recall@100", "difference", "difference_low", "difference_high", "p", "p_holm", "data",
           "measure", "source"]
 
 
-def table(grid, published):
+def table(grid, published, baseline):
     averages = [(row, of) for row in grid.rows if (of := average(grid, row))]
-    averages.sort(key=lambda pair: not pair[0].get("baseline"))
-    if not averages or not averages[0][0].get("baseline"):
-        sys.exit("the baseline has no result yet")
+    averages.sort(key=lambda pair: pair[0]["name"] != baseline)
+    if not averages or averages[0][0]["name"] != baseline:
+        sys.exit(f"the baseline `{baseline}` has no result yet; --baseline takes another row")
     folders = [f"{row['name']}={folder}" for row, (_, _, folder) in averages]
     command = grid.care + ["report", *folders, "--output", grid.at("report")] + (["--published"] if published else [])
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
@@ -133,22 +134,23 @@ def fields(grid, row, of, compared, times):
             "lowest_seed": min(seeds), "highest_seed": max(seeds), "recall@100": main["recall_at_100"], "data": "test",
             "measure": "ndcg@10", "source": "measured"}
     if row["query"] != "bm25":
-        layers, every, inner = size(grid.towers(row, grid.seeds[0])[0][0])
+        layers, every, tokens, layer = size(grid.towers(row, grid.seeds[0])[0][0])
         kept = len(row["query_layers"]) if "query_layers" in row else layers
-        line |= {"query_layers": kept, "parameters": every - inner * (1 - kept / layers),
-                 "parameters_without_tokens": inner * kept / layers, "ms_per_query": times.get(str(kept), "")}
+        every -= (layers - kept) * layer
+        line |= {"query_layers": kept, "parameters": every, "parameters_without_tokens": every - tokens,
+                 "cpu_ms_per_query": times.get(str(kept), "")}
     names = {"difference": "difference", "difference_low": "low", "difference_high": "high", "p": "p", "p_holm": "p_holm"}
     return line | {key: compared[of] for key, of in names.items()}
 
 
-HEADER = ["method", "layers", "parameters, M", "ms/query", "nDCG@10", "95 % interval", "seeds", "recall@100", "difference",
+HEADER = ["method", "layers", "parameters, M", "CPU ms/query", "nDCG@10", "95 % interval", "seeds", "recall@100", "difference",
           "95 % interval", "p (Holm)"]
 
 
 def cells(line):
     """A row as people read it."""
     number = lambda key, form: format(float(line[key]), form) if line.get(key, "") != "" else "–"
-    of = [line["method"], str(line.get("query_layers", "–")), number("parameters", ".1f"), number("ms_per_query", ".2f"),
+    of = [line["method"], str(line.get("query_layers", "–")), number("parameters", ".1f"), number("cpu_ms_per_query", ".2f"),
           number("score", ".4f"), f"{line['low']} to {line['high']}", str(line["seeds"]), number("recall@100", ".3f")]
     if line["seeds"] > 1:
         of[6] += f": {number('lowest_seed', '.4f')} to {number('highest_seed', '.4f')}"
@@ -183,8 +185,12 @@ def main():
     parser = options(__doc__)
     parser.add_argument("command", choices=["cost", "write"])
     parser.add_argument("--published", action="store_true")
+    parser.add_argument("--baseline", help="name of a row; by default the one that grid.toml marks")
     args = parser.parse_args()
-    cost(Grid(args)) if args.command == "cost" else table(Grid(args), args.published)
+    grid = Grid(args)
+    if args.command == "cost":
+        return cost(grid)
+    table(grid, args.published, args.baseline or next(row["name"] for row in grid.file["row"] if row.get("baseline")))
 
 
 if __name__ == "__main__":
