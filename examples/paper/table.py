@@ -77,6 +77,7 @@ def average(grid, row):
     found = [read(file) for file in files]
     mean = lambda values: sum(values) / len(values)
     scores = [file["scores"]["test"][0] for file in found]
+    seeds = [of["main_score"] for of in scores]
     queries = [file["care"]["evidence"]["queries"] for file in found]
     result = found[0]
     for key, value in scores[0].items():
@@ -87,7 +88,7 @@ def average(grid, row):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "test.json"), "w", encoding="utf-8") as file:
         json.dump(result, file)
-    return result, [of["main_score"] for of in scores], folder
+    return result, seeds, folder
 
 
 # Columns of table.csv for a row; for a published score `data` to `source` are filled.
