@@ -7,6 +7,8 @@ mod ahead;
 mod batcher;
 mod card;
 mod checkpoint;
+mod collective;
+mod command;
 mod config;
 #[cfg(feature = "plots")]
 mod curves;
@@ -21,9 +23,11 @@ mod loss;
 mod objective;
 mod optim;
 mod pass;
+mod reduce;
 mod report;
 mod run;
 mod schedule;
+mod shares;
 mod stage;
 mod teacher;
 mod tensorboard;
@@ -33,6 +37,7 @@ mod towers;
 mod trainer;
 
 pub use care_data::rows::{RowType, TrainingExample};
+pub use collective::{Alone, Collective, TcpGroup, Timeouts};
 pub use config::{
     CheckedStage, CheckedTrainConfig, EvaluationConfig, LossConfig, LossKind, ModelConfig, Preset, StageConfig,
     TowerConfig, TowerTraining, TrainConfig, TrainMode,

@@ -32,8 +32,8 @@ const ORDERS: [(&str, &str); 10] = [
     ),
     (
         "care-train",
-        "schedule stage loss dataset gradient optim config report log tensorboard curves card fingerprint batcher checkpoint \
-         pass towers ahead lengths objective guards evaluation teacher trainer run",
+        "schedule stage collective command loss dataset gradient shares reduce optim config report log tensorboard curves card \
+         fingerprint batcher checkpoint pass towers ahead lengths objective guards evaluation teacher trainer run",
     ),
     ("care-serve", "options failure metrics role vector tower lane words collection service http server"),
     ("care-cli", "stderr families progress model reranker tasks texts commands"),

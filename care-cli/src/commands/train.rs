@@ -1,5 +1,7 @@
 //! `care train`
 
+mod processes;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use care_encoders::Device;
 use care_train::{Event, Outcome, Run, TrainConfig};
 use indicatif::{FormattedDuration, ProgressBar};
 
@@ -33,6 +36,18 @@ pub(crate) struct Args {
     /// Checkpoint to export, e.g. one of the best weights; by default the newest
     #[arg(long, value_name = "DIR", requires = "export")]
     checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    processes: processes::Args,
+}
+
+impl Args {
+    /// The command line of the other processes on this machine.
+    fn of_others(&self) -> Vec<String> {
+        let mut others = vec!["train".to_owned(), "--config".to_owned(), self.config.display().to_string()];
+        others.extend(self.set.iter().flat_map(|set| ["--set".to_owned(), set.clone()]));
+        others.extend(self.resume.then(|| "--resume".to_owned()));
+        others
+    }
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -49,6 +64,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
         note!("the pair is in {}", folder.display());
         return Ok(());
     }
+    if args.processes.processes.is_some_and(|count| count > 1) && config.device != Device::Cpu {
+        bail!("--processes share the cores of a CPU; start one process per GPU with --rank and --set device=cuda:N");
+    }
+    let processes = args.processes.start(&args.of_others())?;
+    let is_first = processes.group.rank() == 0;
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -56,15 +76,21 @@ pub(crate) fn run(args: Args) -> Result<()> {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        note!("stopping after this step; press Ctrl-C again to stop immediately");
+        // The first process decides for all.
+        if is_first {
+            note!("stopping after this step; press Ctrl-C again to stop immediately");
+        }
     })
     .context("cannot install a handler for Ctrl-C")?;
 
     let mut progress = Progress::default();
-    let outcome = Run::new(&config).resume(args.resume).start(&mut |event| {
+    let run = Run::new(&config).resume(args.resume).with_collective(Arc::clone(&processes.group));
+    let outcome = run.start(&mut |event| {
         progress.show(event);
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    });
+    drop(processes);
+    let outcome = outcome?;
     match outcome {
         // A full bar would look like the end.
         Outcome::Interrupted { .. } => progress.clear(),
@@ -83,8 +109,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 |checkpoint| format!("the newest checkpoint is {}", checkpoint.display()),
             );
             let set: String = args.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
-            bail!("stopped; {saved}; resume with: care train --config {}{set} --resume", args.config.display())
+            let count = args.processes.processes.map_or_else(String::new, |count| format!(" --processes {count}"));
+            bail!("stopped; {saved}; resume with: care train --config {}{set}{count} --resume", args.config.display())
         }
+        Outcome::Followed => {}
         other => bail!("unexpected outcome of the run: {other:?}"),
     }
     Ok(())
