@@ -233,7 +233,12 @@ impl Chunk {
             let Some(of_states) = gradient else { return };
             let before = leaf(states.pop());
             let forward = || network.encoder().forward_step(step, before.clone(), batch);
-            let mut gradients = reach(self.with_masks(network, step, forward), of_states);
+            let states = self.with_masks(network, step, forward);
+            if !states.is_tracked() {
+                // Embeddings of which nothing is trained.
+                return;
+            }
+            let mut gradients = reach(states, of_states);
             gradient = before.and_then(|before| before.grad_remove(&mut gradients));
             collect(&mut gradients);
         }

@@ -222,7 +222,7 @@ mod tests {
         let rows = Gradient::Rows {
             numbers: vec![chunk as u32, chunk as u32 + 2],
             values: Tensor::from_data(TensorData::new(values(chunk, 6), [2, 3]), &device()),
-            rows: 40,
+            rows: 140,
         };
         let mut named = NamedGradients::from([
             (format!("{scope}.a"), Gradient::Whole(tensor(values(chunk, 50)))),
@@ -268,7 +268,7 @@ mod tests {
     fn broken_gradients_are_refused() {
         let gradient = gradients("query", 3).remove("query.table").expect("a table");
         let bytes = encode(&gradient).expect("f32");
-        assert!(matches!(decode(1, &bytes, &device()), Ok(Gradient::Rows { rows: 40, .. })));
+        assert!(matches!(decode(1, &bytes, &device()), Ok(Gradient::Rows { rows: 140, .. })));
         assert!(decode(1, &bytes[..10], &device()).is_err());
         let mut numbers = bytes;
         let end = numbers.len();

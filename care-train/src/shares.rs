@@ -99,7 +99,7 @@ mod tests {
                 let rounds = shares.turns().len().div_ceil(world);
                 assert!(most <= all / world + rounds * 2000, "{world} processes, {chunks} chunks: {most} of {all}");
                 if world > 1 {
-                    assert!(shares.turns().iter().all(|(_, chunks)| chunks.len() <= TURN + 1), "{shares:?}");
+                    assert!(shares.turns().iter().all(|(_, chunks)| chunks.len() <= 2 * TURN), "{shares:?}");
                 }
             }
         }

@@ -48,6 +48,16 @@ impl Args {
         others.extend(self.resume.then(|| "--resume".to_owned()));
         others
     }
+
+    /// The command line that goes on where this one stopped.
+    fn to_resume(&self) -> String {
+        let set: String = self.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+        let processes = match self.processes.count() {
+            1 => String::new(),
+            count => format!(" --processes {count}"),
+        };
+        format!("train --config {}{set}{processes} --resume", self.config.display())
+    }
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
@@ -59,30 +69,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Ok::<_, anyhow::Error>((folder, format!("{name}{commit}")))
     })?;
     let config = config.check()?;
-    if let Some(folder) = args.export {
-        Run::new(&config).export(args.checkpoint.as_deref(), &folder)?;
+    if let Some(folder) = &args.export {
+        Run::new(&config).export(args.checkpoint.as_deref(), folder)?;
         note!("the pair is in {}", folder.display());
         return Ok(());
     }
-    if args.processes.processes.is_some_and(|count| count > 1) && config.device != Device::Cpu {
+    if args.processes.count() > 1 && config.device != Device::Cpu {
         bail!("--processes share the cores of a CPU; start one process per GPU with --rank and --set device=cuda:N");
     }
     let processes = args.processes.start(&args.of_others())?;
-    let is_first = processes.group.rank() == 0;
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // The first time, the current step is finished and saved; the second time, the program exits immediately.
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        // The first process decides for all.
-        if is_first {
-            note!("stopping after this step; press Ctrl-C again to stop immediately");
-        }
-    })
-    .context("cannot install a handler for Ctrl-C")?;
-
+    let stop = stop_on_ctrl_c(processes.group.rank() == 0)?;
     let mut progress = Progress::default();
     let run = Run::new(&config).resume(args.resume).with_collective(Arc::clone(&processes.group));
     let outcome = run.start(&mut |event| {
@@ -108,14 +104,29 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 || "no step was made yet".to_owned(),
                 |checkpoint| format!("the newest checkpoint is {}", checkpoint.display()),
             );
-            let set: String = args.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
-            let count = args.processes.processes.map_or_else(String::new, |count| format!(" --processes {count}"));
-            bail!("stopped; {saved}; resume with: care train --config {}{set}{count} --resume", args.config.display())
+            bail!("stopped; {saved}; resume with: care {}", args.to_resume())
         }
         Outcome::Followed => {}
         other => bail!("unexpected outcome of the run: {other:?}"),
     }
     Ok(())
+}
+
+/// A flag that Ctrl-C sets. The first time, the current step is finished and saved; the second time, the program exits
+/// immediately. Of several processes, the first decides.
+fn stop_on_ctrl_c(is_first: bool) -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        if is_first {
+            note!("stopping after this step; press Ctrl-C again to stop immediately");
+        }
+    })
+    .context("cannot install a handler for Ctrl-C")?;
+    Ok(stop)
 }
 
 /// An argument as a shell takes it.

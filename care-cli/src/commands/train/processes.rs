@@ -18,7 +18,7 @@ use crate::stderr::note;
 pub(super) struct Args {
     /// Train with this many processes, which share the cores of this machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), conflicts_with_all = ["rank", "export"])]
-    pub(super) processes: Option<u16>,
+    processes: Option<u16>,
     /// Number of this process, from 0, among those that train together on several machines; by default $RANK
     #[arg(long, value_name = "N", requires_all = ["world", "address"])]
     rank: Option<usize>,
@@ -37,6 +37,11 @@ pub(super) struct Processes {
 }
 
 impl Args {
+    /// The processes of this machine.
+    pub(super) fn count(&self) -> usize {
+        self.processes.map_or(1, usize::from)
+    }
+
     /// Starts or finds the other processes. `same` are the arguments with which they do the same work. To be called
     /// before anything uses several threads.
     pub(super) fn start(&self, same: &[String]) -> Result<Processes> {
@@ -75,9 +80,7 @@ impl Args {
 fn from_environment() -> Result<Option<(usize, usize, String)>> {
     let names = ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"];
     let values: Option<Vec<String>> = names.iter().map(|name| env::var(name).ok()).collect();
-    let Some([rank, world, address, port]) = values.as_deref().and_then(|values| values.as_array()) else {
-        return Ok(None);
-    };
+    let Some([rank, world, address, port]) = values.as_deref() else { return Ok(None) };
     let number = |name: &str, value: &str| value.parse::<usize>().with_context(|| format!("${name} is {value:?}"));
     let (rank, world) = (number("RANK", rank)?, number("WORLD_SIZE", world)?);
     Ok((world > 1).then(|| (rank, world, format!("{address}:{port}"))))
@@ -106,9 +109,10 @@ impl Processes {
         let children = &mut processes.children;
         let group = TcpGroup::host(&listener, count, Timeouts::default(), &mut || {
             children.iter_mut().zip(1..).try_for_each(|(child, rank)| match child.try_wait() {
-                Ok(Some(status)) => {
-                    Err(Error::new(ErrorKind::Peer, format!("process {rank} of {count} ended before the first step: {status}")))
-                }
+                Ok(Some(status)) => Err(Error::new(
+                    ErrorKind::Peer,
+                    format!("process {rank} of {count} ended before the first step: {status}"),
+                )),
                 _ => Ok(()),
             })
         })?;
@@ -122,7 +126,9 @@ const THREADS: &str = "RAYON_NUM_THREADS";
 
 fn child(program: &Path, arguments: &[String], [rank, world, port]: [usize; 3], threads: usize) -> Command {
     let mut command = Command::new(program);
-    command.args(arguments).envs([("RANK", rank), ("WORLD_SIZE", world), ("MASTER_PORT", port)].map(|(name, value)| (name, value.to_string())));
+    command.args(arguments).envs(
+        [("RANK", rank), ("WORLD_SIZE", world), ("MASTER_PORT", port)].map(|(name, value)| (name, value.to_string())),
+    );
     command.env("MASTER_ADDR", "127.0.0.1");
     if env::var_os(THREADS).is_none() {
         command.env(THREADS, threads.to_string());
