@@ -17,6 +17,8 @@ use crate::model::{Located, locate};
 use crate::progress::{Lines, bar};
 use crate::stderr::note;
 
+use self::processes::ProcessArgs;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Configuration of the run: output, model and stages
@@ -37,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", requires = "export")]
     checkpoint: Option<PathBuf>,
     #[command(flatten)]
-    processes: processes::Args,
+    processes: ProcessArgs,
 }
 
 impl Args {

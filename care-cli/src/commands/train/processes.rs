@@ -15,7 +15,7 @@ use care_train::{Alone, Collective, TcpGroup, Timeouts};
 use crate::stderr::note;
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(super) struct ProcessArgs {
     /// Train with this many processes, which share the cores of this machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), conflicts_with_all = ["rank", "export"])]
     processes: Option<u16>,
@@ -36,7 +36,7 @@ pub(super) struct Processes {
     children: Vec<Child>,
 }
 
-impl Args {
+impl ProcessArgs {
     /// The processes of this machine.
     pub(super) fn count(&self) -> usize {
         self.processes.map_or(1, usize::from)
