@@ -170,7 +170,7 @@ impl Schedule {
     /// If `work` or `take` fails.
     ///
     /// # Panics
-    /// Panics if `work` panics.
+    /// Panics if `work` or `take` panics; after that no further passes start either.
     pub fn run<T: Send, E: Send>(
         &self,
         work: &(dyn Fn(usize) -> Result<T, E> + Sync),
@@ -221,6 +221,8 @@ fn on_pool<T: Send, E: Send>(
 ) -> Result<(), E> {
     let stopped = AtomicBool::new(false);
     rayon::in_place_scope_fifo(|scope| {
+        // However this ends, also by a panic of `take`: the scope waits for passes that have started.
+        let _stop = StopOnDrop(&stopped);
         let (sender, results) = mpsc::channel();
         for pass in 0..count {
             let (sender, stopped) = (sender.clone(), &stopped);
@@ -237,7 +239,7 @@ fn on_pool<T: Send, E: Send>(
             });
         }
         drop(sender);
-        let outcome = loop {
+        loop {
             // A thread of the pool runs other work while it waits.
             let next = match rayon::current_thread_index() {
                 None => results.recv().map_err(|_| TryRecvError::Disconnected),
@@ -259,10 +261,17 @@ fn on_pool<T: Send, E: Send>(
             if let ControlFlow::Break(outcome) = step {
                 break outcome;
             }
-        };
-        stopped.store(true, Ordering::Relaxed);
-        outcome
+        }
     })
+}
+
+/// Keeps passes that have not started from starting.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Runs passes on `workers` threads outside the pool; results are taken in order.
@@ -358,6 +367,19 @@ mod tests {
             let work = |n: usize| if n == 2 { panic!("on purpose") } else { Ok::<_, ()>(n) };
             let outcome = std::panic::catch_unwind(|| schedule(9, threads).run(&work, &mut |_, _| Ok(())));
             assert!(outcome.is_err());
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_caller_stops_the_work() {
+        for threads in MODES {
+            let done = AtomicUsize::new(0);
+            let work = |n: usize| Ok::<_, ()>(done.fetch_add(n.min(1), Ordering::Relaxed));
+            let take = &mut |n, _| if n > 5 { std::panic::resume_unwind(Box::new("stop")) } else { Ok(()) };
+            let run = std::panic::AssertUnwindSafe(|| schedule(100_000, threads).run(&work, take));
+            let panic = std::panic::catch_unwind(run).expect_err("passes on");
+            assert_eq!(panic.downcast_ref(), Some(&"stop"));
+            assert!(done.load(Ordering::Relaxed) < 50_000);
         }
     }
 
