@@ -11,8 +11,7 @@
 //! MODEL is a Hugging Face folder, FILE a JSON Lines file with `text`; DEVICE is cpu by default. `shapes` times forward passes; `queries` times
 //! single queries from text to vector, and their tokenization; `callers` compares eight callers of a [`QueryQueue`]
 //! with one caller that sends batches of eight. `serve` reads requests from standard input, `forward PRECISION ROWS
-//! TOKENS COUNT`, `corpus PRECISION FILE FIRST COUNT` or `queries PRECISION FILE FIRST COUNT`, and answers each with a
-//! JSON array of milliseconds.
+//! TOKENS COUNT` or `corpus PRECISION FILE FIRST COUNT`, and answers each with a JSON array of milliseconds.
 
 #![allow(clippy::print_stdout, reason = "a benchmark")]
 
@@ -163,14 +162,10 @@ fn serve(model: &Path, device: Device) -> Outcome<()> {
             ["forward", precision, rows, tokens, count] => {
                 forward(&pairs[precision], rows.parse()?, tokens.parse()?, count.parse()?)
             }
-            [what @ ("corpus" | "queries"), precision, file, first, count] => {
+            ["corpus", precision, file, first, count] => {
                 let texts = texts(Path::new(file))?.into_iter().skip(first.parse()?).take(count.parse()?);
-                if what == "corpus" {
-                    let documents: Vec<Document> = texts.map(Document::from).collect();
-                    vec![timed(|| pairs[precision].embed_documents(&documents))]
-                } else {
-                    texts.map(|text| timed(|| pairs[precision].embed_queries(&[Query::new(text)]))).collect()
-                }
+                let documents: Vec<Document> = texts.map(Document::from).collect();
+                vec![timed(|| pairs[precision].embed_documents(&documents))]
             }
             _ => return Err(format!("unknown: {line}").into()),
         };

@@ -378,7 +378,7 @@ mod tests {
             let take = &mut |n, _| if n > 5 { std::panic::resume_unwind(Box::new("stop")) } else { Ok(()) };
             let run = std::panic::AssertUnwindSafe(|| schedule(100_000, threads).run(&work, take));
             let panic = std::panic::catch_unwind(run).expect_err("passes on");
-            assert_eq!(panic.downcast_ref(), Some(&"stop"));
+            assert_eq!(panic.downcast_ref::<&str>(), Some(&"stop"));
             assert!(done.load(Ordering::Relaxed) < 50_000);
         }
     }

@@ -26,7 +26,7 @@ def rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize(("script", "engine"), [("ray_data", "ray"), ("daft_embed", "daft"), ("spark_embed", "pyspark")])
+@pytest.mark.parametrize(("script", "engine"), [("daft_embed", "daft")])
 def test_an_engine_gives_the_vectors_of_the_package(script: str, engine: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(engine) is None:
         pytest.skip(f"{engine} is not installed")
@@ -34,8 +34,7 @@ def test_an_engine_gives_the_vectors_of_the_package(script: str, engine: str, tm
 
     output = tmp_path / "vectors"
     command: list[str | Path] = [sys.executable, EXAMPLES / f"{script}.py", "--model", "mini", "--corpus", CORPUS, "--output", output]
-    # Workers of Spark are started with the interpreter of this test.
-    env = {**os.environ, "RAYON_NUM_THREADS": "1", "PYSPARK_PYTHON": sys.executable}
+    env = {**os.environ, "RAYON_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     table = pyarrow.parquet.read_table(output).to_pydict()
