@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use care_core::{Embedder, Embeddings, Error, Result, Role, Text};
-use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, EncoderOptions, Tower, tower_fingerprint};
+use care_encoders::{
+    AnyEncoder, AsymmetricEncoder, DEFAULT_TOKEN_BUDGET, Device, EncoderOptions, Tower, tower_fingerprint,
+};
 use ndarray::{Array2, s};
 use numpy::PyArray2;
 use pyo3::prelude::*;
@@ -32,7 +34,7 @@ impl Pair {
     #[pyo3(signature = (
         model, *, document_model=None, precision=None, query_precision=None, document_precision=None,
         query_instruction=None, document_instruction=None, pooling=None, dim=None, normalize=None, max_length=None,
-        query_max_length=None, document_max_length=None, batch_tokens=4096, device="cpu"
+        query_max_length=None, document_max_length=None, batch_tokens=DEFAULT_TOKEN_BUDGET, device="cpu"
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]
     fn open(

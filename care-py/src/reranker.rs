@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use care_core::{Query, Reranker as _};
-use care_encoders::{CrossEncoder, CrossEncoderOptions, Device};
+use care_encoders::{CrossEncoder, CrossEncoderOptions, DEFAULT_TOKEN_BUDGET, Device};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 
@@ -22,7 +22,7 @@ impl Reranker {
     /// Loads a reranker: a folder of a cross-encoder or of Qwen3-Reranker, or ORG/NAME or ORG/NAME@REVISION on the hub.
     #[staticmethod]
     #[pyo3(signature = (
-        model, *, precision=None, max_length=None, activation=None, instruction=None, batch_tokens=4096,
+        model, *, precision=None, max_length=None, activation=None, instruction=None, batch_tokens=DEFAULT_TOKEN_BUDGET,
         device="cpu"
     ))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python")]

@@ -57,7 +57,7 @@ class Pair:
         max_length: int | None = None,
         query_max_length: int | None = None,
         document_max_length: int | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int = ...,
         device: str = "cpu",
     ) -> Pair:
         """Loads a folder in any supported layout, ORG/NAME on the hub, or "mini", the pair in this package."""
@@ -85,7 +85,7 @@ class Reranker:
         max_length: int | None = None,
         activation: Literal["identity", "sigmoid"] | None = None,
         instruction: str | None = None,
-        batch_tokens: int = 4096,
+        batch_tokens: int = ...,
         device: str = "cpu",
     ) -> Reranker:
         """Loads a folder of a cross-encoder or of Qwen3-Reranker, or ORG/NAME on the hub."""
