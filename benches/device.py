@@ -94,7 +94,7 @@ def train(feature, device, peer):
     for name in STEPS:
         median = lambda command: json.loads(subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])["median_ms"]
-        ours = median([program, f"--device={device}", name])
+        ours = median([program, f"device={device}", name])
         threads = str(os.cpu_count())
         yield f"training step, {name}, f32", ours, median(
             [sys.executable, torch_steps, "run", "--threads", threads, "--device", peer, name])

@@ -53,6 +53,8 @@ negatives), care train, care compare.";
 enum Command {
     /// Embed texts
     Embed(commands::embed::Args),
+    /// Encode a corpus by any number of workers, on any number of machines: plan, work, status, verify, merge
+    Encode(commands::encode::Args),
     /// Show what a model's towers compute: pooling, normalisation, lengths and instructions, and where each comes from
     Info(commands::info::Args),
     /// Train a pair of towers from a TOML configuration
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
     report_panics();
     let result = match Cli::parse().command {
         Command::Embed(args) => commands::embed::run(args),
+        Command::Encode(args) => commands::encode::run(args),
         Command::Info(args) => commands::info::run(args),
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),

@@ -124,3 +124,10 @@ impl From<Array2<f32>> for Embeddings {
         Self(array)
     }
 }
+
+/// The matrix itself, without a copy.
+impl From<Embeddings> for Array2<f32> {
+    fn from(embeddings: Embeddings) -> Self {
+        embeddings.0
+    }
+}

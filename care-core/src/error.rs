@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Hub,
     /// A queue has no room, or its answer did not come in time; the same call may succeed later.
     Busy,
+    /// Another process of the same work ended, failed, fell silent or does something else.
+    Peer,
 }
 
 /// An error: kind, message and, if there is one, its cause.

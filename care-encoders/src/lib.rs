@@ -64,5 +64,5 @@ pub mod internals {
     #[cfg(feature = "cpu")]
     pub use crate::ops::without_training_kernels;
     pub use crate::ops::{Host, StepMemory, with_dropout_seed};
-    pub use crate::schedule::{Schedule, on_pool_thread};
+    pub use crate::schedule::{Schedule, even_cuts, on_pool_thread};
 }

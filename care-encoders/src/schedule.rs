@@ -9,7 +9,7 @@
 //! budget.
 
 use std::cell::Cell;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 
@@ -156,6 +156,25 @@ impl Schedule {
         Self { passes, threads: Threads::PassPerThread }
     }
 
+    /// The same texts in the same order, cut anew so that each of so many processes gets passes of about the same number of
+    /// tokens. No pass is much larger than before.
+    #[must_use]
+    pub fn cut_for(self, processes: usize, lengths: &[usize]) -> Self {
+        if processes == 1 {
+            return self;
+        }
+        let (parts, order) = (self.passes.len().next_multiple_of(processes), self.passes.concat());
+        let costs: Vec<usize> = order.iter().map(|&index| lengths[index]).collect();
+        let cuts = even_cuts(&costs, parts).into_iter().filter(|cut| !cut.is_empty());
+        Self { passes: cuts.map(|cut| order[cut].to_vec()).collect(), threads: self.threads }
+    }
+
+    /// Some of the passes, run in the same way.
+    #[must_use]
+    pub fn only(&self, passes: &[usize]) -> Self {
+        Self { passes: passes.iter().map(|&pass| self.passes[pass].clone()).collect(), threads: self.threads }
+    }
+
     /// Indices of the texts of each pass.
     pub fn passes(&self) -> &[Vec<usize>] {
         &self.passes
@@ -170,7 +189,7 @@ impl Schedule {
     /// If `work` or `take` fails.
     ///
     /// # Panics
-    /// Panics if `work` panics.
+    /// Panics if `work` or `take` panics; after that no further passes start either.
     pub fn run<T: Send, E: Send>(
         &self,
         work: &(dyn Fn(usize) -> Result<T, E> + Sync),
@@ -194,6 +213,20 @@ fn outside(device: &Device) -> Threads {
 
 fn longest_first(lengths: &[usize]) -> Vec<usize> {
     length_buckets(lengths, usize::MAX).concat()
+}
+
+/// Cuts a list of costs into `parts` runs of about the same cost, some of which may be empty: each item is in the part in
+/// which its middle lies.
+pub fn even_cuts(costs: &[usize], parts: usize) -> Vec<Range<usize>> {
+    let total = costs.iter().sum::<usize>().max(1);
+    let (mut ends, mut before) = (vec![0; parts], 0);
+    for (end, cost) in (1..).zip(costs) {
+        let part = (2 * before + cost) * parts / (2 * total);
+        ends[part.min(parts - 1)..].fill(end);
+        before += cost;
+    }
+    let starts: Vec<usize> = [0].into_iter().chain(ends.iter().copied()).take(parts).collect();
+    starts.into_iter().zip(ends).map(|(start, end)| start..end).collect()
 }
 
 /// Cuts a list of texts into groups of at most `tokens` tokens each, unless one text is longer.
@@ -221,6 +254,8 @@ fn on_pool<T: Send, E: Send>(
 ) -> Result<(), E> {
     let stopped = AtomicBool::new(false);
     rayon::in_place_scope_fifo(|scope| {
+        // However this ends, also by a panic of `take`: the scope waits for passes that have started.
+        let _stop = StopOnDrop(&stopped);
         let (sender, results) = mpsc::channel();
         for pass in 0..count {
             let (sender, stopped) = (sender.clone(), &stopped);
@@ -237,7 +272,7 @@ fn on_pool<T: Send, E: Send>(
             });
         }
         drop(sender);
-        let outcome = loop {
+        loop {
             // A thread of the pool runs other work while it waits.
             let next = match rayon::current_thread_index() {
                 None => results.recv().map_err(|_| TryRecvError::Disconnected),
@@ -259,10 +294,17 @@ fn on_pool<T: Send, E: Send>(
             if let ControlFlow::Break(outcome) = step {
                 break outcome;
             }
-        };
-        stopped.store(true, Ordering::Relaxed);
-        outcome
+        }
     })
+}
+
+/// Keeps passes that have not started from starting.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Runs passes on `workers` threads outside the pool; results are taken in order.
@@ -362,6 +404,19 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_of_the_caller_stops_the_work() {
+        for threads in MODES {
+            let done = AtomicUsize::new(0);
+            let work = |n: usize| Ok::<_, ()>(done.fetch_add(n.min(1), Ordering::Relaxed));
+            let take = &mut |n, _| if n > 5 { std::panic::resume_unwind(Box::new("stop")) } else { Ok(()) };
+            let run = std::panic::AssertUnwindSafe(|| schedule(100_000, threads).run(&work, take));
+            let panic = std::panic::catch_unwind(run).expect_err("passes on");
+            assert_eq!(panic.downcast_ref::<&str>(), Some(&"stop"));
+            assert!(done.load(Ordering::Relaxed) < 50_000);
+        }
+    }
+
+    #[test]
     fn a_pass_per_thread_has_kernels_on_one_thread_even_after_a_panic() {
         let shared = kernel_threads();
         assert_eq!(single_threaded(|| single_threaded(kernel_threads) + kernel_threads()), 2);
@@ -391,6 +446,39 @@ mod tests {
         let one = schedule(&[7]);
         assert_eq!((one.passes, one.threads), (vec![vec![0]], Threads::Shared));
         assert_eq!(schedule(&[]).passes, Vec::<Vec<usize>>::new());
+    }
+
+    #[test]
+    fn costs_are_cut_evenly() {
+        let cuts = |costs: &[usize], parts| even_cuts(costs, parts);
+        assert_eq!(cuts(&[1; 6], 3), [0..2, 2..4, 4..6]);
+        assert_eq!(cuts(&[1; 5], 2), [0..2, 2..5]);
+        assert_eq!(cuts(&[8, 1, 1, 1, 1], 2), [0..1, 1..5]);
+        assert_eq!(cuts(&[5], 3), [0..0, 0..1, 1..1]);
+        assert_eq!(cuts(&[0, 0], 2), [0..2, 2..2]);
+        assert_eq!(cuts(&[], 2), [0..0, 0..0]);
+    }
+
+    #[test]
+    fn processes_get_passes_of_equal_size_in_the_same_order() {
+        let lengths: Vec<usize> = (0..90).map(|text| 20 + text % 13).collect();
+        let order = longest_first(&lengths);
+        for size in [7, 40, 90] {
+            let whole =
+                Schedule { passes: order.chunks(size).map(<[usize]>::to_vec).collect(), threads: Threads::Outside(1) };
+            assert_eq!(whole.clone().cut_for(1, &lengths), whole);
+            for processes in [2, 3, 4] {
+                let cut = whole.clone().cut_for(processes, &lengths);
+                assert_eq!(cut.passes.concat(), order);
+                assert!(cut.passes.len().is_multiple_of(processes) && cut.passes.len() >= whole.passes.len());
+                let tokens = |pass: &Vec<usize>| pass.iter().map(|&text| lengths[text]).sum::<usize>();
+                let share = 2334 / cut.passes.len();
+                assert!(cut.passes.iter().all(|pass| tokens(pass).abs_diff(share) <= 33), "{processes} of {size}");
+                assert_eq!(cut.only(&[1, 0]).passes, [cut.passes[1].clone(), cut.passes[0].clone()]);
+            }
+        }
+        let two = Schedule { passes: vec![vec![0, 1]], threads: Threads::Outside(1) };
+        assert_eq!(two.cut_for(4, &[5, 5]).passes, [[0], [1]], "no pass is empty");
     }
 
     proptest! {

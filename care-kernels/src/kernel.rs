@@ -220,6 +220,12 @@ pub(crate) trait Bytes<S: Kernel>: Copy {
 
     /// Adds to each lane of `sums` the eight products of its bytes of `values`, which are unsigned, and `weights`.
     fn add_products(self, simd: S, sums: S::i32s, values: [S::u32s; 2], weights: [S::i32s; 2]) -> S::i32s;
+
+    /// The sum of the lanes of each of four vectors.
+    #[inline(always)]
+    fn totals(self, sums: [S::i32s; 4]) -> [i32; 4] {
+        sums.map(|sums| pulp::bytemuck::cast_slice::<S::i32s, i32>(&[sums]).iter().sum())
+    }
 }
 
 /// Weights from -63 to 63: [`Kernel::add_products`].

@@ -18,6 +18,7 @@ mod math;
 mod matmul;
 mod norm_backward;
 mod pointwise;
+mod scores;
 mod scratch;
 #[cfg(test)]
 mod testing;
@@ -38,3 +39,4 @@ pub use int8_matrix::Int8Matrix;
 pub use matmul::{Matmul, PackedWeight, matmul};
 pub use norm_backward::{layer_norm_backward, rms_norm_backward};
 pub use pointwise::{add_assign, dropout, gate, gate_backward, layer_norm, multiply, rms_norm, rotate};
+pub use scores::{byte_products, differing_bits, dot_products};

@@ -59,4 +59,17 @@ impl Bytes<V4> for Vnni {
             pulp::cast(_mm512_dpbusd_epi32(sums, pulp::cast(second), pulp::cast(weights[1])))
         }
     }
+
+    #[inline(always)]
+    fn totals(self, sums: [pulp::i32x16; 4]) -> [i32; 4] {
+        let (f, avx2, sse2) = (self.simd.avx512f, self.simd.avx2, self.simd.sse2);
+        let [a, b, c, d] = sums.map(pulp::cast);
+        // First neighbours in 64 bits, then in 128 bits, where the sums of all four vectors lie side by side.
+        let ab = f._mm512_add_epi32(f._mm512_unpacklo_epi32(a, b), f._mm512_unpackhi_epi32(a, b));
+        let cd = f._mm512_add_epi32(f._mm512_unpacklo_epi32(c, d), f._mm512_unpackhi_epi32(c, d));
+        let all = f._mm512_add_epi32(f._mm512_unpacklo_epi64(ab, cd), f._mm512_unpackhi_epi64(ab, cd));
+        let half = avx2._mm256_add_epi32(f._mm512_castsi512_si256(all), f._mm512_extracti64x4_epi64::<1>(all));
+        let quarter = avx2._mm256_extracti128_si256::<1>(half);
+        pulp::cast(sse2._mm_add_epi32(self.simd.avx._mm256_castsi256_si128(half), quarter))
+    }
 }

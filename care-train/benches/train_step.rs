@@ -1,15 +1,22 @@
 //! Duration and memory of a training step of stage 2, for comparison with `train_step_peer.py`.
 //!
 //! ```text
-//! cargo bench --workspace --bench train_step -- [--device=cpu] [SHAPE..]
+//! cargo bench --workspace --bench train_step -- [device=cpu] [SHAPE..]
 //! python3 care-train/benches/train_step_peer.py turns [SHAPE..]
 //! ```
 //!
 //! Prints one JSON object per shape: the median step time in milliseconds, and tokens per second. Weights are
 //! random; the optimizer is AdamW with gradient clipping. The script runs this benchmark and PyTorch in turns, each shape in
 //! a process of its own, and prints the ratios of time and of peak memory.
+//!
+//! With `processes=N`, one shape is trained by N processes, each with the threads that `RAYON_NUM_THREADS` names; the
+//! output then has the bytes that the first process sends per step.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use std::net::TcpListener;
+use std::process::{Child, Command};
+use std::sync::Arc;
 
 use care_core::{Instruction, Text};
 use care_encoders::config::{BertConfig, DecoderConfig, DecoderFamily, EncoderConfig};
@@ -17,7 +24,9 @@ use care_encoders::head::{HeadConfig, Pooling};
 use care_encoders::lora::LoraConfig;
 use care_encoders::tokenize::{TokenizerStyle, character_tokenizer};
 use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Tower, network_with_head, random_encoder};
-use care_train::{Source, StageConfig, StageKind, TowerTraining, TrainMode, Trainer, TrainingExample};
+use care_train::{
+    Collective, Source, StageConfig, StageKind, TcpGroup, Timeouts, TowerTraining, TrainMode, Trainer, TrainingExample,
+};
 
 /// Rows of the token tables, unless a shape has its own number.
 const VOCABULARY: usize = 3000;
@@ -35,6 +44,7 @@ struct Shape {
     /// Documents per query, and tokens per document.
     documents: [usize; 2],
     gradient_checkpointing: bool,
+    grad_cache: Option<usize>,
     /// Rows of the query tower's token table, if it is trained.
     table: Option<usize>,
 }
@@ -55,11 +65,13 @@ const PLAIN: Shape = Shape {
     queries: [16, 32],
     documents: [2, 128],
     gradient_checkpointing: false,
+    grad_cache: None,
     table: None,
 };
 
-const SHAPES: [Shape; 7] = [
+const SHAPES: [Shape; 8] = [
     Shape { name: "small-4-12", ..PLAIN },
+    Shape { name: "cached-4-12", queries: [64, 32], documents: [1, 128], grad_cache: Some(16), ..PLAIN },
     Shape { name: "base-12-12", width: 768, query_layers: 12, queries: [4, 32], ..PLAIN },
     Shape {
         name: "small-2-2",
@@ -118,7 +130,7 @@ fn text(number: usize, tokens: usize) -> String {
     (0..tokens - 2).map(character).collect()
 }
 
-fn measure(shape: &Shape, device: Device) {
+fn measure(shape: &Shape, device: Device, group: Option<&Arc<TcpGroup>>) {
     let [queries, query_tokens] = shape.queries;
     let [group_size, document_tokens] = shape.documents;
     let width = shape.width;
@@ -142,6 +154,7 @@ fn measure(shape: &Shape, device: Device) {
         stage.batch_size = queries;
         stage.group_size = group_size;
         stage.gradient_checkpointing = shape.gradient_checkpointing;
+        stage.grad_cache = shape.grad_cache;
         stage.query = whole(shape.table.is_none());
         stage.document = match shape.document {
             Document::Bert(_) => whole(true),
@@ -153,6 +166,11 @@ fn measure(shape: &Shape, device: Device) {
     });
     let stage = config.check().unwrap();
     let mut trainer = Trainer::new(pair.unwrap(), &stage, &sources, 1).unwrap();
+    if let Some(group) = group {
+        trainer = trainer.with_collective(Arc::clone(group) as Arc<dyn Collective>).unwrap();
+    }
+    let sent = || group.map_or(0, |group| group.bytes_sent());
+    let before = sent();
     let (mut seconds, mut tokens) = (Vec::new(), 0);
     while let Some(report) = trainer.step().unwrap() {
         seconds.push(report.seconds);
@@ -162,15 +180,47 @@ fn measure(shape: &Shape, device: Device) {
     measured.sort_by(f64::total_cmp);
     let median = measured[measured.len() / 2];
     let (name, rate) = (shape.name, tokens as f64 / median);
-    println!(
-        "{{\"engine\": \"care\", \"shape\": \"{name}\", \"tokens\": {tokens}, \"median_ms\": {:.1}, \"tokens_per_s\": {rate:.0}}}",
-        1e3 * median
-    );
+    let shared = group.map_or_else(String::new, |group| {
+        let bytes = (sent() - before) / (STEPS + WARMUP) as u64;
+        format!(", \"processes\": {}, \"bytes_per_step\": {bytes}", group.world())
+    });
+    if group.is_none_or(|group| group.rank() == 0) {
+        println!(
+            "{{\"engine\": \"care\", \"shape\": \"{name}\", \"tokens\": {tokens}, \"median_ms\": {:.1}, \"tokens_per_s\": {rate:.0}{shared}}}",
+            1e3 * median
+        );
+    }
+}
+
+/// Trains a shape with `processes` processes, of which this is the first, or with those that started it.
+fn measure_together(shape: &Shape, processes: usize) {
+    let (rank, port) = (std::env::var("RANK"), std::env::var("MASTER_PORT"));
+    if let (Ok(rank), Ok(port)) = (rank, port) {
+        let group = TcpGroup::join(&format!("127.0.0.1:{port}"), rank.parse().unwrap(), processes, Timeouts::default());
+        return measure(shape, Device::Cpu, Some(&Arc::new(group.unwrap())));
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let start = |rank: usize| {
+        let arguments = [shape.name.to_owned(), format!("processes={processes}")];
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(arguments).env("RANK", rank.to_string()).env("MASTER_PORT", &port).spawn().unwrap()
+    };
+    let others: Vec<Child> = (1..processes).map(start).collect();
+    let group = TcpGroup::host(&listener, processes, Timeouts::default(), &mut || Ok(())).unwrap();
+    measure(shape, Device::Cpu, Some(&Arc::new(group)));
+    others.into_iter().for_each(|mut other| assert!(other.wait().unwrap().success()));
 }
 
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let device = std::env::args().find_map(|argument| argument.strip_prefix("--device=")?.parse().ok());
+    let (options, named): (Vec<String>, Vec<String>) = named.into_iter().partition(|argument| argument.contains('='));
+    if let Some(processes) = options.iter().find_map(|option| option.strip_prefix("processes=")) {
+        let processes = processes.parse().unwrap();
+        let shape = SHAPES.iter().find(|shape| named.iter().any(|name| name == shape.name)).unwrap();
+        return measure_together(shape, processes);
+    }
+    let device = options.iter().find_map(|option| option.strip_prefix("device=")?.parse().ok()).unwrap_or(Device::Cpu);
     let wanted = |shape: &&Shape| named.is_empty() || named.iter().any(|name| name == shape.name);
-    SHAPES.iter().filter(wanted).for_each(|shape| measure(shape, device.unwrap_or(Device::Cpu)));
+    SHAPES.iter().filter(wanted).for_each(|shape| measure(shape, device, None));
 }

@@ -1,6 +1,7 @@
 //! The state of a run on disk, written completely or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as StdError;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use care_core::files::{PartialFolder, remove_folder, sha256_file, sha256_hex, sibling, write_atomic};
 use care_core::{Error, ErrorKind, Result};
 use care_encoders::internals::ParameterPath;
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -236,13 +238,7 @@ fn fill<M: Module>(
             weights => write(weights_file(name), weights)?,
         }
     }
-    let mut times = BTreeMap::new();
-    let mut moments = Vec::new();
-    for (name, time, [first, second]) in optimizer.into_iter().flat_map(Optimizer::state) {
-        times.insert(name.to_owned(), time);
-        moments.push((format!("{name}/1"), first.into_data()));
-        moments.push((format!("{name}/2"), second.into_data()));
-    }
+    let (times, moments) = optimizer.map(moments_of).unwrap_or_default();
     if optimizer.is_some() {
         write(OPTIMIZER.to_owned(), moments)?;
     }
@@ -368,41 +364,8 @@ impl Checkpoint {
                 false => Err(damaged(&self.folder.join(STATE), format!("`files` lacks {file}"))),
             };
         }
-        struct Restorer {
-            tensors: BTreeMap<String, TensorData>,
-            path: ParameterPath,
-            problem: Option<String>,
-        }
-        impl ModuleMapper for Restorer {
-            fn enter_module(&mut self, name: &str, container: &str) {
-                self.path.enter(name, container);
-            }
-            fn exit_module(&mut self, _name: &str, _container: &str) {
-                self.path.exit();
-            }
-            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-                let name = self.path.join();
-                match self.tensors.remove(&name) {
-                    Some(data) if data.shape() == &param.lazy_shape() => param.map(|old| {
-                        let dtype = data.dtype();
-                        Tensor::from_data(data, (&old.device(), dtype)).set_require_grad(old.is_require_grad())
-                    }),
-                    None if !param.is_require_grad() => param,
-                    _ => {
-                        self.problem.get_or_insert(name);
-                        param
-                    }
-                }
-            }
-        }
-        let mut restorer = Restorer { tensors: read_tensors(&path)?, path: ParameterPath::default(), problem: None };
-        let network = network.map(&mut restorer);
-        let problem = match (restorer.problem, restorer.tensors.into_keys().next()) {
-            (Some(name), _) => format!("tensor `{name}` is missing or has another shape"),
-            (None, Some(name)) => format!("tensor `{name}` is not expected"),
-            (None, None) => return Ok(network),
-        };
-        Err(Error::new(ErrorKind::Checkpoint, format!("{}: {problem}", path.display())))
+        restore_weights(read_tensors(&path)?, network)
+            .map_err(|problem| Error::new(ErrorKind::Checkpoint, format!("{}: {problem}", path.display())))
     }
 
     /// Restores the state of the optimizer.
@@ -411,25 +374,93 @@ impl Checkpoint {
     /// Returns an error if the file cannot be read or lacks a moment.
     pub(crate) fn restore_optimizer(&self, optimizer: &mut Optimizer, device: &Device) -> Result<()> {
         let path = self.folder.join(OPTIMIZER);
-        let mut tensors = read_tensors(&path)?;
-        for (name, &time) in &self.state.times {
-            let mut moment = |order: u8| match tensors.remove(&format!("{name}/{order}")) {
-                Some(data) => Ok(Tensor::from_data(data, device)),
-                None => Err(Error::new(ErrorKind::Checkpoint, format!("{}: `{name}` has no moments", path.display()))),
-            };
-            let moments = [moment(1)?, moment(2)?];
-            optimizer.restore(name.clone(), time, moments);
-        }
-        Ok(())
+        restore_moments(&self.state.times, read_tensors(&path)?, optimizer, device)
+            .map_err(|problem| Error::new(ErrorKind::Checkpoint, format!("{}: {problem}", path.display())))
     }
+}
+
+/// The steps of each weight, and the moments of all by the name of their weight.
+pub(crate) fn moments_of(optimizer: &Optimizer) -> (BTreeMap<String, usize>, Vec<(String, TensorData)>) {
+    let (mut times, mut moments) = (BTreeMap::new(), Vec::new());
+    for (name, time, [first, second]) in optimizer.state() {
+        times.insert(name.to_owned(), time);
+        moments.push((format!("{name}/1"), first.into_data()));
+        moments.push((format!("{name}/2"), second.into_data()));
+    }
+    (times, moments)
+}
+
+/// Gives an optimizer what [`moments_of`] returned.
+///
+/// # Errors
+/// Returns what is missing, as text.
+pub(crate) fn restore_moments(
+    times: &BTreeMap<String, usize>,
+    mut moments: BTreeMap<String, TensorData>,
+    optimizer: &mut Optimizer,
+    device: &Device,
+) -> std::result::Result<(), String> {
+    for (name, &time) in times {
+        let mut moment = |order: u8| match moments.remove(&format!("{name}/{order}")) {
+            Some(data) => Ok(Tensor::from_data(data, device)),
+            None => Err(format!("`{name}` has no moments")),
+        };
+        let both = [moment(1)?, moment(2)?];
+        optimizer.restore(name.clone(), time, both);
+    }
+    Ok(())
 }
 
 fn damaged(path: &Path, problem: impl std::fmt::Display) -> Error {
     Error::format(path, format!("{problem}; {REMEDY}")).with_kind(ErrorKind::Checkpoint)
 }
 
+/// A network with these weights in the place of its own; a frozen weight may be missing.
+///
+/// # Errors
+/// Returns what is wrong, as text, if a trained weight is missing, one has another shape or is not expected.
+pub(crate) fn restore_weights<M: Module>(
+    tensors: BTreeMap<String, TensorData>,
+    network: M,
+) -> std::result::Result<M, String> {
+    struct Restorer {
+        tensors: BTreeMap<String, TensorData>,
+        path: ParameterPath,
+        problem: Option<String>,
+    }
+    impl ModuleMapper for Restorer {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let name = self.path.join();
+            match self.tensors.remove(&name) {
+                Some(data) if data.shape() == &param.lazy_shape() => param.map(|old| {
+                    let dtype = data.dtype();
+                    Tensor::from_data(data, (&old.device(), dtype)).set_require_grad(old.is_require_grad())
+                }),
+                None if !param.is_require_grad() => param,
+                _ => {
+                    self.problem.get_or_insert(name);
+                    param
+                }
+            }
+        }
+    }
+    let mut restorer = Restorer { tensors, path: ParameterPath::default(), problem: None };
+    let network = network.map(&mut restorer);
+    match (restorer.problem, restorer.tensors.into_keys().next()) {
+        (Some(name), _) => Err(format!("tensor `{name}` is missing or has another shape")),
+        (None, Some(name)) => Err(format!("tensor `{name}` is not expected")),
+        (None, None) => Ok(network),
+    }
+}
+
 /// The weights of a module with their paths: all of them, or only the trained ones.
-fn named_weights<M: Module>(module: &M, whole: bool) -> Vec<(String, TensorData)> {
+pub(crate) fn named_weights<M: Module>(module: &M, whole: bool) -> Vec<(String, TensorData)> {
     struct Collector {
         path: ParameterPath,
         whole: bool,
@@ -458,25 +489,39 @@ fn named_weights<M: Module>(module: &M, whole: bool) -> Vec<(String, TensorData)
 const DTYPES: [(DType, Dtype); 3] = [(DType::F32, Dtype::F32), (DType::BF16, Dtype::BF16), (DType::F16, Dtype::F16)];
 
 fn write_tensors(path: &Path, tensors: Vec<(String, TensorData)>) -> Result<()> {
-    let failed = |e: safetensors::SafeTensorError| {
-        Error::new(ErrorKind::Io, format!("cannot write {}", path.display())).with_source(e)
+    let failed =
+        |e: SafeTensorError| Error::new(ErrorKind::Io, format!("cannot write {}", path.display())).with_source(e);
+    safetensors::serialize_to_file(views(&tensors).map_err(failed)?, None, path).map_err(failed)
+}
+
+fn views<'t>(
+    tensors: &'t [(String, TensorData)],
+) -> std::result::Result<Vec<(&'t str, TensorView<'t>)>, SafeTensorError> {
+    let view = |(name, data): &'t (String, TensorData)| {
+        let dtype = DTYPES.iter().find(|(dtype, _)| *dtype == data.dtype()).map_or(Dtype::F32, |(_, dtype)| *dtype);
+        Ok((name.as_str(), TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())?))
     };
-    let views = tensors
-        .iter()
-        .map(|(name, data)| {
-            let dtype = DTYPES.iter().find(|(dtype, _)| *dtype == data.dtype()).map_or(Dtype::F32, |(_, dtype)| *dtype);
-            Ok((name.as_str(), TensorView::new(dtype, data.shape().to_vec(), data.as_bytes()).map_err(failed)?))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    safetensors::serialize_to_file(views, None, path).map_err(failed)
+    tensors.iter().map(view).collect()
 }
 
 fn read_tensors(path: &Path) -> Result<BTreeMap<String, TensorData>> {
     let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| Error::format(path, &e).with_source(e))?;
+    tensors_of(&bytes).map_err(|e| Error::format(path, e.to_string()).with_source(e))
+}
+
+/// Tensors in the bytes of a safetensors file.
+pub(crate) fn bytes_of_tensors(tensors: &[(String, TensorData)]) -> std::result::Result<Vec<u8>, SafeTensorError> {
+    safetensors::serialize(views(tensors)?, None)
+}
+
+/// The tensors in the bytes of a safetensors file.
+pub(crate) fn tensors_of(
+    bytes: &[u8],
+) -> std::result::Result<BTreeMap<String, TensorData>, Box<dyn StdError + Send + Sync>> {
+    let file = SafeTensors::deserialize(bytes)?;
     let read = |(name, view): (String, TensorView<'_>)| match DTYPES.iter().find(|(_, dtype)| *dtype == view.dtype()) {
         Some((dtype, _)) => Ok((name, TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), *dtype))),
-        None => Err(Error::format(path, format!("tensor `{name}` has the unsupported dtype {:?}", view.dtype()))),
+        None => Err(format!("tensor `{name}` has the unsupported dtype {:?}", view.dtype()).into()),
     };
     file.tensors().into_iter().map(read).collect()
 }

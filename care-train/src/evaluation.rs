@@ -149,7 +149,10 @@ impl Embedder for Snapshot<'_> {
 
     fn embed_documents(&self, documents: &[Document]) -> Result<Embeddings> {
         match &self.towers.teacher {
-            Some(store) => self.towers.known_vectors(store, &self.document.prepare(documents)),
+            Some(store) => {
+                let encode = &mut |missing: &[&str]| self.towers.encode_alone(missing);
+                self.towers.known_vectors(store, &self.document.prepare(documents), encode)
+            }
             None => self.document.embed(documents, DEFAULT_TOKEN_BUDGET),
         }
     }

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use care_core::files::{hex, sha256_file, sha256_hex};
-use care_core::{Error, Result};
+use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::config::{CheckedTrainConfig, StageConfig};
+use crate::collective::{Collective, garbled};
+use crate::config::{CheckedStage, CheckedTrainConfig, StageConfig};
 use crate::dataset::Source;
 
 /// The settings of a run by name: each value as JSON or, for texts and folders, a digest of their content.
@@ -123,6 +124,30 @@ pub(crate) fn fingerprint(settings: &Settings) -> String {
 /// # Errors
 /// Returns an error if a file of a starting tower or of the dev set cannot be read.
 pub(crate) fn settings(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> Result<Settings> {
+    let mut settings = settings_of_steps(config, sources)?;
+    add_evaluation(&mut settings, config)?;
+    Ok(settings)
+}
+
+/// Adds the settings of the evaluation.
+///
+/// # Errors
+/// Returns an error if a file of the dev set cannot be read.
+pub(crate) fn add_evaluation(settings: &mut Settings, config: &CheckedTrainConfig) -> Result<()> {
+    if let Some(evaluation) = &config.evaluation {
+        settings.insert("evaluation.data".to_owned(), folder_content(&evaluation.data)?);
+        let mut rest = json(evaluation)?;
+        rest["data"] = Value::Null;
+        flatten("evaluation.", &rest, &mut |name, value| drop(settings.insert(name.to_owned(), value)));
+    }
+    Ok(())
+}
+
+/// What determines the weights after each step: all settings but those of the evaluation.
+///
+/// # Errors
+/// Returns an error if a file of a starting tower cannot be read.
+pub(crate) fn settings_of_steps(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> Result<Settings> {
     let mut settings = Settings::new();
     let mut insert = |name: &str, value: String| {
         settings.insert(name.to_owned(), value);
@@ -149,27 +174,73 @@ pub(crate) fn settings(config: &CheckedTrainConfig, sources: &[Vec<Source>]) -> 
         options.adapter = None;
         flatten(&format!("{name}.options."), &json(&options)?, &mut insert);
     }
-    if let Some(evaluation) = &config.evaluation {
-        insert("evaluation.data", folder_content(&evaluation.data)?);
-        let mut rest = json(evaluation)?;
-        rest["data"] = Value::Null;
-        flatten("evaluation.", &rest, &mut insert);
-    }
     for (number, (stage, sources)) in config.stages().iter().zip(sources).enumerate() {
-        let prefix = format!("stage {} ", number + 1);
-        insert(&format!("{prefix}data"), rows_content(sources));
-        // The preset's values count, not its name.
-        let rest = StageConfig { data: Vec::new(), preset: None, ..(**stage).clone() };
-        let mut rest = json(&rest)?;
-        rest["data"] = Value::Null;
-        flatten(&prefix, &rest, &mut insert);
+        insert_stage(&format!("stage {} ", number + 1), stage, sources, &mut insert)?;
     }
     Ok(settings)
 }
 
+/// What determines the batches and updates of a stage.
+///
+/// # Errors
+/// Returns an error if a setting has no text form.
+pub(crate) fn settings_of_stage(stage: &CheckedStage, sources: &[Source], seed: u64) -> Result<Settings> {
+    let mut settings = Settings::from([("seed".to_owned(), seed.to_string())]);
+    insert_stage("", stage, sources, &mut |name, value| drop(settings.insert(name.to_owned(), value)))?;
+    Ok(settings)
+}
+
+fn insert_stage(
+    prefix: &str,
+    stage: &CheckedStage,
+    sources: &[Source],
+    insert: &mut impl FnMut(&str, String),
+) -> Result<()> {
+    insert(&format!("{prefix}data"), rows_content(sources));
+    // The preset's values count, not its name.
+    let rest = StageConfig { data: Vec::new(), preset: None, ..(**stage).clone() };
+    let mut rest = json(&rest)?;
+    rest["data"] = Value::Null;
+    flatten(prefix, &rest, insert);
+    Ok(())
+}
+
+/// Checks that all processes have the same settings, and processors on which sums have the same bits.
+///
+/// # Errors
+/// [`ErrorKind::Peer`] on all of them if one has others; the message names it and what differs.
+pub(crate) fn agree(group: &dyn Collective, mut own: Settings) -> Result<()> {
+    if group.world() == 1 {
+        return Ok(());
+    }
+    own.insert("CARE_CPU".to_owned(), care_kernels::InstructionSet::current().name().to_owned());
+    let text = serde_json::to_vec(&own).map_err(|e| garbled(group.rank(), e))?;
+    let first: Settings = serde_json::from_slice(&group.broadcast(0, text)?).map_err(|e| garbled(0, e))?;
+    let names: BTreeSet<&String> = first.keys().chain(own.keys()).collect();
+    let differs = |name: &&&String| first.get(**name) != own.get(**name);
+    let differences: Vec<String> = names.iter().filter(differs).map(|name| difference(name, &first, &own)).collect();
+    let all = group.all_gather(differences.join(", ").into_bytes())?;
+    match all.iter().position(|differences| !differences.is_empty()) {
+        None => Ok(()),
+        Some(rank) => {
+            let differences = String::from_utf8_lossy(&all[rank]);
+            let message = format!("process {rank} was given another run than process 0: {differences}");
+            Err(Error::new(ErrorKind::Peer, message))
+        }
+    }
+}
+
+fn difference(name: &str, first: &Settings, own: &Settings) -> String {
+    let [first, own] = [first, own].map(|settings| settings.get(name).map_or("unset", String::as_str));
+    match own.starts_with(CONTENT) && first.starts_with(CONTENT) {
+        true => format!("the content of `{name}`"),
+        false => format!("`{name}` is {own} instead of {first}"),
+    }
+}
+
 fn json(settings: &impl Serialize) -> Result<Value> {
     serde_json::to_value(settings)
-        .map_err(|e| Error::new(care_core::ErrorKind::Config, format!("settings without a text form: {e}")))
+        .map_err(|e| Error::new(ErrorKind::Config, format!("settings without a text form: {e}")))
 }
 
 /// The values of a table and of the tables in it, by path; unset ones are left out.

@@ -6,6 +6,7 @@ use care_encoders::head::Pooling;
 use care_encoders::{AnyEncoder, Network, Tower};
 
 use crate::batcher::{Batcher, TrainBatch};
+use crate::collective::Alone;
 use crate::config::{CheckedStage, LossKind, TrainMode};
 use crate::dataset::Source;
 use crate::pass::frozen_vectors;
@@ -95,8 +96,9 @@ pub(crate) fn similarity_warning(towers: &Towers, stage: &CheckedStage, batch: &
         TrainMode::Full | TrainMode::Lora => network.valid(),
     };
     let query_ids = query_tokenizer.encode(&queries)?;
-    let (queries, _) = frozen_vectors(query_tokenizer, &plain(query_network, role), &query_ids);
-    let (documents, _) = frozen_vectors(tokenizer, &plain(network, Role::Document), &tokenizer.encode(&documents)?);
+    let (queries, _) = frozen_vectors(query_tokenizer, &plain(query_network, role), &query_ids, &Alone)?;
+    let document_ids = tokenizer.encode(&documents)?;
+    let (documents, _) = frozen_vectors(tokenizer, &plain(network, Role::Document), &document_ids, &Alone)?;
     let highest = f64::from(queries.matmul(documents.transpose()).abs().max().into_scalar::<f32>());
     Ok((highest > 1.5 && highest / temperature > MOST_LOGIT).then(|| {
         format!(

@@ -7,6 +7,8 @@ mod ahead;
 mod batcher;
 mod card;
 mod checkpoint;
+mod collective;
+mod command;
 mod config;
 #[cfg(feature = "plots")]
 mod curves;
@@ -21,9 +23,11 @@ mod loss;
 mod objective;
 mod optim;
 mod pass;
+mod reduce;
 mod report;
 mod run;
 mod schedule;
+mod shares;
 mod stage;
 mod teacher;
 mod tensorboard;
@@ -33,12 +37,15 @@ mod towers;
 mod trainer;
 
 pub use care_data::rows::{RowType, TrainingExample};
+pub use collective::{Alone, Collective, TcpGroup, Timeouts};
 pub use config::{
     CheckedStage, CheckedTrainConfig, EvaluationConfig, LossConfig, LossKind, ModelConfig, Preset, StageConfig,
     TowerConfig, TowerTraining, TrainConfig, TrainMode,
 };
 pub use dataset::{Source, read_source, read_sources};
-pub use loss::{Alignment, CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka};
+pub use loss::{
+    Alignment, CosineDistance, Distillation, EmbeddingKl, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka,
+};
 pub use report::{EvaluationReport, Event, Observer, StepReport, TeacherReport};
 pub use run::{CustomLosses, Outcome, Run};
 pub use schedule::Schedule;

@@ -1,17 +1,19 @@
 //! The forward and backward pass of texts in a training step: recorded, or recomputed for the backward pass.
 
-use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use care_core::Embeddings;
+use care_core::{Embeddings, Error, Result};
 use care_encoders::batch::TokenBatch;
 use care_encoders::internals::{Schedule, on_pool_thread, with_dropout_seed};
 use care_encoders::tokenize::Tokenizer;
 use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, Encoder, Network};
 
-use crate::gradient::{NamedGradients, TableRows, add_gradients, collect_gradients};
+use crate::collective::Collective;
+use crate::gradient::{NamedGradients, TableRows, collect_gradients};
+use crate::reduce::GradientSum;
+use crate::shares::Shares;
 
 /// The vectors of texts, and the backward pass from their gradients.
 ///
@@ -20,12 +22,20 @@ use crate::gradient::{NamedGradients, TableRows, add_gradients, collect_gradient
 /// graph and its own dropout seed, so that a repeated forward pass has the same dropout masks. Its vectors are leaves
 /// of the losses' graph.
 ///
+/// Several processes share the chunks. Each encodes its own and gets the vectors of all, so that the losses see the whole
+/// batch; on the way back each has the gradients of its own chunks.
+///
 /// # Reference
 /// Gao et al. 2021, arXiv 2101.06983.
 pub(crate) struct Pass {
     /// Its clones in the chunks share their packed weights.
     network: Network<AnyEncoder>,
+    /// The chunks of this process.
     schedule: Schedule,
+    /// Their numbers.
+    own: Vec<usize>,
+    shares: Shares,
+    /// All chunks of the batch.
     chunks: Vec<Chunk>,
     /// The vectors of each chunk: leaves of the losses' graph.
     parts: Vec<Tensor<2>>,
@@ -66,45 +76,59 @@ pub(crate) struct Kept {
 
 impl Pass {
     /// Encodes texts with a trainable network, from their token ids.
+    ///
+    /// # Errors
+    /// Returns an error if another process is lost.
     pub(crate) fn new(
         tokenizer: &Tokenizer,
         network: &Network<AnyEncoder>,
         ids: &[Vec<u32>],
         kept: Kept,
         seed: u64,
-    ) -> Self {
-        let grad_cache = kept.grad_cache;
+        group: &dyn Collective,
+    ) -> Result<Self> {
         let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let varlen = network.encoder().prefers_varlen();
-        let schedule = Schedule::training(&lengths, grad_cache, varlen, &device(network), DEFAULT_TOKEN_BUDGET);
+        let (varlen, grad_cache, device) = (network.encoder().prefers_varlen(), kept.grad_cache, device(network));
+        let whole = Schedule::training(&lengths, grad_cache, varlen, &device, DEFAULT_TOKEN_BUDGET);
+        let whole = match grad_cache {
+            // Chunks decide the bits of sums, and the dropout masks.
+            Some(_) => whole,
+            None => whole.cut_for(group.world(), &lengths),
+        };
         let chunk = |(texts, number): (&Vec<usize>, u64)| {
             let rows: Vec<&[u32]> = texts.iter().map(|&index| ids[index].as_slice()).collect();
             let batch = batch(network, &rows, tokenizer.pad_id());
             Chunk { batch, seed: seed.wrapping_add(number), tape: None }
         };
-        let mut chunks: Vec<Chunk> = schedule.passes().iter().zip(0..).map(chunk).collect();
+        let mut chunks: Vec<Chunk> = whole.passes().iter().zip(0..).map(chunk).collect();
         let network = match chunks.len() {
             0 | 1 => network.clone(),
             _ => network.clone().map_encoder(AnyEncoder::packed_for_step),
         };
-        let (mut parts, mut tapes) = (Vec::new(), Vec::new());
+        let shares = Shares::new(&tokens_of(&whole, &lengths), group.world());
+        let own = shares.of(group.rank());
+        let schedule = whole.only(&own);
+        let (mut vectors, mut tapes) = (Vec::new(), Vec::new());
         let encode = |chunk: usize| match grad_cache {
             None => {
-                let tape = chunks[chunk].record(&network, kept.layers);
-                Ok::<_, Infallible>((tape.vectors.clone().inner(), Some(tape)))
+                let tape = chunks[own[chunk]].record(&network, kept.layers);
+                Ok::<_, Error>((tape.vectors.clone().inner(), Some(tape)))
             }
             // Without gradients there is no graph, but dropout stays active.
-            Some(_) => Ok((chunks[chunk].forward(&network.clone().no_grad()).inner(), None)),
+            Some(_) => Ok((chunks[own[chunk]].forward(&network.clone().no_grad()).inner(), None)),
         };
-        let Ok(()) = schedule.run(&encode, &mut |_, (vectors, tape)| {
-            parts.push(Tensor::from_inner(vectors).require_grad());
+        schedule.run(&encode, &mut |_, (of_chunk, tape)| {
+            vectors.push(of_chunk);
             tapes.push(tape);
             Ok(())
-        });
-        chunks.iter_mut().zip(tapes).for_each(|(chunk, tape)| chunk.tape = tape);
-        let rows = rows_of(&schedule, ids.len());
+        })?;
+        own.iter().zip(tapes).for_each(|(&chunk, tape)| chunks[chunk].tape = tape);
+        let sizes: Vec<usize> = whole.passes().iter().map(Vec::len).collect();
+        let parts = shares.gather(group, &sizes, vectors, &device.inner())?;
+        let parts = parts.into_iter().map(|vectors| Tensor::from_inner(vectors).require_grad()).collect();
+        let rows = rows_of(&whole, ids.len());
         let tokens = lengths.iter().sum();
-        Self { network, schedule, chunks, parts, rows, tokens, layers: kept.layers }
+        Ok(Self { network, schedule, own, shares, chunks, parts, rows, tokens, layers: kept.layers })
     }
 
     /// `[n, dim]`, in the order of the texts.
@@ -118,19 +142,28 @@ impl Pass {
     }
 
     /// Propagates the vectors' gradients through the network, chunk by chunk, and adds the gradients of its weights to
-    /// `into`, under names that start with `scope`.
-    pub(crate) fn backward(mut self, scope: &str, of_vectors: &Gradients, into: &mut NamedGradients) {
-        let gradients: Vec<Option<Tensor<2>>> = self.parts.iter().map(|part| part.grad(of_vectors)).collect();
+    /// the sum, under names that start with `scope`.
+    ///
+    /// # Errors
+    /// Returns an error if another process is lost.
+    pub(crate) fn backward(
+        mut self,
+        scope: &'static str,
+        of_vectors: &Gradients,
+        sum: &mut GradientSum<'_>,
+    ) -> Result<()> {
         let tapes: Vec<Mutex<Option<Tape>>> =
-            self.chunks.iter_mut().map(|chunk| Mutex::new(chunk.tape.take())).collect();
+            self.own.iter().map(|&chunk| Mutex::new(self.chunks[chunk].tape.take())).collect();
+        let gradients: Vec<Option<Tensor<2>>> =
+            self.own.iter().map(|&chunk| self.parts[chunk].grad(of_vectors)).collect();
         let table = self.network.encoder().trained_token_table();
         let rows = self.network.encoder().vocab_size();
-        let back = |chunk: usize| {
+        let back = |at: usize| {
             let mut named = NamedGradients::new();
-            let Some(gradient) = &gradients[chunk] else { return Ok::<_, Infallible>(named) };
+            let Some(gradient) = gradients[at].clone() else { return Ok::<_, Error>(named) };
             // Taken, so that its activations are freed one by one on the way back.
-            let tape = tapes[chunk].lock().unwrap_or_else(PoisonError::into_inner).take();
-            let chunk = &self.chunks[chunk];
+            let tape = tapes[at].lock().unwrap_or_else(PoisonError::into_inner).take();
+            let chunk = &self.chunks[self.own[at]];
             let tape = tape.unwrap_or_else(|| chunk.record(&self.network, self.layers));
             let Tape { network, token_rows, vectors, states } = tape;
             let cut = table.map(|table| TableRows { table, numbers: &token_rows, rows });
@@ -138,16 +171,14 @@ impl Pass {
                 collect_gradients(&network, scope, of_weights, cut.as_ref(), &mut named);
             };
             match states {
-                None => collect(&mut reach(vectors, gradient.clone())),
-                Some(states) => chunk.backward_by_layers(&network, states, gradient.clone(), &mut collect),
+                None => collect(&mut reach(vectors, gradient)),
+                Some(states) => chunk.backward_by_layers(&network, states, gradient, &mut collect),
             }
             Ok(named)
         };
+        let mut turns = sum.turns(scope, &self.shares)?;
         // In the order of the chunks, so that sums are rounded the same way every time.
-        let Ok(()) = self.schedule.run(&back, &mut |_, named| {
-            add_gradients(named, into);
-            Ok(())
-        });
+        self.schedule.run(&back, &mut |at, named| turns.add(self.own[at], named))
     }
 }
 
@@ -202,7 +233,12 @@ impl Chunk {
             let Some(of_states) = gradient else { return };
             let before = leaf(states.pop());
             let forward = || network.encoder().forward_step(step, before.clone(), batch);
-            let mut gradients = reach(self.with_masks(network, step, forward), of_states);
+            let states = self.with_masks(network, step, forward);
+            if !states.is_tracked() {
+                // Embeddings of which nothing is trained.
+                return;
+            }
+            let mut gradients = reach(states, of_states);
             gradient = before.and_then(|before| before.grad_remove(&mut gradients));
             collect(&mut gradients);
         }
@@ -250,28 +286,43 @@ impl Pass {
     }
 }
 
+/// The number of tokens of each of a schedule's passes.
+fn tokens_of(schedule: &Schedule, lengths: &[usize]) -> Vec<usize> {
+    schedule.passes().iter().map(|texts| texts.iter().map(|&text| lengths[text]).sum()).collect()
+}
+
 /// Vectors of texts by a frozen network from their token ids, `[n, dim]` and without a graph, and the number of tokens.
+/// Processes share the texts, and each gets all vectors.
+///
+/// # Errors
+/// Returns an error if another process is lost.
 pub(crate) fn frozen_vectors(
     tokenizer: &Tokenizer,
     network: &Network<AnyEncoder>,
     ids: &[Vec<u32>],
-) -> (Tensor<2>, usize) {
+    group: &dyn Collective,
+) -> Result<(Tensor<2>, usize)> {
     let lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
     // Chunks that do not depend on the number of cores: neither do the trained weights.
-    let varlen = network.encoder().prefers_varlen();
-    let schedule = Schedule::frozen(&lengths, varlen, &device(network), DEFAULT_TOKEN_BUDGET);
+    let (varlen, device) = (network.encoder().prefers_varlen(), device(network));
+    let whole = Schedule::frozen(&lengths, varlen, &device, DEFAULT_TOKEN_BUDGET);
+    let whole = if whole.passes().len() < group.world() { whole.cut_for(group.world(), &lengths) } else { whole };
+    let shares = Shares::new(&tokens_of(&whole, &lengths), group.world());
+    let schedule = whole.only(&shares.of(group.rank()));
     let forward = |chunk: usize| {
         let rows: Vec<&[u32]> = schedule.passes()[chunk].iter().map(|&index| ids[index].as_slice()).collect();
         let batch = batch(network, &rows, tokenizer.pad_id());
-        Ok::<_, Infallible>(on_pool_thread(|| network.forward(&batch)))
+        Ok::<_, Error>(on_pool_thread(|| network.forward(&batch)))
     };
-    let mut parts = vec![None; schedule.passes().len()];
-    let Ok(()) = schedule.run(&forward, &mut |pass, vectors| {
-        parts[pass] = Some(vectors);
+    let mut own = vec![None; schedule.passes().len()];
+    schedule.run(&forward, &mut |pass, vectors| {
+        own[pass] = Some(vectors);
         Ok(())
-    });
-    let vectors = select(&Tensor::cat(parts.into_iter().flatten().collect(), 0), &rows_of(&schedule, ids.len()));
-    (Tensor::from_inner(vectors), lengths.iter().sum())
+    })?;
+    let sizes: Vec<usize> = whole.passes().iter().map(Vec::len).collect();
+    let parts = shares.gather(group, &sizes, own.into_iter().flatten().collect(), &device.inner())?;
+    let vectors = select(&Tensor::cat(parts, 0), &rows_of(&whole, ids.len()));
+    Ok((Tensor::from_inner(vectors), lengths.iter().sum()))
 }
 
 /// Vectors as a constant of the losses' graph.

@@ -2,27 +2,34 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use care_core::files::{FolderLock, lock_folder, write_atomic};
 use care_core::{Error, ErrorKind, Result, Role};
-use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Network, load_tower};
+use care_encoders::{AsymmetricEncoder, Device, load_tower};
 use serde_json::{Value, json};
 
 use crate::batcher::RowTokens;
 use crate::card::{card, provenance};
-use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, State, Written};
+use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, State};
+use crate::collective::{Alone, Collective};
+use crate::command::Command;
 use crate::config::{CheckedStage, CheckedTrainConfig, EvaluationConfig, ModelConfig};
 #[cfg(feature = "plots")]
 use crate::curves::draw_curves;
 use crate::dataset::{Source, read_sources};
 use crate::evaluation::DevSet;
-use crate::fingerprint::{Change, Settings, changeable, changes, fingerprint, settings};
+use crate::fingerprint::{
+    Change, Settings, add_evaluation, agree, changeable, changes, fingerprint, settings, settings_of_steps,
+};
 use crate::log::{self, Line, Log};
 use crate::loss::Loss;
 use crate::report::{EvaluationReport, Event, Observer, TeacherReport, unix_time};
 use crate::tensorboard::EventFiles;
 use crate::trainer::Trainer;
+
+mod follow;
 
 /// The model card in the folder of a pair.
 const CARD: &str = "README.md";
@@ -50,6 +57,8 @@ pub enum Outcome {
         /// The newest checkpoint; `None` if no step was made yet.
         checkpoint: Option<PathBuf>,
     },
+    /// This process is not the first of those that train together; the first has the outcome.
+    Followed,
 }
 
 /// Custom losses for the stage at an index, from 0, each with its weight. Called when the run is checked, and again when the stage
@@ -74,12 +83,24 @@ pub struct Run<'a> {
     config: &'a CheckedTrainConfig,
     resume: bool,
     losses: Option<&'a CustomLosses<'a>>,
+    group: Arc<dyn Collective>,
+}
+
+/// What a run has read and checked before its first step.
+struct Prepared {
+    sources: Vec<Vec<Source>>,
+    /// On the first process.
+    dev: Option<DevSet>,
+    pair: AsymmetricEncoder,
+    /// Of each stage, the tokens of its rows if it has a token budget.
+    tokens: Vec<Option<RowTokens>>,
+    settings: Settings,
 }
 
 impl<'a> Run<'a> {
     /// A new run, whose output folder must not hold a run yet: neither checkpoints nor a log nor a model.
     pub fn new(config: &'a CheckedTrainConfig) -> Self {
-        Self { config, resume: false, losses: None }
+        Self { config, resume: false, losses: None, group: Arc::new(Alone) }
     }
 
     /// Whether to resume the run from its newest checkpoint. A run that was interrupted before its first checkpoint
@@ -96,6 +117,17 @@ impl<'a> Run<'a> {
         Self { losses: Some(losses), ..self }
     }
 
+    /// Trains together with other processes, each of which starts the same run: the same settings, data and towers, on
+    /// processors of one kind. They share the chunks of every batch. The first process evaluates, calls its observer,
+    /// and alone writes to `<output>`; the others need neither that folder nor the dev set.
+    ///
+    /// With `grad_cache`, losses and weights have the same bits as those of one process; without, they agree up to
+    /// rounding. So a run may be resumed by another number of processes.
+    #[must_use]
+    pub fn with_collective(self, group: Arc<dyn Collective>) -> Self {
+        Self { group, ..self }
+    }
+
     /// Runs every stage and saves the trained pair in `<output>/model`.
     ///
     /// All data is read and checked before the first step. A resumed run ends with the same weights as an
@@ -106,14 +138,32 @@ impl<'a> Run<'a> {
     /// the other way round), if another process runs in it, if other settings or data changed since the checkpoint, if a
     /// file of the checkpoint is damaged, or if a file cannot be written.
     pub fn start(self, observer: &mut Observer<'_>) -> Result<Outcome> {
-        let config = self.config;
+        let outcome = self.prepare().and_then(|prepared| match self.group.rank() {
+            0 => self.lead(prepared, observer),
+            _ => self.follow(prepared),
+        });
+        match &outcome {
+            Err(error) => {
+                let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+                self.group.abort(&format!("{error}{cause}"));
+            }
+            // The work is done, whoever hears of it.
+            Ok(_) if self.group.rank() == 0 => drop(Command::End.give(&*self.group)),
+            Ok(_) => {}
+        }
+        outcome
+    }
+
+    /// Reads and checks everything that can fail a check, before anything is written.
+    fn prepare(&self) -> Result<Prepared> {
+        let (config, is_first) = (self.config, self.group.rank() == 0);
         let stages = config.stages();
         let sources: Vec<Vec<Source>> = stages.iter().map(|stage| read_sources(&stage.data)).collect::<Result<_>>()?;
-        let dev = config.evaluation.as_ref().map(load_dev_set).transpose()?;
-        AsymmetricEncoder::check_target(config.output.join("model"))?;
-        let mut pair = load_pair(config)?;
-        let started_from = pair.provenance().clone();
-        // Everything that can fail a check does so before anything is written.
+        let dev = config.evaluation.as_ref().filter(|_| is_first).map(load_dev_set).transpose()?;
+        if is_first {
+            AsymmetricEncoder::check_target(config.output.join("model"))?;
+        }
+        let pair = load_pair(config)?;
         let mut tokens = Vec::new();
         for (index, (stage, sources)) in stages.iter().zip(&sources).enumerate() {
             let trainer = self.trainer(pair.clone(), stage, index, sources, None)?;
@@ -121,7 +171,20 @@ impl<'a> Run<'a> {
             // Rows have the same tokens when the stage starts.
             tokens.push(trainer.row_tokens());
         }
-        let settings = settings(config, &sources)?;
+        let of_steps = settings_of_steps(config, &sources)?;
+        let mut settings = of_steps.clone();
+        if is_first {
+            add_evaluation(&mut settings, config)?;
+        }
+        agree(&*self.group, of_steps)?;
+        Ok(Prepared { sources, dev, pair, tokens, settings })
+    }
+
+    /// The run of the first process.
+    fn lead(&self, prepared: Prepared, observer: &mut Observer<'_>) -> Result<Outcome> {
+        let Prepared { sources, dev, mut pair, mut tokens, settings } = prepared;
+        let (config, stages) = (self.config, self.config.stages());
+        let started_from = pair.provenance().clone();
         let _lock = self.lock()?;
         let checkpoints = Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints);
         let start = self.starting_point(&checkpoints, &settings)?;
@@ -144,9 +207,8 @@ impl<'a> Run<'a> {
         let event_files = EventFiles::open(&config.output, &log::read(&config.output)?)?;
         let mut context = Context { config, settings, changes, checkpoints, dev, log, event_files };
 
-        // Whether earlier stages have changed a tower: a checkpoint then holds all of its weights.
-        let mut changed = [false, false];
         for (index, stage) in stages.iter().enumerate() {
+            let changed = changed_before(stages, index);
             let at = start.as_ref().filter(|checkpoint| checkpoint.state.stage > index);
             if at.is_none_or(|checkpoint| checkpoint.state.stage == index + 1) {
                 let mut trainer = self.trainer(pair, stage, index, &sources[index], tokens[index].take())?;
@@ -158,8 +220,6 @@ impl<'a> Run<'a> {
                 trainer.save_adapters(&adapters, bases.each_ref().map(Option::as_deref))?;
                 pair = trainer.finish()?;
             }
-            changed[0] |= stage.changes(Role::Query);
-            changed[1] |= stage.changes(Role::Document);
         }
         let pair = pair.with_provenance(context.provenance(started_from));
         pair.save(&folder)?;
@@ -209,7 +269,7 @@ impl<'a> Run<'a> {
         sources: &'s [Source],
         tokens: Option<RowTokens>,
     ) -> Result<Trainer<'s>> {
-        let trainer = Trainer::at(pair, stage, index, sources, self.config.seed, tokens)?;
+        let trainer = Trainer::at(pair, stage, index, sources, self.config.seed, tokens)?.in_group(&self.group);
         let custom = self.losses.map_or_else(Vec::new, |losses| losses(index));
         custom.into_iter().try_fold(trainer, |trainer, (weight, loss)| trainer.with_loss(weight, loss))
     }
@@ -323,6 +383,8 @@ impl Context<'_> {
         if let Some(folder) = self.config.teacher_cache() {
             trainer.open_teacher(&folder)?;
         }
+        Command::Stage(index).give(trainer.group())?;
+        trainer.share_state(changed)?;
         if self.warn(trainer, observer)?.is_break() {
             return Ok(StageEnd::Break(self.checkpoints.newest()));
         }
@@ -336,11 +398,11 @@ impl Context<'_> {
         while !out_of_patience(&progress) && !stop {
             if self.fill_teacher(index, trainer, observer)?.is_break() {
                 let is_new = trainer.steps_done() > at.map_or(0, |checkpoint| checkpoint.state.step);
-                let write = || {
-                    let place = self.place(index, trainer, &progress);
-                    self.checkpoints.write(place, &networks(trainer, changed), trainer.optimizer()).map(Some)
-                };
+                let write = || self.write_checkpoint(index, trainer, &progress, changed).map(Some);
                 return Ok(StageEnd::Break(if is_new { write()? } else { self.checkpoints.newest() }));
+            }
+            if trainer.steps_done() < trainer.total_steps() {
+                Command::Step.give(trainer.group())?;
             }
             let Some(report) = trainer.step()? else { break };
             let (step, last) = (report.step, report.step == report.total_steps);
@@ -352,11 +414,7 @@ impl Context<'_> {
                 stop |= self.evaluate(index, trainer, &mut progress, changed, observer)?.is_break();
             }
             if stop || last || is_due(self.config.checkpoint_every) || out_of_patience(&progress) {
-                let checkpoint = self.checkpoints.write(
-                    self.place(index, trainer, &progress),
-                    &networks(trainer, changed),
-                    trainer.optimizer(),
-                )?;
+                let checkpoint = self.write_checkpoint(index, trainer, &progress, changed)?;
                 if stop {
                     return Ok(StageEnd::Break(Some(checkpoint)));
                 }
@@ -421,7 +479,7 @@ impl Context<'_> {
         let better = score.filter(|score| progress.best.is_none_or(|(best, _)| *score > best));
         if let Some(score) = better {
             *progress = Progress { best: Some((score, step)), stale: 0 };
-            self.checkpoints.write_best(self.place(index, trainer, progress), &networks(trainer, changed))?;
+            self.checkpoints.write_best(self.place(index, trainer, progress), &trainer.written(changed))?;
         } else if step > 0 {
             progress.stale += 1;
         }
@@ -438,6 +496,19 @@ impl Context<'_> {
             time: unix_time(),
         };
         self.notify(&Event::Evaluation(report), observer)
+    }
+
+    /// Writes a checkpoint, once all processes are known to have the same weights.
+    fn write_checkpoint(
+        &self,
+        index: usize,
+        trainer: &Trainer<'_>,
+        progress: &Progress,
+        changed: [bool; 2],
+    ) -> Result<PathBuf> {
+        Command::Compare.give(trainer.group())?;
+        trainer.compare_weights()?;
+        self.checkpoints.write(self.place(index, trainer, progress), &trainer.written(changed), trainer.optimizer())
     }
 
     fn place<'s>(&'s self, index: usize, trainer: &Trainer<'_>, progress: &'s Progress) -> Place<'s> {
@@ -463,13 +534,9 @@ impl Context<'_> {
     }
 }
 
-fn networks(trainer: &Trainer<'_>, changed: [bool; 2]) -> [Written<'static, Network<AnyEncoder>>; 2] {
-    let towers = trainer.towers();
-    let written = |name, network: &Network<AnyEncoder>, whole| {
-        // A frozen network stays packed while a copy is read.
-        Written { name, network: if whole { network.unpacked_copy() } else { network.clone() }, whole }
-    };
-    [written("query", towers.query.network(), changed[0]), written("document", towers.document.network(), changed[1])]
+/// Whether the stages before this one change the query and the document tower: a checkpoint then holds all weights.
+fn changed_before(stages: &[CheckedStage], index: usize) -> [bool; 2] {
+    [Role::Query, Role::Document].map(|role| stages[..index].iter().any(|stage| stage.changes(role)))
 }
 
 /// Writes the card of a saved pair and the curves of its run. Returns what failed.

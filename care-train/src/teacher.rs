@@ -110,7 +110,7 @@ impl TeacherLot {
     pub(crate) fn fill_next(&mut self, towers: &Towers) -> Result<Option<usize>> {
         let shard = &self.texts[self.next..self.texts.len().min(self.next + SHARD)];
         let Some(store) = towers.teacher.as_ref().filter(|_| !shard.is_empty()) else { return Ok(None) };
-        towers.known_vectors(store, shard)?;
+        towers.known_vectors(store, shard, &mut |missing| towers.encode_together(missing))?;
         self.next += shard.len();
         Ok(Some(self.next))
     }

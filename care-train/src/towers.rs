@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Tensor, TensorData};
 use care_core::store::EmbeddingStore;
@@ -12,6 +12,8 @@ use care_encoders::tokenize::{TokenLists, Tokenizer};
 use care_encoders::{AnyEncoder, DEFAULT_TOKEN_BUDGET, DocumentTower, Network, QueryTower};
 
 use crate::batcher::TrainBatch;
+use crate::collective::{Collective, bytes_of, garbled, values_of};
+use crate::command::Command;
 use crate::config::{CheckedStage, TrainMode};
 use crate::loss::{Alignment, LossInput};
 use crate::pass::{Kept, Pass, constant, device, frozen_vectors, select};
@@ -27,6 +29,10 @@ pub(crate) struct Towers {
     pub(crate) kind: StageKind,
     /// Cached vectors of the frozen document tower.
     pub(crate) teacher: Option<Mutex<EmbeddingStore>>,
+    /// Whether the first process has that cache, and this is another.
+    pub(crate) teacher_elsewhere: bool,
+    /// The processes that train these towers together.
+    pub(crate) group: Arc<dyn Collective>,
 }
 
 /// A batch with its texts as the towers read them, before encoding.
@@ -92,16 +98,16 @@ impl Towers {
     }
 
     fn wanted(&self, documents: Vec<String>) -> Result<Documents> {
-        Ok(match self.teacher {
-            Some(_) => Documents::Texts(documents),
-            None => Documents::Ids(self.document.tokenizer().encode(&documents)?),
+        Ok(match self.teacher.is_some() || self.teacher_elsewhere {
+            true => Documents::Texts(documents),
+            false => Documents::Ids(self.document.tokenizer().encode(&documents)?),
         })
     }
 
     /// Encodes a batch as its stage requires.
     ///
     /// # Errors
-    /// Returns an error if a cached vector cannot be read.
+    /// Returns an error if a cached vector cannot be read, or another process is lost.
     pub(crate) fn encode(&self, stage: &CheckedStage, read: &ReadBatch, seed: u64) -> Result<Encoded> {
         let batch = &read.batch;
         let mut encoded = match stage.kind {
@@ -130,7 +136,7 @@ impl Towers {
     /// encoded once and counted twice; with dropout the published code would draw two masks.
     fn align(&self, stage: &CheckedStage, read: &ReadBatch, seed: u64) -> Result<Encoded> {
         let (tokenizer, network) = (self.query.tokenizer(), self.query.network());
-        let student = Pass::new(tokenizer, network, &read.queries, kept(stage), seed);
+        let student = Pass::new(tokenizer, network, &read.queries, kept(stage), seed, &*self.group)?;
         let (teacher, taught) = self.teacher_vectors(&read.documents)?;
         let vectors = student.vectors();
         let rows = &read.rows;
@@ -150,11 +156,11 @@ impl Towers {
         let (mut passes, mut tokens) = (Vec::new(), 0);
         let frozen = stage.mode(role) == TrainMode::Frozen;
         let query_vectors = if frozen {
-            let (vectors, encoded) = frozen_vectors(tokenizer, network, queries);
+            let (vectors, encoded) = frozen_vectors(tokenizer, network, queries, &*self.group)?;
             tokens += encoded;
             vectors
         } else {
-            let pass = Pass::new(tokenizer, network, queries, kept(stage), seed);
+            let pass = Pass::new(tokenizer, network, queries, kept(stage), seed, &*self.group)?;
             let vectors = pass.vectors();
             tokens += pass.tokens();
             passes.push((role, pass));
@@ -164,7 +170,7 @@ impl Towers {
             Documents::Ids(ids) if stage.mode(Role::Document) != TrainMode::Frozen => {
                 // Each chunk adds its number to the seed, so the seeds of the two passes must lie far apart.
                 let (tokenizer, network) = (self.document.tokenizer(), self.document.network());
-                let pass = Pass::new(tokenizer, network, ids, kept(stage), seed ^ (1 << 63));
+                let pass = Pass::new(tokenizer, network, ids, kept(stage), seed ^ (1 << 63), &*self.group)?;
                 let vectors = pass.vectors();
                 tokens += pass.tokens();
                 passes.push((Role::Document, pass));
@@ -229,13 +235,75 @@ impl Towers {
     /// Vectors of the frozen document tower, without a graph, and the number of tokens encoded for them.
     fn teacher_vectors(&self, documents: &Documents) -> Result<(Tensor<2>, usize)> {
         let network = self.document.network();
-        let encode = |ids: &[Vec<u32>]| frozen_vectors(self.document.tokenizer(), network, ids);
-        match (documents, &self.teacher) {
-            (Documents::Ids(ids), _) => Ok(encode(ids)),
+        let encode = |ids: &[Vec<u32>]| frozen_vectors(self.document.tokenizer(), network, ids, &*self.group);
+        let known = match (documents, &self.teacher) {
+            (Documents::Ids(ids), _) => return encode(ids),
             (Documents::Texts(texts), Some(store)) => {
-                Ok((constant(&self.known_vectors(store, texts)?, &device(network)), 0))
+                let known = self.known_vectors(store, texts, &mut |missing| self.encode_alone(missing))?;
+                self.group.broadcast(0, self.bytes_of(&known))?;
+                known
             }
-            (Documents::Texts(texts), None) => Ok(encode(&self.document.tokenizer().encode(texts)?)),
+            (Documents::Texts(texts), None) if self.teacher_elsewhere => {
+                self.vectors_of(0, &self.group.broadcast(0, Vec::new())?, texts.len())?
+            }
+            (Documents::Texts(texts), None) => return encode(&self.document.tokenizer().encode(texts)?),
+        };
+        Ok((constant(&known, &device(network)), 0))
+    }
+
+    /// The vectors of prepared documents, each encoded by one of the processes. The others are told of it, and call
+    /// [`Towers::encode_share`].
+    pub(crate) fn encode_together(&self, prepared: &[&str]) -> Result<Embeddings> {
+        let (group, dim) = (&*self.group, self.document.embedding_dim());
+        if group.world() == 1 {
+            return self.encode_alone(prepared);
+        }
+        let texts = prepared.iter().map(|text| (*text).to_owned()).collect();
+        Command::Encode(texts).give(group)?;
+        let mut vectors = Embeddings::zeros(prepared.len(), dim);
+        for rank in 0..group.world() {
+            let share = share(prepared.len(), rank, group.world());
+            let own: Vec<&str> = share.clone().map(|text| prepared[text]).collect();
+            let of_share = match rank {
+                0 => self.encode_alone(&own)?,
+                _ => self.vectors_of(rank, &group.receive(rank)?, own.len())?,
+            };
+            share.zip(0..).for_each(|(text, row)| vectors.set(text, &of_share.row(row).to_vec()));
+        }
+        Ok(vectors)
+    }
+
+    /// Encodes this process' share of prepared documents for the first process.
+    ///
+    /// # Errors
+    /// Returns an error if a text cannot be encoded, or another process is lost.
+    pub(crate) fn encode_share(&self, prepared: &[String]) -> Result<()> {
+        let own: Vec<&str> =
+            share(prepared.len(), self.group.rank(), self.group.world()).map(|text| prepared[text].as_str()).collect();
+        self.group.send(0, &self.bytes_of(&self.encode_alone(&own)?))
+    }
+
+    /// The vectors of prepared documents, encoded by this process.
+    pub(crate) fn encode_alone(&self, prepared: &[&str]) -> Result<Embeddings> {
+        match prepared.is_empty() {
+            true => Ok(Embeddings::zeros(0, self.document.embedding_dim())),
+            false => self.document.embed_prepared(prepared, DEFAULT_TOKEN_BUDGET, &mut |_| {}),
+        }
+    }
+
+    fn bytes_of(&self, vectors: &Embeddings) -> Vec<u8> {
+        match self.group.world() {
+            1 => Vec::new(),
+            _ => bytes_of(&vectors.as_array().iter().copied().collect::<Vec<f32>>()),
+        }
+    }
+
+    /// The vectors that another process has sent.
+    fn vectors_of(&self, from: usize, bytes: &[u8], count: usize) -> Result<Embeddings> {
+        let (values, dim) = (values_of(bytes), self.document.embedding_dim());
+        match values.len() == count * dim {
+            true => Embeddings::from_rows(dim, values.chunks_exact(dim)),
+            false => Err(garbled(from, format!("{} values for {count} vectors of {dim}", values.len()))),
         }
     }
 
@@ -255,13 +323,22 @@ impl Towers {
         store.map(|mut store| store.take_refused()).unwrap_or_default()
     }
 
-    /// Vectors of prepared documents from a store, to which missing ones are added.
-    pub(crate) fn known_vectors(&self, store: &Mutex<EmbeddingStore>, prepared: &[String]) -> Result<Embeddings> {
+    /// Vectors of prepared documents from a store, to which missing ones are added once encoded.
+    pub(crate) fn known_vectors(
+        &self,
+        store: &Mutex<EmbeddingStore>,
+        prepared: &[String],
+        encode: &mut dyn FnMut(&[&str]) -> Result<Embeddings>,
+    ) -> Result<Embeddings> {
         let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-        store
-            .fill(prepared, &mut |missing| self.document.embed_prepared(missing, DEFAULT_TOKEN_BUDGET, &mut |_| {}))?;
+        store.fill(prepared, encode)?;
         store.get(prepared)
     }
+}
+
+/// Which of so many texts, sorted by length, a process encodes.
+fn share(texts: usize, rank: usize, world: usize) -> impl Iterator<Item = usize> + Clone {
+    (rank..texts).step_by(world)
 }
 
 /// What a stage keeps of its forward passes.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -19,6 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::ahead::Ahead;
 use crate::batcher::{BatchSettings, Batcher, RowTokens};
 use crate::checkpoint::Checkpoint;
+use crate::collective::Alone;
 use crate::config::{CheckedStage, MOST_STEPS, TrainMode};
 use crate::dataset::{RowNeeds, Source};
 use crate::gradient::{Gradient, NamedGradients};
@@ -27,6 +29,7 @@ use crate::lengths::row_tokens;
 use crate::loss::Loss;
 use crate::objective::Objective;
 use crate::optim::{Optimizer, clip_by_global_norm};
+use crate::reduce::GradientSum;
 use crate::report::{Event, Observer, StepReport, unix_time};
 use crate::stage::StageKind;
 use crate::teacher::{TeacherLot, TeacherLots, open_store};
@@ -144,6 +147,8 @@ impl<'a> Trainer<'a> {
             trained: [Role::Query, Role::Document].map(|role| stage.mode(role) != TrainMode::Frozen),
             kind: stage.kind,
             teacher: None,
+            teacher_elsewhere: false,
+            group: Arc::new(Alone),
         };
         let batcher = match stage.max_batch_tokens {
             Some(most) => {
@@ -306,8 +311,11 @@ impl<'a> Trainer<'a> {
 
     /// Runs one step: batches, losses, gradients, clipping, update. Returns `None` once the stage is complete.
     ///
+    /// Processes that train together all make the step, and all return the same report but for its seconds.
+    ///
     /// # Errors
-    /// Returns an error if a text cannot be tokenized, there is no loss, or the loss or gradient norm is not finite.
+    /// Returns an error if a text cannot be tokenized, there is no loss, the loss or gradient norm is not finite, or
+    /// another process is lost. The weights are then those before the step.
     pub fn step(&mut self) -> Result<Option<StepReport>> {
         if self.step >= self.total_steps {
             return Ok(None);
@@ -324,9 +332,9 @@ impl<'a> Trainer<'a> {
         let numbers = self.batches_of(self.step);
         let share = 1.0 / numbers.len() as f64;
         let (mut loss, mut losses, mut tokens) = (0.0, BTreeMap::new(), 0);
-        let mut gradients = NamedGradients::new();
+        let mut sum = self.no_gradients();
         for number in numbers {
-            let report = self.batch(number, share, &mut gradients)?;
+            let report = self.batch(number, share, &mut sum)?;
             self.require_finite("loss", report.loss)?;
             loss += share * report.loss;
             tokens += report.tokens;
@@ -334,6 +342,7 @@ impl<'a> Trainer<'a> {
                 *losses.entry(name).or_insert(0.0) += share * value;
             }
         }
+        let gradients = sum.finish()?;
         let (clipping, gradient_norm) = clip_by_global_norm(&gradients, self.stage.max_grad_norm);
         self.require_finite("gradient norm", gradient_norm)?;
         self.still = if gradient_norm == 0.0 { self.still + 1 } else { 0 };
@@ -385,8 +394,13 @@ impl<'a> Trainer<'a> {
         self.ahead.batcher().row_tokens()
     }
 
+    /// An empty sum of gradients.
+    fn no_gradients(&self) -> GradientSum<'_> {
+        GradientSum::new(&*self.towers.group, crate::pass::device(self.towers.document.network()).inner())
+    }
+
     /// Adds `share` times the gradients of one batch, and reads the next.
-    fn batch(&self, number: usize, share: f64, gradients: &mut NamedGradients) -> Result<BatchReport> {
+    fn batch(&self, number: usize, share: f64, gradients: &mut GradientSum<'_>) -> Result<BatchReport> {
         let read = self.ahead.take(number, &self.towers, self.stage)?;
         let mut work = || self.compute(number, &read, share, gradients);
         match number + 1 < self.batches_of(self.total_steps - 1).end {
@@ -401,7 +415,7 @@ impl<'a> Trainer<'a> {
         number: usize,
         read: &ReadBatch,
         share: f64,
-        gradients: &mut NamedGradients,
+        gradients: &mut GradientSum<'_>,
     ) -> Result<BatchReport> {
         // Dropout depends on the batch's number alone, so a resumed run draws the same masks.
         let seed = batch_seed(self.seed, self.index, number);
@@ -410,7 +424,7 @@ impl<'a> Trainer<'a> {
         let scaled = total.clone().mul_scalar(share);
         let of_vectors = scaled.backward();
         for (role, pass) in encoded.passes {
-            pass.backward(role.as_str(), &of_vectors, gradients);
+            pass.backward(role.as_str(), &of_vectors, gradients)?;
         }
         let number = |loss: Tensor<1>| f64::from(loss.into_scalar::<f32>());
         let losses = parts.into_iter().map(|(name, loss)| (name, number(loss))).collect();
@@ -541,6 +555,8 @@ fn batch_seed(seed: u64, stage: usize, number: usize) -> u64 {
     rng.set_stream((stage as u64) << 48 | number as u64);
     rng.random()
 }
+
+mod together;
 
 #[cfg(test)]
 mod tests;

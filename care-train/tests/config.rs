@@ -85,6 +85,14 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
             "loss[0]: `dim_weights` is [0.0], allowed: each at least 0, not all 0",
         ),
         (
+            "loss = [{ kind = \"cosine\", temperature = 0.1 }]",
+            "loss[0]: `temperature` is 0.1, allowed: only for info-nce, distillation and embedding-kl",
+        ),
+        (
+            "loss = [{ kind = \"embedding-kl\" }]",
+            "`loss[0].kind` is \"embedding-kl\", allowed: info-nce, distillation in joint-finetuning stages",
+        ),
+        (
             "loss = [{ kind = \"embedding-mse\" }]",
             "`loss[0].kind` is \"embedding-mse\", allowed: info-nce, distillation in joint-finetuning stages",
         ),
@@ -130,7 +138,8 @@ fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
         ),
         (
             "group_size = 2\nloss = [{ kind = \"distillation\" }]",
-            "`loss[0].kind` is \"distillation\", allowed: info-nce, embedding-mse, cosine in query-alignment stages",
+            "`loss[0].kind` is \"distillation\", allowed: info-nce, embedding-mse, embedding-kl, cosine in query-alignment \
+             stages",
         ),
         (
             "prompt_template = \"{prompt}{text}\"",

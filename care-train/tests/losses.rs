@@ -4,7 +4,9 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use care_encoders::head::{TruncationOrder, l2_normalize};
-use care_train::{Alignment, CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka};
+use care_train::{
+    Alignment, CosineDistance, Distillation, EmbeddingKl, EmbeddingMse, InfoNce, Loss, LossInput, Matryoshka,
+};
 use serde_json::Value;
 
 /// The reference's matrices: a linear congruential generator, exact in f64.
@@ -145,6 +147,61 @@ fn every_case_of_the_reference_is_checked() {
     for name in cases.as_object().unwrap().keys() {
         assert!(tested.contains(&format!("check(\"{name}\")")), "{name}");
     }
+}
+
+/// An alignment of vectors as they are.
+fn aligned(student: Tensor<2>, teacher: Tensor<2>) -> LossInput {
+    let alignment = Alignment { student: student.clone(), teacher: teacher.clone() };
+    LossInput { alignment: Some(alignment), ..LossInput::new(student, teacher) }
+}
+
+#[test]
+fn the_divergence_of_embeddings_and_its_gradient_equal_those_of_pytorch() {
+    let device = care_encoders::Device::Cpu.open().unwrap().autodiff();
+    let cases: Value = serde_json::from_str(include_str!("data/embedding_kl.json")).unwrap();
+    for case in cases.as_array().unwrap() {
+        let temperature = case["temperature"].as_f64().unwrap();
+        let raw = matrix(0, 4, 8, &device);
+        let input = aligned(l2_normalize(raw.clone()), l2_normalize(matrix(2, 4, 8, &device)).detach());
+        let loss = EmbeddingKl { temperature }.forward(&input);
+        let gradient = raw.grad(&loss.backward()).unwrap().into_data().try_to_vec::<f64>().unwrap();
+        close("loss", loss.into_scalar::<f64>(), case["loss"].as_f64().unwrap());
+        let expected = numbers(&case["gradient"]);
+        let size = expected.iter().fold(0.0f64, |most, value| most.max(value.abs()));
+        for (found, expected) in gradient.iter().zip(&expected) {
+            assert!((found - expected).abs() <= 1e-7 * size, "{temperature}: {found} instead of {expected}");
+        }
+    }
+}
+
+#[test]
+fn the_gradient_of_the_divergence_equals_finite_differences() {
+    let device = care_encoders::Device::Cpu.open().unwrap().autodiff();
+    let loss = EmbeddingKl { temperature: 0.3 };
+    let teacher = matrix(2, 3, 5, &device).detach();
+    let (student, step) = (matrix(0, 3, 5, &device), 1e-6);
+    let values = student.clone().into_data().try_to_vec::<f64>().unwrap();
+    let gradient = student.grad(&loss.forward(&aligned(student.clone(), teacher.clone())).backward()).unwrap();
+    let gradient = gradient.into_data().try_to_vec::<f64>().unwrap();
+    let at = |index: usize, change: f64| {
+        let mut moved = values.clone();
+        moved[index] += change;
+        let moved = Tensor::from_data(TensorData::new(moved, [3, 5]), (&device, DType::F64));
+        loss.forward(&aligned(moved, teacher.clone())).into_scalar::<f64>()
+    };
+    for (index, gradient) in gradient.iter().enumerate() {
+        let difference = (at(index, step) - at(index, -step)) / (2.0 * step);
+        assert!((difference - gradient).abs() < 1e-7, "{index}: {gradient} instead of {difference}");
+    }
+}
+
+#[test]
+fn the_divergence_is_0_for_equal_vectors_and_does_not_see_a_common_shift() {
+    let teacher = rows(&[0.6, 0.8, 0.0, 1.0], 2);
+    let loss = EmbeddingKl { temperature: 0.05 };
+    assert_eq!(value(&loss, &aligned(teacher.clone(), teacher.clone())), 0.0);
+    assert!(value(&loss, &aligned(teacher.clone().add_scalar(0.25), teacher.clone())).abs() < 1e-6);
+    assert!(value(&loss, &aligned(teacher.clone().neg(), teacher)) > 1.0);
 }
 
 fn rows(values: &[f32], width: usize) -> Tensor<2> {

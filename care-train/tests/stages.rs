@@ -104,8 +104,8 @@ fn trained_weights_do_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn alignment_reports_the_losses_it_has_before_their_weights() {
-    for loss in [LossConfig::new(LossKind::EmbeddingMse), LossConfig::new(LossKind::Cosine), LossConfig::info_nce(0.1)]
-    {
+    let kinds = [LossKind::EmbeddingMse, LossKind::EmbeddingKl, LossKind::Cosine].map(LossConfig::new);
+    for loss in kinds.into_iter().chain([LossConfig::info_nce(0.1)]) {
         let loss = loss.with(|loss| loss.weight = 0.5);
         let (_, _, reports) = train(StageKind::QueryAlignment, |stage| {
             stage.loss = Some(vec![loss]);

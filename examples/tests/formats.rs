@@ -8,7 +8,7 @@ use source::{Sources, sources_of, tokens, workspace};
 
 /// Structs that a file is read into: their crate, name, and the heading in `docs/formats.md` below which each of their
 /// fields is named in backticks.
-const STRUCTS: [(&str, &str, &str); 40] = [
+const STRUCTS: [(&str, &str, &str); 53] = [
     ("care-train", "TrainConfig", "### Top level"),
     ("care-train", "ModelConfig", "### `[model]`"),
     ("care-train", "TowerConfig", "### `[model]`"),
@@ -47,8 +47,21 @@ const STRUCTS: [(&str, &str, &str); 40] = [
     ("care-core", "SegmentEntry", "## Index on disk"),
     ("care-core", "RemovedEntry", "## Index on disk"),
     ("care-core", "FileSeal", "## Index on disk"),
+    ("care-core", "GraphEntry", "## Index on disk"),
+    ("care-core", "Approximation", "## Index on disk"),
+    ("care-core", "GraphOptions", "## Index on disk"),
+    ("care-core", "Loss", "## Index on disk"),
     ("care-core", "Record", "## Index on disk"),
     ("care-core", "Column", "## Index on disk"),
+    ("care-shard", "Plan", "## Encoded corpus"),
+    ("care-shard", "Input", "## Encoded corpus"),
+    ("care-shard", "Fields", "## Encoded corpus"),
+    ("care-shard", "Shard", "## Encoded corpus"),
+    ("care-shard", "Commit", "## Encoded corpus"),
+    ("care-shard", "Lease", "## Encoded corpus"),
+    ("care-shard", "WorkerState", "## Encoded corpus"),
+    ("care-shard", "Failure", "## Encoded corpus"),
+    ("care-shard", "Origin", "## Encoded corpus"),
 ];
 
 #[test]

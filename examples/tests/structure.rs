@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use source::{Sources, Token, sources_of, tokens};
 
 /// The top-level modules of each crate, bottom first: each may use only those before it.
-const ORDERS: [(&str, &str); 10] = [
+const ORDERS: [(&str, &str); 13] = [
     (
         "care-kernels",
         "activation columns half kernel vnni instructions math scratch matmul f32_matrix half_matrix int8_matrix \
-         int4_matrix gradient attention attention_backward pointwise norm_backward adamw adamw_rows",
+         int4_matrix scores gradient attention attention_backward pointwise norm_backward adamw adamw_rows",
     ),
     ("care-core", "guard error text files lines jsonl embeddings index store embedder reranker hub manifest"),
     (
@@ -32,10 +32,13 @@ const ORDERS: [(&str, &str); 10] = [
     ),
     (
         "care-train",
-        "schedule stage loss dataset gradient optim config report log tensorboard curves card fingerprint batcher checkpoint \
-         pass towers ahead lengths objective guards evaluation teacher trainer run",
+        "schedule stage collective command loss dataset gradient shares reduce optim config report log tensorboard curves card \
+         fingerprint batcher checkpoint pass towers ahead lengths objective guards evaluation teacher trainer run",
     ),
     ("care-serve", "options failure metrics role vector tower lane words collection service http server"),
+    ("care-py", "error locate texts work pair reranker metrics"),
+    ("care-shard", "clock dtype storage input plan table job state commit claims worker status verify merge estimate"),
+    ("care-stores", "store push parquet pgvector qdrant"),
     ("care-cli", "stderr stdout families progress model embedding reranker tasks texts hits asking commands"),
 ];
 

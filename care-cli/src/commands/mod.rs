@@ -5,6 +5,7 @@ pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod demo_data;
 pub(crate) mod embed;
+pub(crate) mod encode;
 pub(crate) mod eval;
 pub(crate) mod index;
 pub(crate) mod info;

@@ -1,5 +1,7 @@
 //! `care train`
 
+mod processes;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,12 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use care_encoders::Device;
 use care_train::{Event, Outcome, Run, TrainConfig};
 use indicatif::{FormattedDuration, ProgressBar};
 
 use crate::model::{Located, locate};
 use crate::progress::{Lines, bar};
 use crate::stderr::note;
+
+use self::processes::ProcessArgs;
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -34,6 +39,28 @@ pub(crate) struct Args {
     /// Checkpoint to export, e.g. one of the best weights; by default the newest
     #[arg(long, value_name = "DIR", requires = "export")]
     checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    processes: ProcessArgs,
+}
+
+impl Args {
+    /// The command line of the other processes on this machine.
+    fn of_others(&self) -> Vec<String> {
+        let mut others = vec!["train".to_owned(), "--config".to_owned(), self.config.display().to_string()];
+        others.extend(self.set.iter().flat_map(|set| ["--set".to_owned(), set.clone()]));
+        others.extend(self.resume.then(|| "--resume".to_owned()));
+        others
+    }
+
+    /// The command line that goes on where this one stopped.
+    fn to_resume(&self) -> String {
+        let set: String = self.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+        let processes = match self.processes.count() {
+            1 => String::new(),
+            count => format!(" --processes {count}"),
+        };
+        format!("train --config {}{set}{processes} --resume", self.config.display())
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -60,27 +87,24 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Ok::<_, anyhow::Error>((folder, format!("{name}{commit}")))
     })?;
     let config = config.check()?;
-    if let Some(folder) = args.export {
-        Run::new(&config).export(args.checkpoint.as_deref(), &folder)?;
+    if let Some(folder) = &args.export {
+        Run::new(&config).export(args.checkpoint.as_deref(), folder)?;
         note!("the pair is in {}", folder.display());
         return Ok(());
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        // The first time, the current step is finished and saved; the second time, the program exits immediately.
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        note!("stopping after this step; press Ctrl-C again to stop immediately");
-    })
-    .context("cannot install a handler for Ctrl-C")?;
-
+    if args.processes.count() > 1 && config.device != Device::Cpu {
+        bail!("--processes share the cores of a CPU; start one process per GPU with --rank and --set device=cuda:N");
+    }
+    let processes = args.processes.start(&args.of_others())?;
+    let stop = stop_on_ctrl_c(processes.group.rank() == 0)?;
     let mut progress = Progress::default();
-    let outcome = Run::new(&config).resume(args.resume).start(&mut |event| {
+    let run = Run::new(&config).resume(args.resume).with_collective(Arc::clone(&processes.group));
+    let outcome = run.start(&mut |event| {
         progress.show(event);
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })?;
+    });
+    drop(processes);
+    let outcome = outcome?;
     match outcome {
         // A full bar would look like the end.
         Outcome::Interrupted { .. } => progress.clear(),
@@ -98,12 +122,29 @@ pub(crate) fn run(args: Args) -> Result<()> {
                 || "no step was made yet".to_owned(),
                 |checkpoint| format!("the newest checkpoint is {}", checkpoint.display()),
             );
-            let set: String = args.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
-            bail!("stopped; {saved}; resume with: care train --config {}{set} --resume", args.config.display())
+            bail!("stopped; {saved}; resume with: care {}", args.to_resume())
         }
+        Outcome::Followed => {}
         other => bail!("unexpected outcome of the run: {other:?}"),
     }
     Ok(())
+}
+
+/// A flag that Ctrl-C sets. The first time, the current step is finished and saved; the second time, the program exits
+/// immediately. Of several processes, the first decides.
+fn stop_on_ctrl_c(is_first: bool) -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        if is_first {
+            note!("stopping after this step; press Ctrl-C again to stop immediately");
+        }
+    })
+    .context("cannot install a handler for Ctrl-C")?;
+    Ok(stop)
 }
 
 /// An argument as a shell takes it.

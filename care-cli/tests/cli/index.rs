@@ -178,3 +178,41 @@ fn what_is_no_index_or_of_another_tower_is_refused() {
     place.refuses("index search --model x --index idx --oversampling 3", "--codes");
     assert_eq!(found(&place, "--query x").len(), 3);
 }
+
+#[cfg(not(feature = "approximate"))]
+#[test]
+fn a_program_without_approximate_search_says_so() {
+    let place = built();
+    let missing = "this program has no approximate search; build it with `--features approximate`";
+    place.fails(&format!("index approximate --model {} --index idx", tiny("bert")), missing);
+    place.fails(
+        &format!("index build --model {} --index new --corpus corpus.jsonl --approximate", tiny("bert")),
+        missing,
+    );
+    assert!(!place.path("new").exists());
+}
+
+#[cfg(feature = "approximate")]
+#[test]
+fn graphs_are_built_searched_and_their_loss_is_told() {
+    let place = built();
+    let bert = tiny("bert");
+    let info = || place.care("index info --index idx").1;
+    assert!(!info().contains("approximate"));
+    place.fails(&format!("index search --model {bert} --index idx --approximate --query x"), "");
+    let (status, stdout, stderr) = place.care(&format!("index approximate --model {bert} --index idx --json"));
+    let built: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (status, &built["loss"]["sample"], &built["loss"]["mean"]),
+        (0, &json!("documents"), &json!(0.0)),
+        "{stderr}"
+    );
+    assert!(info().contains("\napproximate     graphs of 3 documents lose 0.00 % (0.00 % to 0.00 %) of the 10 best"));
+    assert_eq!(found(&place, "--query 发烧三天 --approximate"), found(&place, "--query 发烧三天"));
+    place.file("queries.txt", "发烧\n咳嗽\n");
+    let line =
+        format!("index build --model {bert} --index new --corpus corpus.jsonl --approximate --queries queries.txt");
+    let (status, _, stderr) = place.care(&line);
+    assert!(status == 0 && stderr.contains("by 2 queries, 128 candidates each"), "{stderr}");
+    place.refuses(&format!("index search --model {bert} --index new --approximate --codes int8"), "--codes");
+}

@@ -7,7 +7,9 @@ mod cache;
 mod clean;
 mod dedup;
 mod embed;
+mod encode;
 mod eval;
+mod export;
 mod index;
 #[cfg(unix)]
 mod killed;
@@ -21,6 +23,8 @@ mod rerank;
 mod search;
 #[cfg(unix)]
 mod serve;
+#[path = "../../../care-stores/tests/stub/mod.rs"]
+mod stub;
 mod train;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! `care train`
 
 use std::fs;
+use std::net::TcpListener;
+use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
@@ -106,6 +108,98 @@ fn train_runs_both_stages_and_its_pair_embeds() {
     }
     assert_eq!(saved("out/model/care.json"), before);
     place.fails("train --config train.toml --export more", "out holds no checkpoint");
+}
+
+/// One batch per epoch in chunks of two texts.
+fn in_chunks(place: &Place, output: &str, epochs: usize) {
+    let chunks = format!("batch_size = 6\ngrad_cache = 2\nepochs = {epochs}");
+    let config = training(place).replace("batch_size = 3", &chunks).replace("\"out\"", &format!("{output:?}"));
+    place.file("train.toml", &format!("checkpoint_every = 1\n{config}"));
+}
+
+fn weights_of(place: &Place, output: &str) -> [Vec<u8>; 2] {
+    ["query", "document"]
+        .map(|role| fs::read(place.path(&format!("{output}/model/{role}_0_Transformer/model.safetensors"))).unwrap())
+}
+
+#[test]
+fn processes_train_what_one_process_trains() {
+    let place = Place::new();
+    for (output, processes) in [("one", ""), ("two", " --processes 2"), ("three", " --processes 3")] {
+        in_chunks(&place, output, 3);
+        let (status, stdout, stderr) = place.care(&format!("train --config train.toml{processes}"));
+        assert_eq!((status, stdout.as_str()), (0, ""), "{stderr}");
+        assert_eq!(stderr.matches("stage 2 joint-finetuning: step 3/3 loss ").count(), 1, "{stderr}");
+        assert_eq!(fs::read_to_string(place.path(&format!("{output}/log.jsonl"))).unwrap().lines().count(), 6);
+        assert!(weights_of(&place, output) == weights_of(&place, "one"), "{output}");
+    }
+    let (status, _, stderr) = place.care("train --config train.toml --processes 2");
+    let problem = "three already holds a run: resume it with --resume, or choose another output";
+    assert!(status == 1 && stderr.contains(&format!("error: {problem}\n")), "{stderr}");
+    assert!(stderr.contains(&format!("error: process 0 of 2 failed: {problem}\n")), "{stderr}");
+    place.refuses("train --config train.toml --processes 0", "0 is not in 1..=65535");
+    place.refuses("train --config train.toml --rank 1", "--world");
+    place.fails(
+        "train --config train.toml --rank 2 --world 2 --address 127.0.0.1:1",
+        "`rank` is 2, allowed: 0 to 1 in a world of 2",
+    );
+}
+
+/// Starts process `rank` of two, as a launcher would.
+fn start(place: &Place, rank: usize, port: u16, line: &str) -> Child {
+    std::process::Command::new(assert_cmd::cargo::cargo_bin!("care"))
+        .args(line.split_whitespace())
+        .current_dir(place.path(""))
+        .envs([("RANK", rank.to_string()), ("WORLD_SIZE", "2".into()), ("MASTER_PORT", port.to_string())])
+        .env("MASTER_ADDR", "127.0.0.1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn end_of(process: Child) -> (bool, String) {
+    let output = process.wait_with_output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_process_with_other_settings_is_refused_and_a_killed_one_is_named() {
+    let place = Place::new();
+    in_chunks(&place, "out", 3);
+    let port = free_port();
+    let first = start(&place, 0, port, "train --config train.toml");
+    let second = start(&place, 1, port, "train --config train.toml --set seed=7");
+    for process in [first, second] {
+        let (is_good, stderr) = end_of(process);
+        let problem = "error: process 1 was given another run than process 0: `seed` is 7 instead of 42\n";
+        assert!(!is_good && stderr.contains(problem), "{stderr}");
+    }
+    assert!(!place.path("out").exists(), "nothing was written");
+
+    in_chunks(&place, "straight", 60);
+    let (status, _, stderr) = place.care("train --config train.toml");
+    assert_eq!(status, 0, "{stderr}");
+    in_chunks(&place, "out", 60);
+    let port = free_port();
+    let first = start(&place, 0, port, "train --config train.toml");
+    let mut second = start(&place, 1, port, "train --config train.toml");
+    while fs::read_to_string(place.path("out/log.jsonl")).is_ok_and(|log| log.lines().count() < 5)
+        || !place.path("out/log.jsonl").exists()
+    {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    second.kill().unwrap();
+    second.wait().unwrap();
+    let (is_good, stderr) = end_of(first);
+    assert!(!is_good && stderr.contains("error: process 1 of 2 "), "{stderr}");
+    // Another number of processes goes on from the checkpoint.
+    let (status, _, stderr) = place.care("train --config train.toml --resume --processes 3");
+    assert_eq!(status, 0, "{stderr}");
+    assert!(weights_of(&place, "out") == weights_of(&place, "straight"));
 }
 
 #[test]

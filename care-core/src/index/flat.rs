@@ -7,12 +7,16 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Index;
+use super::products::dot_products;
 use super::top_k::{Hit, TopK};
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Documents per task; small enough that the scores stay in the cache.
-const BLOCK: usize = 2048;
+const BLOCK: usize = 512;
+/// Numbers of half-precision vectors that are widened together, so that they stay in the cache.
+#[cfg(feature = "f16")]
+const WIDENED: usize = 1 << 15;
 /// Queries per task.
 const QUERIES: usize = 128;
 
@@ -151,39 +155,49 @@ impl FlatIndex {
 
     fn search_group(&self, queries: ArrayView2<'_, f32>, k: usize) -> Vec<Vec<Hit>> {
         let starts: Vec<usize> = (0..self.len()).step_by(BLOCK).collect();
-        let new = || vec![TopK::new(k); queries.nrows()];
+        let (count, queries) = (queries.nrows(), queries.as_standard_layout());
+        let queries = queries.as_slice().unwrap_or_default();
+        let new = || (vec![TopK::new(k); count], Vec::new());
         // A thread that scores several blocks, in ascending order, keeps what it knows of the best.
-        let scored = starts.into_par_iter().fold(new, |mut best, start| {
-            self.search_block(queries, start, &mut best);
-            best
+        let scored = starts.into_par_iter().fold(new, |(mut best, mut scores), start| {
+            self.search_block(queries, start, &mut best, &mut scores);
+            (best, scores)
         });
-        let merged = scored.reduce(new, |mut left, right| {
-            left.iter_mut().zip(right).for_each(|(left, right)| left.merge(right));
-            left
-        });
+        let merged = scored.map(|(best, _)| best).reduce(
+            || vec![TopK::new(k); count],
+            |mut left, right| {
+                left.iter_mut().zip(right).for_each(|(left, right)| left.merge(right));
+                left
+            },
+        );
         merged.into_iter().map(TopK::into_hits).collect()
     }
 
     /// Scores a block of documents and adds it to the best of each query.
-    fn search_block(&self, queries: ArrayView2<'_, f32>, start: usize, best: &mut [TopK]) {
-        let end = (start + BLOCK).min(self.len());
-        let range = start * self.dim..end * self.dim;
-        let shape = (end - start, self.dim);
-        let scores = match &self.vectors {
-            Vectors::F32(vectors) => queries.dot(&block(shape, &vectors[range]).t()),
+    fn search_block(&self, queries: &[f32], start: usize, best: &mut [TopK], scores: &mut Vec<f32>) {
+        let range = start * self.dim..(start + BLOCK).min(self.len()) * self.dim;
+        match &self.vectors {
+            Vectors::F32(vectors) => self.add_scores(queries, &vectors[range], start, best, scores),
             #[cfg(feature = "f16")]
             Vectors::F16(vectors) => {
-                let mut values = vec![0.0; range.len()];
-                vectors[range].convert_to_f32_slice(&mut values);
-                queries.dot(&block(shape, &values).t())
+                let rows = (WIDENED / self.dim).max(1);
+                let mut values = vec![0.0; rows * self.dim];
+                for (part, vectors) in vectors[range].chunks(rows * self.dim).enumerate() {
+                    let values = &mut values[..vectors.len()];
+                    vectors.convert_to_f32_slice(values);
+                    self.add_scores(queries, values, start + part * rows, best, scores);
+                }
             }
-        };
-        for (row, best) in scores.rows().into_iter().zip(best) {
-            match row.to_slice() {
-                Some(scores) => best.add(scores, start),
-                // A matrix of one column may be stored the other way round.
-                None => best.add(&row.to_vec(), start),
-            }
+        }
+    }
+
+    /// Scores the vectors of the documents from `start` on.
+    fn add_scores(&self, queries: &[f32], vectors: &[f32], start: usize, best: &mut [TopK], scores: &mut Vec<f32>) {
+        let rows = vectors.len() / self.dim;
+        scores.resize(best.len() * rows, 0.0);
+        dot_products(queries, vectors, self.dim, scores);
+        for (scores, best) in scores.chunks_exact(rows).zip(best) {
+            best.add(scores, start);
         }
     }
 }
@@ -200,10 +214,6 @@ impl Index for FlatIndex {
     fn search(&self, queries: &Embeddings, k: usize) -> Result<Vec<Vec<Hit>>> {
         self.search(queries, k)
     }
-}
-
-fn block(shape: (usize, usize), values: &[f32]) -> ArrayView2<'_, f32> {
-    ArrayView2::from_shape(shape, values).expect("a block has `rows * dim` values")
 }
 
 #[cfg(test)]

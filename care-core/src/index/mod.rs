@@ -3,11 +3,12 @@
 
 mod disk;
 mod flat;
+mod products;
 mod top_k;
 
 pub use disk::{
-    Addition, Changes, Codes, Condition, DiskIndex, DiskIndexOptions, DocumentTower, FieldInfo, Filter, IndexWriter,
-    Record, Scalar, SearchOptions,
+    Addition, Approximation, Changes, Codes, Condition, DiskIndex, DiskIndexOptions, DocumentTower, FieldInfo, Filter,
+    GraphOptions, IndexWriter, Loss, LossSample, Record, Scalar, SearchOptions,
 };
 pub use flat::{FlatIndex, VectorFormat};
 pub use top_k::Hit;

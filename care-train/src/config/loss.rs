@@ -5,7 +5,7 @@ use care_encoders::head::TruncationOrder;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::loss::{CosineDistance, Distillation, EmbeddingMse, InfoNce, Loss, Matryoshka};
+use crate::loss::{CosineDistance, Distillation, EmbeddingKl, EmbeddingMse, InfoNce, Loss, Matryoshka};
 
 /// The built-in losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub enum LossKind {
     InfoNce,
     /// [`EmbeddingMse`], in `query-alignment` only.
     EmbeddingMse,
+    /// [`EmbeddingKl`], with `temperature`, in `query-alignment` only.
+    EmbeddingKl,
     /// [`CosineDistance`], in `query-alignment` only.
     Cosine,
     /// [`Distillation`] from `pos_scores` and `neg_scores`, with `temperature` and `teacher_temperature`.
@@ -32,8 +34,9 @@ pub struct LossConfig {
     /// Factor of the loss in the stage's weighted sum, > 0. Default 1.
     #[serde(default = "one")]
     pub weight: f64,
-    /// Softmax temperature, > 0. Lower values put more weight on the hardest negatives. For `info-nce` and
-    /// `distillation`. Default 0.02.
+    /// Softmax temperature, > 0. For `info-nce` and `distillation`: of similarities, lower values put more weight on the
+    /// hardest negatives; default 0.02. For `embedding-kl`: of the vectors' components; default 0.05, about the size of
+    /// a component at 384 dimensions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
     /// Softmax temperature of the teacher's scores, > 0. Higher values flatten the teacher's distribution. For
@@ -69,6 +72,7 @@ fn not_empty<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) ->
 }
 
 const DEFAULT_TEMPERATURE: f64 = 0.02;
+const DEFAULT_COMPONENT_TEMPERATURE: f64 = 0.05;
 
 impl LossConfig {
     /// These settings after a change.
@@ -105,13 +109,14 @@ impl LossConfig {
 
     /// Checks ranges, and that every setting applies to this kind of loss.
     pub(super) fn check(&self) -> Result<()> {
-        use LossKind::{Distillation, InfoNce};
+        use LossKind::{Distillation, EmbeddingKl, InfoNce};
         require_positive("weight", self.weight)?;
         let belongs = |field: &str, value: Option<f64>, kinds: &[LossKind], of: &str| match value {
             Some(value) if !kinds.contains(&self.kind) => Err(Error::setting(field, value, &format!("only for {of}"))),
             _ => Ok(()),
         };
-        belongs("temperature", self.temperature, &[InfoNce, Distillation], "info-nce and distillation")?;
+        let softmax = [InfoNce, Distillation, EmbeddingKl];
+        belongs("temperature", self.temperature, &softmax, "info-nce, distillation and embedding-kl")?;
         belongs("teacher_temperature", self.teacher_temperature, &[Distillation], "distillation")?;
         belongs("false_negative_margin", self.false_negative_margin, &[InfoNce], "info-nce")?;
         self.temperature.map_or(Ok(()), |value| require_positive("temperature", value))?;
@@ -142,7 +147,7 @@ impl LossConfig {
 
     /// Whether the loss compares both towers on the same texts.
     pub(super) fn needs_alignment(&self) -> bool {
-        matches!(self.kind, LossKind::EmbeddingMse | LossKind::Cosine)
+        matches!(self.kind, LossKind::EmbeddingMse | LossKind::EmbeddingKl | LossKind::Cosine)
     }
 
     /// The temperature of the loss's softmax over similarities, if it has one.
@@ -157,6 +162,9 @@ impl LossConfig {
         let loss: Box<dyn Loss> = match self.kind {
             LossKind::InfoNce => Box::new(InfoNce { temperature, false_negative_margin: self.false_negative_margin }),
             LossKind::EmbeddingMse => Box::new(EmbeddingMse),
+            LossKind::EmbeddingKl => {
+                Box::new(EmbeddingKl { temperature: self.temperature.unwrap_or(DEFAULT_COMPONENT_TEMPERATURE) })
+            }
             LossKind::Cosine => Box::new(CosineDistance),
             LossKind::Distillation => {
                 Box::new(Distillation { temperature, teacher_temperature: self.teacher_temperature.unwrap_or(1.0) })

@@ -286,7 +286,9 @@ impl StageConfig {
             }
             loss.check().map_err(|e| Error::new(e.kind(), format!("loss[{index}]: {e}")))?;
             let allowed = match self.kind {
-                StageKind::QueryAlignment if loss.kind == LossKind::Distillation => "info-nce, embedding-mse, cosine",
+                StageKind::QueryAlignment if loss.kind == LossKind::Distillation => {
+                    "info-nce, embedding-mse, embedding-kl, cosine"
+                }
                 StageKind::QueryAlignment => continue,
                 _ if loss.needs_alignment() => "info-nce, distillation",
                 _ => continue,

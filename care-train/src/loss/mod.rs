@@ -3,6 +3,7 @@
 
 mod cosine;
 mod distillation;
+mod embedding_kl;
 mod embedding_mse;
 mod info_nce;
 mod input;
@@ -12,6 +13,7 @@ use burn::tensor::Tensor;
 
 pub use cosine::CosineDistance;
 pub use distillation::Distillation;
+pub use embedding_kl::EmbeddingKl;
 pub use embedding_mse::EmbeddingMse;
 pub use info_nce::InfoNce;
 pub use input::{Alignment, LossInput};

@@ -18,9 +18,14 @@ fn gradients(dropout: f64, kind: StageKind, change: impl FnOnce(&mut StageConfig
     let stage = config.check().expect("good");
     let sources = [Source::new("built in", common::examples()).expect("rows")];
     let trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
-    let mut gradients = NamedGradients::new();
-    trainer.batch(0, 1.0, &mut gradients).expect("a batch");
-    host(gradients)
+    host(of_batch(&trainer, 0))
+}
+
+/// The gradients of the batch with this number.
+fn of_batch(trainer: &Trainer<'_>, number: usize) -> NamedGradients {
+    let mut sum = trainer.no_gradients();
+    trainer.batch(number, 1.0, &mut sum).expect("a batch");
+    sum.finish().expect("alone")
 }
 
 fn host(gradients: NamedGradients) -> BTreeMap<String, Vec<f32>> {
@@ -104,9 +109,7 @@ fn cached_gradients_of_one_network_in_both_roles() {
         let stage = config.check().expect("good");
         let sources = [Source::new("built in", common::examples()).expect("rows")];
         let trainer = Trainer::new(pair, &stage, &sources, 5).expect("a trainer");
-        let mut gradients = NamedGradients::new();
-        trainer.batch(0, 1.0, &mut gradients).expect("a batch");
-        host(gradients)
+        host(of_batch(&trainer, 0))
     };
     let plain = both(None);
     assert!(plain.keys().all(|name| name.starts_with("document.")));
@@ -123,18 +126,16 @@ fn accumulated_gradients_are_the_mean_of_the_batches() {
     let stage = config.check().expect("good");
     let sources = [Source::new("built in", common::examples()).expect("rows")];
     let trainer = Trainer::new(common::pair(0.0), &stage, &sources, 5).expect("a trainer");
-    let mut together = NamedGradients::new();
+    let mut together = trainer.no_gradients();
     let mut expected = BTreeMap::<String, Vec<f32>>::new();
     for number in 0..3 {
         trainer.batch(number, 1.0 / 3.0, &mut together).expect("a batch");
-        let mut alone = NamedGradients::new();
-        trainer.batch(number, 1.0, &mut alone).expect("a batch");
-        for (name, values) in host(alone) {
+        for (name, values) in host(of_batch(&trainer, number)) {
             let sum = expected.entry(name).or_insert_with(|| vec![0.0; values.len()]);
             sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value / 3.0);
         }
     }
-    equal(&host(together), &expected);
+    equal(&host(together.finish().expect("alone")), &expected);
 }
 
 #[test]
@@ -160,8 +161,7 @@ fn every_chunk_goes_the_same_way(dropout: f64, change: impl FnOnce(&mut StageCon
     let trainer = Trainer::new(common::pair(dropout), &stage, &sources, 5).expect("a trainer");
     let batch = trainer.ahead.batcher().batch(0).expect("rows");
     let batch = trainer.towers.read(&stage, batch).expect("texts");
-    let mut cached = NamedGradients::new();
-    trainer.batch(0, 1.0, &mut cached).expect("a batch");
+    let cached = of_batch(&trainer, 0);
 
     let encoded = trainer.towers.encode(&stage, &batch, batch_seed(5, 0, 0)).expect("encoded");
     let mut input = encoded.input.clone();

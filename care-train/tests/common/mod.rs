@@ -8,6 +8,8 @@ use care_encoders::head::{HeadConfig, Pooling};
 use care_encoders::tokenize::{Tokenizer, TokenizerStyle, character_tokenizer};
 use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Tower, network_with_head, random_encoder};
 use care_train::TrainingExample;
+/// A row of training data.
+pub type Row = TrainingExample;
 
 /// Questions and answers that share the characters of their subject.
 pub fn examples() -> Vec<TrainingExample> {

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use care_core::files::PartialFolder;
-use care_core::index::{Addition, Changes, DiskIndexOptions, IndexWriter, Record, VectorFormat};
+use care_core::index::{Addition, Changes, DiskIndexOptions, GraphOptions, IndexWriter, Record, VectorFormat};
 use care_core::{Document, Error};
 use care_encoders::AsymmetricEncoder;
 use clap::ValueEnum;
 use cmedteb::for_each_document;
 use serde_json::{Map, Value, json};
 
+use super::approximate::{check, link, said};
 use super::shared::{CodesArg, document_tower};
 use crate::embedding::Embedding;
 use crate::model::{CacheArgs, PairArgs};
@@ -31,6 +32,12 @@ pub(crate) struct BuildArgs {
     /// Codes to store beside the vectors, for faster searches: int8, binary or both; empty for none
     #[arg(long, value_name = "CODES,..", value_delimiter = ',', default_value = "int8")]
     codes: Vec<CodesArg>,
+    /// Build graphs for approximate searches, too, and measure what they lose against exact search
+    #[arg(long)]
+    approximate: bool,
+    /// Queries by which the loss is measured; by default texts of the index, a poor substitute
+    #[arg(long, value_name = "FILE", requires = "approximate")]
+    queries: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -58,13 +65,25 @@ struct DocumentArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum VectorArg {
+pub(super) enum VectorArg {
     F32,
     F16,
 }
 
+impl VectorArg {
+    pub(super) fn format(self) -> VectorFormat {
+        match self {
+            Self::F32 => VectorFormat::F32,
+            Self::F16 => VectorFormat::F16,
+        }
+    }
+}
+
 pub(super) fn build(args: BuildArgs) -> Result<()> {
     let folder = &args.documents.index;
+    if args.approximate {
+        check()?;
+    }
     let is_taken = || folder.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     let taken = || format!("{} is not empty; add documents to an index with `care index add`", folder.display());
     if is_taken() {
@@ -72,17 +91,17 @@ pub(super) fn build(args: BuildArgs) -> Result<()> {
     }
     let count = check_corpus(&args.documents.corpus)?;
     let (pair, _) = args.documents.pair.open()?;
-    let vectors = match args.vectors {
-        VectorArg::F32 => VectorFormat::F32,
-        VectorArg::F16 => VectorFormat::F16,
-    };
     let codes = args.codes.iter().filter_map(|codes| codes.codes());
-    let options = DiskIndexOptions::default().with_vectors(vectors).with_codes(codes);
+    let options = DiskIndexOptions::default().with_vectors(args.vectors.format()).with_codes(codes);
     // The index has its name when it is complete.
     let partial = PartialFolder::create(folder)?;
     let tower = document_tower(&pair)?;
     let mut writer = IndexWriter::create(partial.path(), &tower, pair.document().embedding_dim(), &options)?;
     let changes = fill(writer.addition(&tower)?, &pair, &args.documents, count)?;
+    if args.approximate {
+        let built = link(&mut writer, &pair, &GraphOptions::default(), args.queries.as_deref())?;
+        note!("{}", said(&built, writer.index().graph_rows()));
+    }
     drop(writer);
     if !partial.commit_new()? {
         bail!(taken());

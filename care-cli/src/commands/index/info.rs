@@ -7,6 +7,7 @@ use anyhow::Result;
 use care_core::index::DiskIndex;
 use serde_json::json;
 
+use super::approximate::said;
 use crate::stdout::print;
 
 #[derive(clap::Args)]
@@ -42,6 +43,8 @@ pub(super) fn run(args: Args) -> Result<()> {
                 "dim": index.dim(),
                 "vectors": index.vector_format().as_str(),
                 "codes": codes,
+                "approximate": index.approximation(),
+                "graph_documents": index.graph_rows(),
                 "fields": fields.iter().map(field).collect::<Vec<_>>(),
             })
             .to_string(),
@@ -60,6 +63,9 @@ pub(super) fn run(args: Args) -> Result<()> {
         index.dim(),
         index.vector_format().as_str(),
     );
+    if let Some(approximation) = index.approximation() {
+        write!(text, "\napproximate     {}", said(approximation, index.graph_rows()))?;
+    }
     for field in fields {
         write!(
             text,

@@ -1,10 +1,13 @@
 //! `care index`: an index on disk, from a corpus to answers.
 
 mod add;
+mod approximate;
 mod change;
+mod export;
 mod info;
 mod search;
 mod shared;
+mod store;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -25,9 +28,13 @@ enum Command {
     Remove(change::RemoveArgs),
     /// Free the space of removed and replaced documents
     Compact(change::CompactArgs),
-    /// Show what an index has: its tower, documents, codes and fields
+    /// Build graphs for approximate searches, and measure what they lose against exact search
+    Approximate(Box<approximate::Args>),
+    /// Write an index as a Parquet file, or into Qdrant or pgvector; a push that stopped is resumed by the same command
+    Export(export::Args),
+    /// Show what an index has: its tower, documents, codes, graphs and fields
     Info(info::Args),
-    /// Search an index by exact similarity, with filters on metadata
+    /// Search an index, or a database that has it, with filters on metadata
     Search(Box<search::Args>),
 }
 
@@ -37,6 +44,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         Command::Add(args) => add::add(*args),
         Command::Remove(args) => change::remove(args),
         Command::Compact(args) => change::compact(args),
+        Command::Approximate(args) => approximate::run(*args),
+        Command::Export(args) => export::run(args),
         Command::Info(args) => info::run(args),
         Command::Search(args) => search::run(*args),
     }

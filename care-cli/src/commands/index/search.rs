@@ -1,14 +1,17 @@
 //! `care index search`
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use care_core::Query;
-use care_core::index::{DiskIndex, Filter, Hit, Record, SearchOptions};
+use anyhow::{Result, bail};
+use care_core::index::{DiskIndex, DocumentTower, Filter, Record, SearchOptions};
+use care_core::{Embeddings, Query};
+use care_stores::{StoreSearch, VectorStore};
 use serde_json::Value;
 
 use super::shared::{CodesArg, document_tower};
+use super::store::{Database, PlaceArgs};
 use crate::asking::QueryArgs;
 use crate::hits::{Answer, FormArgs, Found, documents};
 use crate::model::PairArgs;
@@ -17,8 +20,13 @@ use crate::stderr::note;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Folder of the index
-    #[arg(long, value_name = "DIR")]
-    index: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "store", conflicts_with = "store")]
+    index: Option<PathBuf>,
+    /// Search a database that `care index export` filled, at --url under --name
+    #[arg(long)]
+    store: Option<Database>,
+    #[command(flatten)]
+    place: PlaceArgs,
     #[command(flatten)]
     query: QueryArgs,
     /// Number of documents per query
@@ -29,11 +37,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILTER")]
     filter: Vec<Filter>,
     /// Select candidates by these codes and rescore them by their vectors; by default every vector is scored
-    #[arg(long)]
+    #[arg(long, conflicts_with = "store")]
     codes: Option<CodesArg>,
     /// Candidates per returned document, with --codes; by default 4 for int8 and 20 for binary
     #[arg(long, value_name = "N", requires = "codes")]
     oversampling: Option<u32>,
+    /// Select candidates by the graphs of `care index approximate`, or by the database's approximate index, and rescore them by
+    /// their vectors: some documents are missed
+    #[arg(long, conflicts_with = "codes")]
+    approximate: bool,
+    /// Candidates, with --approximate; by default as stored
+    #[arg(long, value_name = "N", requires = "approximate", conflicts_with = "store")]
+    expansion: Option<u32>,
     #[command(flatten)]
     form: FormArgs,
     #[command(flatten)]
@@ -42,25 +57,79 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: Args) -> Result<()> {
     args.query.check()?;
-    let index = DiskIndex::open(&args.index)?;
-    let (form, options) = (args.form.form(), args.options());
-    warn_of_unknown_fields(&index, &args.filter)?;
+    let source = args.source()?;
+    let form = args.form.form();
     let (pair, _) = args.pair.open()?;
-    index.check_tower(&document_tower(&pair)?)?;
+    source.check_tower(&document_tower(&pair)?)?;
     let search = |query: &str| -> Result<String> {
         let vector = pair.query().embed(&[Query::new(query)], args.pair.model.batch_tokens)?;
-        let hits = index.search(&vector, &options)?;
-        let found = hits.iter().flatten().zip(1..).map(|(hit, rank)| Ok(found(rank, hit, index.record(hit.index)?)));
-        Answer { query_id: None, query, hits: found.collect::<Result<_>>()? }.render(form)
+        let hits = source.search(&vector, &args)?;
+        let hits = hits.into_iter().zip(1..).map(|((score, record), rank)| found(rank, score, record)).collect();
+        Answer { query_id: None, query, hits }.render(form)
     };
-    args.query.answer(&documents(index.len()), form, &search)
+    args.query.answer(&documents(source.len()?), form, &search)
+}
+
+/// What is searched.
+enum Source {
+    Index(Box<DiskIndex>),
+    Store(RefCell<Box<dyn VectorStore>>),
+}
+
+impl Source {
+    fn len(&self) -> Result<usize> {
+        match self {
+            Self::Index(index) => Ok(index.len()),
+            Self::Store(store) => Ok(store.borrow_mut().count()?),
+        }
+    }
+
+    fn check_tower(&self, tower: &DocumentTower) -> Result<()> {
+        match self {
+            Self::Index(index) => Ok(index.check_tower(tower)?),
+            Self::Store(store) => {
+                let store = store.borrow();
+                Ok(store.tower().check(store.name(), tower)?)
+            }
+        }
+    }
+
+    /// The best documents of a query and their scores.
+    fn search(&self, query: &Embeddings, args: &Args) -> Result<Vec<(f32, Record)>> {
+        match self {
+            Self::Index(index) => {
+                let hits = index.search(query, &args.options())?;
+                hits.iter().flatten().map(|hit| Ok((hit.score, index.record(hit.index)?))).collect()
+            }
+            Self::Store(store) => {
+                let mut search = StoreSearch::new(args.top_k as usize).with_approximate(args.approximate);
+                search.filter = args.options().filter;
+                let found = store.borrow_mut().search(query, &search)?;
+                Ok(found.into_iter().flatten().map(|found| (found.score, found.record)).collect())
+            }
+        }
+    }
 }
 
 impl Args {
+    fn source(&self) -> Result<Source> {
+        if let Some(database) = self.store {
+            return Ok(Source::Store(RefCell::new(self.place.open(database)?)));
+        }
+        if self.place.is_given() {
+            bail!("--url and --name are of a database; name it by --store");
+        }
+        let index = DiskIndex::open(self.index.as_deref().unwrap_or_else(|| Path::new("")))?;
+        warn_of_unknown_fields(&index, &self.filter)?;
+        Ok(Source::Index(Box::new(index)))
+    }
+
     fn options(&self) -> SearchOptions {
         let mut options = SearchOptions::new(self.top_k as usize);
         options.filter = (!self.filter.is_empty()).then(|| Filter::And(self.filter.clone()));
         options.codes = self.codes.and_then(CodesArg::codes);
+        options.approximate = self.approximate;
+        options.expansion = self.expansion.map(|expansion| expansion as usize);
         options.oversampling = self.oversampling.map(|factor| factor as usize);
         options
     }
@@ -78,7 +147,7 @@ fn warn_of_unknown_fields(index: &DiskIndex, filters: &[Filter]) -> Result<()> {
 }
 
 /// A row as a hit. Its title is a field of the metadata in the index, as a filter sees it.
-fn found(rank: usize, hit: &Hit, record: Record) -> Found {
+fn found(rank: usize, score: f32, record: Record) -> Found {
     let Record { id, text, mut metadata } = record;
     let title = match metadata.get("title") {
         Some(Value::String(title)) => title.clone(),
@@ -87,5 +156,5 @@ fn found(rank: usize, hit: &Hit, record: Record) -> Found {
     if !title.is_empty() {
         metadata.remove("title");
     }
-    Found { rank, score: hit.score, id, title, text, metadata, ..Found::default() }
+    Found { rank, score, id, title, text, metadata, ..Found::default() }
 }

@@ -1,11 +1,13 @@
 //! The manifest of an index: what belongs to it. Replacing this file is what makes a change take effect.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::approximate::Approximation;
 use super::checked_file::{FileSeal, crc32};
 use super::codes::Codes;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,8 +45,11 @@ impl DocumentTower {
         self
     }
 
-    /// Refuses another tower than this one, that of an index.
-    pub(super) fn check(&self, folder: &Path, other: &Self) -> Result<()> {
+    /// Refuses another tower than this one. `holder` is what has the vectors, for the message: `the index DIR`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if it is another tower or has another instruction; the message names both.
+    pub fn check(&self, holder: impl Display, other: &Self) -> Result<()> {
         let problem = if self.fingerprint != other.fingerprint {
             format!("vectors of the document tower {}, not of {}", self.fingerprint, other.fingerprint)
         } else if self.instruction != other.instruction {
@@ -52,7 +57,7 @@ impl DocumentTower {
         } else {
             return Ok(());
         };
-        Err(Error::new(ErrorKind::Config, format!("the index {} has {problem}", folder.display())))
+        Err(Error::new(ErrorKind::Config, format!("{holder} has {problem}")))
     }
 }
 
@@ -68,6 +73,8 @@ pub(super) struct IndexManifest {
     /// The number of the next segment.
     pub(super) next_segment: u64,
     pub(super) segments: Vec<SegmentEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) approximate: Option<Approximation>,
 }
 
 /// A segment: rows that were written together, in a folder of immutable files.
@@ -80,6 +87,17 @@ pub(super) struct SegmentEntry {
     pub(super) files: BTreeMap<String, FileSeal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) removed: Option<RemovedEntry>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) graph: Option<GraphEntry>,
+}
+
+/// The graph of a segment: a file for approximate searches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GraphEntry {
+    /// How often the graph was built; part of the file's name.
+    pub(super) version: u64,
+    pub(super) seal: FileSeal,
 }
 
 /// The rows of a segment that were removed: a file of one bit per row.
@@ -96,6 +114,13 @@ impl SegmentEntry {
     /// The segment's folder in that of the index.
     pub(super) fn folder(number: u64) -> String {
         format!("segment-{number}")
+    }
+}
+
+impl GraphEntry {
+    /// The file's name in the segment's folder.
+    pub(super) fn file(version: u64) -> String {
+        format!("graph-{version}")
     }
 }
 
@@ -124,7 +149,16 @@ struct Version {
 impl IndexManifest {
     /// The manifest of an index without rows.
     pub(super) fn new(tower: DocumentTower, dim: usize, vectors: VectorFormat, codes: Vec<Codes>) -> Self {
-        Self { format: FORMAT.to_owned(), tower, dim, vectors, codes, next_segment: 0, segments: Vec::new() }
+        Self {
+            format: FORMAT.to_owned(),
+            tower,
+            dim,
+            vectors,
+            codes,
+            next_segment: 0,
+            segments: Vec::new(),
+            approximate: None,
+        }
     }
 
     /// Reads the manifest of an index.

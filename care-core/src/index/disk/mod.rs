@@ -6,10 +6,15 @@
 //! lock and sees the index of one moment; a process that is killed leaves files that no manifest names, which the next
 //! writer removes.
 
+mod approximate;
+#[cfg(feature = "approximate")]
+mod approximate_search;
 mod checked_file;
 mod codes;
 mod columns;
 mod filter;
+#[cfg(feature = "approximate")]
+mod graph;
 mod manifest;
 mod record;
 mod row_set;
@@ -19,6 +24,7 @@ mod segment_writer;
 mod snapshot;
 mod writer;
 
+pub use approximate::{Approximation, GraphOptions, Loss, LossSample};
 pub use codes::Codes;
 pub use filter::{Condition, Filter, Scalar};
 pub use manifest::DocumentTower;

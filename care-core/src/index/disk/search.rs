@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use ndarray::{ArrayView2, Axis};
+use ndarray::Axis;
 use rayon::prelude::*;
 
-use super::codes::{CodedQueries, Codes};
+use super::codes::{CodedQueries, Codes, Products};
 use super::filter::Filter;
 use super::row_set::RowSet;
 use super::segment::{Matrix, Segment};
 use super::snapshot::DiskIndex;
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::products::dot_products;
 use crate::index::top_k::{Hit, TopK};
 
 /// Bytes that a thread reads at once.
-const BLOCK_BYTES: usize = 1 << 20;
+const BLOCK_BYTES: usize = 1 << 19;
 /// Rows that a thread scores at once, at most.
-const BLOCK_ROWS: usize = 4096;
+const BLOCK_ROWS: usize = 1024;
 /// Queries that are scored while a block is in memory.
 const QUERIES: usize = 128;
 
@@ -25,6 +26,12 @@ const QUERIES: usize = 128;
 ///
 /// By default every vector is scored as it is stored. With codes, all are compared by their codes, and the `oversampling *
 /// k` best of each query are scored by their stored vectors: the scores are exact, and a document may be missed.
+///
+/// An approximate search does not look at every row: graphs lead to `expansion` candidates, which are scored by their stored
+/// vectors. So scores are exact, and those found are in the total order of exact search, but documents may be missed, also one of
+/// several with equal scores. A filter applies before the top k: where at least a tenth of a segment's rows fit, the graph returns
+/// only such rows; where fewer do, each of them is scored, so that nothing is missed. Rows that were added after the graphs were
+/// built are all scored.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SearchOptions {
@@ -37,12 +44,18 @@ pub struct SearchOptions {
     /// Candidates per document that is returned, >= 1; by default 4 with int8 and 20 with binary codes. No setting of a
     /// search without codes.
     pub oversampling: Option<usize>,
+    /// Whether graphs select candidates, which takes the feature `approximate` and
+    /// `IndexWriter::build_graphs`; by default not.
+    pub approximate: bool,
+    /// Candidates that a search by graphs keeps and rescores, 1 to 65,536, at least `k`; by default what the index states. No
+    /// setting of any other search.
+    pub expansion: Option<usize>,
 }
 
 impl SearchOptions {
     /// The `k` best documents by their stored vectors.
     pub fn new(k: usize) -> Self {
-        Self { k, filter: None, codes: None, oversampling: None }
+        Self { k, filter: None, codes: None, oversampling: None, approximate: false, expansion: None }
     }
 
     /// Considers only the rows that fit.
@@ -56,6 +69,20 @@ impl SearchOptions {
     #[must_use]
     pub fn with_codes(mut self, codes: Codes) -> Self {
         self.codes = Some(codes);
+        self
+    }
+
+    /// Selects candidates by graphs.
+    #[must_use]
+    pub fn with_approximate(mut self) -> Self {
+        self.approximate = true;
+        self
+    }
+
+    /// Keeps so many candidates in a search by graphs.
+    #[must_use]
+    pub fn with_expansion(mut self, expansion: usize) -> Self {
+        self.expansion = Some(expansion);
         self
     }
 
@@ -76,7 +103,7 @@ fn oversampling(codes: Codes) -> usize {
 }
 
 /// Rows of a segment that are scored together.
-struct Block<'a> {
+pub(super) struct Block<'a> {
     segment: &'a Segment,
     /// The number of the segment's first row in the index.
     offset: usize,
@@ -90,6 +117,7 @@ struct Scan {
     bytes: Vec<u8>,
     rows: Vec<usize>,
     values: Vec<f32>,
+    products: Products,
     scores: Vec<f32>,
 }
 
@@ -109,18 +137,27 @@ impl DiskIndex {
             return Err(Error::new(ErrorKind::NonFinite, format!("the vector of query {row} is not finite")));
         }
         let factor = self.check_options(options)?;
+        if options.approximate {
+            let queries = queries.as_array().as_standard_layout();
+            return self.search_approximately(queries.as_slice().unwrap_or_default(), options);
+        }
         let candidates = options.k.saturating_mul(factor).min(self.len());
         let matrix = options.codes.map_or(Matrix::Vectors, Matrix::Codes);
-        let blocks = self.blocks(matrix, options.filter.as_ref())?;
+        let selections = self.selections(options.filter.as_ref())?;
+        let parts = self.segments.iter().zip(&self.starts).zip(selections);
+        let blocks = self.blocks_of(parts.map(|((segment, start), selected)| (segment, *start, selected)), matrix);
         let mut found = Vec::with_capacity(queries.len());
         for group in queries.as_array().axis_chunks_iter(Axis(0), QUERIES) {
+            let group = group.as_standard_layout();
+            let group = group.as_slice().unwrap_or_default();
             let best = self.scan(&blocks, matrix, group, candidates)?;
             match options.codes {
                 None => found.extend(best.into_iter().map(TopK::into_hits)),
                 Some(_) => {
-                    let rescored = best.into_par_iter().enumerate().map(|(query, best)| {
-                        self.rescore(group.slice_axis(Axis(0), (query..query + 1).into()), best.into_hits(), options.k)
-                    });
+                    let rescored = best
+                        .into_par_iter()
+                        .zip(group.par_chunks_exact(self.dim()))
+                        .map(|(best, query)| self.rescore(query, best.into_hits(), options.k));
                     found.extend(rescored.collect::<Result<Vec<_>>>()?);
                 }
             }
@@ -130,6 +167,13 @@ impl DiskIndex {
 
     /// The factor by which more rows are selected than returned.
     fn check_options(&self, options: &SearchOptions) -> Result<usize> {
+        if options.approximate && options.codes.is_some() {
+            let message = "candidates are selected by codes or by graphs, not by both";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        if let (false, Some(expansion)) = (options.approximate, options.expansion) {
+            return Err(Error::setting("expansion", expansion, "none for a search without graphs"));
+        }
         let Some(codes) = options.codes else {
             return match options.oversampling {
                 None => Ok(1),
@@ -149,55 +193,67 @@ impl DiskIndex {
         }
     }
 
-    /// All blocks with rows that fit the filter, in order.
-    fn blocks(&self, matrix: Matrix, filter: Option<&Filter>) -> Result<Vec<Block<'_>>> {
-        let selections: Vec<_> =
-            self.segments.par_iter().map(|segment| segment.select(filter)).collect::<Result<_>>()?;
+    #[cfg(not(feature = "approximate"))]
+    fn search_approximately(&self, _queries: &[f32], _options: &SearchOptions) -> Result<Vec<Vec<Hit>>> {
+        let message = "approximate search is not part of this program: build care-core with the feature `approximate`";
+        Err(Error::new(ErrorKind::Config, message))
+    }
+
+    /// The rows of each segment that are live and fit the filter; `None` for all.
+    pub(super) fn selections(&self, filter: Option<&Filter>) -> Result<Vec<Option<Arc<RowSet>>>> {
+        self.segments.par_iter().map(|segment| segment.select(filter)).collect()
+    }
+
+    /// All blocks with selected rows of segments, each with the number of its first row, in order.
+    pub(super) fn blocks_of<'a>(
+        &self,
+        segments: impl IntoIterator<Item = (&'a Segment, usize, Option<Arc<RowSet>>)>,
+        matrix: Matrix,
+    ) -> Vec<Block<'a>> {
         let mut blocks = Vec::new();
-        for ((segment, offset), selected) in self.segments.iter().zip(&self.starts).zip(selections) {
+        for (segment, offset, selected) in segments {
             let rows = (BLOCK_BYTES / segment.row_bytes(matrix)).clamp(1, BLOCK_ROWS);
             for start in (0..segment.entry.rows).step_by(rows) {
                 let range = (start, (start + rows).min(segment.entry.rows));
                 if selected.as_ref().is_none_or(|selected| selected.any_in(range.0, range.1)) {
-                    blocks.push(Block { segment, offset: *offset, range, selected: selected.clone() });
+                    blocks.push(Block { segment, offset, range, selected: selected.clone() });
                 }
             }
         }
-        Ok(blocks)
+        blocks
     }
 
     /// The `k` best rows of each query by one matrix.
-    fn scan(&self, blocks: &[Block<'_>], matrix: Matrix, queries: ArrayView2<'_, f32>, k: usize) -> Result<Vec<TopK>> {
+    pub(super) fn scan(&self, blocks: &[Block<'_>], matrix: Matrix, queries: &[f32], k: usize) -> Result<Vec<TopK>> {
+        let (dim, count) = (self.dim(), queries.len() / self.dim());
         let coded = match matrix {
             Matrix::Vectors => None,
-            Matrix::Codes(codes) => {
-                let queries = queries.as_standard_layout();
-                let rows = queries.as_slice().unwrap_or_default().chunks_exact(self.dim());
-                Some(CodedQueries::new(codes, self.dim(), rows))
-            }
+            Matrix::Codes(codes) => Some(CodedQueries::new(codes, dim, queries.chunks_exact(dim))),
         };
         let new = || Scan {
-            best: vec![TopK::new(k); queries.nrows()],
+            best: vec![TopK::new(k); count],
             bytes: Vec::new(),
             rows: Vec::new(),
             values: Vec::new(),
+            products: Products::default(),
             scores: Vec::new(),
         };
         // A thread that scores several blocks, in ascending order, keeps what it knows of the best.
         let scanned = blocks.par_iter().try_fold(new, |mut scan, block| {
             block.segment.read(matrix, block.range, block.selected.as_deref(), &mut scan.bytes, &mut scan.rows)?;
             match &coded {
-                Some(coded) => coded.score(&scan.bytes, &mut scan.scores),
+                Some(coded) => coded.score(&scan.bytes, &mut scan.products, &mut scan.scores),
                 None => {
                     self.manifest.vectors.decode(&scan.bytes, &mut scan.values);
-                    scan.scores = products(queries, &scan.values);
+                    scan.scores.resize(count * (scan.values.len() / dim), 0.0);
+                    dot_products(queries, &scan.values, dim, &mut scan.scores);
                 }
             }
             scan.add(block.offset);
             Ok(scan)
         });
         scanned.map(|scan: Result<Scan>| Ok(scan?.best)).try_reduce(
-            || vec![TopK::new(k); queries.nrows()],
+            || vec![TopK::new(k); count],
             |mut left, right| {
                 left.iter_mut().zip(right).for_each(|(left, right)| left.merge(right));
                 Ok(left)
@@ -206,12 +262,13 @@ impl DiskIndex {
     }
 
     /// The `k` best of a query's candidates, by their vectors.
-    fn rescore(&self, query: ArrayView2<'_, f32>, mut candidates: Vec<Hit>, k: usize) -> Result<Vec<Hit>> {
+    pub(super) fn rescore(&self, query: &[f32], mut candidates: Vec<Hit>, k: usize) -> Result<Vec<Hit>> {
         candidates.sort_unstable_by_key(|hit| hit.index);
         let rows: Vec<usize> = candidates.iter().map(|hit| hit.index).collect();
         let vectors = self.vectors(&rows)?.into_values();
-        let mut best = TopK::new(k);
-        best.add_rows(&products(query, &vectors), |at| rows[at]);
+        let (mut best, mut scores) = (TopK::new(k), vec![0.0; rows.len()]);
+        dot_products(query, &vectors, self.dim(), &mut scores);
+        best.add_rows(&scores, |at| rows[at]);
         Ok(best.into_hits())
     }
 }
@@ -224,11 +281,4 @@ impl Scan {
             best.add_rows(scores, |at| offset + rows[at]);
         }
     }
-}
-
-/// The dot products of queries `[queries, dim]` and vectors `[n, dim]`: `[queries, n]`, row by row.
-fn products(queries: ArrayView2<'_, f32>, vectors: &[f32]) -> Vec<f32> {
-    let shape = (vectors.len() / queries.ncols().max(1), queries.ncols());
-    let vectors = ArrayView2::from_shape(shape, vectors).expect("a block has `rows * dim` values");
-    Embeddings::from(queries.dot(&vectors.t())).into_values()
 }

@@ -11,7 +11,9 @@ use super::checked_file::CheckedFile;
 use super::codes::Codes;
 use super::columns::{self, Column};
 use super::filter::Filter;
-use super::manifest::{IndexManifest, RemovedEntry, SegmentEntry};
+#[cfg(feature = "approximate")]
+use super::graph::Graph;
+use super::manifest::{GraphEntry, IndexManifest, RemovedEntry, SegmentEntry};
 use super::record::Record;
 use super::row_set::RowSet;
 use crate::error::{Error, Result};
@@ -51,6 +53,15 @@ pub(super) struct Segment {
     files: Arc<Files>,
     /// The rows that were not removed; `None` if that is all.
     live: Option<Arc<RowSet>>,
+    graph: Option<Arc<GraphFile>>,
+}
+
+/// The file of a graph, which is loaded when it is first searched.
+#[derive(Debug)]
+struct GraphFile {
+    file: CheckedFile,
+    #[cfg(feature = "approximate")]
+    graph: OnceLock<Graph>,
 }
 
 /// The immutable files of a segment.
@@ -83,21 +94,31 @@ impl Segment {
                 return Err(Error::format(file.path(), problem));
             }
         }
-        Self { entry: entry.clone(), files: Arc::new(files), live: None }.with_removed(folder, entry)
+        Self { entry: entry.clone(), files: Arc::new(files), live: None, graph: None }.with_changes(folder, entry)
     }
 
     /// This segment with the removed rows of another manifest, if it is the same segment in both.
     pub(super) fn reopen(&self, folder: &Path, entry: &SegmentEntry) -> Option<Result<Self>> {
         let is_same = entry.number == self.entry.number && entry.files == self.entry.files;
-        is_same.then(|| if entry == &self.entry { Ok(self.clone()) } else { self.clone().with_removed(folder, entry) })
+        is_same.then(|| if entry == &self.entry { Ok(self.clone()) } else { self.clone().with_changes(folder, entry) })
     }
 
-    fn with_removed(mut self, folder: &Path, entry: &SegmentEntry) -> Result<Self> {
+    /// Opens what may change of a segment: which rows were removed, and the graph.
+    fn with_changes(mut self, folder: &Path, entry: &SegmentEntry) -> Result<Self> {
+        let folder = folder.join(SegmentEntry::folder(entry.number));
+        self.graph = match &entry.graph {
+            Some(graph) if self.graph.is_some() && self.entry.graph.as_ref() == Some(graph) => self.graph,
+            Some(graph) => Some(Arc::new(GraphFile {
+                file: CheckedFile::open(folder.join(GraphEntry::file(graph.version)), graph.seal)?,
+                #[cfg(feature = "approximate")]
+                graph: OnceLock::new(),
+            })),
+            None => None,
+        };
         self.entry = entry.clone();
         self.live = None;
         if let Some(removed) = &entry.removed {
-            let path = folder.join(SegmentEntry::folder(entry.number)).join(RemovedEntry::file(removed.version));
-            let file = CheckedFile::open(path, removed.seal)?;
+            let file = CheckedFile::open(folder.join(RemovedEntry::file(removed.version)), removed.seal)?;
             let bytes = file.bytes(0, file.len() as usize)?;
             let set = RowSet::from_bytes(entry.rows, &bytes).filter(|set| set.len() == removed.rows);
             let set = set.ok_or_else(|| Error::format(file.path(), "not the rows that the manifest states"))?;
@@ -123,6 +144,21 @@ impl Segment {
             rows.intersect(live);
         }
         Ok(Some(Arc::new(rows)))
+    }
+
+    /// The graph, which is read when it is first asked for.
+    #[cfg(feature = "approximate")]
+    pub(super) fn graph(&self) -> Result<Option<&Graph>> {
+        let Some(GraphFile { file, graph }) = self.graph.as_deref() else { return Ok(None) };
+        if let Some(graph) = graph.get() {
+            return Ok(Some(graph));
+        }
+        let read = Graph::from_bytes(&file.bytes(0, file.len() as usize)?).map_err(|e| e.in_file(file.path()))?;
+        if read.len() != self.entry.rows {
+            let problem = format!("a graph of {} rows, the segment has {}", read.len(), self.entry.rows);
+            return Err(Error::format(file.path(), problem));
+        }
+        Ok(Some(graph.get_or_init(|| read)))
     }
 
     /// The rows whose key is wanted.
@@ -218,12 +254,14 @@ impl Segment {
 
     /// Reads every file and compares it with its checksums.
     pub(super) fn verify(&self) -> Result<()> {
-        self.files.by_name.values().try_for_each(CheckedFile::verify)
+        let graph = self.graph.iter().map(|graph| &graph.file);
+        self.files.by_name.values().chain(graph).try_for_each(CheckedFile::verify)
     }
 
     /// Bytes on disk, without checksums.
     pub(super) fn bytes(&self) -> u64 {
-        self.files.by_name.values().map(CheckedFile::len).sum()
+        let graph = self.graph.iter().map(|graph| &graph.file);
+        self.files.by_name.values().chain(graph).map(CheckedFile::len).sum()
     }
 }
 

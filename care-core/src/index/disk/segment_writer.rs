@@ -165,7 +165,7 @@ impl SegmentWriter {
             let problem = format!("{} exists already", SegmentEntry::folder(self.number));
             return Err(Error::new(ErrorKind::Io, problem));
         }
-        Ok(SegmentEntry { number: self.number, rows: self.rows, files, removed: None })
+        Ok(SegmentEntry { number: self.number, rows: self.rows, files, removed: None, graph: None })
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::approximate::Approximation;
 use super::codes::Codes;
 use super::columns::ColumnKind;
 use super::filter::Filter;
@@ -124,7 +125,7 @@ impl DiskIndex {
     /// # Errors
     /// [`ErrorKind::Config`] if it is another tower or has another instruction; the message names both.
     pub fn check_tower(&self, tower: &DocumentTower) -> Result<()> {
-        self.manifest.tower.check(&self.folder, tower)
+        self.manifest.tower.check(format_args!("the index {}", self.folder.display()), tower)
     }
 
     /// Dimensions of a vector.
@@ -140,6 +141,16 @@ impl DiskIndex {
     /// The codes beside the vectors.
     pub fn codes(&self) -> &[Codes] {
         &self.manifest.codes
+    }
+
+    /// What the index states of its graphs for approximate searches; `None` if it has none.
+    pub fn approximation(&self) -> Option<&Approximation> {
+        self.manifest.approximate.as_ref()
+    }
+
+    /// Number of rows that an approximate search finds by graphs; it scores all others.
+    pub fn graph_rows(&self) -> usize {
+        self.segments.iter().filter(|segment| segment.entry.graph.is_some()).map(Segment::len).sum()
     }
 
     /// Number of rows.

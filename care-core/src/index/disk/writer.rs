@@ -67,7 +67,7 @@ pub struct Changes {
 /// index is what it was.
 #[derive(Debug)]
 pub struct IndexWriter {
-    index: DiskIndex,
+    pub(super) index: DiskIndex,
     _lock: FolderLock,
 }
 
@@ -227,7 +227,10 @@ impl IndexWriter {
     }
 
     /// Makes a manifest take effect, and removes what it no longer names.
-    fn publish(&mut self, manifest: IndexManifest) -> Result<()> {
+    pub(super) fn publish(&mut self, mut manifest: IndexManifest) -> Result<()> {
+        if manifest.segments.iter().all(|segment| segment.graph.is_none()) {
+            manifest.approximate = None;
+        }
         let index = DiskIndex::of(&self.index.folder, manifest, &self.index.segments)?;
         index.manifest.write(&index.folder)?;
         self.index = index;
@@ -246,12 +249,13 @@ impl IndexWriter {
                 remove_folder(&path).ok();
                 continue;
             };
-            let current = entry.removed.as_ref().map(|removed| removed.version);
-            for file in entries(&path)
-                .into_iter()
-                .filter(|file| number(file, "removed-").is_some_and(|version| Some(version) != current))
-            {
-                fs::remove_file(file).ok();
+            let removed = entry.removed.as_ref().map(|removed| removed.version);
+            let graph = entry.graph.as_ref().map(|graph| graph.version);
+            let is_old = |file: &Path, prefix, current| number(file, prefix).is_some_and(|n| Some(n) != current);
+            for file in entries(&path) {
+                if is_old(&file, "removed-", removed) || is_old(&file, "graph-", graph) {
+                    fs::remove_file(file).ok();
+                }
             }
             sweep_folder(&path);
         }
