@@ -134,10 +134,18 @@ fn report_panics() {
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let broken = |kind| kind == std::io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|e| broken(e.kind()))
-            || cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind).is_some_and(broken)
-    })
+    // A connection to another process that broke is no output.
+    let of_peer = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<care_core::Error>().is_some_and(|e| e.kind() == care_core::ErrorKind::Peer)
+    };
+    !error.chain().any(of_peer)
+        && error.chain().any(|cause| {
+            cause.downcast_ref::<std::io::Error>().is_some_and(|e| broken(e.kind()))
+                || cause
+                    .downcast_ref::<serde_json::Error>()
+                    .and_then(serde_json::Error::io_error_kind)
+                    .is_some_and(broken)
+        })
 }
 
 /// The error and its causes, without those that only repeat the message.

@@ -109,7 +109,7 @@ impl Job {
 fn npy_header(rows: u64, dim: usize) -> Vec<u8> {
     let mut header = b"\x93NUMPY\x01\x00".to_vec();
     header.extend(((NPY_HEADER - 10) as u16).to_le_bytes());
-    header.extend(format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}").bytes());
+    header.extend(format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim})}}").bytes());
     header.resize(NPY_HEADER - 1, b' ');
     header.push(b'\n');
     header

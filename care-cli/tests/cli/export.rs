@@ -95,7 +95,6 @@ fn an_index_is_pushed_into_a_database_and_searched_there() {
     let search = format!("index search --model {} --query 头痛", tiny("bert"));
     place.refuses(&format!("{search} --store qdrant --index idx {at}"), "cannot be used with");
     place.refuses(&search, "--index <DIR>");
-    place.refuses(&format!("{search} --index idx --approximate"), "--store");
     place.fails(&format!("{search} --index idx {at}"), "--url and --name are of a database; name it by --store");
     place.fails(
         &format!("{search} --store qdrant --url {} --name no", stub.url),

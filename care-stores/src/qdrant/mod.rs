@@ -8,6 +8,7 @@
 //! Qdrant's OpenAPI description, 1.19.
 
 mod filter;
+mod options;
 mod rest;
 
 use std::collections::HashMap;
@@ -20,47 +21,13 @@ use serde_json::{Map, Value, json};
 
 use crate::store::{Found, StoreSearch, StoredRow, VectorStore, check_queries, check_rows, digest};
 use filter::condition;
+pub use options::QdrantOptions;
 use rest::Rest;
 
 /// Queries per request.
 const QUERIES: usize = 64;
 /// The field of a collection's metadata that has the tower.
 const TOWER: &str = "care_tower";
-
-/// Where a collection is.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct QdrantOptions {
-    /// Address of the server: `http://localhost:6333`.
-    pub url: String,
-    /// Name of the collection.
-    pub collection: String,
-    /// Key of the server, if it wants one.
-    pub api_key: Option<String>,
-    /// The dtype of the vectors of a collection that is created; by default f32.
-    pub vectors: VectorFormat,
-}
-
-impl QdrantOptions {
-    /// A collection of a server without a key, in f32.
-    pub fn new(url: impl Into<String>, collection: impl Into<String>) -> Self {
-        Self { url: url.into(), collection: collection.into(), api_key: None, vectors: VectorFormat::F32 }
-    }
-
-    /// Sets [`QdrantOptions::api_key`].
-    #[must_use]
-    pub fn with_api_key(mut self, key: impl Into<String>) -> Self {
-        self.api_key = Some(key.into());
-        self
-    }
-
-    /// Sets [`QdrantOptions::vectors`].
-    #[must_use]
-    pub fn with_vectors(mut self, vectors: VectorFormat) -> Self {
-        self.vectors = vectors;
-        self
-    }
-}
 
 /// A collection of a Qdrant server.
 #[derive(Debug)]

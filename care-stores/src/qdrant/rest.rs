@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::http::{Request, StatusCode, Uri};
 
-use super::QdrantOptions;
+use super::options::QdrantOptions;
 
 /// Longest time until a server has answered: an update of a batch may wait for its optimizer.
 const TIMEOUT: Duration = Duration::from_secs(300);
