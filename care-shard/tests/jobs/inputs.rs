@@ -92,11 +92,12 @@ fn a_merged_matrix_is_what_the_embedder_gives() {
     corpus::write(folder.path());
     let job = plan(&in_memory(), folder.path(), &TOWER, &options());
     work(&job, &TOWER).unwrap();
-    let path = tempfile::tempdir().unwrap().keep().join("all.npy");
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("all.npy");
     assert_eq!(job.merge(&path, &mut |_| ()).unwrap().rows, 1000);
     let content = fs::read(path).unwrap();
     let header = std::str::from_utf8(&content[10..128]).unwrap();
-    assert_eq!(header.trim_end(), "{'descr': '<f4', 'fortran_order': False, 'shape': (1000, 6), }");
+    assert_eq!(header.trim_end(), "{'descr': '<f4', 'fortran_order': False, 'shape': (1000, 6)}");
     let expected: Vec<u8> = corpus::expected(&TOWER)
         .iter()
         .flat_map(|(_, vector)| vector.iter().flat_map(|value| value.to_le_bytes()))
@@ -111,7 +112,8 @@ fn half_precision_and_int8_are_near() {
     for (dtype, most) in [(Dtype::F16, 3e-4), (Dtype::Int8, 2e-3)] {
         let job = plan(&in_memory(), folder.path(), &TOWER, &options().with_dtype(dtype));
         work(&job, &TOWER).unwrap();
-        let path = tempfile::tempdir().unwrap().keep().join("all.npy");
+        let out = tempfile::tempdir().unwrap();
+        let path = out.path().join("all.npy");
         job.merge(&path, &mut |_| ()).unwrap();
         let content = fs::read(path).unwrap();
         let values = content[128..].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
