@@ -12,10 +12,12 @@ use super::{corpus, in_memory, merged, options, plan, work};
 
 const TOWER: Hashing = Hashing("tower-1");
 
-fn job() -> Job {
-    let folder = tempfile::tempdir().unwrap().keep();
-    corpus::write(&folder);
-    plan(&in_memory(), &folder, &TOWER, &options())
+/// A job, and the folder of its corpus.
+fn job() -> (tempfile::TempDir, Job) {
+    let folder = tempfile::tempdir().unwrap();
+    corpus::write(folder.path());
+    let job = plan(&in_memory(), folder.path(), &TOWER, &options());
+    (folder, job)
 }
 
 fn with_clock<'a>(job: &Job, embedder: &'a dyn care_core::Embedder, clock: &SimulatedClock) -> Worker<'a> {
@@ -24,7 +26,7 @@ fn with_clock<'a>(job: &Job, embedder: &'a dyn care_core::Embedder, clock: &Simu
 
 #[test]
 fn a_shard_whose_owner_is_silent_for_a_lease_is_taken_over_and_the_owner_notices() {
-    let (job, clock, second) = (job(), SimulatedClock::default(), Mutex::new(WorkerState::default()));
+    let ((_folder, job), clock, second) = (job(), SimulatedClock::default(), Mutex::new(WorkerState::default()));
     // While the first worker embeds its first group, the second one does everything.
     let slow = Before::new(|| {
         let state = with_clock(&job, &TOWER, &clock).run(&mut |_| ControlFlow::Continue(())).unwrap();
@@ -41,7 +43,7 @@ fn a_shard_whose_owner_is_silent_for_a_lease_is_taken_over_and_the_owner_notices
 
 #[test]
 fn a_shard_whose_owner_was_seen_lately_is_left_alone() {
-    let (job, clock) = (job(), SimulatedClock::default());
+    let ((_folder, job), clock) = (job(), SimulatedClock::default());
     let busy = Before::new(|| {
         let begin = clock.now();
         let mut second = with_clock(&job, &TOWER, &clock);
@@ -58,7 +60,7 @@ fn a_shard_whose_owner_was_seen_lately_is_left_alone() {
 
 #[test]
 fn a_worker_that_is_stopped_leaves_its_shard_free() {
-    let (job, clock) = (job(), SimulatedClock::default());
+    let ((_folder, job), clock) = (job(), SimulatedClock::default());
     let mut shards = 0;
     let state = with_clock(&job, &TOWER, &clock).run(&mut |progress| {
         shards = progress.state.shards;
@@ -71,7 +73,7 @@ fn a_worker_that_is_stopped_leaves_its_shard_free() {
 
 #[test]
 fn status_counts_shards_rows_and_workers() {
-    let job = job();
+    let (_folder, job) = job();
     let lease = Duration::from_secs(300);
     let before = job.status(lease).unwrap();
     assert_eq!((before.committed, before.rows, before.seconds_left), (0, 0, None));
