@@ -110,12 +110,18 @@ impl Where {
             Filter::Or(parts) => self.joined(parts, " OR ", "false"),
             Filter::Not(part) => format!("NOT {}", self.sql(part)),
             Filter::Field(name, condition) => {
+                let before = self.0.len();
                 let field = format!("metadata -> {}::text", self.parameter(name.clone()));
                 let condition = match condition {
                     Condition::Exists => format!("({field}) NOT IN ('null'::jsonb, '[]'::jsonb)"),
                     Condition::In(values) => self.is_in(&field, values),
                     Condition::Range(low, high) => self.is_between(&field, low, high),
                 };
+                if condition == "false" {
+                    // PostgreSQL refuses parameters that no part of a statement uses.
+                    self.0.truncate(before);
+                    return condition;
+                }
                 format!("coalesce({condition}, false)")
             }
         }
@@ -215,6 +221,17 @@ mod tests {
         assert_eq!(dim_and_format("ext.halfvec(4)"), Some((4, VectorFormat::F16)));
         assert_eq!(dim_and_format("vector"), None);
         assert_eq!(dim_and_format("real[]"), None);
+    }
+
+    #[test]
+    fn a_condition_that_nothing_fits_leaves_no_parameter() {
+        let none = r#"{"tags": {"$in": []}}"#.parse::<Filter>().expect("a filter");
+        let bounds = (Bound::Included(Scalar::Number(1.0)), Bound::Excluded(Scalar::Bool(true)));
+        let mixed = Filter::Field("open".to_owned(), Condition::Range(bounds.0, bounds.1));
+        for filter in [none, mixed] {
+            let mut conditions = Where::default();
+            assert_eq!((conditions.sql(&filter).as_str(), conditions.len()), ("false", 0), "{filter}");
+        }
     }
 
     #[test]
