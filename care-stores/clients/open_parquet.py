@@ -70,7 +70,8 @@ def with_lancedb():
         check("lancedb", scores, f"{table.count_rows()} rows, vector is {table.schema.field('vector').type}")
 
 
-metadata = {key.decode(): value.decode() for key, value in TABLE.schema.metadata.items() if key.startswith(b"care.")}
+of_file = pq.read_metadata(PATH).metadata
+metadata = {key.decode(): value.decode() for key, value in of_file.items() if key.startswith(b"care.")}
 print(f"{N} rows of {DIM} dimensions, {metadata}")
 check("pyarrow", EXACT, f"vector is {TABLE.schema.field('vector').type}")
 for test in (with_duckdb, with_polars, with_faiss, with_lancedb):
