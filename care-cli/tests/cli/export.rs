@@ -95,6 +95,11 @@ fn an_index_is_pushed_into_a_database_and_searched_there() {
     let search = format!("index search --model {} --query 头痛", tiny("bert"));
     place.refuses(&format!("{search} --store qdrant --index idx {at}"), "cannot be used with");
     place.refuses(&search, "--index <DIR>");
+    #[cfg(not(feature = "approximate"))]
+    place.fails(
+        &format!("{search} --index idx --approximate"),
+        "approximate search is not part of this program: build care-core with the feature `approximate`",
+    );
     place.fails(&format!("{search} --index idx {at}"), "--url and --name are of a database; name it by --store");
     place.fails(
         &format!("{search} --store qdrant --url {} --name no", stub.url),
