@@ -40,7 +40,8 @@ impl<E: Encoder> Passes<'_, E> {
     ) -> Result<Embeddings> {
         let lengths: Vec<usize> = texts.iter().map(|text| text.as_ref().len()).collect();
         let varlen = self.encoder.prefers_varlen();
-        let schedule = Schedule::inference(&lengths, varlen, &self.encoder.device(), self.token_budget);
+        let (device, token_cost) = (self.encoder.device(), token_cost(self.encoder));
+        let schedule = Schedule::inference(&lengths, varlen, &device, token_cost, self.token_budget);
         let pass = |pass: usize| {
             let rows: Vec<&[u32]> = schedule.passes()[pass].iter().map(|&index| texts[index].as_ref()).collect();
             let batch = match varlen {
@@ -78,6 +79,15 @@ impl<E: Encoder> Passes<'_, E> {
             return Err(Error::new(ErrorKind::NonFinite, format!("the vector of text {index} is not finite")));
         }
         Ok(embeddings)
+    }
+}
+
+/// About how many multiplications a token takes: 12 times the square of the hidden size in each layer of most networks.
+fn token_cost(encoder: &impl Encoder) -> usize {
+    match encoder.forward_steps() - 1 {
+        // It does not say how many layers it has.
+        0 => usize::MAX,
+        layers => 12 * encoder.hidden_size().pow(2) * layers,
     }
 }
 

@@ -5,12 +5,12 @@
 //!
 //! With the CPU's kernels, a pass is small enough for its activations to stay in a core's cache, and each pass runs on
 //! one thread: no thread waits for another inside a layer. If there are too few passes for that, threads share the
-//! layers of each pass. Everywhere else (GPUs, 16-bit weights, training) passes are padded batches under a token
+//! layers of each pass; a short query to a small network stays on the thread that asks. Everywhere else (GPUs, 16-bit weights, training) passes are padded batches under a token
 //! budget.
 
 use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 
 use burn::tensor::Device;
@@ -20,6 +20,9 @@ use crate::device::is_cpu;
 
 /// Tokens per pass with the CPU's kernels: few enough for a layer's activations to stay in a core's cache.
 const KERNEL_PASS_TOKENS: usize = 128;
+
+/// Multiplications that are worth several threads: about 0.3 ms of work, where waking and joining threads costs 0.1 ms.
+const WORTH_SHARING: usize = 1 << 26;
 
 /// Largest number of concurrent passes outside the pool; more gain little and cost memory.
 const MAX_CONCURRENT: usize = 8;
@@ -71,6 +74,8 @@ pub struct Schedule {
 /// How passes share the threads of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Threads {
+    /// On the calling thread, one pass after the other.
+    Caller,
     /// Each pass on one thread of rayon's pool, as many concurrently as there are threads.
     PassPerThread,
     /// Passes on rayon's pool that share its threads within each layer.
@@ -83,18 +88,22 @@ enum Threads {
 
 impl Schedule {
     /// The passes of inference. `varlen` states whether the network reads packed sequences, as it does on the CPU's
-    /// kernels; `token_budget` is the largest number of tokens per pass, padding included, unless one text is longer.
-    pub fn inference(lengths: &[usize], varlen: bool, device: &Device, token_budget: usize) -> Self {
+    /// kernels, and `token_cost` how many multiplications a token takes; `token_budget` is the largest number of tokens per
+    /// pass, padding included, unless one text is longer.
+    pub fn inference(lengths: &[usize], varlen: bool, device: &Device, token_cost: usize, token_budget: usize) -> Self {
         if !varlen {
             return Self { passes: length_buckets(lengths, token_budget), threads: outside(device) };
         }
-        Self::kernels(lengths, rayon::current_num_threads(), token_budget)
+        Self::kernels(lengths, rayon::current_num_threads(), token_cost, token_budget)
     }
 
-    fn kernels(lengths: &[usize], threads: usize, token_budget: usize) -> Self {
+    fn kernels(lengths: &[usize], threads: usize, token_cost: usize, token_budget: usize) -> Self {
         let total: usize = lengths.iter().sum();
         let order = longest_first(lengths);
         let passes = consecutive(&order, lengths, KERNEL_PASS_TOKENS.min(token_budget));
+        if total.saturating_mul(token_cost) < WORTH_SHARING {
+            return Self { passes, threads: Threads::Caller };
+        }
         let longest = lengths.iter().copied().max().unwrap_or(0);
         // Several passes per thread, and no text so long that the other threads wait for it.
         if passes.len() >= 2 * threads && longest * threads <= total {
@@ -197,13 +206,54 @@ impl Schedule {
     ) -> Result<(), E> {
         let count = self.passes.len();
         match self.threads {
+            Threads::Caller => in_order(count, 1, &|pass| single_threaded(|| work(pass)), take),
             Threads::PassPerThread => on_pool(count, &|pass| single_threaded(|| work(pass)), take),
-            Threads::Shared => on_pool(count, work, take),
+            Threads::Shared => {
+                let _awake = Awake::new();
+                on_pool(count, work, take)
+            }
             // Threads outside the pool might need the pool's thread that waits for them here.
             Threads::Outside(_) if rayon::current_thread_index().is_some() => in_order(count, 1, work, take),
             Threads::Outside(at_once) => in_order(count, at_once, work, take),
         }
     }
+}
+
+/// Passes that share their threads, anywhere in this process.
+static SHARED: AtomicUsize = AtomicUsize::new(0);
+/// Threads of the pool that are being kept awake for them.
+static AWAKE: AtomicUsize = AtomicUsize::new(0);
+
+/// Keeps the threads of rayon's pool awake while passes share them: an operation of such a pass takes microseconds, and
+/// waking a thread that fell asleep after the one before takes longer.
+struct Awake;
+
+impl Awake {
+    fn new() -> Self {
+        SHARED.fetch_add(1, Ordering::SeqCst);
+        let others = rayon::current_num_threads() - 1;
+        let more = |awake: usize| (awake < others).then_some(others);
+        let awake = AWAKE.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).unwrap_or(others);
+        (awake..others).for_each(|_| rayon::spawn(stay_awake));
+        Self
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        SHARED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Does what the pool has to do until no pass shares its threads.
+fn stay_awake() {
+    while SHARED.load(Ordering::Relaxed) > 0 {
+        if rayon::yield_now() != Some(rayon::Yield::Executed) {
+            // To threads outside the pool, such as the one that waits for the pass.
+            std::thread::yield_now();
+        }
+    }
+    AWAKE.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// One pass per thread of the CPU, up to [`MAX_CONCURRENT`]; one at a time elsewhere.
@@ -340,8 +390,6 @@ fn in_order<T: Send, E: Send>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -350,8 +398,14 @@ mod tests {
         Schedule { passes: vec![vec![]; count], threads }
     }
 
-    const MODES: [Threads; 5] =
-        [Threads::PassPerThread, Threads::Shared, Threads::Outside(0), Threads::Outside(1), Threads::Outside(3)];
+    const MODES: [Threads; 6] = [
+        Threads::Caller,
+        Threads::PassPerThread,
+        Threads::Shared,
+        Threads::Outside(0),
+        Threads::Outside(1),
+        Threads::Outside(3),
+    ];
 
     #[test]
     fn every_pass_is_run_once_from_inside_the_pool_and_outside() {
@@ -421,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_per_thread_has_kernels_on_one_thread_even_after_a_panic() {
+    fn a_pass_on_its_own_thread_has_kernels_on_one_thread_even_after_a_panic() {
         let shared = kernel_threads();
         assert_eq!(single_threaded(|| single_threaded(kernel_threads) + kernel_threads()), 2);
         assert!(std::panic::catch_unwind(|| single_threaded(|| panic!("on purpose"))).is_err());
@@ -435,13 +489,14 @@ mod tests {
             outcome.expect("no error");
             seen
         };
+        assert_eq!(threads(Threads::Caller), [1; 4]);
         assert_eq!(threads(Threads::PassPerThread), [1; 4]);
         assert_eq!(threads(Threads::Shared), [shared; 4]);
     }
 
     #[test]
     fn many_texts_make_a_pass_per_thread_and_few_share_the_threads() {
-        let schedule = |lengths: &[usize]| Schedule::kernels(lengths, 4, 4096);
+        let schedule = |lengths: &[usize]| Schedule::kernels(lengths, 4, 1 << 24, 4096);
         assert_eq!(schedule(&[20; 100]).threads, Threads::PassPerThread);
         assert_eq!(schedule(&[20; 100]).passes.len(), 17, "six texts of 20 tokens per pass");
         // Eight passes' worth of tokens, half of them in one text.
@@ -450,6 +505,28 @@ mod tests {
         let one = schedule(&[7]);
         assert_eq!((one.passes, one.threads), (vec![vec![0]], Threads::Shared));
         assert_eq!(schedule(&[]).passes, Vec::<Vec<usize>>::new());
+        let small = Schedule::kernels(&[7], 4, 1 << 20, 4096);
+        assert_eq!((small.passes, small.threads), (vec![vec![0]], Threads::Caller));
+    }
+
+    #[test]
+    fn threads_are_kept_awake_no_longer_than_passes_share_them() {
+        let both = || (SHARED.load(Ordering::SeqCst), AWAKE.load(Ordering::SeqCst));
+        let run = |_| {
+            let outcome: Result<(), ()> =
+                schedule(3, Threads::Shared).run(&|_| Ok(both()), &mut |_, (shared, awake)| {
+                    assert!(shared > 0 && awake < rayon::current_num_threads(), "{shared} {awake}");
+                    Ok(())
+                });
+            outcome.expect("no error");
+        };
+        std::thread::scope(|scope| {
+            (0..8).for_each(|number| drop(scope.spawn(move || (0..20).for_each(|_| run(number)))))
+        });
+        // Other tests share threads too, but not for ever.
+        while both() != (0, 0) {
+            std::thread::yield_now();
+        }
     }
 
     #[test]
@@ -492,7 +569,7 @@ mod tests {
             budget in 1usize..600,
             threads in 1usize..9,
         ) {
-            let passes = Schedule::kernels(&lengths, threads, budget).passes;
+            let passes = Schedule::kernels(&lengths, threads, usize::MAX, budget).passes;
             let mut seen: Vec<usize> = passes.iter().flatten().copied().collect();
             seen.sort_unstable();
             prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());

@@ -217,6 +217,10 @@ pub fn matmul<W: PackedWeight>(input: &[f32], products: Vec<Matmul<'_, W>>, thre
     let blocks: Vec<Block<'_, W>> = input.chunks(rows_each * inputs).map(block).collect();
     let panels: usize = products.iter().map(|product| panels_of(product.weight)).sum();
     let parts = pieces.div_ceil(blocks.len()).min(panels);
+    if let ([block], 2..) = (blocks.as_slice(), parts) {
+        // The other threads would have to wait for it.
+        block.packed.get_or_init(|| first.pack_rows(block.rows));
+    }
     let compute = |(number, work): (usize, Vec<Piece<'_, W>>)| {
         let block = &blocks[number / parts];
         if parts == 1 {
