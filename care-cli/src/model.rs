@@ -162,13 +162,18 @@ fn mini() -> Result<PathBuf> {
     bail!("this program is built without care-mini-zh: build it with the feature `mini`");
 }
 
+/// Whether a model is written by its name: that of the hub, or of the pair in this program.
+pub(crate) fn is_name(model: &str) -> bool {
+    model == MINI || is_hub_name(model)
+}
+
 /// Locates a model. A local folder is never looked up on the hub.
 pub(crate) fn locate(model: &str) -> Result<Located> {
     let folder = Path::new(model);
     if model == MINI && !folder.exists() {
         return Ok(Located { folder: mini()?, source: json!({ "model": "care-mini-zh" }) });
     }
-    if !folder.exists() && !is_hub_name(model) {
+    if !folder.exists() && !is_name(model) {
         bail!("{model}: no such model folder; a model is a folder, ORG/NAME on the Hugging Face hub, or {MINI}");
     }
     if folder.exists() {

@@ -137,15 +137,14 @@ impl AsymmetricEncoder {
     }
 
     /// Writes both towers as one folder, a `Router` model that sentence-transformers loads too. LoRA adapters are
-    /// merged, and a network that serves both roles is written once. The folder is written under a temporary name and then moved, so a crash while writing leaves an older
-    /// one intact.
+    /// merged, and a network that serves both roles is written once. int8-quantized weights are written as they are, with their
+    /// scales. The folder is written under a temporary name and then moved, so a crash while writing leaves an older one intact.
     ///
     /// sentence-transformers has prefixes but no templates: an instruction with text after `{text}` is omitted from its
     /// settings.
     ///
     /// # Errors
-    /// If a file cannot be written, the folder contains anything other than a saved pair, or a tower is int8-quantized,
-    /// which loses the original weights.
+    /// If a file cannot be written, the folder contains anything other than a saved pair, or a tower is quantized to 4 bits.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         save_pair(folder.as_ref(), &self.query, &self.document, &self.provenance, &self.card)
     }

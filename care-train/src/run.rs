@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use burn::tensor;
 use care_core::files::{FolderLock, lock_folder, write_atomic};
-use care_core::{Error, ErrorKind, Result, Role};
-use care_encoders::{AsymmetricEncoder, Device, load_tower};
+use care_core::{Error, ErrorKind, Result, Role, Text};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Encoder, EncoderOptions, Precision, Tower, load_tower};
 use serde_json::{Value, json};
 
 use crate::batcher::RowTokens;
@@ -15,7 +16,7 @@ use crate::card::{card, provenance};
 use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, State};
 use crate::collective::{Alone, Collective};
 use crate::command::Command;
-use crate::config::{CheckedStage, CheckedTrainConfig, EvaluationConfig, ModelConfig};
+use crate::config::{CheckedStage, CheckedTrainConfig, EvaluationConfig, ModelConfig, TowerConfig};
 #[cfg(feature = "plots")]
 use crate::curves::draw_curves;
 use crate::dataset::{Source, read_sources};
@@ -565,18 +566,41 @@ fn load_dev_set(evaluation: &EvaluationConfig) -> Result<DevSet> {
     DevSet::load(&evaluation.data, evaluation.split.as_deref())
 }
 
-/// Loads the towers that the configuration starts from.
+/// Loads the towers that the configuration starts from. Stored int8 weights become the floats that they stand for, unless
+/// the configuration sets a dtype.
 fn load_pair(config: &CheckedTrainConfig) -> Result<AsymmetricEncoder> {
     let device = Device::open(config.device)?;
     match &config.model {
-        ModelConfig { pair: Some(folder), .. } => AsymmetricEncoder::load(folder, &device),
-        ModelConfig { query: Some(query), document: Some(document), .. } => AsymmetricEncoder::new(
-            load_tower(&query.encoder, &query.options, &device)?,
-            load_tower(&document.encoder, &document.options, &device)?,
-        ),
+        ModelConfig { pair: Some(folder), .. } => {
+            let pair = AsymmetricEncoder::load(folder, &device)?;
+            let unset = EncoderOptions::default();
+            let options = (in_floats(&unset, pair.query()), in_floats(&unset, pair.document()));
+            if let (None, None) = options {
+                return Ok(pair);
+            }
+            let (query, document) = (options.0.unwrap_or_default(), options.1.unwrap_or_default());
+            AsymmetricEncoder::open(folder, &query, &document, &device)
+        }
+        ModelConfig { query: Some(query), document: Some(document), .. } => {
+            AsymmetricEncoder::new(load_floats(query, &device)?, load_floats(document, &device)?)
+        }
         // A checked configuration has one or the other.
         _ => Err(Error::setting("model", "incomplete", "either `pair`, or both `query` and `document`")),
     }
+}
+
+fn load_floats<T: Text>(tower: &TowerConfig, device: &tensor::Device) -> Result<Tower<T, AnyEncoder>> {
+    let loaded = load_tower(&tower.encoder, &tower.options, device)?;
+    match in_floats(&tower.options, &loaded) {
+        Some(options) => load_tower(&tower.encoder, &options, device),
+        None => Ok(loaded),
+    }
+}
+
+/// The options by which a tower that is stored in int8 is loaded in floats.
+fn in_floats<T: Text>(options: &EncoderOptions, tower: &Tower<T, AnyEncoder>) -> Option<EncoderOptions> {
+    let stored = options.precision.is_none() && tower.network().encoder().is_quantized();
+    stored.then(|| options.clone().with_precision(Precision::F32))
 }
 
 /// The folder of the base encoder of a stage's LoRA adapter, if it exists on disk as it is, i.e. was changed neither by

@@ -276,7 +276,7 @@ fn no_path_may_be_empty() {
 }
 
 #[test]
-fn models_of_the_hub_are_found_where_no_folder_has_their_name() {
+fn models_are_found_by_name_where_no_folder_has_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.toml");
     std::fs::create_dir_all(folder.path().join("models/local")).unwrap();
@@ -288,7 +288,7 @@ fn models_of_the_hub_are_found_where_no_folder_has_their_name() {
     let mut asked = Vec::new();
     let found = config.locate_models(|name| {
         asked.push(name.to_owned());
-        Ok::<_, ()>((format!("/cache/{}", asked.len()).into(), format!("{name}@0123")))
+        Ok::<_, ()>(Some((format!("/cache/{}", asked.len()).into(), format!("{name}@0123"))))
     });
     assert_eq!((found, asked), (Ok(2), vec!["org/name@v1".to_owned(), "org/adapter".to_owned()]));
     assert_eq!(config.model.query.as_ref().unwrap().encoder, Path::new("/cache/1"));
@@ -296,8 +296,10 @@ fn models_of_the_hub_are_found_where_no_folder_has_their_name() {
     assert_eq!(document.encoder, folder.path().join("models/local"));
     assert_eq!(document.options.adapter.as_deref(), Some(Path::new("/cache/2")));
     assert_eq!(config.stage[0].data, [folder.path().join("a/b")], "only models are on the hub");
-    // What cannot be found stays an error.
+    // What is no model's name stays a path, and what cannot be found an error.
     let mut config = TrainConfig::from_file(&path).unwrap();
+    assert_eq!(config.locate_models(|_| Ok::<_, ()>(None)), Ok(0));
+    assert_eq!(config.model.query.as_ref().unwrap().encoder, folder.path().join("org/name@v1"));
     assert_eq!(config.locate_models(|name| Err::<_, String>(format!("no {name}"))), Err("no org/name@v1".to_owned()));
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use care_core::Result;
 use care_encoders::head::Pooling;
-use care_encoders::{AnyEncoder, AsymmetricEncoder};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, EncoderOptions, Precision};
 use care_train::{CheckedTrainConfig, EvaluationReport, Event, Loss, LossInput, Outcome, Run, StepReport, TrainConfig};
 
 /// A pair, alignment and training rows, a dev set.
@@ -52,6 +52,37 @@ fn run(config: &CheckedTrainConfig) -> (Vec<StepReport>, Vec<EvaluationReport>, 
 }
 
 const ALIGN: &str = "[[stage]]\nkind = \"query-alignment\"\ndata = [\"align.jsonl\"]\nbatch_size = 6\nepochs = 8\nlearning_rate = 5e-3\n";
+
+#[test]
+fn a_pair_that_is_stored_in_int8_is_trained_in_floats() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let stored = EncoderOptions::default().with_precision(Precision::Int8);
+    let plain = EncoderOptions::default().with_precision(Precision::F32);
+    let open = |name: &str, options| {
+        AsymmetricEncoder::open(folder.join(name), options, options, &Device::Cpu.open().unwrap()).unwrap()
+    };
+    open("pair", &stored).save(folder.join("int8")).unwrap();
+    open("int8", &plain).save(folder.join("floats")).unwrap();
+    let losses = |name: &str, model: &str| {
+        let path = folder.join(format!("{name}.toml"));
+        fs::write(&path, format!("output = \"{name}\"\n[model]\n{model}\n{ALIGN}")).unwrap();
+        let (steps, ..) = run(&TrainConfig::from_file(&path).unwrap().check().unwrap());
+        steps.iter().map(|step| step.loss).collect::<Vec<_>>()
+    };
+    let expected = losses("from-floats", "pair = \"floats\"");
+    assert_eq!(losses("from-int8", "pair = \"int8\""), expected);
+    let towers =
+        "query = { encoder = \"int8/query_0_Transformer\" }\ndocument = { encoder = \"int8/document_0_Transformer\" }";
+    assert_eq!(losses("from-towers", towers).len(), expected.len());
+    let asked = towers.replace("Transformer\" }", "Transformer\", options = { precision = \"int8\" } }");
+    let path = folder.join("asked.toml");
+    fs::write(&path, format!("output = \"asked\"\n[model]\n{asked}\n{ALIGN}")).unwrap();
+    let config = TrainConfig::from_file(&path).unwrap().check().unwrap();
+    let error = Run::new(&config).start(&mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert_eq!(error.to_string(), "precision: is \"int8\", allowed is f32, bf16 or f16 for training");
+}
 
 #[test]
 fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {

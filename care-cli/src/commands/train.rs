@@ -13,7 +13,7 @@ use care_encoders::Device;
 use care_train::{Event, Outcome, Run, TrainConfig};
 use indicatif::{FormattedDuration, ProgressBar};
 
-use crate::model::{Located, locate};
+use crate::model::{Located, is_name, locate};
 use crate::progress::{Lines, bar};
 use crate::stderr::note;
 
@@ -69,7 +69,7 @@ A configuration; paths in it are relative to the file:
   output = \"runs/first\"
 
   [model]
-  pair = \"DIR or ORG/NAME\"          # or tables model.query and model.document, each with its `encoder`
+  pair = \"DIR, ORG/NAME or mini\"    # or tables model.query and model.document, each with its `encoder`
 
   [[stage]]
   kind = \"joint-finetuning\"
@@ -81,10 +81,13 @@ All fields, and the forms of training rows, are in docs/formats.md.";
 pub(crate) fn run(args: Args) -> Result<()> {
     let mut config = TrainConfig::from_file_with(&args.config, &args.set)?;
     config.locate_models(|name| {
+        if !is_name(name) {
+            return Ok(None);
+        }
         let Located { folder, source } = locate(name)?;
         let commit = source["commit"].as_str().map_or_else(String::new, |commit| format!("@{commit}"));
         let (name, _) = name.split_once('@').unwrap_or((name, ""));
-        Ok::<_, anyhow::Error>((folder, format!("{name}{commit}")))
+        Ok::<_, anyhow::Error>(Some((folder, format!("{name}{commit}"))))
     })?;
     let config = config.check()?;
     if let Some(folder) = &args.export {

@@ -8,7 +8,6 @@ mod suggest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use care_core::files::is_hub_name;
 use care_core::{Error, ErrorKind, Result};
 use care_encoders::{Device, EncoderOptions};
 use serde::{Deserialize, Serialize};
@@ -272,23 +271,23 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Replaces models of the Hugging Face hub, written as `ORG/NAME` or `ORG/NAME@REVISION`, by local folders, and
-    /// returns how many there are. `find` returns the folder of such a model, and its name with the commit. A folder
-    /// that exists is never looked up.
+    /// Replaces models that are written by name, such as `ORG/NAME@REVISION` of the Hugging Face hub, by local folders, and
+    /// returns how many there are. `find` returns the folder of such a model, and its name with the commit; `None` for
+    /// what is no model's name. A folder that exists is never looked up.
     ///
     /// # Errors
     /// If `find` fails.
     pub fn locate_models<E>(
         &mut self,
-        mut find: impl FnMut(&str) -> std::result::Result<(PathBuf, String), E>,
+        mut find: impl FnMut(&str) -> std::result::Result<Option<(PathBuf, String)>, E>,
     ) -> std::result::Result<usize, E> {
         let mut found = 0;
         for (_, path) in self.model.paths_mut() {
             let written = path.strip_prefix(&self.origin.base).unwrap_or(path).to_str().unwrap_or_default().to_owned();
-            if path.exists() || !is_hub_name(&written) {
+            if path.exists() {
                 continue;
             }
-            let (folder, name) = find(&written)?;
+            let Some((folder, name)) = find(&written)? else { continue };
             self.origin.hub.insert(folder.clone(), name);
             *path = folder;
             found += 1;
