@@ -13,7 +13,8 @@ multilingual-e5-small. Writes OUT/planted.jsonl; texts are cut at 96 tokens:
   bm25    character bigrams, k1 = 1.2, b = 0.75, over the corpus.
   e5      cosine of multilingual-e5-small, mean pooling, `query: ` and `passage: `, by `care embed` in int8.
   ce      a cross-encoder: the first layers of multilingual-e5-small and a linear head in sentence-transformers'
-          CrossEncoder, trained here for some hundred steps on rows that share no answer with the planted ones.
+          CrossEncoder, trained here for some hundred steps on rows that share no answer with the planted ones. It is
+          saved in OUT/reranker, for `--reranker` of care and examples/toyhom/triplets.sh.
 """
 import argparse, json, math, os, random, re, subprocess, time
 from collections import Counter
@@ -197,6 +198,7 @@ def main():
     write(args.out, planted)
     if "ce" in args.scorers:
         model, network = train(args.me5, rest, args.layers, args.steps, rng)
+        model.save_pretrained(f"{args.out}/reranker")
         put(planted, "ce", [round(score, 6) for score in rerank(model, network, pairs)])
     write(args.out, planted)
 

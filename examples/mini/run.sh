@@ -5,14 +5,14 @@
 #
 # MODEL is the Hugging Face folder of multilingual-e5-small, DATA the folder that ../toyhom/prepare.py reads. Everything is
 # written to runs/mini, and the pair at last to care-mini-zh/model. What is there is not computed again, and an interrupted
-# training resumes. Trainings repeat bit by bit on one machine.
+# training resumes. Trainings repeat bit by bit on one machine. CARE is the absolute path of a program that is built already.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 model=$(cd "$1" && pwd) data=$(cd "$2" && pwd) runs=runs/mini
 mkdir -p "$runs"
-cargo build --release -p care-cli
-care=target/release/care
+care=${CARE:-$PWD/target/release/care}
+[ -n "${CARE:-}" ] || cargo build --release -p care-cli
 
 [ -d "$runs/data" ] || python3 "$here/../toyhom/prepare.py" "$data" "$runs/data"
 [ -e "$runs/texts.jsonl" ] || python3 "$here/texts.py" "$runs/data" "$runs/texts.jsonl"
@@ -29,7 +29,7 @@ done
 
 # Each stage 1 trained the query tower of its pair.
 rm -rf "$runs/care-mini-zh"
-(cd "$runs" && "$OLDPWD/$care" convert --model query/model/query_0_Transformer \
+(cd "$runs" && "$care" convert --model query/model/query_0_Transformer \
   --document-model document/model/query_0_Transformer --pooling mean --query-instruction "query: " \
   --document-instruction "passage: " --precision int8 --max-length 512 --output care-mini-zh)
 python3 "$here/pack.py" "$runs/care-mini-zh" care-mini-zh
