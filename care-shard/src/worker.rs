@@ -123,7 +123,9 @@ impl<'a> Worker<'a> {
     /// # Errors
     /// If a store cannot be read or written. What the worker had claimed is then free after the time of a lease.
     pub fn run(&mut self, observe: &mut Observer<'_>) -> Result<WorkerState> {
-        let poll = self.options.lease / 20;
+        // At first often, since the shards of workers that live end soon.
+        let (first, longest) = (self.options.lease / 1500, self.options.lease / 20);
+        let mut wait = first;
         loop {
             let (now, speed) = (self.clock.now(), self.speed());
             let plan = &self.job.plan;
@@ -133,13 +135,15 @@ impl<'a> Worker<'a> {
                     if self.attempt(&claim, observe)?.is_break() {
                         break;
                     }
+                    wait = first;
                 }
                 Next::Wait => {
                     let waiting = Progress { state: &self.state, shard: None, embedded: 0, rows: 0 };
                     if observe(&waiting).is_break() {
                         break;
                     }
-                    self.clock.sleep(poll);
+                    self.clock.sleep(wait);
+                    wait = longest.min(2 * wait);
                     self.beat_if_due()?;
                 }
                 Next::Done => break,

@@ -1,7 +1,7 @@
 //! When a shard is taken over, and what its first owner does then.
 
 use std::ops::ControlFlow;
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use care_shard::{Clock, Job, Worker, WorkerOptions, WorkerState};
@@ -56,6 +56,32 @@ fn a_shard_whose_owner_was_seen_lately_is_left_alone() {
     });
     let first = with_clock(&job, &busy, &clock).run(&mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((first.shards, first.lost), (1, 0));
+}
+
+#[test]
+fn the_end_of_the_last_shard_is_noticed_within_a_second() {
+    let ((_folder, job), clock) = (job(), SimulatedClock::default());
+    let ((started, has_started), (release, is_released)) = (mpsc::channel(), mpsc::channel());
+    // The first worker is in its first shard until the second has nothing left but to wait for it.
+    let first = Before::new(move || {
+        started.send(()).unwrap();
+        is_released.recv().unwrap();
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| with_clock(&job, &first, &clock).run(&mut |_| ControlFlow::Continue(())).unwrap());
+        has_started.recv().unwrap();
+        let mut first = Some(first);
+        let second = with_clock(&job, &TOWER, &clock).run(&mut |progress| {
+            if let Some(first) = first.take_if(|_| progress.shard.is_none()) {
+                release.send(()).unwrap();
+                assert_eq!(first.join().unwrap().shards, 1);
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(second.unwrap().shards as usize, job.plan().shards.len() - 1);
+    });
+    assert!(clock.now() < Duration::from_secs(1), "{:?}", clock.now());
+    assert_eq!(merged(&job), corpus::expected(&TOWER));
 }
 
 #[test]
