@@ -88,7 +88,7 @@ def estimate(args, folder):
         asked = run([*plan, "--estimate", "--json", "--seconds", str(args.seconds)], 2)
         (answer, _) = asked.communicate()
         finish(asked)
-        predicted = json.loads(answer)["seconds_per_document"] * count
+        predicted = json.loads(answer)["estimate"]["seconds_per_document"] * count
         measured = encoded(str(count), path) - load
         line = {"documents": count, "predicted_s": round(predicted, 2), "measured_s": round(measured, 2)}
         print(json.dumps({**line, "ratio": round(predicted / measured, 3), "load_s": round(load, 2)}), flush=True)
