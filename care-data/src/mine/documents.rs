@@ -79,25 +79,36 @@ impl Documents {
     /// # Errors
     /// If it is empty, or the temporary file cannot be written.
     pub fn positive(&mut self, id: &str, document: &Document) -> Result<(usize, bool)> {
-        let (mark, sketch) = Mark::of(document, self.sketches.as_ref());
-        let known = self.find(!mark.key as u64, |found| found.key == mark.key);
-        let known = known.is_some_and(|number| number < self.corpus);
-        if let Some(number) = self.find(mark.exact as u64, |found| found.exact == mark.exact) {
-            return Ok((number, known));
+        if let Some(number) = self.same(document) {
+            return Ok((number, self.corpus_has_key(self.marks[number].key)));
         }
+        let (mark, sketch) = Mark::of(document, self.sketches.as_ref());
+        let known = self.corpus_has_key(mark.key);
         self.push(id, document, mark, sketch)?;
         Ok((self.marks.len() - 1, known))
     }
 
     /// Whether a document with the same text is among them.
     pub(super) fn has(&self, document: &Document) -> bool {
-        let exact = key(&document.content());
-        self.find(exact as u64, |found| found.exact == exact).is_some()
+        self.same(document).is_some()
     }
 
     /// Whether the corpus has a document with the same text, up to [`normalise`](crate::normalise).
     pub(super) fn corpus_has(&self, document: &Document) -> bool {
-        let key = key(&normalise(&document.content()));
+        let key = match self.same(document) {
+            Some(number) => self.marks[number].key,
+            None => key(&normalise(&document.content())),
+        };
+        self.corpus_has_key(key)
+    }
+
+    /// The first document with the same text.
+    fn same(&self, document: &Document) -> Option<usize> {
+        let exact = key(&document.content());
+        self.find(exact as u64, |found| found.exact == exact)
+    }
+
+    fn corpus_has_key(&self, key: Key) -> bool {
         self.find(!key as u64, |found| found.key == key).is_some_and(|number| number < self.corpus)
     }
 
