@@ -333,7 +333,7 @@ def documents(bench):
         say(
             load=load, route=route, requests_per_s=round(capacity, 1), without=alone, beside=loaded, seconds_to_add=took,
             questions=len(beside), statuses=statuses(without + beside),
-            p50_rises=round(loaded["p50_ms"] / alone["p50_ms"], 2), p99_rises=round(loaded["p99_ms"] / alone["p99_ms"], 2),
+            **{name: loaded[f"{name}_ms"] and round(loaded[f"{name}_ms"] / alone[f"{name}_ms"], 2) for name in ("p50", "p99")},
         )
 
 
