@@ -64,10 +64,9 @@ def network(model):
     return AutoModel.from_pretrained(model, attn_implementation="eager").float().eval()
 
 
-def onnx_sessions(torch_model, folder, threads):
-    """ONNX Runtime's f32 and int8 sessions of a network."""
+def onnx_graphs(torch_model, folder):
+    """Files of ONNX Runtime's f32 and int8 graphs of a network."""
     import onnx
-    import onnxruntime
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers import optimizer
@@ -82,24 +81,32 @@ def onnx_sessions(torch_model, folder, threads):
 
     plain, fused = (os.path.join(folder, f"{name}.onnx") for name in ("plain", "fused"))
     example = torch.randint(5, 100, (2, 8))
-    axes = {name: {0: "rows", 1: "tokens"} for name in ("input_ids", "attention_mask", "states")}
+    axes = {name: {0: "rows", 1: "tokens"} for name in ("input_ids", "attention_mask", "last_hidden_state")}
     torch.onnx.export(
         States(), (example, torch.ones_like(example)), plain, input_names=["input_ids", "attention_mask"],
-        output_names=["states"], dynamic_axes=axes, opset_version=17, dynamo=False,
+        output_names=["last_hidden_state"], dynamic_axes=axes, opset_version=17, dynamo=False,
     )
     config = torch_model.config
     heads, width = config.num_attention_heads, config.hidden_size
     optimizer.optimize_model(plain, "bert", num_heads=heads, hidden_size=width).save_model_to_file(fused)
-    sessions = {}
     # What the fused operators give has no type that the quantiser could infer.
     types = {"DefaultTensorType": onnx.TensorProto.FLOAT}
     for path in (plain, fused):
         quantize_dynamic(path, path + ".int8", weight_type=QuantType.QInt8, extra_options=types)
-    for precision, path in (("f32", fused), ("int8", plain + ".int8"), ("int8-fused", fused + ".int8")):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        sessions[precision] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return sessions
+    return {"f32": fused, "int8": plain + ".int8", "int8-fused": fused + ".int8"}
+
+
+def onnx_session(path, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def onnx_sessions(torch_model, folder, threads):
+    """ONNX Runtime's f32 and int8 sessions of a network."""
+    return {precision: onnx_session(path, threads) for precision, path in onnx_graphs(torch_model, folder).items()}
 
 
 def builds(model, threads, program, beside):
