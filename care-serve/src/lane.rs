@@ -17,6 +17,10 @@ use crate::tower::{ServedTower, Tokens};
 const BATCH: usize = 64;
 /// How long a piece of documents waits for queries, at most, so that it is computed even if there are always some.
 const GIVES_WAY: Duration = Duration::from_millis(100);
+/// For so long after the last query, documents are computed in smaller pieces.
+const RECENT: Duration = Duration::from_secs(1);
+/// How many times smaller. A query waits for less, and small pieces take little longer per token.
+const SMALLER: usize = 4;
 /// Weight of the newest batch in the average speed.
 const NEWEST: f64 = 0.2;
 
@@ -32,24 +36,35 @@ pub(crate) struct LaneLimits {
 /// Whether texts of a lane wait or are computed.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
-    texts: Mutex<usize>,
+    texts: Mutex<Texts>,
     idle: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Texts {
+    count: usize,
+    /// When there were none any more.
+    ended: Option<Instant>,
 }
 
 impl Traffic {
     fn change(&self, change: impl FnOnce(usize) -> usize) -> usize {
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        *texts = change(*texts);
-        if *texts == 0 {
+        let before = std::mem::replace(&mut texts.count, 0);
+        texts.count = change(before);
+        if texts.count == 0 && before > 0 {
+            texts.ended = Some(Instant::now());
             self.idle.notify_all();
         }
-        *texts
+        texts.count
     }
 
-    /// Waits until there are no texts, at most for `limit`.
-    fn wait(&self, limit: Duration) {
+    /// Waits until there are no texts, at most for `limit`. Returns whether there are some, or were not long ago.
+    fn wait(&self, limit: Duration) -> bool {
         let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.idle.wait_timeout_while(texts, limit, |texts| *texts > 0));
+        let waited = self.idle.wait_timeout_while(texts, limit, |texts| texts.count > 0);
+        let (texts, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        texts.count > 0 || texts.ended.is_some_and(|ended| ended.elapsed() < RECENT)
     }
 }
 
@@ -241,10 +256,8 @@ impl<T: Text> Shared<T> {
 
     fn run(&self) {
         while self.wait_for_work() {
-            if let Some(first) = &self.first {
-                first.wait(GIVES_WAY);
-            }
-            let batch = self.next_batch();
+            let beside = self.first.as_ref().is_some_and(|first| first.wait(GIVES_WAY));
+            let batch = self.next_batch(if beside { self.limits.batch / SMALLER } else { self.limits.batch });
             if batch.is_empty() {
                 continue;
             }
@@ -268,9 +281,9 @@ impl<T: Text> Shared<T> {
         !state.callers.is_empty()
     }
 
-    /// The next batch: text by text of the caller that has got the fewest tokens. A text for which there is no room is
-    /// the first of the batch after.
-    fn next_batch(&self) -> Vec<Job> {
+    /// The next batch, of `limit` tokens unless one text is longer: text by text of the caller that has got the fewest
+    /// tokens. A text for which there is no room is the first of the batch after.
+    fn next_batch(&self, limit: usize) -> Vec<Job> {
         let mut state = self.lock();
         let (mut batch, mut longest): (Vec<Job>, usize) = (Vec::new(), 0);
         while batch.len() < BATCH {
@@ -278,7 +291,7 @@ impl<T: Text> Shared<T> {
             let Some((at, caller)) = next else { break };
             let size = caller.texts.front().map_or(0, |(_, tokens)| tokens.ids.len());
             longest = longest.max(size);
-            if !batch.is_empty() && longest * (batch.len() + 1) > self.limits.batch {
+            if !batch.is_empty() && longest * (batch.len() + 1) > limit {
                 break;
             }
             state.clock = state.callers[at].turn;
@@ -429,7 +442,7 @@ mod tests {
 
     /// Waits until so many texts are in the lane.
     async fn entered<T: Text>(lane: &Lane<T>, texts: usize) {
-        while *lane.shared.traffic.texts.lock().expect("not poisoned") != texts {
+        while lane.shared.traffic.texts.lock().expect("not poisoned").count != texts {
             tokio::task::yield_now().await;
         }
     }
@@ -538,6 +551,22 @@ mod tests {
         assert_eq!(documents.batches(), [[0], [1], [2]]);
         queries.open(1);
         query.await.expect("joins").expect("embeds");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn documents_are_computed_in_smaller_batches_while_there_are_queries() {
+        let (queries, documents) = (Arc::new(Fake::default()), Arc::new(Fake::default()));
+        let first = Arc::new(lane::<Query>(&queries, FREE, FREE, None));
+        let second = Arc::new(lane::<Document>(&documents, FREE, 40, Some(first.traffic())));
+        queries.open(100);
+        documents.open(100);
+        second.embed(texts(0..4, 10)).await.expect("embeds");
+        first.embed(texts([0], 1)).await.expect("embeds");
+        second.embed(texts(4..6, 10)).await.expect("embeds");
+        assert_eq!(documents.batches(), [vec![0, 1, 2, 3], vec![4], vec![5]]);
+        tokio::time::sleep(RECENT).await;
+        second.embed(texts(6..8, 10)).await.expect("embeds");
+        assert_eq!(documents.batches()[3..], [[6, 7]]);
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub struct ServeOptions {
     pub max_body: usize,
     /// Tokens per forward pass of queries, padding included. Default 4096.
     pub max_batch_tokens: usize,
-    /// Tokens per forward pass of documents, padding included. Small, since a query may wait for one. Default 1024.
+    /// Tokens per forward pass of documents, padding included; a quarter while there are queries, since one may wait for a
+    /// pass. Default 1024.
     pub document_batch_tokens: usize,
     /// Tokens that wait in front of each tower; a request for which there is no room is answered 429. Default 262,144.
     pub max_queue_tokens: usize,

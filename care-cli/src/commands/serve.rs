@@ -70,8 +70,8 @@ struct Limits {
     /// Bytes per request [default: 4194304]
     #[arg(long, value_name = "BYTES")]
     max_body: Option<usize>,
-    /// Tokens per forward pass of documents, padding included; small, since a query may wait for one. That of queries is
-    /// --batch-tokens [default: 1024]
+    /// Tokens per forward pass of documents, padding included; a quarter while there are queries, since one may wait for a
+    /// pass. That of queries is --batch-tokens [default: 1024]
     #[arg(long, value_name = "N")]
     document_batch_tokens: Option<usize>,
     /// Tokens that wait in front of each tower; a request for which there is no room is answered 429 [default: 262144]
