@@ -10,6 +10,7 @@ use care_encoders::{AsymmetricEncoder, Device};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Float32Type};
+use datafusion::common::ScalarValue;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
@@ -85,7 +86,9 @@ async fn the_field_names_the_tower_also_in_parquet() {
     let file = folder.path().join("vectors.parquet");
     let select = "SELECT _id, care_embed('document', title, text) AS vector FROM corpus LIMIT 3";
     run(&context, &format!("COPY ({select}) TO '{}' STORED AS PARQUET", file.display())).await;
-    let written = context.read_parquet(file.to_str().unwrap(), ParquetReadOptions::default()).await.unwrap();
+    // DataFusion reads no metadata of columns unless asked to.
+    let written =
+        context.read_parquet(file.to_str().unwrap(), ParquetReadOptions::default().skip_metadata(false)).await.unwrap();
     for frame in [written, context.sql(select).await.unwrap()] {
         let field = frame.collect().await.unwrap()[0].schema().field(1).clone();
         assert_eq!(field.metadata()["care.fingerprint"], PAIR.fingerprint(Role::Document).unwrap().unwrap());
@@ -141,7 +144,7 @@ async fn strings_of_every_type_are_taken() {
         assert_eq!(vectors(&run(&context, &sql).await, 0), expected, "{kind}");
     }
     let frame = context.sql("SELECT care_embed('query', $1)").await.unwrap();
-    let rows = frame.with_param_values(vec!["头痛".into()]).unwrap().collect().await.unwrap();
+    let rows = frame.with_param_values(vec![ScalarValue::from("头痛")]).unwrap().collect().await.unwrap();
     assert_eq!(vectors(&rows[0], 0), expected);
 }
 
@@ -195,7 +198,7 @@ async fn an_error_of_the_tower_is_that_of_the_query() {
     context.register_udf(CareEmbed::new(Broken("a")).unwrap().into());
     let sql = "SELECT care_embed('query', text) FROM (VALUES ('a'), ('b')) AS t (text)";
     let error = context.sql(sql).await.unwrap().collect().await.unwrap_err();
-    assert!(error.to_string().contains("text is x, allowed: another"), "{error}");
+    assert!(error.to_string().contains("`text` is x, allowed: another"), "{error}");
     let DataFusionError::External(cause) = error.find_root() else { panic!("{error:?}") };
     assert!(cause.downcast_ref::<care_core::Error>().is_some());
 }
@@ -203,7 +206,6 @@ async fn an_error_of_the_tower_is_that_of_the_query() {
 #[test]
 fn a_worker_with_another_tower_refuses_a_plan() {
     use datafusion::arrow::datatypes::Field;
-    use datafusion::common::ScalarValue;
     use datafusion::config::ConfigOptions;
     use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs};
 
