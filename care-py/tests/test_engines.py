@@ -26,7 +26,7 @@ def rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize(("script", "engine"), [("daft_embed", "daft")])
+@pytest.mark.parametrize(("script", "engine"), [("daft_embed", "daft"), ("ray_embed", "ray"), ("spark_embed", "pyspark")])
 def test_an_engine_gives_the_vectors_of_the_package(script: str, engine: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(engine) is None:
         pytest.skip(f"{engine} is not installed")
@@ -34,7 +34,7 @@ def test_an_engine_gives_the_vectors_of_the_package(script: str, engine: str, tm
 
     output = tmp_path / "vectors"
     command: list[str | Path] = [sys.executable, EXAMPLES / f"{script}.py", "--model", "mini", "--corpus", CORPUS, "--output", output]
-    env = {**os.environ, "RAYON_NUM_THREADS": "1"}
+    env = {**os.environ, "RAYON_NUM_THREADS": "1", "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     table = pyarrow.parquet.read_table(output).to_pydict()

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use source::{Sources, Token, sources_of, tokens};
 
 /// The top-level modules of each crate, bottom first: each may use only those before it.
-const ORDERS: [(&str, &str); 13] = [
+const ORDERS: [(&str, &str); 14] = [
     (
         "care-kernels",
         "activation columns half kernel vnni instructions math scratch matmul f32_matrix half_matrix int8_matrix \
@@ -36,6 +36,7 @@ const ORDERS: [(&str, &str); 13] = [
          fingerprint batcher checkpoint pass towers ahead lengths objective guards evaluation teacher trainer run",
     ),
     ("care-serve", "options failure metrics role vector tower lane words collection service http server"),
+    ("care-datafusion", "tower function"),
     ("care-py", "error locate texts work pair reranker metrics"),
     ("care-shard", "clock dtype storage input plan table job state commit claims worker status verify merge estimate"),
     ("care-stores", "store push parquet pgvector qdrant"),
