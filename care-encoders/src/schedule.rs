@@ -10,7 +10,7 @@
 
 use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 
 use burn::tensor::Device;
@@ -208,52 +208,12 @@ impl Schedule {
         match self.threads {
             Threads::Caller => in_order(count, 1, &|pass| single_threaded(|| work(pass)), take),
             Threads::PassPerThread => on_pool(count, &|pass| single_threaded(|| work(pass)), take),
-            Threads::Shared => {
-                let _awake = Awake::new();
-                on_pool(count, work, take)
-            }
+            Threads::Shared => on_pool(count, work, take),
             // Threads outside the pool might need the pool's thread that waits for them here.
             Threads::Outside(_) if rayon::current_thread_index().is_some() => in_order(count, 1, work, take),
             Threads::Outside(at_once) => in_order(count, at_once, work, take),
         }
     }
-}
-
-/// Passes that share their threads, anywhere in this process.
-static SHARED: AtomicUsize = AtomicUsize::new(0);
-/// Threads of the pool that are being kept awake for them.
-static AWAKE: AtomicUsize = AtomicUsize::new(0);
-
-/// Keeps the threads of rayon's pool awake while passes share them: an operation of such a pass takes microseconds, and
-/// waking a thread that fell asleep after the one before takes longer.
-struct Awake;
-
-impl Awake {
-    fn new() -> Self {
-        SHARED.fetch_add(1, Ordering::SeqCst);
-        let others = rayon::current_num_threads() - 1;
-        let more = |awake: usize| (awake < others).then_some(others);
-        let awake = AWAKE.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).unwrap_or(others);
-        (awake..others).for_each(|_| rayon::spawn(stay_awake));
-        Self
-    }
-}
-
-impl Drop for Awake {
-    fn drop(&mut self) {
-        SHARED.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Does what the pool has to do until no pass shares its threads.
-fn stay_awake() {
-    while SHARED.load(Ordering::Relaxed) > 0 {
-        if rayon::yield_now() != Some(rayon::Yield::Executed) {
-            // To threads outside the pool, such as the one that waits for the pass.
-            std::thread::yield_now();
-        }
-    }
-    AWAKE.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// One pass per thread of the CPU, up to [`MAX_CONCURRENT`]; one at a time elsewhere.
@@ -390,6 +350,8 @@ fn in_order<T: Send, E: Send>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -507,26 +469,6 @@ mod tests {
         assert_eq!(schedule(&[]).passes, Vec::<Vec<usize>>::new());
         let small = Schedule::kernels(&[7], 4, 1 << 20, 4096);
         assert_eq!((small.passes, small.threads), (vec![vec![0]], Threads::Caller));
-    }
-
-    #[test]
-    fn threads_are_kept_awake_no_longer_than_passes_share_them() {
-        let both = || (SHARED.load(Ordering::SeqCst), AWAKE.load(Ordering::SeqCst));
-        let run = |_| {
-            let outcome: Result<(), ()> =
-                schedule(3, Threads::Shared).run(&|_| Ok(both()), &mut |_, (shared, awake)| {
-                    assert!(shared > 0 && awake < rayon::current_num_threads(), "{shared} {awake}");
-                    Ok(())
-                });
-            outcome.expect("no error");
-        };
-        std::thread::scope(|scope| {
-            (0..8).for_each(|number| drop(scope.spawn(move || (0..20).for_each(|_| run(number)))))
-        });
-        // Other tests share threads too, but not for ever.
-        while both() != (0, 0) {
-            std::thread::yield_now();
-        }
     }
 
     #[test]

@@ -73,10 +73,14 @@ fn a_pair_that_is_stored_in_int8_is_trained_in_floats() {
     };
     let expected = losses("from-floats", "pair = \"floats\"");
     assert_eq!(losses("from-int8", "pair = \"int8\""), expected);
-    let towers =
-        "query = { encoder = \"int8/query_0_Transformer\" }\ndocument = { encoder = \"int8/document_0_Transformer\" }";
-    assert_eq!(losses("from-towers", towers).len(), expected.len());
-    let asked = towers.replace("Transformer\" }", "Transformer\", options = { precision = \"int8\" } }");
+    let towers = |options: &str| {
+        let tower = |role| {
+            format!("{role} = {{ encoder = \"int8/{role}_0_Transformer\", options = {{ dim = 16{options} }} }}\n")
+        };
+        tower("query") + &tower("document")
+    };
+    assert_eq!(losses("from-towers", &towers("")).len(), expected.len());
+    let asked = towers(", precision = \"int8\"");
     let path = folder.join("asked.toml");
     fs::write(&path, format!("output = \"asked\"\n[model]\n{asked}\n{ALIGN}")).unwrap();
     let config = TrainConfig::from_file(&path).unwrap().check().unwrap();
