@@ -85,7 +85,7 @@ fn a_pair_that_is_stored_in_int8_is_trained_in_floats() {
     fs::write(&path, format!("output = \"asked\"\n[model]\n{asked}\n{ALIGN}")).unwrap();
     let config = TrainConfig::from_file(&path).unwrap().check().unwrap();
     let error = Run::new(&config).start(&mut |_| ControlFlow::Continue(())).unwrap_err();
-    assert_eq!(error.to_string(), "precision: is \"int8\", allowed is f32, bf16 or f16 for training");
+    assert_eq!(error.to_string(), "`precision` is \"int8\", allowed: f32, bf16 or f16 for training");
 }
 
 #[test]
