@@ -19,7 +19,7 @@ const BATCH: usize = 64;
 const GIVES_WAY: Duration = Duration::from_millis(100);
 /// For so long after the last query, documents are computed in smaller pieces.
 const RECENT: Duration = Duration::from_secs(1);
-/// How many times smaller. A query waits for less, and small pieces take little longer per token.
+/// How many times smaller: a query waits for less, and documents take longer per token.
 const SMALLER: usize = 4;
 /// Weight of the newest batch in the average speed.
 const NEWEST: f64 = 0.2;
@@ -50,7 +50,7 @@ struct Texts {
 impl Traffic {
     fn change(&self, change: impl FnOnce(usize) -> usize) -> usize {
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut texts.count, 0);
+        let before = texts.count;
         texts.count = change(before);
         if texts.count == 0 && before > 0 {
             texts.ended = Some(Instant::now());
