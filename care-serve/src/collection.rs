@@ -64,6 +64,8 @@ pub(crate) struct Found {
 /// The documents of a server: an index in a folder, which one server changes and searches.
 pub struct Collection {
     tower: DocumentTower,
+    /// How vectors are searched, but for what a request decides.
+    search: SearchOptions,
     writer: Mutex<IndexWriter>,
     shelf: RwLock<Shelf>,
 }
@@ -83,7 +85,19 @@ impl Collection {
         let writer = IndexWriter::open(folder)?;
         let (index, tower) = (writer.index().clone(), writer.index().tower().clone());
         let words = Words::read(&index)?;
-        Ok(Self { tower, writer: Mutex::new(writer), shelf: RwLock::new(Shelf { index, words }) })
+        let search = SearchOptions::new(0);
+        Ok(Self { tower, search, writer: Mutex::new(writer), shelf: RwLock::new(Shelf { index, words }) })
+    }
+
+    /// Searches by codes or by graphs, by default by all vectors. The options' `k` and filter are those of each request.
+    ///
+    /// # Errors
+    /// As [`DiskIndex::search`]; an index without these codes or graphs is one.
+    pub fn with_search(mut self, options: SearchOptions) -> Result<Self> {
+        let index = self.index();
+        index.search(&Embeddings::from_rows(index.dim(), [vec![0.0; index.dim()]])?, &options)?;
+        self.search = options;
+        Ok(self)
     }
 
     /// Refuses a pair whose document tower is not that of the vectors.
@@ -174,12 +188,12 @@ impl Collection {
                     let (record, score) = (index.record(hit.index)?, hit.score);
                     Ok(Found { record, score, vector_score: Some(score), bm25_score: None })
                 };
-                nearest(index, vector, ask.k, filter)?.into_iter().map(found).collect()
+                self.nearest(index, vector, ask.k, filter)?.into_iter().map(found).collect()
             }
             (Mode::Hybrid, Some(vector)) => {
                 let depth = ask.k.max(CANDIDATES);
                 let by_vector: Vec<usize> =
-                    nearest(index, vector, depth, filter)?.into_iter().map(|hit| hit.index).collect();
+                    self.nearest(index, vector, depth, filter)?.into_iter().map(|hit| hit.index).collect();
                 let by_words: Vec<usize> =
                     words.search(index, &ask.query, depth, filter)?.into_iter().map(|hit| hit.0).collect();
                 let joined = fuse(&[by_vector, by_words], ask.k);
@@ -194,12 +208,12 @@ impl Collection {
             }
         }
     }
-}
 
-fn nearest(index: &DiskIndex, vector: &[f32], k: usize, filter: Option<&Filter>) -> Result<Vec<Hit>> {
-    let mut options = SearchOptions::new(k);
-    options.filter = filter.cloned();
-    Ok(index.search(&Embeddings::from_rows(vector.len(), [vector])?, &options)?.pop().unwrap_or_default())
+    fn nearest(&self, index: &DiskIndex, vector: &[f32], k: usize, filter: Option<&Filter>) -> Result<Vec<Hit>> {
+        let mut options = self.search.clone();
+        (options.k, options.filter) = (k, filter.cloned());
+        Ok(index.search(&Embeddings::from_rows(vector.len(), [vector])?, &options)?.pop().unwrap_or_default())
+    }
 }
 
 /// The `k` best of several rankings, joined by reciprocal ranks; ties in the order of the first ranking, then of rows.
@@ -223,7 +237,7 @@ fn fuse(rankings: &[Vec<usize>], k: usize) -> Vec<(usize, f32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use care_core::index::DiskIndexOptions;
+    use care_core::index::{Codes, DiskIndexOptions};
 
     /// An index of two dimensions in a new folder.
     fn collection(folder: &Path, rows: &[(&str, &str, [f32; 2], i64)]) -> Collection {
@@ -315,5 +329,26 @@ mod tests {
         let collection = collection(folder.path(), &rows);
         assert_eq!(ids(search(&collection, "头痛", Mode::Bm25, Some("year>=2500"))), ["2500", "2501"]);
         assert_eq!(ids(search(&collection, "头痛", Mode::Bm25, Some("year>=4999"))), ["4999"]);
+    }
+
+    #[test]
+    fn codes_select_candidates_and_must_be_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rows = [("a", "头痛", [1.0, 0.0], 1), ("b", "发热", [0.8, 0.6], 2), ("c", "咳嗽", [0.6, 0.8], 3)];
+        let plain = collection(folder.path(), &rows);
+        let binary = || SearchOptions::new(0).with_codes(Codes::Binary).with_oversampling(1);
+        let problem = plain.with_search(binary()).map(|_| ()).expect_err("no codes").to_string();
+        assert!(problem.contains("has no binary codes (it has: int8)"), "{problem}");
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = DiskIndexOptions::default().with_codes([Codes::Binary]);
+        drop(IndexWriter::create(folder.path(), &DocumentTower::new("tower"), 2, &options).expect("creates"));
+        let coded = Collection::open(folder.path()).expect("opens").with_search(binary()).expect("codes");
+        add(&coded, &rows);
+        // Their signs are the same, so the first rows are the candidates, and "c" alone has the year.
+        assert_eq!(search(&coded, "", Mode::Vector, None), [("a".to_owned(), 1.0), ("b".to_owned(), 0.8)]);
+        assert_eq!(search(&coded, "", Mode::Vector, Some("year>=3")), [("c".to_owned(), 0.6)]);
+        add(&coded, &[("d", "流鼻血", [1.0, 0.0], 9)]);
+        assert_eq!(ids(search(&coded, "", Mode::Vector, None)), ["a", "b"], "\"d\" is as near and comes later");
     }
 }

@@ -14,6 +14,7 @@ use care_serve::{About, Collection, Loader, Pair, ServeOptions, ServedTower, Ser
 use clap::ValueEnum;
 use tokio::net::TcpListener;
 
+use super::index::SelectionArgs;
 use crate::model::PairArgs;
 use crate::reranker::RerankerArgs;
 use crate::stderr::note;
@@ -32,6 +33,8 @@ pub(crate) struct Args {
     /// Index that `care index build` made with this pair; searched by /search, changed by /documents
     #[arg(long, value_name = "DIR")]
     index: Option<PathBuf>,
+    #[command(flatten)]
+    selection: SelectionArgs,
     /// Role of texts of which a request states none; by default such a request is refused
     #[arg(long, value_name = "ROLE")]
     default_role: Option<RoleArg>,
@@ -170,6 +173,9 @@ fn start_log(format: LogFormat) {
 
 impl Args {
     fn options(&self) -> Result<ServeOptions> {
+        if self.index.is_none() && self.selection.is_given() {
+            bail!("--codes and --approximate say how an index is searched; name it by --index");
+        }
         let mut options = ServeOptions::default();
         options.default_role = self.default_role.map(|role| match role {
             RoleArg::Query => Role::Query,
@@ -202,7 +208,8 @@ impl Args {
 
     /// Loads towers, reranker and index, and lets the server answer.
     fn load(&self, loader: &Loader) -> Result<()> {
-        let collection = self.index.as_ref().map(Collection::open).transpose()?;
+        let open = |folder| Collection::open(folder)?.with_search(self.selection.options(0));
+        let collection = self.index.as_ref().map(open).transpose()?;
         let reranker = self.reranker.open(&(&self.pair.model).into())?;
         let (pair, _) = self.pair.open()?;
         let budget = self.pair.model.batch_tokens;

@@ -176,6 +176,10 @@ fn what_is_no_index_or_of_another_tower_is_refused() {
     );
     place.refuses("index remove --index idx", "--id <ID>");
     place.refuses("index search --model x --index idx --oversampling 3", "--codes");
+    place.fails(
+        "index search --model x --store qdrant --url http://127.0.0.1:1 --name n --codes int8 --query x",
+        "--codes and --expansion are for an index; a database has its own (--approximate)",
+    );
     assert_eq!(found(&place, "--query x").len(), 3);
 }
 

@@ -57,12 +57,14 @@ fn a_pair_is_served_with_an_index_until_a_signal() {
     place.file("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛先休息\"}\n{\"_id\":\"b\",\"text\":\"发烧三天\"}\n");
     place.file("keys", "# keys\na-key\n");
     let model = tiny("bert");
-    let (status, _, stderr) = place.care(&format!("index build --model {model} --index idx --corpus corpus.jsonl"));
+    let (status, _, stderr) =
+        place.care(&format!("index build --model {model} --index idx --corpus corpus.jsonl --codes int8"));
     assert_eq!(status, 0, "{stderr}");
     let (_, stdout, _) = place.care(&format!("index search --model {model} --index idx --query 发烧 --json"));
     let expected: Value = serde_json::from_str(&stdout).unwrap();
 
-    let mut server = Running::start(&place, &format!("--model {model} --index idx --name care --api-key-file keys"));
+    let line = format!("--model {model} --index idx --codes int8 --name care --api-key-file keys");
+    let mut server = Running::start(&place, &line);
     assert_eq!(server.ask("GET", "/health", &json!({})), (200, json!({ "status": "ok" })));
     let (status, models) = server.ask("GET", "/v1/models", &json!({}));
     assert_eq!((status, &models["data"][0]["id"]), (200, &json!("care/query")));
@@ -96,7 +98,19 @@ fn what_cannot_be_served_is_told() {
     let line = format!("serve --port 0 --model {model}");
     place.fails(&format!("{line} --api-key-file keys"), "keys has no keys, so no request could be answered");
     place.fails(&format!("{line} --max-body 0"), "`max_body` is 0, allowed: at least 1");
-    let (status, _, stderr) = place.care(&format!("{line} --index missing"));
-    assert_eq!(status, 1, "{stderr}");
-    assert!(stderr.trim_end().lines().last().unwrap().starts_with("error: "), "{stderr}");
+    place.fails(
+        &format!("{line} --codes int8"),
+        "--codes and --approximate say how an index is searched; name it by --index",
+    );
+    place.file("corpus.jsonl", "{\"_id\":\"a\",\"text\":\"头痛先休息\"}\n");
+    assert_eq!(place.care(&format!("index build --model {model} --index idx --corpus corpus.jsonl")).0, 0);
+    for (index, problem) in [
+        ("missing", "error: "),
+        ("idx --codes binary", "error: the index idx has no binary codes (it has: int8); build it with them"),
+        ("idx --approximate", "error: "),
+    ] {
+        let (status, _, stderr) = place.care(&format!("{line} --index {index}"));
+        assert_eq!(status, 1, "{stderr}");
+        assert!(stderr.trim_end().lines().last().unwrap().starts_with(problem), "{stderr}");
+    }
 }

@@ -6,11 +6,14 @@ mod change;
 mod export;
 mod info;
 mod search;
+mod selection;
 mod shared;
 mod store;
 
 use anyhow::Result;
 use clap::Subcommand;
+
+pub(super) use selection::SelectionArgs;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

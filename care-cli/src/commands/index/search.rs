@@ -10,7 +10,8 @@ use care_core::{Embeddings, Query};
 use care_stores::{StoreSearch, VectorStore};
 use serde_json::Value;
 
-use super::shared::{CodesArg, document_tower};
+use super::selection::SelectionArgs;
+use super::shared::document_tower;
 use super::store::{Database, PlaceArgs};
 use crate::asking::QueryArgs;
 use crate::hits::{Answer, FormArgs, Found, documents};
@@ -36,19 +37,8 @@ pub(crate) struct Args {
     /// e.g. '{"year": {"$gte": 2020}, "department": {"$in": ["内科", "外科"]}}'; may be repeated, and then all must fit
     #[arg(long, value_name = "FILTER")]
     filter: Vec<Filter>,
-    /// Select candidates by these codes and rescore them by their vectors; by default every vector is scored
-    #[arg(long, conflicts_with = "store")]
-    codes: Option<CodesArg>,
-    /// Candidates per returned document, with --codes; by default 4 for int8 and 20 for binary
-    #[arg(long, value_name = "N", requires = "codes")]
-    oversampling: Option<u32>,
-    /// Select candidates by the graphs of `care index approximate`, or by the database's approximate index, and rescore them by
-    /// their vectors: some documents are missed
-    #[arg(long, conflicts_with = "codes")]
-    approximate: bool,
-    /// Candidates, with --approximate; by default as stored
-    #[arg(long, value_name = "N", requires = "approximate", conflicts_with = "store")]
-    expansion: Option<u32>,
+    #[command(flatten)]
+    selection: SelectionArgs,
     #[command(flatten)]
     form: FormArgs,
     #[command(flatten)]
@@ -102,7 +92,7 @@ impl Source {
                 hits.iter().flatten().map(|hit| Ok((hit.score, index.record(hit.index)?))).collect()
             }
             Self::Store(store) => {
-                let mut search = StoreSearch::new(args.top_k as usize).with_approximate(args.approximate);
+                let mut search = StoreSearch::new(args.top_k as usize).with_approximate(args.selection.approximate);
                 search.filter = args.options().filter;
                 let found = store.borrow_mut().search(query, &search)?;
                 Ok(found.into_iter().flatten().map(|found| (found.score, found.record)).collect())
@@ -114,6 +104,9 @@ impl Source {
 impl Args {
     fn source(&self) -> Result<Source> {
         if let Some(database) = self.store {
+            if self.selection.is_of_index() {
+                bail!("--codes and --expansion are for an index; a database has its own (--approximate)");
+            }
             return Ok(Source::Store(RefCell::new(self.place.open(database)?)));
         }
         if self.place.is_given() {
@@ -125,12 +118,8 @@ impl Args {
     }
 
     fn options(&self) -> SearchOptions {
-        let mut options = SearchOptions::new(self.top_k as usize);
+        let mut options = self.selection.options(self.top_k as usize);
         options.filter = (!self.filter.is_empty()).then(|| Filter::And(self.filter.clone()));
-        options.codes = self.codes.and_then(CodesArg::codes);
-        options.approximate = self.approximate;
-        options.expansion = self.expansion.map(|expansion| expansion as usize);
-        options.oversampling = self.oversampling.map(|factor| factor as usize);
         options
     }
 }
