@@ -26,7 +26,7 @@ const MAX_HEADER: u64 = 1 << 16;
 /// Texts per shard that embedders write, and so the most work that is lost if the process is killed.
 pub const SHARD: usize = 512;
 
-type Key = [u8; KEY];
+pub(crate) type Key = [u8; KEY];
 
 /// The stored vectors of one tower.
 ///
@@ -268,6 +268,31 @@ impl EmbeddingStore {
 
     /// Writes a shard and adds it to the index.
     fn append(&mut self, keys: &[Key], vectors: &Embeddings) -> Result<()> {
+        let path = self.tower().write(keys, vectors)?;
+        self.take(&path)
+    }
+
+    /// Adds a shard that was just written to the index.
+    pub(crate) fn take(&mut self, path: &Path) -> Result<()> {
+        if self.add(path)? { Ok(()) } else { Err(Error::format(path, "the shard changed while it was written")) }
+    }
+
+    /// What a shard is written with, while others read the store.
+    pub(crate) fn tower(&self) -> StoredTower {
+        StoredTower { folder: self.folder.clone(), fingerprint: self.fingerprint.clone(), dim: self.dim }
+    }
+}
+
+/// The tower whose vectors a store has.
+pub(crate) struct StoredTower {
+    folder: PathBuf,
+    fingerprint: String,
+    dim: usize,
+}
+
+impl StoredTower {
+    /// Refuses another number of vectors, or other ones.
+    pub(crate) fn check(&self, keys: &[Key], vectors: &Embeddings) -> Result<()> {
         if (vectors.len(), vectors.dim()) != (keys.len(), self.dim) {
             let (rows, dim) = (vectors.len(), vectors.dim());
             let message = format!("got {rows} vectors of {dim} dimensions, expected {} of {}", keys.len(), self.dim);
@@ -277,6 +302,12 @@ impl EmbeddingStore {
             let message = format!("{}: vector {row} of the texts to be stored is not finite", self.folder.display());
             return Err(Error::new(ErrorKind::NonFinite, message));
         }
+        Ok(())
+    }
+
+    /// Writes a shard; returns its path.
+    pub(crate) fn write(&self, keys: &[Key], vectors: &Embeddings) -> Result<PathBuf> {
+        self.check(keys, vectors)?;
         let bytes: Vec<u8> = vectors.as_array().iter().flat_map(|value| value.to_le_bytes()).collect();
         let failed = |e: safetensors::SafeTensorError| {
             Error::new(ErrorKind::Io, format!("cannot write a shard into {}", self.folder.display())).with_source(e)
@@ -292,9 +323,11 @@ impl EmbeddingStore {
         let mut file = AtomicFile::beside(&path)?;
         file.write_all(&content).map_err(|e| Error::io("write", &path, e))?;
         file.commit()?;
-        if self.add(&path)? { Ok(()) } else { Err(Error::format(&path, "the shard changed while it was written")) }
+        Ok(path)
     }
+}
 
+impl EmbeddingStore {
     /// Adds a shard to the index by its header and its keys; returns false if it is cut off or not of this tower.
     fn add(&mut self, path: &Path) -> Result<bool> {
         let read = self.read_keys(&mut open_file(path)?).map_err(|e| Error::io("read", path, e))?;
@@ -365,7 +398,8 @@ impl EmbeddingStore {
     }
 }
 
-fn key(text: &str) -> Key {
+/// The key of a text.
+pub(crate) fn key(text: &str) -> Key {
     let mut key = [0; KEY];
     key.copy_from_slice(&Sha256::digest(text)[..KEY]);
     key
