@@ -218,6 +218,29 @@ fn training_rows_get_scores_and_a_killed_run_goes_on() {
     let scores = pair[1]["neg_scores"].as_array().unwrap().iter().map(|score| score.as_f64().unwrap());
     assert!(scores.clone().count() == 3 && scores.into_iter().all(|score| score.abs() <= 1.0 + 1e-6), "{pair:?}");
 
+    // Rows stay as they are beside the scores, which may have a name of their own; with a form they are converted.
+    place.file(
+        "own.jsonl",
+        "{\"anchor\":\"发烧三天\", \"positive\":\"多喝水\",\"negative_1\":\"头痛\",\"pos_e5\":[0.50],\"from\":{\"page\":7}}\n",
+    );
+    let scored = |more: &str| {
+        let command = base.replace("train.jsonl", "own.jsonl");
+        let (status, _, stderr) = place.care(&format!("{command} {more} --output own.out.jsonl"));
+        assert_eq!(status, 0, "{stderr}");
+        fs::read_to_string(place.path("own.out.jsonl")).unwrap()
+    };
+    let kept = "{\"anchor\":\"发烧三天\",\"positive\":\"多喝水\",\"negative_1\":\"头痛\",\"pos_e5\":[0.50],\"from\":{\"page\":7},\"";
+    let line = scored("");
+    assert!(line.starts_with(&format!("{kept}pos_scores\":[")) && line.contains("],\"neg_scores\":["), "{line}");
+    assert_eq!(scored("--name minilm"), line.replace("_scores", "_minilm"));
+    let converted = rows(&scored("--format triplet"));
+    assert_eq!((&converted[0]["negative"], &converted[0]["from"]), (&json!("头痛"), &Value::Null));
+    place.refuses(&format!("{base} --name e5 --format triplet --output x.jsonl"), "--format");
+    place.fails(
+        &format!("{base} --name e5 --output x.parquet"),
+        "`--name` is for rows that stay as they are: read and write .jsonl or .jsonl.gz",
+    );
+
     place.refuses("data score train.jsonl --output x.jsonl", "--model");
     place.fails(
         &format!("{base} --format tevatron --output x.jsonl"),

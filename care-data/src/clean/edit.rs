@@ -55,6 +55,39 @@ impl Row {
         Ok(line.finish())
     }
 
+    /// The line of the row with a score of each positive and negative in `pos_NAME` and `neg_NAME`, in place of those that it
+    /// has. Other fields stay byte for byte.
+    ///
+    /// # Errors
+    /// Returns the problem, as text: a score is not finite.
+    ///
+    /// ```
+    /// let row = care_data::clean::Row::parse(r#"{"query":"q","pos":["p"],"neg":[],"neg_e5":[],"n":1.0}"#)?;
+    /// let scored = row.scored("e5", &[0.5], &[])?;
+    /// assert_eq!(scored, r#"{"query":"q","pos":["p"],"neg":[],"n":1.0,"pos_e5":[0.5],"neg_e5":[]}"#);
+    /// # Ok::<(), String>(())
+    /// ```
+    pub fn scored(&self, name: &str, positives: &[f32], negatives: &[f32]) -> Result<String, String> {
+        let lists = [(format!("pos_{name}"), positives), (format!("neg_{name}"), negatives)];
+        // sentence-transformers' list of all, beside which nothing reads two lists.
+        let of_all = (name == "scores" && self.scores_of_all().is_some()).then_some("scores");
+        let mut line = Line::default();
+        for (field, raw) in &self.fields {
+            if Some(field.as_str()) != of_all && lists.iter().all(|(list, _)| list != field) {
+                line.field(field, raw);
+            }
+        }
+        for (list, scores) in lists {
+            if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
+                return Err(format!("`{list}[{at}]` is {}, which is no score", scores[at]));
+            }
+            let scores: Vec<String> = scores.iter().map(f32::to_string).collect();
+            line.name(&list);
+            line.0 += &format!("[{}]", scores.join(","));
+        }
+        Ok(line.finish())
+    }
+
     fn joining<'a>(&self, fates: &'a [Fate]) -> impl Iterator<Item = usize> + 'a {
         (0..fates.len()).filter(|at| fates[*at] == Fate::BecomesPositive)
     }
@@ -188,5 +221,30 @@ mod tests {
             "`pos_scores` has a value for each positive, but no `neg_scores` has one for a new positive"
         );
         assert_eq!(unscored.edited(&[Leaves]).as_deref(), Ok(r#"{"query":"q","pos":["p"],"pos_scores":[1],"neg":[]}"#));
+    }
+
+    #[test]
+    fn scores_replace_scores_of_their_name_alone() {
+        for (line, name, expected) in [
+            (
+                r#"{"query": "q\u0041", "neg_scores": [1], "pos": ["p"], "pos_scores": [2], "neg": ["a"], "pos_e5": [0.10], "x": {"y": 1.50}}"#,
+                "scores",
+                r#"{"query":"q\u0041","pos":["p"],"neg":["a"],"pos_e5":[0.10],"x":{"y": 1.50},"pos_scores":[0.1],"neg_scores":[-3]}"#,
+            ),
+            (
+                r#"{"anchor":"q","positive":"p","negative_1":"a","scores":[9,3.0]}"#,
+                "scores",
+                r#"{"anchor":"q","positive":"p","negative_1":"a","pos_scores":[0.1],"neg_scores":[-3]}"#,
+            ),
+            (
+                r#"{"anchor":"q","positive":"p","negative_1":"a","scores":[9,3.0]}"#,
+                "e5",
+                r#"{"anchor":"q","positive":"p","negative_1":"a","scores":[9,3.0],"pos_e5":[0.1],"neg_e5":[-3]}"#,
+            ),
+        ] {
+            assert_eq!(row(line).scored(name, &[0.1], &[-3.0]).as_deref(), Ok(expected));
+        }
+        let problem = row(r#"{"query":"q","pos":["p"],"neg":["a"]}"#).scored("e5", &[0.1], &[f32::NAN]);
+        assert_eq!(problem.as_deref(), Err(&"`neg_e5[0]` is NaN, which is no score".to_owned()));
     }
 }

@@ -39,7 +39,7 @@ pub use limits::{Against, Limits};
 pub use options::{CleanOptions, Mode, Unknown};
 pub use report::{Report, RuleCount};
 pub use row::{Row, Scores};
-pub use rows::{Inspected, for_each_inspected};
+pub use rows::{Inspected, for_each_inspected, for_each_written_row};
 pub use score::Scorer;
 pub use verdict::{Finding, IS_POSITIVE, IS_QUERY, Verdict};
 pub use write::{Inspect, clean_rows};

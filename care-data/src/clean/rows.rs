@@ -56,6 +56,37 @@ pub fn for_each_inspected(
     reader.scorers.iter_mut().try_for_each(ScoreReader::finish)
 }
 
+/// Calls `each` with every row of a JSONL file (`.gz` too), and `bad` with the error of one that cannot be read, which it
+/// returns to stop. One row is in memory at a time.
+///
+/// # Errors
+/// If the file cannot be read, or `each` or `bad` fails.
+pub fn for_each_written_row(
+    path: impl AsRef<Path>,
+    each: &mut dyn FnMut(Row) -> Result<()>,
+    bad: &mut dyn FnMut(Error) -> Result<()>,
+) -> Result<()> {
+    let path = path.as_ref();
+    let (mut lines, mut line) = (Lines::open(path)?, String::new());
+    while let Some((_, row)) = next_row(path, &mut lines, &mut line)? {
+        row.map_or_else(&mut *bad, &mut *each)?;
+    }
+    Ok(())
+}
+
+/// The next row, or its error, with the number of its line; `None` at the end.
+fn next_row(path: &Path, lines: &mut Lines, line: &mut String) -> Result<Option<(usize, Result<Row>)>> {
+    match next_line(lines, line) {
+        Ok(None) => Ok(None),
+        Ok(Some(number)) => Ok(Some((number, Row::parse(line).map_err(|problem| Error::line(path, number, problem))))),
+        // A line that is no UTF-8 text; the next one may be.
+        Err(error) => match error.line_number() {
+            Some(number) => Ok(Some((number, Err(error)))),
+            None => Err(error),
+        },
+    }
+}
+
 struct Reader<'a> {
     path: PathBuf,
     lines: Lines,
@@ -89,17 +120,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a line; false at the end.
     fn step(&mut self, each: &mut dyn FnMut(Result<Inspected<'_>>) -> Result<()>) -> Result<bool> {
-        let (number, parsed) = match next_line(&mut self.lines, &mut self.line) {
-            Ok(None) => return Ok(false),
-            Ok(Some(number)) => {
-                (number, Row::parse(&self.line).map_err(|problem| Error::line(&self.path, number, problem)))
-            }
-            // A line that is no UTF-8 text; the next one may be.
-            Err(error) => match error.line_number() {
-                Some(number) => (number, Err(error)),
-                None => return Err(error),
-            },
-        };
+        let Some((number, parsed)) = next_row(&self.path, &mut self.lines, &mut self.line)? else { return Ok(false) };
         let (row, mut problem) = match parsed {
             Ok(row) => (Some(row), None),
             Err(error) => (None, Some(error)),

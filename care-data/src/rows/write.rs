@@ -91,6 +91,20 @@ impl RowWriter {
         Ok(())
     }
 
+    /// Writes a row that is an object of JSON already, whatever its form.
+    ///
+    /// # Errors
+    /// If the file is Parquet or cannot be written.
+    pub fn write_json(&mut self, row: &str) -> Result<()> {
+        self.rows += 1;
+        match &mut self.sink {
+            Sink::Plain(out) => writeln!(out, "{row}"),
+            Sink::Packed(out) => writeln!(out, "{row}"),
+            Sink::Table(_) => return Err(Error::format(&self.path, "rows of JSON are written as .jsonl or .jsonl.gz")),
+        }
+        .map_err(|e| Error::io("write", &self.path, e))
+    }
+
     /// Examples that the form has no row for: too few negatives.
     pub fn left_out(&self) -> usize {
         self.left_out

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use care_core::manifest::Input;
-use care_core::{Document, Embedder, Query, Reranker, Role};
+use care_core::{Document, Embedder, Error, ErrorKind, Query, Reranker, Role};
+use care_data::clean::{Item, Row, for_each_written_row};
 use care_data::rows::{RowFormat, RowWriter, TrainingExample, for_each_usable_example};
+use care_data::table::is_jsonl;
 use serde_json::{Value, json};
 
 use super::bad_rows::BadRowsArgs;
@@ -16,6 +18,8 @@ use crate::progress::Progress;
 use crate::reranker::{Loaded, RerankerArgs, RunArgs};
 use crate::stderr::note;
 
+/// The name of the lists that training and cleaning read if nothing else is said.
+const SCORES: &str = "scores";
 /// Texts of documents that are scored together: enough to sort them by length.
 const GROUP: usize = 1024;
 
@@ -34,9 +38,13 @@ pub(crate) struct Args {
     place: RunArgs,
     #[command(flatten)]
     cache: CacheArgs,
-    /// Form of the output: flagembedding, triplet or n-tuple-N
-    #[arg(long, value_name = "FORM", default_value = "flagembedding")]
-    format: RowFormat,
+    /// Form of the output: flagembedding, triplet or n-tuple-N. Without it, rows in JSON Lines stay as they are but for
+    /// the scores; others become flagembedding
+    #[arg(long, value_name = "FORM")]
+    format: Option<RowFormat>,
+    /// Write the scores to `pos_NAME` and `neg_NAME`, beside those of other scorers; for rows that stay as they are
+    #[arg(long, value_name = "NAME", default_value = SCORES, conflicts_with = "format")]
+    name: String,
     #[command(flatten)]
     bad: BadRowsArgs,
     /// The scored rows (.jsonl, .jsonl.gz or .parquet). Scores are kept in OUTPUT.scores.jsonl meanwhile, from which an
@@ -46,10 +54,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    if args.format == RowFormat::Tevatron {
+    if args.format == Some(RowFormat::Tevatron) {
         bail!("the form tevatron has no scores: use flagembedding, triplet or n-tuple-N");
     }
-    let writer = RowWriter::create(&args.output, args.format)?;
+    let stay = args.format.is_none() && args.rows.iter().chain([&args.output]).all(|path| is_jsonl(path));
+    if !stay && args.name != SCORES {
+        bail!("`--name` is for rows that stay as they are: read and write .jsonl or .jsonl.gz");
+    }
+    let format = args.format.unwrap_or(RowFormat::FlagEmbedding);
+    let writer = RowWriter::create(&args.output, format)?;
     let inputs = args.rows.iter().map(|path| Input::of("rows", path)).collect::<care_core::Result<Vec<_>>>()?;
     let scorer = Scorer::open(&args)?;
     let read: Vec<&str> = inputs.iter().map(|input| input.file.sha256.as_str()).collect();
@@ -59,14 +72,27 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let mut bad = args.bad.collect();
     let progress = Progress::start("score", None, "rows");
-    let mut work = Work { scorer: &scorer, writer, journal, group: Vec::new(), documents: 0, done: Counts::default() };
+    let mut work = Work {
+        scorer: &scorer,
+        name: &args.name,
+        writer,
+        journal,
+        group: Vec::new(),
+        documents: 0,
+        done: Counts::default(),
+    };
+    let mut take = |row, written| {
+        work.take(row, written)?;
+        progress.set(work.done.rows);
+        Ok(())
+    };
+    let mut skip = |error| bad.take(error);
     for path in &args.rows {
-        let mut take = |_, row| {
-            work.take(row)?;
-            progress.set(work.done.rows);
-            Ok(())
-        };
-        for_each_usable_example(path, &mut take, &mut |error| bad.take(error))?;
+        if stay {
+            for_each_written_row(path, &mut |row| take(texts(&row), Some(row)), &mut skip)?;
+        } else {
+            for_each_usable_example(path, &mut |_, row| take(row, None), &mut skip)?;
+        }
     }
     work.score_group()?;
     progress.finish();
@@ -77,7 +103,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let left_out = writer.left_out();
     let written = writer.finish()?;
     if left_out > 0 {
-        note!("warning: {left_out} of {} rows have too few negatives for {} and were left out", done.rows, args.format);
+        note!("warning: {left_out} of {} rows have too few negatives for {format} and were left out", done.rows);
     }
     bad.report(&args.output)?;
     let counts = json!({
@@ -85,12 +111,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
         "positives": done.positives, "negatives": done.negatives,
         "negatives not below the lowest positive": done.above,
     });
-    let options = json!({ "format": args.format.to_string(), "scorer": scorer.settings() });
+    let format = if stay { "as it is".to_owned() } else { format.to_string() };
+    let options = json!({ "format": format, "name": args.name, "scorer": scorer.settings() });
     write_manifest("data score", options, counts, inputs, &args.output)?;
     journal.remove();
     note!("{written} rows in {}", args.output.display());
     done.report();
     Ok(())
+}
+
+/// The texts of a row.
+fn texts(row: &Row) -> TrainingExample {
+    let texts = |items: &[Item]| items.iter().map(|item| item.text().to_owned()).collect();
+    TrainingExample::new(row.query(), texts(row.positives()), texts(row.negatives()))
 }
 
 /// What was scored.
@@ -131,21 +164,23 @@ impl Counts {
 /// The rows on their way through the scorer.
 struct Work<'a> {
     scorer: &'a Scorer,
+    name: &'a str,
     writer: RowWriter,
     journal: Journal,
-    group: Vec<TrainingExample>,
+    /// Rows that are not scored yet; those that stay as they are, also as they are written.
+    group: Vec<(TrainingExample, Option<Row>)>,
     /// Positives and negatives of the group.
     documents: usize,
     done: Counts,
 }
 
 impl Work<'_> {
-    fn take(&mut self, row: TrainingExample) -> care_core::Result<()> {
+    fn take(&mut self, row: TrainingExample, written: Option<Row>) -> care_core::Result<()> {
         if let Some(scores) = self.journal.next_kept(&row)? {
-            return self.write(row, scores);
+            return self.write(row, written, scores);
         }
         self.documents += row.positives.len() + row.negatives.len();
-        self.group.push(row);
+        self.group.push((row, written));
         if self.documents >= GROUP {
             self.score_group()?;
         }
@@ -153,22 +188,27 @@ impl Work<'_> {
     }
 
     fn score_group(&mut self) -> care_core::Result<()> {
-        let group = std::mem::take(&mut self.group);
+        let (rows, written): (Vec<_>, Vec<_>) = std::mem::take(&mut self.group).into_iter().unzip();
         self.documents = 0;
-        if group.is_empty() {
+        if rows.is_empty() {
             return Ok(());
         }
-        let scores = self.scorer.score(&group)?;
+        let scores = self.scorer.score(&rows)?;
         self.journal.append(&scores)?;
-        group.into_iter().zip(scores).try_for_each(|(row, scores)| self.write(row, scores))
+        let scored = rows.into_iter().zip(written).zip(scores);
+        scored.into_iter().try_for_each(|((row, written), scores)| self.write(row, written, scores))
     }
 
-    fn write(&mut self, row: TrainingExample, scores: RowScores) -> care_core::Result<()> {
+    fn write(&mut self, row: TrainingExample, written: Option<Row>, scores: RowScores) -> care_core::Result<()> {
         self.done.add(&scores);
-        self.writer.write(&row.with(|row| {
-            row.positive_scores = scores.positives;
-            row.negative_scores = scores.negatives;
-        }))
+        let Some(written) = written else {
+            return self.writer.write(&row.with(|row| {
+                row.positive_scores = scores.positives;
+                row.negative_scores = scores.negatives;
+            }));
+        };
+        let line = written.scored(self.name, &scores.positives, &scores.negatives);
+        self.writer.write_json(&line.map_err(|problem| Error::new(ErrorKind::NonFinite, problem))?)
     }
 }
 
