@@ -4,10 +4,15 @@ use std::path::Path;
 
 use care_core::lines::Lines;
 use care_core::{Error, ErrorKind, Result};
+use rayon::prelude::*;
 
 use super::example::TrainingExample;
 use super::parse::Row;
 use crate::table::{for_each_row, is_jsonl, is_table};
+
+/// Lines that are parsed together on all threads, and about how many bytes, at most.
+const LINES: usize = 512;
+const BYTES: usize = 1 << 20;
 
 impl TrainingExample {
     /// The row of a line of JSON Lines, as [`for_each_example`] reads it.
@@ -54,8 +59,8 @@ fn for_each_parsed(
 /// Like [`for_each_example`], but gives rows that cannot be read or fail [`TrainingExample::check`] to `bad`, as an error
 /// that names file and line. `bad` returns an error to stop.
 ///
-/// In JSON Lines every line is read by itself. In a table, a row that breaks the table (a quotation mark that is never
-/// closed, a damaged Parquet page) ends the reading with an error.
+/// In JSON Lines every line is read by itself; some hundred are in memory at a time and are parsed on all threads. In a table,
+/// a row that breaks the table (a quotation mark that is never closed, a damaged Parquet page) ends the reading with an error.
 ///
 /// # Errors
 /// If the file cannot be read, or `each` or `bad` fails.
@@ -80,15 +85,28 @@ pub fn for_each_usable_example(
         return for_each_parsed(path, &mut |number, row| take(number, row.map_err(named(number))));
     }
     let mut lines = Lines::open(path)?;
-    loop {
-        match lines.next_line() {
-            Ok(None) => return Ok(()),
-            Ok(Some((_, line))) if line.trim().is_empty() => {}
-            Ok(Some((number, line))) => take(number, TrainingExample::from_json(line).map_err(named(number)))?,
-            Err(error) if error.kind() == ErrorKind::Format => take(0, Err(error))?,
-            Err(error) => return Err(error),
+    let mut end = None;
+    while end.is_none() {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while end.is_none() && group.len() < LINES && bytes < BYTES {
+            match lines.next_line() {
+                Ok(None) => end = Some(Ok(())),
+                Ok(Some((_, line))) if line.trim().is_empty() => {}
+                Ok(Some((number, line))) => {
+                    bytes += line.len();
+                    group.push((number, Ok(line.to_owned())));
+                }
+                Err(error) if error.kind() == ErrorKind::Format => group.push((0, Err(error))),
+                Err(error) => end = Some(Err(error)),
+            }
         }
+        let parse = |(number, line): (usize, Result<String>)| {
+            (number, line.and_then(|line| TrainingExample::from_json(&line).map_err(named(number))))
+        };
+        let rows: Vec<_> = group.into_par_iter().map(parse).collect();
+        rows.into_iter().try_for_each(|(number, row)| take(number, row))?;
     }
+    end.unwrap_or(Ok(()))
 }
 
 #[cfg(test)]
