@@ -1,6 +1,7 @@
 //! Errors of the crates as Python exceptions, with the message that the program `care` prints.
 
 use std::error::Error as StdError;
+use std::path::Path;
 
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -13,48 +14,27 @@ pyo3::create_exception!(
      say what it is about, or are None."
 );
 
-/// An exception of an error of the encoders.
-pub(crate) fn raise(error: care_core::Error) -> PyErr {
-    raised(
-        Details {
-            kind: format!("{:?}", error.kind()),
-            path: error.path(),
-            line: error.line_number(),
-            field: error.field(),
-        },
-        &error,
-    )
+/// What raises the exception of a crate's error.
+macro_rules! raises {
+    ($name:ident, $error:ty) => {
+        pub(crate) fn $name(error: $error) -> PyErr {
+            let kind = format!("{:?}", error.kind());
+            raised(&error, &kind, error.path(), error.line_number(), error.field())
+        }
+    };
 }
 
-/// An exception of an error of the metrics.
-pub(crate) fn raise_metric(error: care_eval::Error) -> PyErr {
-    raised(
-        Details {
-            kind: format!("{:?}", error.kind()),
-            path: error.path(),
-            line: error.line_number(),
-            field: error.field(),
-        },
-        &error,
-    )
-}
+raises!(raise, care_core::Error);
+raises!(raise_metric, care_eval::Error);
 
-/// What an error is about.
-struct Details<'a> {
-    kind: String,
-    path: Option<&'a std::path::Path>,
-    line: Option<usize>,
-    field: Option<&'a str>,
-}
-
-fn raised(details: Details<'_>, error: &dyn StdError) -> PyErr {
+fn raised(error: &dyn StdError, kind: &str, path: Option<&Path>, line: Option<usize>, field: Option<&str>) -> PyErr {
     let exception = CareError::new_err(describe(error));
     let attributes = |py: Python<'_>| {
         let value = exception.value(py);
-        value.setattr("kind", snake_case(&details.kind))?;
-        value.setattr("path", details.path)?;
-        value.setattr("line", details.line)?;
-        value.setattr("field", details.field)
+        value.setattr("kind", snake_case(kind))?;
+        value.setattr("path", path)?;
+        value.setattr("line", line)?;
+        value.setattr("field", field)
     };
     match Python::attach(attributes) {
         Ok(()) => exception,
