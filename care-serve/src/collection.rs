@@ -338,7 +338,7 @@ mod tests {
         let plain = collection(folder.path(), &rows);
         let binary = || SearchOptions::new(0).with_codes(Codes::Binary).with_oversampling(1);
         let problem = plain.with_search(binary()).map(|_| ()).expect_err("no codes").to_string();
-        assert!(problem.contains("has no binary codes (it has: int8)"), "{problem}");
+        assert!(problem.contains("has no binary codes (it has: none)"), "{problem}");
 
         let folder = tempfile::tempdir().expect("a folder");
         let options = DiskIndexOptions::default().with_codes([Codes::Binary]);
