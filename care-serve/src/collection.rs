@@ -345,10 +345,10 @@ mod tests {
         drop(IndexWriter::create(folder.path(), &DocumentTower::new("tower"), 2, &options).expect("creates"));
         let coded = Collection::open(folder.path()).expect("opens").with_search(binary()).expect("codes");
         add(&coded, &rows);
-        // Their signs are the same, so the first rows are the candidates, and "c" alone has the year.
+        // "b" and "c" differ from the query in one sign each, so the earlier one is a candidate; "c" alone has the year.
         assert_eq!(search(&coded, "", Mode::Vector, None), [("a".to_owned(), 1.0), ("b".to_owned(), 0.8)]);
         assert_eq!(search(&coded, "", Mode::Vector, Some("year>=3")), [("c".to_owned(), 0.6)]);
         add(&coded, &[("d", "流鼻血", [1.0, 0.0], 9)]);
-        assert_eq!(ids(search(&coded, "", Mode::Vector, None)), ["a", "b"], "\"d\" is as near and comes later");
+        assert_eq!(ids(search(&coded, "", Mode::Vector, None)), ["a", "d"], "the signs of both are the query's");
     }
 }
