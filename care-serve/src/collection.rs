@@ -95,7 +95,8 @@ impl Collection {
     /// As [`DiskIndex::search`]; an index without these codes or graphs is one.
     pub fn with_search(mut self, options: SearchOptions) -> Result<Self> {
         let index = self.index();
-        index.search(&Embeddings::from_rows(index.dim(), [vec![0.0; index.dim()]])?, &options)?;
+        // Without a query nothing is scored, so the index is not read.
+        index.search(&Embeddings::zeros(0, index.dim()), &options)?;
         self.search = options;
         Ok(self)
     }

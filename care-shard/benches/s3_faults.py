@@ -60,7 +60,7 @@ def encode(args):
     return killed
 
 
-def damage(args, s3, folder):
+def damage(args, s3):
     """What `verify` says of three faults, each of which is mended again."""
     objects = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET, Prefix="job/")["Contents"]]
     vectors = next(key for key in objects if "/vectors/" in key)
@@ -105,7 +105,7 @@ def main(args, folder):
     left, right = np.load(merged), np.load(embedded)
     assert left.shape == right.shape and (left == right).all(), "the vectors differ"
     print(json.dumps({"rows": len(left), "killed": killed, "s": round(took, 1), "equal": True}), flush=True)
-    damage(args, s3, folder)
+    damage(args, s3)
     server.stop()
 
 
