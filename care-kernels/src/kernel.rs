@@ -2,6 +2,8 @@
 
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::int8x16_t;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m512};
 
 use pulp::{Scalar128b, Simd};
 
@@ -11,6 +13,12 @@ pub(crate) trait Kernel: Simd {
     #[inline(always)]
     fn add_product(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
         self.mul_add_e_f32s(a, b, c)
+    }
+
+    /// The sum of the lanes of each vector, as [`Simd::reduce_sum_f32s`] adds them.
+    #[inline(always)]
+    fn sums_of_four(self, vectors: [Self::f32s; 4]) -> [f32; 4] {
+        vectors.map(|vector| self.reduce_sum_f32s(vector))
     }
 
     /// Adds to each lane of `sums` the eight products of its bytes of `values`, 0 to 127, and `weights`, -63 to 63. The
@@ -120,6 +128,21 @@ impl Kernel for pulp::aarch64::Neon {
 #[cfg(target_arch = "x86_64")]
 impl Kernel for pulp::x86::V3 {
     #[inline(always)]
+    fn sums_of_four(self, vectors: [Self::f32s; 4]) -> [f32; 4] {
+        let (avx, [a, b, c, d]) = (self.avx, vectors.map(|vector| pulp::cast::<_, __m256>(vector)));
+        // The halves of two vectors, side by side: a, b and c, d.
+        let halves = |a, b| {
+            avx._mm256_add_ps(avx._mm256_permute2f128_ps::<0x20>(a, b), avx._mm256_permute2f128_ps::<0x31>(a, b))
+        };
+        let (ab, cd) = (halves(a, b), halves(c, d));
+        // The halves of these: a, c in one and b, d in the other half.
+        let pairs = avx._mm256_add_ps(avx._mm256_shuffle_ps::<0x44>(ab, cd), avx._mm256_shuffle_ps::<0xee>(ab, cd));
+        let sums = avx._mm256_add_ps(pairs, avx._mm256_permute_ps::<0b11_11_01_01>(pairs));
+        let [a, _, c, _, b, _, d, _]: [f32; 8] = pulp::cast(sums);
+        [a, b, c, d]
+    }
+
+    #[inline(always)]
     fn add_products(self, sums: Self::i32s, values: [Self::u32s; 2], weights: [Self::i32s; 2]) -> Self::i32s {
         let first = self.avx2._mm256_maddubs_epi16(pulp::cast(values[0]), pulp::cast(weights[0]));
         let second = self.avx2._mm256_maddubs_epi16(pulp::cast(values[1]), pulp::cast(weights[1]));
@@ -157,6 +180,22 @@ impl Kernel for pulp::x86::V3 {
 
 #[cfg(target_arch = "x86_64")]
 impl Kernel for pulp::x86::V4 {
+    #[inline(always)]
+    fn sums_of_four(self, vectors: [Self::f32s; 4]) -> [f32; 4] {
+        let (avx, [a, b, c, d]) = (self.avx512f, vectors.map(|vector| pulp::cast::<_, __m512>(vector)));
+        // The halves of two vectors, side by side: a, b and c, d.
+        let halves =
+            |a, b| avx._mm512_add_ps(avx._mm512_shuffle_f32x4::<0x44>(a, b), avx._mm512_shuffle_f32x4::<0xee>(a, b));
+        let (ab, cd) = (halves(a, b), halves(c, d));
+        // The quarters: a, b, c, d.
+        let quarters =
+            avx._mm512_add_ps(avx._mm512_shuffle_f32x4::<0x88>(ab, cd), avx._mm512_shuffle_f32x4::<0xdd>(ab, cd));
+        let pairs = avx._mm512_add_ps(quarters, avx._mm512_permute_ps::<0b01_00_11_10>(quarters));
+        let sums = avx._mm512_add_ps(pairs, avx._mm512_permute_ps::<0b10_11_00_01>(pairs));
+        let first = avx._mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+        pulp::cast(avx._mm512_castps512_ps128(avx._mm512_permutexvar_ps(first, sums)))
+    }
+
     #[inline(always)]
     fn add_products(self, sums: Self::i32s, values: [Self::u32s; 2], weights: [Self::i32s; 2]) -> Self::i32s {
         let first = self.avx512bw._mm512_maddubs_epi16(pulp::cast(values[0]), pulp::cast(weights[0]));
