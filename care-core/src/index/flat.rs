@@ -115,7 +115,9 @@ impl FlatIndex {
     pub fn search(&self, queries: &Embeddings, k: usize) -> Result<Vec<Vec<Hit>>> {
         self.check("queries", queries)?;
         let groups: Vec<ArrayView2<'_, f32>> = queries.as_array().axis_chunks_iter(Axis(0), QUERIES).collect();
-        Ok(groups.into_par_iter().flat_map_iter(|group| self.search_group(group, k)).collect())
+        // Where each thread has groups of its own, a group is one thread's, and nothing is merged.
+        let blocks = if groups.len() >= 2 * rayon::current_num_threads() { usize::MAX } else { 1 };
+        Ok(groups.into_par_iter().flat_map_iter(|group| self.search_group(group, k, blocks)).collect())
     }
 
     /// The score of one document: the dot product of its vector and a query's.
@@ -153,13 +155,14 @@ impl FlatIndex {
         Err(Error::new(ErrorKind::Dimension, message))
     }
 
-    fn search_group(&self, queries: ArrayView2<'_, f32>, k: usize) -> Vec<Vec<Hit>> {
+    /// A thread scores at least `blocks` blocks, if there are as many.
+    fn search_group(&self, queries: ArrayView2<'_, f32>, k: usize, blocks: usize) -> Vec<Vec<Hit>> {
         let starts: Vec<usize> = (0..self.len()).step_by(BLOCK).collect();
         let (count, queries) = (queries.nrows(), queries.as_standard_layout());
         let queries = queries.as_slice().unwrap_or_default();
         let new = || (vec![TopK::new(k); count], Vec::new());
         // A thread that scores several blocks, in ascending order, keeps what it knows of the best.
-        let scored = starts.into_par_iter().fold(new, |(mut best, mut scores), start| {
+        let scored = starts.into_par_iter().with_min_len(blocks).fold(new, |(mut best, mut scores), start| {
             self.search_block(queries, start, &mut best, &mut scores);
             (best, scores)
         });

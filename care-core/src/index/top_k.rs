@@ -13,6 +13,7 @@ pub struct Hit {
 
 impl Hit {
     /// The total order of results: score descending, then row ascending.
+    #[cfg(test)]
     pub(super) fn compare(&self, other: &Self) -> Ordering {
         other.score.total_cmp(&self.score).then(self.index.cmp(&other.index))
     }
@@ -22,19 +23,24 @@ impl Hit {
 #[derive(Clone)]
 pub(super) struct TopK {
     k: usize,
-    /// The best `k`, and some that were not compared with them yet.
-    hits: Vec<Hit>,
+    /// The best `k`, and some that were not compared with them yet; from `count` on, free places.
+    hits: Vec<Key>,
+    count: usize,
     /// What a score must exceed to be among them: that of the `k`th hit. A later document with the same score has a higher
     /// row, so it ranks below.
     least: f32,
 }
 
+/// A hit as a number, less for a better one, since numbers are sorted without branches: the score's bits in the order of
+/// `total_cmp`, inverted, above the 64 bits of the row.
+type Key = u128;
+
 /// Scores that are compared with the least at once.
-const LANES: usize = 32;
+const LANES: usize = 8;
 
 impl TopK {
     pub(super) fn new(k: usize) -> Self {
-        Self { k, hits: Vec::new(), least: f32::NEG_INFINITY }
+        Self { k, hits: Vec::new(), count: 0, least: f32::NEG_INFINITY }
     }
 
     /// Adds the scores of documents whose rows, from `start`, are above all before.
@@ -47,44 +53,98 @@ impl TopK {
         if self.k == 0 {
             return;
         }
-        // A score that is not a number is above all others for `total_cmp`.
-        let exceeds =
-            |score: f32, least: f32| !matches!(score.partial_cmp(&least), Some(Ordering::Less | Ordering::Equal));
-        for (lane, scores) in scores.chunks(LANES).enumerate() {
-            let full = self.hits.len() >= self.k;
-            if full && !scores.iter().fold(false, |any, &score| any | exceeds(score, self.least)) {
-                continue;
+        let (lanes, rest) = scores.as_chunks::<LANES>();
+        for (lane, scores) in lanes.iter().enumerate() {
+            let least = self.least;
+            if self.count < self.k || scores.iter().fold(false, |any, &score| any | exceeds(score, least)) {
+                self.add_few(scores, lane * LANES, &row);
             }
-            for (at, &score) in (lane * LANES..).zip(scores) {
-                if self.hits.len() < self.k || exceeds(score, self.least) {
-                    // Adding 0 turns -0 into 0, which `total_cmp` would tell apart.
-                    self.hits.push(Hit { index: row(at), score: score + 0.0 });
-                }
-            }
-            if self.hits.len() >= self.k.saturating_mul(2).saturating_add(LANES) {
-                self.select();
-            }
+        }
+        self.add_few(rest, lanes.len() * LANES, &row);
+    }
+
+    /// Adds at most [`LANES`] scores, of which the first is number `from`.
+    fn add_few(&mut self, scores: &[f32], from: usize, row: &impl Fn(usize) -> usize) {
+        if self.hits.len() < self.count + LANES {
+            self.hits.resize((self.count * 2).max(self.k.min(64)) + LANES, 0);
+        }
+        for (at, &score) in (from..).zip(scores) {
+            // Every score is put down, and only the count tells which is kept: a branch would often be mispredicted.
+            self.hits[self.count] = key(row(at), score);
+            self.count += usize::from((self.count < self.k) | exceeds(score, self.least));
+        }
+        if self.count >= self.k.saturating_mul(2) {
+            self.select();
         }
     }
 
     /// Keeps the `k` best, in any order.
     fn select(&mut self) {
-        if self.hits.len() > self.k && self.k > 0 {
-            self.hits.select_nth_unstable_by(self.k - 1, Hit::compare);
-            self.hits.truncate(self.k);
-            self.least = self.hits[self.k - 1].score;
+        if self.count > self.k && self.k > 0 {
+            let (_, last, _) = self.hits[..self.count].select_nth_unstable(self.k - 1);
+            self.least = hit(*last).score;
+            self.count = self.k;
         }
     }
 
     pub(super) fn merge(&mut self, other: Self) {
-        self.hits.extend(other.hits);
+        self.hits.truncate(self.count);
+        self.hits.extend_from_slice(&other.hits[..other.count]);
+        self.count = self.hits.len();
         self.select();
     }
 
     /// The `k` best hits, in order.
     pub(super) fn into_hits(mut self) -> Vec<Hit> {
         self.select();
-        self.hits.sort_unstable_by(Hit::compare);
-        self.hits
+        self.hits.truncate(self.count);
+        self.hits.sort_unstable();
+        self.hits.into_iter().map(hit).collect()
+    }
+}
+
+/// Whether a score is above another. One that is not a number is above all others, as for `total_cmp`.
+fn exceeds(score: f32, least: f32) -> bool {
+    !matches!(score.partial_cmp(&least), Some(Ordering::Less | Ordering::Equal))
+}
+
+fn key(row: usize, score: f32) -> Key {
+    // Adding 0 turns -0 into 0, which would be told apart.
+    let bits = flip((score + 0.0).to_bits());
+    Key::from(!(bits ^ SIGN)) << 64 | row as Key
+}
+
+fn hit(key: Key) -> Hit {
+    let bits = !((key >> 64) as u32) ^ SIGN;
+    Hit { index: key as u64 as usize, score: f32::from_bits(flip(bits)) }
+}
+
+const SIGN: u32 = 1 << 31;
+
+/// A negative number's bits but for its sign inverted, which orders floats as signed integers; its own inverse.
+fn flip(bits: u32) -> u32 {
+    bits ^ (((bits as i32 >> 31) as u32) >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hits_of_any_scores_are_sorted_as_floats() {
+        let nan = f32::NAN;
+        let scores =
+            [0.5, -0.0, nan, f32::INFINITY, -1.0, 0.0, f32::NEG_INFINITY, 0.5, -nan, f32::MIN_POSITIVE, -1e-40];
+        for k in 0..=scores.len() + 1 {
+            let mut all: Vec<Hit> =
+                scores.iter().enumerate().map(|(index, score)| Hit { index, score: score + 0.0 }).collect();
+            all.sort_by(Hit::compare);
+            all.truncate(k);
+            let mut best = TopK::new(k);
+            best.add(&scores[..4], 0);
+            best.add(&scores[4..], 4);
+            let bits = |hits: Vec<Hit>| hits.iter().map(|hit| (hit.index, hit.score.to_bits())).collect::<Vec<_>>();
+            assert_eq!(bits(best.into_hits()), bits(all), "{k}");
+        }
     }
 }
