@@ -1,6 +1,7 @@
 //! Mines negatives, one group of queries after the other.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use care_core::index::Hit;
 use care_core::{Error, ErrorKind, Result, Text};
@@ -11,7 +12,7 @@ use super::choose::{Drops, Negative, Ranked, priority, sift, take};
 use super::documents::Documents;
 use super::fuse::reciprocal_rank;
 use super::guard::Guard;
-use super::queries::{MiningQuery, Queries};
+use super::queries::{Equals, MiningQuery, Queries};
 use super::report::{Report, SourceReport};
 use super::rules::{Rules, Sample, Short};
 use super::source::{Answers, Source};
@@ -88,11 +89,46 @@ pub fn mine(
     each: &mut dyn FnMut(Mined) -> Result<()>,
 ) -> Result<Report> {
     plan.check(sources.len())?;
-    let equals = queries.equals();
-    let mut tally = Tally::new(plan, sources);
     let size = if plan.group == 0 { 4096 } else { plan.group };
+    let (work, mut tally) =
+        (Work { queries, documents, sources, plan, equals: queries.equals() }, Tally::new(plan, sources));
+    let mut mined = work.mine(0..size)?;
     for start in (0..queries.len()).step_by(size) {
-        let end = queries.len().min(start + size);
+        let after = start + size;
+        // A group is passed on while the next one is mined.
+        let mut next = Ok(Vec::new());
+        rayon::in_place_scope(|scope| {
+            scope.spawn(|_| next = work.mine(after..after + size));
+            for (number, (query, chosen)) in (start..).zip(mined) {
+                if tally.add(&chosen) {
+                    let Chosen { positive_scores, negatives, .. } = chosen;
+                    each(Mined { number, query, positive_scores, negatives })?;
+                }
+            }
+            Ok::<_, Error>(())
+        })?;
+        mined = next?;
+    }
+    tally.finish(queries.len())
+}
+
+/// What queries are mined with.
+struct Work<'a> {
+    queries: &'a Queries,
+    documents: &'a Documents,
+    sources: &'a [&'a dyn Source],
+    plan: &'a Plan,
+    equals: Equals,
+}
+
+impl Work<'_> {
+    /// Mines for a group of queries, as far as there are any.
+    fn mine(&self, numbers: Range<usize>) -> Result<Vec<(MiningQuery, Chosen)>> {
+        let Self { queries, documents, sources, plan, equals } = self;
+        let (start, end) = (numbers.start, numbers.end.min(queries.len()));
+        if start >= end {
+            return Ok(Vec::new());
+        }
         let group = (start..end).map(|number| queries.get(number)).collect::<Result<Vec<_>>>()?;
         let known: Vec<Vec<u32>> = (start..end).map(|number| equals.known(queries, number)).collect();
         let answers = sources.iter().map(|source| source.ask(&group)).collect::<Result<Vec<_>>>()?;
@@ -105,16 +141,10 @@ pub fn mine(
             let guard = Guard::new(documents, queries.key(start + at), positives, &known[at]);
             One { plan, documents, scorer: answers[0].as_ref(), at, query: &group[at], guard, positives }.mine(rankings)
         };
-        let chosen = (0..group.len()).into_par_iter().map(one).collect::<Result<Vec<Chosen>>>()?;
+        let chosen = (0..group.len()).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
         drop(answers);
-        for ((query, chosen), number) in group.into_iter().zip(chosen).zip(start..) {
-            if tally.add(&chosen) {
-                let Chosen { positive_scores, negatives, .. } = chosen;
-                each(Mined { number, query, positive_scores, negatives })?;
-            }
-        }
+        Ok(group.into_iter().zip(chosen).collect())
     }
-    tally.finish(queries.len())
 }
 
 /// A query that is being mined for.

@@ -52,7 +52,7 @@ impl Spool {
             let (length, text) = rest.split_first_chunk().unwrap_or((&[0; 8], &[]));
             let (text, after) = text.split_at((u64::from_le_bytes(*length) as usize).min(text.len()));
             rest = after;
-            String::from_utf8_lossy(text).into_owned()
+            String::from_utf8(text.to_vec()).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
         }))
     }
 }
