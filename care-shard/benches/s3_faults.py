@@ -12,6 +12,7 @@ ended by SIGKILL at random moments and replaced. At the end `verify` must find n
 """
 import argparse
 import json
+import logging
 import os
 import random
 import subprocess
@@ -84,6 +85,7 @@ def damage(args, s3):
 
 
 def main(args, folder):
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
