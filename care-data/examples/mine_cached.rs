@@ -80,11 +80,11 @@ fn main() {
     read_corpus(folder.join("corpus.jsonl"), &mut documents, &mut Ids::default(), &mut Err).unwrap();
     read_rows(folder.join("train.jsonl"), &mut documents, &mut queries, Lacking::Score, &mut Err).unwrap();
     let read = start.elapsed().as_secs_f64();
+    let searched = Instant::now();
     let source = VectorSource::new("cached", &cached, &documents, VectorFormat::F32, &mut |_| {}).unwrap();
     let mut writer = RowWriter::create(output, RowFormat::Triplet).unwrap();
     let mut plan = Plan::default();
     plan.rules = rules;
-    let searched = Instant::now();
     let report =
         mine(&queries, &documents, &[&source], &plan, &mut |mined| writer.write(&mined.example(&documents, &queries)?));
     let negatives = report.unwrap().negatives;

@@ -196,5 +196,7 @@ fn groups_and_threads_change_nothing() {
         let one = with(1, 0);
         assert_eq!(with(2, 7), one);
         assert_eq!(with(3, 1), one);
+        assert_eq!(with(1, 5), one);
+        assert_eq!(with(2, usize::MAX), one);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use care_core::embedder::StoredEmbedder;
 use care_core::index::{Hit, VectorFormat};
-use care_core::{Document, Embedder, Embeddings, Query, Result, Role, Text};
+use care_core::{Document, Embedder, Embeddings, Error, ErrorKind, Query, Result, Role, Text};
 use care_data::mine::{
     Documents, Mined, Mix, Negative, Plan, Queries, RankCount, Ranks, Reason, Report, Rules, RunSource, Sample, Short,
     Source, VectorSource, mine,
@@ -295,6 +295,26 @@ fn bad_vectors_and_plans_are_named() {
     setup.corpus[3].1 = f32::NAN;
     let message = setup.try_mine(rules(0, 10, 3)).unwrap_err().to_string();
     assert_eq!(message, "the vector of document 3, \"宇宙洪荒\" is not finite");
+}
+
+#[test]
+fn a_row_that_cannot_be_written_ends_the_work_in_its_group() {
+    let setup = Setup::new(
+        &[("a", 0.9), ("b", 0.8), ("c", 0.7)],
+        &[("q", &["a"]), ("r", &["a"]), ("s", &["b"]), ("t", &["c"]), ("u", &["a"])],
+    );
+    let (documents, queries) = setup.read(None);
+    let embedder = setup.embedder();
+    let source = VectorSource::new("scores", &embedder, &documents, VectorFormat::F32, &mut |_| {}).unwrap();
+    let mut plan = Plan::default();
+    (plan.rules, plan.group) = (rules(0, 3, 1), 2);
+    let mut passed = Vec::new();
+    let error = mine(&queries, &documents, &[&source], &plan, &mut |mined| {
+        passed.push(mined.number);
+        if mined.number == 3 { Err(Error::new(ErrorKind::Io, "disk full")) } else { Ok(()) }
+    });
+    assert_eq!(error.unwrap_err().to_string(), "disk full");
+    assert_eq!(passed, [0, 1, 2, 3], "in order, and none after it");
 }
 
 #[test]

@@ -22,7 +22,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-PLANTED, SEED, MAX_LENGTH, LEARNING_RATE = 2000, 18, 96, 2e-4
+PLANTED, SEED, MAX_LENGTH, LEARNING_RATE = 2000, 18, 96, 5e-5
 
 
 def read(path):

@@ -35,7 +35,8 @@ make $out/rows/pairs.jsonl data dedup runs/toyhom/data/train/train.jsonl \
 make $out/rows/random.jsonl data mine --rows $out/rows/pairs.jsonl "${pair[@]}" --ranks 0-100000 --sample random --negatives 7
 make $out/rows/bm25.jsonl data mine --rows $out/rows/pairs.jsonl --bm25 --ranks 0-50 --sample random --negatives 7
 make $out/rows/mined.jsonl data mine --rows $out/rows/pairs.jsonl "${pair[@]}" --ranks 0-50 --sample random --negatives 7
-make $out/rows/scored.jsonl data score $out/rows/mined.jsonl --reranker "$reranker" --reranker-max-length 192
+make $out/rows/scored.jsonl data score $out/rows/mined.jsonl --reranker "$reranker" --reranker-max-length 192 \
+  --reranker-precision int8
 make $out/rows/cleaned.jsonl data clean --rows $out/rows/scored.jsonl --absolute-margin 0 --mode drop-negative --min-negatives 1
 
 # NAME, SEED, and the rest of the configuration.

@@ -12,12 +12,12 @@ use super::top_k::{Hit, TopK};
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Documents per task; small enough that the scores stay in the cache.
+/// Documents that are scored together; few enough that the scores stay in the cache.
 const BLOCK: usize = 512;
 /// Numbers of half-precision vectors that are widened together, so that they stay in the cache.
 #[cfg(feature = "f16")]
 const WIDENED: usize = 1 << 15;
-/// Queries per task.
+/// Queries that are searched together.
 const QUERIES: usize = 128;
 
 /// The dtype of an index's vectors.
@@ -116,7 +116,7 @@ impl FlatIndex {
         self.check("queries", queries)?;
         let groups: Vec<ArrayView2<'_, f32>> = queries.as_array().axis_chunks_iter(Axis(0), QUERIES).collect();
         // Where each thread has groups of its own, a group is one thread's, and nothing is merged.
-        let blocks = if groups.len() >= 2 * rayon::current_num_threads() { usize::MAX } else { 1 };
+        let blocks = if groups.len() >= 4 * rayon::current_num_threads() { usize::MAX } else { 1 };
         Ok(groups.into_par_iter().flat_map_iter(|group| self.search_group(group, k, blocks)).collect())
     }
 
@@ -265,6 +265,18 @@ mod tests {
         for (row, hits) in together.iter().enumerate() {
             let one = Embeddings::from(queries.as_array().slice_axis(Axis(0), (row..row + 1).into()).to_owned());
             assert_eq!(&index.search(&one, 20).expect("same dimensions")[0], hits);
+        }
+    }
+
+    #[test]
+    fn many_queries_find_what_each_finds_alone() {
+        let values: Vec<i8> = (-40..40).collect();
+        let (index, queries) = (FlatIndex::new(matrix(1300, 6, &values)), matrix(8 * QUERIES + 3, 6, &values[7..]));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("two threads");
+        let together = pool.install(|| index.search(&queries, 9)).expect("same dimensions");
+        for (row, hits) in together.iter().enumerate() {
+            let one = Embeddings::from(queries.as_array().slice_axis(Axis(0), (row..row + 1).into()).to_owned());
+            assert_eq!(&index.search(&one, 9).expect("same dimensions")[0], hits);
         }
     }
 

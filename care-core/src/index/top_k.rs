@@ -26,8 +26,8 @@ pub(super) struct TopK {
     /// The best `k`, and some that were not compared with them yet; from `count` on, free places.
     hits: Vec<Key>,
     count: usize,
-    /// What a score must exceed to be among them: that of the `k`th hit. A later document with the same score has a higher
-    /// row, so it ranks below.
+    /// What a score must exceed to be among them: that of the `k`th hit, NaN until there is one. A later document with the
+    /// same score has a higher row, so it ranks below.
     least: f32,
 }
 
@@ -40,7 +40,7 @@ const LANES: usize = 8;
 
 impl TopK {
     pub(super) fn new(k: usize) -> Self {
-        Self { k, hits: Vec::new(), count: 0, least: f32::NEG_INFINITY }
+        Self { k, hits: Vec::new(), count: 0, least: f32::NAN }
     }
 
     /// Adds the scores of documents whose rows, from `start`, are above all before.
@@ -56,7 +56,7 @@ impl TopK {
         let (lanes, rest) = scores.as_chunks::<LANES>();
         for (lane, scores) in lanes.iter().enumerate() {
             let least = self.least;
-            if self.count < self.k || scores.iter().fold(false, |any, &score| any | exceeds(score, least)) {
+            if scores.iter().fold(false, |any, &score| any | exceeds(score, least)) {
                 self.add_few(scores, lane * LANES, &row);
             }
         }
@@ -66,12 +66,13 @@ impl TopK {
     /// Adds at most [`LANES`] scores, of which the first is number `from`.
     fn add_few(&mut self, scores: &[f32], from: usize, row: &impl Fn(usize) -> usize) {
         if self.hits.len() < self.count + LANES {
-            self.hits.resize((self.count * 2).max(self.k.min(64)) + LANES, 0);
+            let most = self.k.saturating_mul(2);
+            self.hits.resize((self.count * 2).clamp(most.min(64), most) + LANES, 0);
         }
         for (at, &score) in (from..).zip(scores) {
             // Every score is put down, and only the count tells which is kept: a branch would often be mispredicted.
             self.hits[self.count] = key(row(at), score);
-            self.count += usize::from((self.count < self.k) | exceeds(score, self.least));
+            self.count += usize::from(exceeds(score, self.least));
         }
         if self.count >= self.k.saturating_mul(2) {
             self.select();
@@ -103,7 +104,7 @@ impl TopK {
     }
 }
 
-/// Whether a score is above another. One that is not a number is above all others, as for `total_cmp`.
+/// Whether a score is above another, or one of them is not a number, which only [`Key`]s can tell.
 fn exceeds(score: f32, least: f32) -> bool {
     !matches!(score.partial_cmp(&least), Some(Ordering::Less | Ordering::Equal))
 }

@@ -1,7 +1,7 @@
 //! Mines negatives, one group of queries after the other.
 
 use std::collections::HashSet;
-use std::ops::Range;
+use std::mem;
 
 use care_core::index::Hit;
 use care_core::{Error, ErrorKind, Result, Text};
@@ -90,25 +90,32 @@ pub fn mine(
 ) -> Result<Report> {
     plan.check(sources.len())?;
     let size = if plan.group == 0 { 4096 } else { plan.group };
-    let (work, mut tally) =
-        (Work { queries, documents, sources, plan, equals: queries.equals() }, Tally::new(plan, sources));
-    let mut mined = work.mine(0..size)?;
-    for start in (0..queries.len()).step_by(size) {
-        let after = start + size;
-        // A group is passed on while the next one is mined.
-        let mut next = Ok(Vec::new());
-        rayon::in_place_scope(|scope| {
-            scope.spawn(|_| next = work.mine(after..after + size));
-            for (number, (query, chosen)) in (start..).zip(mined) {
-                if tally.add(&chosen) {
-                    let Chosen { positive_scores, negatives, .. } = chosen;
-                    each(Mined { number, query, positive_scores, negatives })?;
-                }
+    let (work, mut tally) = (Work { queries, documents, plan, equals: queries.equals() }, Tally::new(plan, sources));
+    let mut pass = |start: usize, mined: Vec<(MiningQuery, Chosen)>| {
+        for (number, (query, chosen)) in (start..).zip(mined) {
+            if tally.add(&chosen) {
+                let Chosen { positive_scores, negatives, .. } = chosen;
+                each(Mined { number, query, positive_scores, negatives })?;
             }
-            Ok::<_, Error>(())
+        }
+        Ok(())
+    };
+    let (mut passed, mut mined) = (0, Vec::new());
+    while passed + mined.len() < queries.len() {
+        let start = passed + mined.len();
+        let end = queries.len().min(start.saturating_add(size));
+        let group = (start..end).map(|number| queries.get(number)).collect::<Result<Vec<_>>>()?;
+        let answers = sources.iter().map(|source| source.ask(&group)).collect::<Result<Vec<_>>>()?;
+        // The group before is passed on while this one is searched.
+        let mut chosen = Ok(Vec::new());
+        rayon::in_place_scope(|scope| {
+            scope.spawn(|_| chosen = work.choose(start, &group, &answers));
+            pass(passed, mem::take(&mut mined))
         })?;
-        mined = next?;
+        drop(answers);
+        (passed, mined) = (start, group.into_iter().zip(chosen?).collect());
     }
+    pass(passed, mined)?;
     tally.finish(queries.len())
 }
 
@@ -116,22 +123,15 @@ pub fn mine(
 struct Work<'a> {
     queries: &'a Queries,
     documents: &'a Documents,
-    sources: &'a [&'a dyn Source],
     plan: &'a Plan,
     equals: Equals,
 }
 
 impl Work<'_> {
-    /// Mines for a group of queries, as far as there are any.
-    fn mine(&self, numbers: Range<usize>) -> Result<Vec<(MiningQuery, Chosen)>> {
-        let Self { queries, documents, sources, plan, equals } = self;
-        let (start, end) = (numbers.start, numbers.end.min(queries.len()));
-        if start >= end {
-            return Ok(Vec::new());
-        }
-        let group = (start..end).map(|number| queries.get(number)).collect::<Result<Vec<_>>>()?;
-        let known: Vec<Vec<u32>> = (start..end).map(|number| equals.known(queries, number)).collect();
-        let answers = sources.iter().map(|source| source.ask(&group)).collect::<Result<Vec<_>>>()?;
+    /// What is chosen for a group of queries, of which the first has the number `start`.
+    fn choose(&self, start: usize, group: &[MiningQuery], answers: &[Box<dyn Answers + '_>]) -> Result<Vec<Chosen>> {
+        let Self { queries, documents, plan, equals } = self;
+        let known: Vec<Vec<u32>> = (0..group.len()).map(|at| equals.known(queries, start + at)).collect();
         let depth = |at: usize| plan.rules.depth_for(queries.positives(start + at).len() + known[at].len());
         let deepest = (0..group.len()).map(depth).max().unwrap_or(0);
         let found = answers.iter().map(|answers| answers.search(deepest)).collect::<Result<Vec<_>>>()?;
@@ -141,9 +141,7 @@ impl Work<'_> {
             let guard = Guard::new(documents, queries.key(start + at), positives, &known[at]);
             One { plan, documents, scorer: answers[0].as_ref(), at, query: &group[at], guard, positives }.mine(rankings)
         };
-        let chosen = (0..group.len()).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
-        drop(answers);
-        Ok(group.into_iter().zip(chosen).collect())
+        (0..group.len()).into_par_iter().map(one).collect()
     }
 }
 

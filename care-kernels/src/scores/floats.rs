@@ -11,7 +11,7 @@ use crate::kernel::{Kernel, WithKernel};
 const ROWS: usize = 4;
 /// Queries of the largest tile on any instruction set.
 const MOST_QUERIES: usize = 6;
-/// Numbers of the rows that stay in L1 while all queries pass.
+/// Numbers of the rows, at least four, that stay in L1 while all queries pass.
 const BLOCK: usize = 1 << 12;
 
 /// The dot product of each query with each row. A row is read from memory once for all queries.
