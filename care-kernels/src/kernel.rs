@@ -129,7 +129,7 @@ impl Kernel for pulp::aarch64::Neon {
 impl Kernel for pulp::x86::V3 {
     #[inline(always)]
     fn sums_of_four(self, vectors: [Self::f32s; 4]) -> [f32; 4] {
-        let (avx, [a, b, c, d]) = (self.avx, vectors.map(|vector| pulp::cast::<_, __m256>(vector)));
+        let (avx, [a, b, c, d]) = (self.avx, vectors.map(pulp::cast::<_, __m256>));
         // The halves of two vectors, side by side: a, b and c, d.
         let halves = |a, b| {
             avx._mm256_add_ps(avx._mm256_permute2f128_ps::<0x20>(a, b), avx._mm256_permute2f128_ps::<0x31>(a, b))
@@ -182,7 +182,7 @@ impl Kernel for pulp::x86::V3 {
 impl Kernel for pulp::x86::V4 {
     #[inline(always)]
     fn sums_of_four(self, vectors: [Self::f32s; 4]) -> [f32; 4] {
-        let (avx, [a, b, c, d]) = (self.avx512f, vectors.map(|vector| pulp::cast::<_, __m512>(vector)));
+        let (avx, [a, b, c, d]) = (self.avx512f, vectors.map(pulp::cast::<_, __m512>));
         // The halves of two vectors, side by side: a, b and c, d.
         let halves =
             |a, b| avx._mm512_add_ps(avx._mm512_shuffle_f32x4::<0x44>(a, b), avx._mm512_shuffle_f32x4::<0xee>(a, b));
