@@ -133,19 +133,23 @@ mod tests {
 
     #[test]
     fn hits_of_any_scores_are_sorted_as_floats() {
-        let nan = f32::NAN;
-        let scores =
-            [0.5, -0.0, nan, f32::INFINITY, -1.0, 0.0, f32::NEG_INFINITY, 0.5, -nan, f32::MIN_POSITIVE, -1e-40];
-        for k in 0..=scores.len() + 1 {
-            let mut all: Vec<Hit> =
-                scores.iter().enumerate().map(|(index, score)| Hit { index, score: score + 0.0 }).collect();
-            all.sort_by(Hit::compare);
-            all.truncate(k);
-            let mut best = TopK::new(k);
-            best.add(&scores[..4], 0);
-            best.add(&scores[4..], 4);
-            let bits = |hits: Vec<Hit>| hits.iter().map(|hit| (hit.index, hit.score.to_bits())).collect::<Vec<_>>();
-            assert_eq!(bits(best.into_hits()), bits(all), "{k}");
+        let (nan, least) = (f32::NAN, f32::NEG_INFINITY);
+        let mut scores = [-nan, least, 0.5, -0.0, nan, f32::INFINITY, -1.0, 0.0, 0.5, -nan, least, 1e-40, -1e-40, 2.0];
+        let bits = |hits: Vec<Hit>| hits.iter().map(|hit| (hit.index, hit.score.to_bits())).collect::<Vec<_>>();
+        for turn in 0..scores.len() {
+            scores.rotate_left(1);
+            for k in 0..=scores.len() + 1 {
+                let mut all: Vec<Hit> =
+                    scores.iter().enumerate().map(|(index, score)| Hit { index, score: score + 0.0 }).collect();
+                all.sort_by(Hit::compare);
+                all.truncate(k);
+                let (mut best, mut other) = (TopK::new(k), TopK::new(k));
+                best.add(&scores[..1], 0);
+                best.add(&scores[1..10], 1);
+                other.add(&scores[10..], 10);
+                best.merge(other);
+                assert_eq!(bits(best.into_hits()), bits(all), "{turn} {k}");
+            }
         }
     }
 }
