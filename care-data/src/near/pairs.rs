@@ -22,31 +22,35 @@ impl NearDuplicates {
     /// The group of each text: the position of the first text that it is connected to by near-duplicates.
     pub fn groups<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<usize> {
         let mut groups: Vec<usize> = (0..texts.len()).collect();
-        for pair in self.pairs(texts) {
+        self.for_each_pair(texts, &mut |pair| {
             join(&mut groups, pair.first, pair.second);
-        }
+        });
         (0..groups.len()).map(|at| root(&mut groups, at)).collect()
     }
 
     /// All near-duplicates among the texts, ordered by position. Of many texts with the same n-grams, each is paired with
     /// the first one only.
     pub fn pairs<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Vec<NearPair> {
+        let mut pairs = Vec::new();
+        self.for_each_pair(texts, &mut |pair| pairs.push(pair));
+        pairs.sort_unstable_by_key(|pair| (pair.first, pair.second));
+        pairs
+    }
+
+    /// Calls `each` with what [`Self::pairs`] lists, ordered by the second position. Of many similar texts there may be far
+    /// more pairs than fit in memory.
+    fn for_each_pair<S: AsRef<str> + Sync>(&self, texts: &[S], each: &mut dyn FnMut(NearPair)) {
         let forms: Vec<String> = texts.par_iter().map(|text| normalise(text.as_ref())).collect();
         let mut index = NearIndex::new(*self, forms.into_iter().collect());
         let order: Vec<u32> = (0..texts.len() as u32).collect();
-        let mut pairs = Vec::new();
         index.grow(&order, &mut |second, matches| {
             let equal = matches.iter().find(|found| found.similarity == 1.0);
             let matches = equal.map_or(matches, std::slice::from_ref);
-            pairs.extend(matches.iter().map(|found| NearPair {
-                first: found.text,
-                second,
-                similarity: found.similarity,
-            }));
+            for found in matches {
+                each(NearPair { first: found.text, second, similarity: found.similarity });
+            }
             equal.is_none()
         });
-        pairs.sort_unstable_by_key(|pair| (pair.first, pair.second));
-        pairs
     }
 }
 
