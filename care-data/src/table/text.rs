@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::cell::{Cell, row_of};
 
+/// Longest field in quotation marks, in bytes: beyond it, one is missing.
+const LONGEST_FIELD: usize = 16 << 20;
+
 /// Calls `each` with the line on which every row begins, and its content.
 pub(super) fn for_each<R: DeserializeOwned>(
     path: &Path,
@@ -39,61 +42,78 @@ fn next_row(lines: &mut Lines, path: &Path, separator: char) -> Result<Option<(u
         if line.trim().is_empty() {
             continue;
         }
-        let mut row = line.to_owned();
+        let mut row = Row::default();
+        let mut is_whole = row.add(line, separator);
         loop {
-            match split(&row, separator) {
-                Split::Fields(fields) => return Ok(Some((number, fields))),
-                Split::Stray(column) => {
+            match is_whole {
+                Ok(true) => return Ok(Some((number, row.fields))),
+                Ok(false) => {}
+                Err(column) => {
                     let problem =
                         format!("column {column} has a quotation mark that neither encloses it nor is doubled");
                     return Err(Error::line(path, number, problem));
                 }
-                Split::Open => match lines.next_line()? {
-                    Some((_, line)) => {
-                        row.push('\n');
-                        row.push_str(line);
-                    }
-                    None => return Err(Error::line(path, number, "a quotation mark is never closed")),
-                },
+            }
+            let Some((_, line)) = lines.next_line()? else {
+                return Err(Error::line(path, number, "a quotation mark is never closed"));
+            };
+            is_whole = row.add(line, separator);
+            if row.open.as_ref().is_some_and(|field| field.len() > LONGEST_FIELD) {
+                let problem = format!("a quotation mark is not closed within {LONGEST_FIELD} bytes");
+                return Err(Error::line(path, number, problem));
             }
         }
     }
 }
 
-enum Split {
-    Fields(Vec<String>),
-    /// A field in quotation marks continues on the next line.
-    Open,
-    /// A quotation mark that is neither at an end of a quoted field nor doubled, with the column from 1.
-    Stray(usize),
+/// A row by RFC 4180, line by line. Quotation marks within a field that does not begin with one are text.
+#[derive(Default)]
+struct Row {
+    fields: Vec<String>,
+    /// A field in quotation marks that is not closed yet.
+    open: Option<String>,
 }
 
-/// Splits a row by RFC 4180. Quotation marks within a field that does not begin with one are text.
-fn split(row: &str, separator: char) -> Split {
-    let (mut fields, mut rest) = (Vec::new(), row);
-    loop {
-        let Some(mut quoted) = rest.strip_prefix('"') else {
+impl Row {
+    /// Adds a line; returns whether the row is whole.
+    ///
+    /// # Errors
+    /// The column, from 1, with a quotation mark that is neither at an end of a quoted field nor doubled.
+    fn add(&mut self, line: &str, separator: char) -> std::result::Result<bool, usize> {
+        let mut rest = line;
+        if let Some(field) = &mut self.open {
+            field.push('\n');
+        }
+        loop {
+            if let Some(field) = &mut self.open {
+                loop {
+                    let Some((text, after)) = rest.split_once('"') else {
+                        field.push_str(rest);
+                        return Ok(false);
+                    };
+                    field.push_str(text);
+                    rest = after;
+                    let Some(after) = rest.strip_prefix('"') else { break };
+                    field.push('"');
+                    rest = after;
+                }
+                self.fields.extend(self.open.take());
+                match rest.strip_prefix(separator) {
+                    Some(after) => rest = after,
+                    None if rest.is_empty() => return Ok(true),
+                    None => return Err(self.fields.len()),
+                }
+            }
+            if let Some(quoted) = rest.strip_prefix('"') {
+                (self.open, rest) = (Some(String::new()), quoted);
+                continue;
+            }
             let Some((field, after)) = rest.split_once(separator) else {
-                fields.push(rest.to_owned());
-                return Split::Fields(fields);
+                self.fields.push(rest.to_owned());
+                return Ok(true);
             };
-            fields.push(field.to_owned());
+            self.fields.push(field.to_owned());
             rest = after;
-            continue;
-        };
-        let mut field = String::new();
-        rest = loop {
-            let Some((text, after)) = quoted.split_once('"') else { return Split::Open };
-            field.push_str(text);
-            let Some(after) = after.strip_prefix('"') else { break after };
-            field.push('"');
-            quoted = after;
-        };
-        fields.push(field);
-        match rest.strip_prefix(separator) {
-            Some(after) => rest = after,
-            None if rest.is_empty() => return Split::Fields(fields),
-            None => return Split::Stray(fields.len()),
         }
     }
 }
@@ -136,6 +156,14 @@ mod tests {
             assert_eq!(read(&content, separator), Ok(expected.to_vec()));
         }
         assert_eq!(read("", ','), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_quotation_mark_that_is_never_closed_ends_the_reading_early() {
+        // Each of these lines was once read again for each of those after it.
+        let content = format!("id,text\n1,\"a\n{}", "2,b\n".repeat(5_000_000));
+        let problem = format!("F/rows.csv:2: a quotation mark is not closed within {LONGEST_FIELD} bytes");
+        assert_eq!(read(&content, ','), Err(problem));
     }
 
     #[test]
