@@ -17,9 +17,9 @@ pub fn normalise(text: &str) -> String {
     let folded = folded(text);
     let characters: Vec<char> = folded.chars().collect();
     let mut form = String::with_capacity(folded.len());
-    let mut dropped = false;
+    let (mut dropped, mut ahead) = (false, Ahead::default());
     for (place, &character) in characters.iter().enumerate() {
-        if !character.is_alphanumeric() && !is_symbol(&characters[..place], character, &characters[place + 1..]) {
+        if !character.is_alphanumeric() && !is_symbol(&characters, place, &mut ahead) {
             dropped = true;
             continue;
         }
@@ -33,24 +33,40 @@ pub fn normalise(text: &str) -> String {
     if form.is_empty() { folded.trim().to_owned() } else { form }
 }
 
-/// Whether a character that is no letter or digit changes the meaning of a text, between `before` and `after`.
-fn is_symbol(before: &[char], character: char, after: &[char]) -> bool {
-    let visible = |character: &&char| !character.is_whitespace();
-    // A sign or a decimal point may stand before the digit: "P < .05", "<-5".
-    let number_follows = || {
-        let start = after.iter().filter(visible).find(|character| !matches!(character, '.' | '-' | '+' | '±'));
-        start.is_some_and(|character| character.is_numeric())
+/// Whether the character at a place, which is no letter or digit, changes the meaning of a text.
+fn is_symbol(characters: &[char], place: usize, ahead: &mut Ahead) -> bool {
+    let number_precedes = || {
+        let before = characters[..place].iter().rev().find(|character| !character.is_whitespace());
+        before.is_some_and(|character| character.is_numeric())
     };
-    match character {
+    match characters[place] {
         // Results of tests and charges of ions need no digit: "HBsAg(+)", "10⁻⁹", "Na⁺".
         '+' | '±' | '⁺' | '⁻' => true,
         // The end of a sentence may be followed by a space and a digit.
-        '.' => after.first().is_some_and(|character| character.is_numeric()),
-        '-' => number_follows(),
-        '<' | '>' | '≤' | '≥' | '/' | '%' | '‰' => {
-            before.iter().rev().find(visible).is_some_and(|character| character.is_numeric()) || number_follows()
-        }
+        '.' => characters.get(place + 1).is_some_and(|character| character.is_numeric()),
+        '-' => ahead.is_number(characters, place),
+        '<' | '>' | '≤' | '≥' | '/' | '%' | '‰' => number_precedes() || ahead.is_number(characters, place),
         _ => false,
+    }
+}
+
+/// Whether a number follows, and up to which place that is known: a long line of dashes is looked over once.
+#[derive(Default)]
+struct Ahead {
+    until: usize,
+    is_number: bool,
+}
+
+impl Ahead {
+    /// Whether a number follows a place. A sign or a decimal point may stand before its digit: "P < .05", "<-5".
+    fn is_number(&mut self, characters: &[char], place: usize) -> bool {
+        if place >= self.until {
+            let is_start = |character: &char| !character.is_whitespace() && !matches!(character, '.' | '-' | '+' | '±');
+            let start = (place + 1..characters.len()).find(|&at| is_start(&characters[at]));
+            self.until = start.unwrap_or(characters.len());
+            self.is_number = start.is_some_and(|at| characters[at].is_numeric());
+        }
+        self.is_number
     }
 }
 
@@ -160,6 +176,15 @@ mod tests {
         for (a, b) in same {
             assert_eq!(normalise(a), normalise(b), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn a_long_line_of_dashes_is_read_once_and_its_end_decides() {
+        // Once, each dash looked for a digit behind all others.
+        let dashes = "- ".repeat(1_000_000);
+        assert_eq!(normalise(&format!("头痛{dashes}发热")), "头痛发热");
+        assert_eq!(normalise(&format!("{dashes}5 -- /")), format!("{}5", "-".repeat(1_000_000)));
+        assert_eq!(normalise("3 - - < 5 - 药"), "3<5药");
     }
 
     #[test]
