@@ -8,6 +8,7 @@
 //! assert_eq!(NearDuplicates::default().groups(&texts), [0, 0, 2]);
 //! ```
 
+mod against;
 pub mod bm25;
 mod chunk;
 pub mod clean;

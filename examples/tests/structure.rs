@@ -21,7 +21,7 @@ const ORDERS: [(&str, &str); 14] = [
          decoder auto_map registry vocabulary fingerprint pretrained card asymmetric cross_encoder",
     ),
     ("care-eval", "error metric measure missing ties evaluation qrels run evaluate fusion io stats agreement"),
-    ("care-data", "disjoint normalise near table rows split chunk clean dedup stats bm25 hybrid mine"),
+    ("care-data", "disjoint normalise against near table rows split chunk clean dedup stats bm25 hybrid mine"),
     (
         "care-label",
         "scale pair prompt judge vote journal estimate run batch collect ballots resolve clean generate experts agree audit build",

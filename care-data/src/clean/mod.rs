@@ -33,9 +33,10 @@ mod score;
 mod verdict;
 mod write;
 
+pub use crate::against::Against;
 pub use agreement::Agreement;
 pub use fields::Item;
-pub use limits::{Against, Limits};
+pub use limits::Limits;
 pub use options::{CleanOptions, Mode, Unknown};
 pub use report::{Report, RuleCount};
 pub use row::{Row, Scores};

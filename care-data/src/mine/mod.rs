@@ -24,12 +24,13 @@ mod source;
 mod spool;
 mod statistics;
 
+pub use crate::against::Against;
 pub use choose::Negative;
 pub use documents::Documents;
 pub use miner::{Mined, Mix, Plan, mine};
 pub use queries::{MiningQuery, Queries};
 pub use read::{Bad, Ids, Lacking, read_corpus, read_judged, read_positives, read_rows};
 pub use report::{Report, SourceReport};
-pub use rules::{Against, RankCount, Ranks, Reason, Rules, Sample, Short};
+pub use rules::{RankCount, Ranks, Reason, Rules, Sample, Short};
 pub use source::{Answers, Bm25Source, RunSource, Source, VectorSource};
 pub use statistics::Distribution;

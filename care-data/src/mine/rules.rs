@@ -3,6 +3,7 @@
 use care_core::{Error, Result};
 use serde::Serialize;
 
+use crate::against::Against;
 use crate::near::NearDuplicates;
 
 /// Which results of a ranking are negatives of its query, and how many are taken.
@@ -78,20 +79,6 @@ pub enum RankCount {
     /// # Reference
     /// `range_min` and `range_max` of sentence-transformers' `mine_hard_negatives`.
     Allowed,
-}
-
-/// Which of several positives a margin is measured against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Against {
-    /// The one with the lowest score: what scores above any known positive may be one itself, so it is left out. The
-    /// strictest choice, and that of sentence-transformers.
-    #[default]
-    Lowest,
-    /// The one with the highest score: one weak positive does not use up all candidates.
-    Highest,
-    /// The mean of all scores.
-    Mean,
 }
 
 /// How negatives are taken from the candidates that are left.
@@ -265,19 +252,6 @@ impl Rules {
     }
 }
 
-impl Against {
-    /// The score to measure against; `None` if a positive has none.
-    pub(super) fn of(self, positives: &[Option<f32>]) -> Option<f64> {
-        let scores: Vec<f64> = positives.iter().map(|score| score.map(f64::from)).collect::<Option<_>>()?;
-        match self {
-            Against::Lowest => scores.into_iter().reduce(f64::min),
-            Against::Highest => scores.into_iter().reduce(f64::max),
-            Against::Mean if scores.is_empty() => None,
-            Against::Mean => Some(scores.iter().sum::<f64>() / scores.len() as f64),
-        }
-    }
-}
-
 /// The rules of scores for one query.
 pub(super) struct Bounds {
     rules: Rules,
@@ -362,8 +336,8 @@ mod tests {
         assert_eq!(Against::Lowest.of(&scores), Some(0.25));
         assert_eq!(Against::Highest.of(&scores), Some(0.75));
         assert_eq!(Against::Mean.of(&scores), Some(0.5));
-        for against in [Against::Lowest, Against::Highest, Against::Mean] {
-            assert_eq!(against.of(&[]), None);
+        for against in Against::ALL {
+            assert_eq!(against.of::<f32>(&[]), None);
             assert_eq!(against.of(&[Some(1.0), None]), None);
         }
     }

@@ -34,9 +34,9 @@ pub(crate) struct RuleArgs {
     /// A negative scores less than the positive by at least this share of the positive's score
     #[arg(long, alias = "margin", value_name = "X")]
     relative_margin: Option<f64>,
-    /// Which of several positives margins are measured against: lowest is the strictest
+    /// The positive that margins count from, where there are several: lowest (the strictest), mean or highest
     #[arg(long, value_name = "WHICH", default_value = "lowest")]
-    against: Which,
+    against: Against,
     /// Negatives per query [default: 15]
     #[arg(long, value_name = "N", conflicts_with = "quota")]
     negatives: Option<usize>,
@@ -69,13 +69,6 @@ enum Preset {
 enum Count {
     Results,
     Allowed,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Which {
-    Lowest,
-    Highest,
-    Mean,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -114,11 +107,7 @@ impl RuleArgs {
             (rules.max_score, rules.min_score) = (self.max_score, self.min_score);
             rules.absolute_margin = self.absolute_margin;
             rules.relative_margin = self.relative_margin.or(rules.relative_margin);
-            rules.against = match self.against {
-                Which::Lowest => Against::Lowest,
-                Which::Highest => Against::Highest,
-                Which::Mean => Against::Mean,
-            };
+            rules.against = self.against;
             rules.negatives = self.negatives.unwrap_or(rules.negatives);
             rules.sample = match self.sample {
                 How::Top => Sample::Top,
