@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use care_core::files::AtomicFile;
 use care_core::lines::Lines;
-use care_core::{Error, Result};
+use care_core::{Error, ErrorKind, Result};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -55,7 +55,10 @@ pub fn parse_splits(text: &str) -> Result<Vec<Split>> {
 /// are in one split; an item may have several texts.
 ///
 /// Shares are met as nearly as the clusters allow; which clusters go where follows from the seed.
-pub fn assign(items: &[Vec<&str>], splits: &[Split], near: &NearDuplicates, seed: u64) -> Vec<usize> {
+///
+/// # Errors
+/// If a split gets no item: there are too few, or most are near-duplicates.
+pub fn assign(items: &[Vec<&str>], splits: &[Split], near: &NearDuplicates, seed: u64) -> Result<Vec<usize>> {
     let texts: Vec<&str> = items.iter().flatten().copied().collect();
     let groups = near.groups(&texts);
     // Items that share a group of texts are one cluster, named by its first item.
@@ -86,7 +89,13 @@ pub fn assign(items: &[Vec<&str>], splits: &[Split], near: &NearDuplicates, seed
             assigned[item] = split;
         }
     }
-    assigned
+    match sizes.iter().position(|&size| size == 0) {
+        Some(empty) => {
+            let (name, items) = (&splits[empty].name, items.len());
+            Err(Error::new(ErrorKind::Config, format!("split `{name}` gets none of the {items} items")))
+        }
+        None => Ok(assigned),
+    }
 }
 
 /// How training rows are split.
@@ -158,13 +167,10 @@ pub fn split_rows(
         Ok(())
     })?;
     let texts: Vec<Vec<&str>> = items.iter().map(|texts| texts.iter().map(String::as_str).collect()).collect();
-    let assigned = assign(&texts, &options.splits, &options.near, options.seed);
+    let assigned = assign(&texts, &options.splits, &options.near, options.seed)
+        .map_err(|e| Error::format(path, &e).with_source(e))?;
     let count = |split| assigned.iter().filter(|&&at| at == split).count();
     let counts: Vec<usize> = (0..options.splits.len()).map(count).collect();
-    if let Some(empty) = counts.iter().position(|&count| count == 0) {
-        let (name, rows) = (&options.splits[empty].name, items.len());
-        return Err(Error::format(path, format!("split `{name}` gets none of the {rows} rows")));
-    }
 
     let paths: Vec<PathBuf> = options.splits.iter().map(|split| path_of(&split.name)).collect();
     let create = |path: &PathBuf| Ok(BufWriter::new(AtomicFile::create(path)?));
@@ -216,11 +222,11 @@ mod tests {
         let items: Vec<Vec<&str>> = texts.iter().map(|text| vec![text.as_str()]).collect();
         let splits = parse_splits("train=0.8,dev=0.1,test=0.1").expect("three");
         let near = NearDuplicates::new(3, 0.95).expect("in range");
-        let assigned = assign(&items, &splits, &near, 7);
+        let assigned = assign(&items, &splits, &near, 7).expect("none is empty");
         for pair in near.pairs(&texts) {
             assert_eq!(assigned[pair.first], assigned[pair.second]);
         }
-        assert_eq!(assigned, assign(&items, &splits, &near, 7));
+        assert_eq!(assigned, assign(&items, &splits, &near, 7).expect("none is empty"));
         let size = |split| assigned.iter().filter(|at| **at == split).count();
         assert!(
             size(0).abs_diff(240) <= 12 && size(1).abs_diff(30) <= 12 && size(2) > 15,
@@ -262,14 +268,14 @@ mod tests {
         };
         assert_eq!(refusal("{\"query\":\"a\",\"pos\":[]}", "train"), "F/rows.jsonl:1: `pos` is empty");
         let one = "{\"query\":\"a\",\"pos\":[\"b\"]}\n";
-        assert_eq!(refusal(one, "a=0.5,b=0.5"), "F/rows.jsonl: split `b` gets none of the 1 rows");
+        assert_eq!(refusal(one, "a=0.5,b=0.5"), "F/rows.jsonl: split `b` gets none of the 1 items");
     }
 
     #[test]
     fn items_that_share_a_text_are_together() {
         let items = [vec!["甲甲甲", "乙乙乙"], vec!["丙丙丙", "丁丁丁"], vec!["乙乙乙", "丙丙丙"], vec!["戊戊戊"]];
         let splits = parse_splits("a=0.5,b=0.5").expect("two");
-        let assigned = assign(&items, &splits, &NearDuplicates::default(), 0);
+        let assigned = assign(&items, &splits, &NearDuplicates::default(), 0).expect("none is empty");
         assert_eq!((assigned[0], assigned[1]), (assigned[2], assigned[2]));
         assert_ne!(assigned[0], assigned[3]);
     }

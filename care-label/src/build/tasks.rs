@@ -123,6 +123,19 @@ pub enum Built {
     Sts(Sts),
 }
 
+impl Retrieval {
+    /// The grades of all queries, by document.
+    fn grades(&self) -> impl Iterator<Item = (&String, &i32)> {
+        self.qrels.values().flat_map(BTreeMap::values).flatten()
+    }
+
+    fn count_grades(&mut self) {
+        let of = |wanted: &dyn Fn(i32) -> bool| self.grades().filter(|(_, grade)| wanted(**grade)).count();
+        let (positives, negatives) = (of(&|grade| grade > 0), of(&|grade| grade == 0));
+        self.counts.extend([("positives", positives), ("judged negatives", negatives)]);
+    }
+}
+
 impl Built {
     /// Its kind.
     pub fn kind(&self) -> TaskKind {
@@ -168,15 +181,26 @@ impl<'a> Material<'a> {
     /// The retrieval task: queries with a positive, their decided grades, and a corpus without dropped documents.
     ///
     /// # Errors
-    /// If no query has a positive.
+    /// If no query has a positive, or a split gets no query.
     pub fn retrieval(&self, options: &BuildOptions) -> Result<Retrieval> {
-        self.queries(options, &|grades| grades.values().any(|grade| *grade > 0), "a positive")
+        let mut task = self.queries(options, &|grades| grades.values().any(|grade| *grade > 0), "a positive")?;
+        let positive: HashSet<&String> = task.grades().filter(|(_, grade)| **grade > 0).map(|(id, _)| id).collect();
+        let (stay, left_out): (BTreeSet<String>, _) =
+            task.left_out.iter().cloned().partition(|id| positive.contains(id));
+        task.left_out = left_out;
+        for grades in task.qrels.values_mut().flat_map(BTreeMap::values_mut) {
+            grades.retain(|id, _| !task.left_out.contains(id));
+        }
+        task.counts.insert("documents left out, as a pair of theirs was dropped", task.left_out.len());
+        task.counts.insert("dropped documents that stay, as positives of other queries", stay.len());
+        task.count_grades();
+        Ok(task)
     }
 
     /// The reranking task: queries with a positive and a negative, each with all positives and its best-ranked negatives.
     ///
     /// # Errors
-    /// If no query has both.
+    /// If no query has both, or a split gets no query.
     pub fn reranking(&self, options: &BuildOptions) -> Result<Reranking> {
         let both = |grades: &BTreeMap<String, i32>| grades.values().any(|g| *g > 0) && grades.values().any(|g| *g == 0);
         let mut base = self.queries(options, &both, "a positive and a negative")?;
@@ -211,6 +235,8 @@ impl<'a> Material<'a> {
             .collect();
         base.counts.insert("documents", documents.len());
         base.counts.insert("candidates", candidates.values().flat_map(BTreeMap::values).map(Vec::len).sum());
+        base.count_grades();
+        // No corpus is searched: a document whose pair was dropped is a candidate of other queries as before.
         base.left_out.clear();
         Ok(Reranking { base, candidates, documents })
     }
@@ -218,7 +244,7 @@ impl<'a> Material<'a> {
     /// The similarity task: pairs with their mean score, balanced over the points of the scale.
     ///
     /// # Errors
-    /// If fewer than two different scores exist.
+    /// If fewer than two different scores exist, or a split gets no pair.
     pub fn sts(&self, options: &BuildOptions) -> Result<Sts> {
         let scored: Vec<(&Pair, f64)> = self
             .pairs
@@ -247,7 +273,7 @@ impl<'a> Material<'a> {
         chosen.sort_unstable();
         let items: Vec<Vec<&str>> =
             chosen.iter().map(|at| vec![scored[*at].0.query.as_str(), scored[*at].0.document.as_str()]).collect();
-        let splits = assign(&items, &options.splits, &options.near, options.seed);
+        let splits = assign(&items, &options.splits, &options.near, options.seed)?;
         let mut task = Sts::default();
         for (at, split) in chosen.iter().zip(splits) {
             let (pair, score) = scored[*at];
@@ -259,7 +285,7 @@ impl<'a> Material<'a> {
         Ok(task)
     }
 
-    /// Queries that are worth a place, split, with their grades.
+    /// Queries that are worth a place, split, with their grades, and all documents of a dropped pair as those left out.
     fn queries(
         &self,
         options: &BuildOptions,
@@ -289,29 +315,18 @@ impl<'a> Material<'a> {
             return Err(Error::new(ErrorKind::Format, format!("no query has {needed}")));
         }
         let items: Vec<Vec<&str>> = worth.iter().map(|id| vec![texts[id]]).collect();
-        let splits = assign(&items, &options.splits, &options.near, options.seed);
+        let splits = assign(&items, &options.splits, &options.near, options.seed)?;
         let mut task = Retrieval::default();
         for (id, split) in worth.iter().zip(splits) {
             task.queries.push(((*id).to_owned(), texts[id].to_owned()));
             let grades = grades.remove(id).unwrap_or_default();
             task.qrels.entry(options.splits[split].name.clone()).or_default().insert((*id).to_owned(), grades);
         }
-        let judged = || task.qrels.values().flat_map(BTreeMap::values).flatten();
-        let positive: HashSet<&String> = judged().filter(|(_, grade)| **grade > 0).map(|(id, _)| id).collect();
-        let dropped_pairs = dropped.len();
-        dropped.retain(|id| !positive.contains(id));
         task.counts = BTreeMap::from([
             ("queries", task.queries.len()),
             ("queries left out", order.len() - worth.len()),
-            ("positives", judged().filter(|(_, grade)| **grade > 0).count()),
-            ("judged negatives", judged().filter(|(_, grade)| **grade == 0).count()),
             ("unjudged pairs", unjudged),
-            ("documents left out, as a pair of theirs was dropped", dropped.len()),
-            ("dropped documents that stay, as positives of other queries", dropped_pairs - dropped.len()),
         ]);
-        for grades in task.qrels.values_mut().flat_map(BTreeMap::values_mut) {
-            grades.retain(|id, _| !dropped.contains(id));
-        }
         task.left_out = dropped;
         Ok(task)
     }
@@ -390,6 +405,30 @@ mod tests {
         assert_eq!(sorted, BTreeSet::from(["d00", "d10", "d20", "d01", "d02", "d03", "d04", "d05"]));
         assert_ne!(list.iter().map(String::as_str).collect::<Vec<_>>(), sorted.into_iter().collect::<Vec<_>>());
         assert_eq!((task.documents.len(), task.base.counts["candidates"]), (8, 8));
+        assert_eq!((task.base.counts["positives"], task.base.counts["judged negatives"]), (3, 5));
+    }
+
+    #[test]
+    fn a_pair_that_was_dropped_takes_its_document_from_no_other_list_of_candidates() {
+        // `b` is dropped for q1; q2 has no other negative.
+        let pairs = [pair(1, "a", 1), pair(1, "b", 2), pair(1, "c", 3), pair(2, "a", 1), pair(2, "b", 2)];
+        let labels = [
+            label(1, "a", Some(1), 5.0),
+            label(1, "c", Some(0), 1.0),
+            label(2, "a", Some(1), 5.0),
+            label(2, "b", Some(0), 1.0),
+        ];
+        let material = Material::new(&pairs, &labels).expect("joined");
+        let task = material.reranking(&test_only()).expect("a task");
+        let candidates = |query: &str| task.candidates["test"][query].iter().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(candidates("q1"), BTreeSet::from(["a".to_owned(), "c".to_owned()]));
+        assert_eq!(candidates("q2"), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+        let counts = &task.base.counts;
+        assert_eq!((counts["positives"], counts["judged negatives"], counts["documents"]), (2, 2, 3));
+        assert!(counts.keys().all(|name| !name.contains("left out, as")), "{counts:?}");
+        let task = material.retrieval(&test_only()).expect("a task");
+        assert_eq!(task.qrels["test"]["q2"], BTreeMap::from([("a".into(), 1)]));
+        assert_eq!((task.counts["judged negatives"], &task.left_out), (1, &BTreeSet::from(["b".to_owned()])));
     }
 
     #[test]
@@ -415,6 +454,10 @@ mod tests {
             "no query has a positive and a negative"
         );
         assert!(material.sts(&test_only()).expect_err("one score").to_string().contains("different scores"));
+        let positive = [label(1, "a", Some(1), 1.0)];
+        let material = Material::new(&pairs, &positive).expect("joined");
+        let refused = material.retrieval(&BuildOptions::default()).expect_err("one query for three splits");
+        assert_eq!(refused.to_string(), "split `dev` gets none of the 1 items");
         let foreign = [label(2, "a", Some(1), 1.0)];
         assert!(Material::new(&pairs, &foreign).expect_err("foreign").to_string().contains("`q2`, `a` has no pair"));
         assert_eq!(Material::new(&pairs, &[]).expect_err("nothing").to_string(), "no pair has a label");
