@@ -159,6 +159,15 @@ fn options_out_of_range_are_refused() {
         );
     }
     assert_eq!(refused(of(&["a"]).with_allocation(Allocation::Equal, 0)), "`minimum` is 0, allowed: >= 1");
+    let bare: Vec<_> = pairs.iter().map(|pair| Candidate { pair, label: None, range: None }).collect();
+    for (by, name) in [(By::Label, "label"), (By::Disagreement, "disagreement")] {
+        let error = Sample::draw(&bare, &prompt(), &of(&["a"]).with_strata(&[by])).expect_err("no pair has one");
+        assert_eq!(error.to_string(), format!("`by` is `{name}`, allowed: what at least one pair has"));
+    }
+    assert_eq!(
+        "labels".parse::<By>().expect_err("unknown").to_string(),
+        "`by` is `labels`, allowed: label, disagreement, group, systems"
+    );
     let refused_pair = |candidate: Candidate<'_>| {
         Sample::draw(&[candidate], &prompt(), &SampleOptions::new(1, &["a"])).expect_err("refused").to_string()
     };
@@ -167,6 +176,42 @@ fn options_out_of_range_are_refused() {
     assert_eq!(refused_pair(nan), "`label` is NaN for the pair `q000`, `d0000`, allowed: a number");
     let negative = Candidate { range: Some(-1), ..bare };
     assert_eq!(refused_pair(negative), "`range` is -1 for the pair `q000`, `d0000`, allowed: >= 0");
+}
+
+#[test]
+fn strata_are_those_of_the_population_that_was_sampled_or_refused() {
+    let pairs = pairs(60);
+    let population = candidates(&pairs);
+    let options = SampleOptions::new(20, &["a"]).with_strata(&[By::Label]);
+    let sample = Sample::draw(&population, &prompt(), &options).expect("a sample");
+    let strata = sample.strata_of(&population).expect("the same population");
+    assert_eq!(strata, (0..60).map(|at| at % 5).collect::<Vec<_>>());
+    let refused = |population: &[Candidate<'_>]| {
+        let error = sample.strata_of(population).expect_err("another population").to_string();
+        let why = ": these are not the pairs, labels and votes that the sample was drawn from";
+        error.strip_suffix(why).expect("the reason").to_owned()
+    };
+    let is_sampled = |candidate: &Candidate<'_>| {
+        sample.pairs.iter().any(|pair| (pair.query_id.as_str(), pair.doc_id.as_str()) == candidate.pair.id())
+    };
+    let label_of = |wanted: bool, label: Option<f64>| {
+        let mut changed = population.clone();
+        let at = changed.iter().position(|candidate| is_sampled(candidate) == wanted).expect("a pair");
+        changed[at].label = label;
+        (changed, at)
+    };
+    let (elsewhere, at) = label_of(true, Some(5.0));
+    let named = format!("the pair `q{:03}`, `d{at:04}`", at / 4);
+    assert_eq!(refused(&elsewhere), format!("{named} is in another stratum than when it was sampled"));
+    let (unlabelled, at) = label_of(false, None);
+    let named = format!("the pair `q{:03}`, `d{at:04}`", at / 4);
+    assert_eq!(refused(&unlabelled), format!("{named} is in no stratum of the sample"));
+    let another = pair(60);
+    let more: Vec<_> = population.iter().copied().chain([Candidate { pair: &another, ..population[0] }]).collect();
+    assert_eq!(refused(&more), "stratum 0 of the sample has 13 pairs now, and had 12");
+    let without: Vec<_> = population.iter().copied().filter(|candidate| !is_sampled(candidate)).collect();
+    let first = &sample.pairs[0];
+    assert_eq!(refused(&without), format!("the pair `{}`, `{}` of the sample is absent", first.query_id, first.doc_id));
 }
 
 #[test]

@@ -41,12 +41,26 @@ pub enum By {
     Systems,
 }
 
+impl By {
+    const ALL: [Self; 4] = [Self::Label, Self::Disagreement, Self::Group, Self::Systems];
+
+    /// Its name in options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Label => "label",
+            Self::Disagreement => "disagreement",
+            Self::Group => "group",
+            Self::Systems => "systems",
+        }
+    }
+}
+
 impl FromStr for By {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        serde_json::from_value(name.into())
-            .map_err(|_| Error::setting("by", format!("`{name}`"), "label, disagreement, group, systems"))
+        let refuse = || Error::setting("by", format!("`{name}`"), &Self::ALL.map(Self::name).join(", "));
+        Self::ALL.into_iter().find(|by| by.name() == name).ok_or_else(refuse)
     }
 }
 
@@ -215,12 +229,18 @@ impl Sample {
     /// once, and the order tells no ranks.
     ///
     /// # Errors
-    /// If an option is out of its range, a pair is duplicated, or the prompt needs a known positive and a pair has none.
+    /// If an option is out of its range, no pair has what strata are made of, a pair is duplicated, or the prompt needs a
+    /// known positive and a pair has none.
     pub fn draw(candidates: &[Candidate<'_>], prompt: &Prompt, options: &SampleOptions) -> Result<Self> {
         check_experts(&options.experts, options.per_pair)?;
         for (field, value) in [("size", options.size), ("minimum", options.minimum)] {
             if value == 0 {
                 return Err(Error::setting(field, value, ">= 1"));
+            }
+        }
+        for by in &options.by {
+            if candidates.iter().all(|candidate| value(candidate, *by) == Value::None) {
+                return Err(Error::setting("by", format!("`{}`", by.name()), "what at least one pair has"));
             }
         }
         let mut strata: BTreeMap<Vec<Value>, Vec<&Candidate<'_>>> = BTreeMap::new();
@@ -327,17 +347,45 @@ impl Sample {
         write_atomic(path, text + "\n")
     }
 
-    /// The number of the stratum, from 0, that a pair of the population belongs to.
+    /// The number of the stratum, from 0, of each pair of the population.
     ///
     /// # Errors
-    /// If there is none: labels or votes have changed since the sample was drawn.
-    pub fn stratum_of(&self, candidate: &Candidate<'_>) -> Result<usize> {
-        let belongs = |stratum: &Stratum| stratum.of.iter().all(|(by, of)| value(candidate, *by) == *of);
-        self.strata.iter().position(belongs).ok_or_else(|| {
-            let (query, document) = candidate.pair.id();
-            let problem = "is in no stratum of the sample: its label or votes have changed since it was drawn";
-            Error::new(ErrorKind::Config, format!("the pair `{query}`, `{document}` {problem}"))
-        })
+    /// If this is not what the sample was drawn from: a pair is in no stratum, a stratum has another size, or a pair of the
+    /// sample is absent or in another stratum. Figures would then be those of a population that was not sampled.
+    pub fn strata_of(&self, population: &[Candidate<'_>]) -> Result<Vec<usize>> {
+        let refuse = |problem: String| {
+            let why = "these are not the pairs, labels and votes that the sample was drawn from";
+            Error::new(ErrorKind::Config, format!("{problem}: {why}"))
+        };
+        let named = |(query, document): (&str, &str)| format!("the pair `{query}`, `{document}`");
+        let mut sizes = vec![0; self.strata.len()];
+        let mut of_pair = HashMap::with_capacity(population.len());
+        let mut strata = Vec::with_capacity(population.len());
+        for candidate in population {
+            let belongs = |stratum: &Stratum| stratum.of.iter().all(|(by, of)| value(candidate, *by) == *of);
+            let id = candidate.pair.id();
+            let Some(stratum) = self.strata.iter().position(belongs) else {
+                return Err(refuse(format!("{} is in no stratum of the sample", named(id))));
+            };
+            sizes[stratum] += 1;
+            of_pair.insert(id, stratum);
+            strata.push(stratum);
+        }
+        for pair in &self.pairs {
+            let id = (pair.query_id.as_str(), pair.doc_id.as_str());
+            match of_pair.get(&id) {
+                Some(stratum) if *stratum == pair.stratum => {}
+                Some(_) => return Err(refuse(format!("{} is in another stratum than when it was sampled", named(id)))),
+                None => return Err(refuse(format!("{} of the sample is absent", named(id)))),
+            }
+        }
+        match self.strata.iter().zip(&sizes).position(|(stratum, size)| stratum.population != *size) {
+            Some(at) => {
+                let (found, drawn) = (sizes[at], self.strata[at].population);
+                Err(refuse(format!("stratum {at} of the sample has {found} pairs now, and had {drawn}")))
+            }
+            None => Ok(strata),
+        }
     }
 
     /// The pairs of the population that each pair of the sample stands for, in their order: the size of its stratum
