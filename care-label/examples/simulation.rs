@@ -197,6 +197,7 @@ fn votes(pool: &[(Pair, bool)], scale: Scale, shared: f64, rng: &mut ChaCha8Rng)
             let right = common.unwrap_or_else(|| rng.random()) < if *positive { sensitivity } else { specificity };
             let score = if right == *positive { rng.random_range(4..=5) } else { rng.random_range(1..=3) };
             builder.add(&Ballot {
+                key: None,
                 judge: judge.into(),
                 model: judge.into(),
                 prompt: "simulated".into(),

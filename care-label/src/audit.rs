@@ -71,7 +71,7 @@ pub struct FalseNegatives {
 /// confirm 92 %.
 ///
 /// # Errors
-/// If there is no pair, a checked pair has no stratum, or the level of `options` is not in `(0, 1)`.
+/// If there is no pair, a decided pair without a grade has no stratum, or the level of `options` is not in `(0, 1)`.
 pub fn false_negatives(
     pairs: &[Pair],
     labels: &[Label],
@@ -267,7 +267,7 @@ pub struct WithoutJudge {
 /// Leaves out one judge after the other, labels the pairs by the same rule, and scores the systems again: how much the
 /// ranking owes to a judge, e.g. to one of the family of a system.
 ///
-/// `base` are existing judgements, to which labels are added; empty for a new benchmark. A setting of
+/// `base` are existing judgements, which labels change by `update`; empty for a new benchmark. A setting of
 /// [`ResolveOptions::min_votes`] is lowered to the number of judges that are left.
 ///
 /// # Errors
@@ -277,17 +277,18 @@ pub fn leave_one_out(
     rule: Rule,
     options: &ResolveOptions,
     base: &Qrels,
+    update: Update,
     systems: &[(String, Run)],
     measure: Measure,
 ) -> Result<Vec<WithoutJudge>> {
     let all = resolve(ballots, rule, options)?.labels;
-    let qrels = relabel(base, &all, Update::Add)?;
+    let qrels = relabel(base, &all, update)?;
     let mut options = options.clone();
     options.min_votes = options.min_votes.map(|votes| votes.min(ballots.judges().len().saturating_sub(1)));
     let without = |judge: &str| {
         let resolution = resolve(&ballots.without(judge)?, rule, &options)?;
         let outcomes = all.iter().zip(&resolution.labels);
-        let fewer = relabel(base, &resolution.labels, Update::Add)?;
+        let fewer = relabel(base, &resolution.labels, update)?;
         Ok(WithoutJudge {
             judge: judge.to_owned(),
             positive: resolution.counts.positive,
@@ -607,14 +608,18 @@ mod tests {
         let measure: Measure = "mrr@10".parse().expect("a measure");
         let base = Qrels::from_judgements([("q0", "x", 1), ("q1", "x", 1)]).expect("qrels");
         let options = ResolveOptions::default().with_min_votes(3);
-        let without = leave_one_out(&ballots, Rule::Unanimous, &options, &base, &systems(), measure).expect("three");
+        let without =
+            leave_one_out(&ballots, Rule::Unanimous, &options, &base, Update::Add, &systems(), measure).expect("three");
         let summary: Vec<_> = without.iter().map(|w| (w.judge.as_str(), w.positive, w.changed)).collect();
         assert_eq!(summary, [("j0", 0, 0), ("j1", 0, 0), ("j2", 1, 1)]);
         // With `d0` positive, both systems find a relevant document first for q0.
         let scores: Vec<_> = without[2].systems.systems.iter().map(|s| (s.system.as_str(), s.old, s.new)).collect();
         assert_eq!(scores, [("near", 0.75, 1.0), ("far", 0.75, 0.75)]);
         let one = table(Scale::new(0, 1, 1).expect("two points"), &[&[Some(1)]]);
-        assert!(leave_one_out(&one, Rule::Mean, &ResolveOptions::default(), &base, &systems(), measure).is_err());
+        assert!(
+            leave_one_out(&one, Rule::Mean, &ResolveOptions::default(), &base, Update::Add, &systems(), measure)
+                .is_err()
+        );
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! Ballots: the scores of all judges for all pairs, from their votes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use care_core::jsonl::for_each_jsonl;
 use care_core::{Error, ErrorKind, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::journal::{VoteRef, read_votes};
+use crate::judge::Judges;
 use crate::pair::Pair;
+use crate::prompt::Prompt;
 use crate::scale::Scale;
-use crate::vote::{State, Vote};
+use crate::vote::{Key, Keys, State};
 
-/// What ballots need of a [`Vote`]; further fields of a journal's line are skipped.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// What ballots need of a [`Vote`](crate::Vote).
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ballot {
+    /// [`Vote::key`](crate::Vote::key), the question; `None` if it is not known.
+    pub key: Option<Key>,
     /// Name of the judge.
     pub judge: String,
     /// Model that was asked for.
@@ -32,18 +36,18 @@ pub struct Ballot {
     /// What came of the call.
     pub state: State,
     /// The score, if and only if the state is [`State::Scored`].
-    #[serde(default)]
     pub score: Option<i32>,
 }
 
-impl From<&Vote> for Ballot {
-    fn from(vote: &Vote) -> Self {
+impl From<&VoteRef<'_>> for Ballot {
+    fn from(vote: &VoteRef<'_>) -> Self {
         Self {
-            judge: vote.judge.clone(),
-            model: vote.model.clone(),
-            prompt: vote.prompt.clone(),
-            query_id: vote.query_id.clone(),
-            doc_id: vote.doc_id.clone(),
+            key: Key::parse(vote.key),
+            judge: vote.judge.clone().into_owned(),
+            model: vote.model.clone().into_owned(),
+            prompt: vote.prompt.clone().into_owned(),
+            query_id: vote.query_id.clone().into_owned(),
+            doc_id: vote.doc_id.clone().into_owned(),
             sample: vote.sample,
             attempt: vote.attempt,
             state: vote.state,
@@ -148,6 +152,7 @@ impl Ballots {
         Builder {
             scale,
             filter: Filter::default(),
+            asked: None,
             texts: HashMap::new(),
             names: Vec::new(),
             pairs: Pairs::default(),
@@ -182,7 +187,7 @@ impl Ballots {
         self.pairs.is_empty()
     }
 
-    /// Votes for pairs that were not declared by [`Builder::pairs`], which do not count.
+    /// Votes on pairs or questions other than those declared by [`Builder::pairs`] or [`Builder::asked`], which do not count.
     pub fn foreign(&self) -> u64 {
         self.foreign
     }
@@ -252,6 +257,8 @@ impl Ballots {
 pub struct Builder {
     scale: Scale,
     filter: Filter,
+    /// The questions whose answers count; `None` for all.
+    asked: Option<HashSet<Key>>,
     texts: HashMap<Arc<str>, u32>,
     names: Vec<Arc<str>>,
     pairs: Pairs,
@@ -274,6 +281,8 @@ struct Cell {
     judge: u32,
     sample: u32,
     attempt: u32,
+    /// The beginning of the question's key; 0 if it is not known.
+    question: u64,
     state: State,
     score: i32,
 }
@@ -296,7 +305,19 @@ impl Builder {
         self
     }
 
-    /// Adds a vote. Of several calls for a question, the last attempt counts.
+    /// Declares the pairs, as [`Builder::pairs`], and what these judges would be asked about them now: votes on texts that
+    /// have changed since, by other models or parameters, or for another prompt do not count.
+    #[must_use]
+    pub fn asked(self, judges: &Judges, prompt: &Prompt, pairs: &[Pair]) -> Self {
+        let of_judge = |keys: Keys| {
+            let of_pair = move |pair| (0..judges.samples).map(|sample| keys.key(pair, sample)).collect::<Vec<_>>();
+            pairs.iter().flat_map(of_pair)
+        };
+        let asked = judges.judges.iter().flat_map(|judge| of_judge(Keys::new(judge, prompt))).collect();
+        Self { asked: Some(asked), ..self.pairs(pairs) }
+    }
+
+    /// Adds a vote. Of several calls for a question, the first with a score counts.
     ///
     /// # Errors
     /// If the score is absent or off the scale, or the judge has votes by another model or prompt already: no mean of
@@ -305,7 +326,10 @@ impl Builder {
         if !self.filter.accepts(ballot) {
             return Ok(());
         }
-        let score = self.checked(ballot)?;
+        if self.asked.as_ref().is_some_and(|asked| ballot.key.is_none_or(|key| !asked.contains(&key))) {
+            self.foreign += 1;
+            return Ok(());
+        }
         let row = match self.known((&ballot.query_id, &ballot.doc_id)) {
             Some(row) => row,
             None if self.pairs.declared => {
@@ -315,41 +339,49 @@ impl Builder {
             None => self.row((&ballot.query_id, &ballot.doc_id)),
         };
         let judge = self.judge(ballot)?;
+        let score = self.checked(ballot)?;
+        let question = ballot.key.map_or(0, Key::start);
         let Ballot { sample, attempt, state, .. } = *ballot;
-        self.cells.push(Cell { row, judge, sample, attempt, state, score });
+        self.cells.push(Cell { row, judge, sample, attempt, question, state, score });
         Ok(())
     }
 
-    /// Adds the votes of a journal.
+    /// Adds the votes of a journal, as [`read_votes`] reads it.
     ///
     /// # Errors
-    /// If the file cannot be read, a line is no vote, or as [`Builder::add`].
+    /// As [`read_votes`] and [`Builder::add`].
     pub fn read(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        for_each_jsonl(path, &mut |line, ballot: Ballot| {
-            self.add(&ballot).map_err(|e| Error::line(path, line, &e).with_source(e))
+        read_votes(path, &mut |line, vote| {
+            self.add(&vote.into()).map_err(|e| Error::line(path, line, &e).with_source(e))
         })
     }
 
     /// The table.
     ///
     /// # Errors
-    /// If no vote was counted.
+    /// If no vote was counted, or a judge answered two questions about a pair, as happens when its texts or the judge's
+    /// parameters change: only one of them is what [`Builder::asked`] would count.
     pub fn finish(mut self) -> Result<Ballots> {
         if self.cells.is_empty() {
-            let why = if self.foreign > 0 { ": all are of other pairs" } else { "" };
+            let why = if self.foreign > 0 { ": all answer other questions" } else { "" };
             return Err(Error::new(ErrorKind::Format, format!("no vote counts{why}")));
         }
-        // Stable, so that of equal attempts the later line is the last.
+        // Stable, so that of equal attempts the earlier line is the first.
         self.cells.sort_by_key(|cell| (cell.row, cell.judge, cell.sample, cell.attempt));
         let judges = self.judges.len();
         let mut scores = vec![f64::NAN; judges * self.pairs.ids.len()];
         for of_judge in self.cells.chunk_by(|a, b| (a.row, a.judge) == (b.row, b.judge)) {
             let (mut sum, mut samples) = (0.0, 0.0);
-            for last in of_judge.chunk_by(|a, b| a.sample == b.sample).filter_map(<[Cell]>::last) {
-                self.judges[last.judge as usize].states.count(last.state);
-                if last.state == State::Scored {
-                    sum += f64::from(last.score);
+            for calls in of_judge.chunk_by(|a, b| a.sample == b.sample) {
+                if calls.iter().any(|call| call.question != calls[0].question) {
+                    return Err(self.two_questions(&calls[0]));
+                }
+                let scored = calls.iter().find(|call| call.state == State::Scored);
+                let Some(call) = scored.or(calls.last()) else { continue };
+                self.judges[call.judge as usize].states.count(call.state);
+                if let Some(call) = scored {
+                    sum += f64::from(call.score);
                     samples += 1.0;
                 }
             }
@@ -360,6 +392,15 @@ impl Builder {
         let name = |at: u32| self.names[at as usize].clone();
         let pairs = self.pairs.ids.iter().map(|(query, document)| (name(*query), name(*document))).collect();
         Ok(Ballots { scale: self.scale, judges: self.judges, pairs, scores, foreign: self.foreign })
+    }
+
+    fn two_questions(&self, cell: &Cell) -> Error {
+        let (query, document) = self.pairs.ids[cell.row as usize];
+        let [query, document] = [query, document].map(|name| &self.names[name as usize]);
+        let judge = &self.judges[cell.judge as usize].judge;
+        let problem = "answers to two questions: the texts or the judge's parameters have changed in between; count only \
+                       what the judges would be asked now";
+        Error::new(ErrorKind::Format, format!("judge `{judge}`, pair `{query}`, `{document}`: {problem}"))
     }
 
     fn checked(&self, ballot: &Ballot) -> Result<i32> {
@@ -439,6 +480,7 @@ pub(crate) fn table(scale: Scale, rows: &[&[Option<i32>]]) -> Ballots {
 #[cfg(test)]
 pub(crate) fn ballot(judge: &str, row: usize, score: Option<i32>) -> Ballot {
     Ballot {
+        key: None,
         judge: judge.into(),
         model: "m".into(),
         prompt: "p".into(),
@@ -460,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn a_score_is_the_mean_over_samples_of_last_attempts_and_no_vote_is_missing() {
+    fn a_score_is_the_mean_over_samples_of_scored_attempts_and_no_vote_is_missing() {
         let mut builder = Ballots::builder(five());
         let mut add = |sample, attempt, score: Option<i32>| {
             let ballot = Ballot { sample, attempt, ..ballot("a", 0, score) };
@@ -469,17 +511,21 @@ mod tests {
         // In the order of a batch: attempt 2 of sample 1 came before attempt 1.
         add(1, 2, Some(4));
         add(1, 1, None);
-        add(0, 1, Some(2));
         add(0, 1, Some(5));
-        add(2, 1, Some(3));
+        add(0, 1, Some(2));
+        // A journal that was joined by hand: once scored, always scored.
+        add(2, 1, Some(5));
         add(2, 2, None);
+        add(3, 1, Some(4));
+        add(4, 1, None);
+        add(4, 2, None);
         builder.add(&ballot("b", 1, Some(1))).expect("a vote");
         builder.add(&ballot("b", 0, None)).expect("a vote");
         let ballots = builder.finish().expect("ballots");
         assert_eq!(ballots.scores(0).collect::<Vec<_>>(), [Some(4.5), None]);
         assert_eq!(ballots.scores(1).collect::<Vec<_>>(), [None, Some(1.0)]);
         assert_eq!(ballots.points(0).collect::<Vec<_>>(), [Some(4), None]);
-        assert_eq!(ballots.judges()[0].states, States { scored: 2, refused: 1, ..States::default() });
+        assert_eq!(ballots.judges()[0].states, States { scored: 4, refused: 1, ..States::default() });
         assert_eq!((ballots.pair(1), ballots.rows()[&("q0", "d0")]), (("q1", "d1"), 0));
     }
 
@@ -528,7 +574,58 @@ mod tests {
         assert_eq!(ballots.scores(0).collect::<Vec<_>>(), [None]);
         let mut none = Ballots::builder(five()).pairs(&pairs);
         none.add(&ballot("a", 2, Some(3))).expect("a vote");
-        assert_eq!(none.finish().expect_err("foreign").to_string(), "no vote counts: all are of other pairs");
+        assert_eq!(none.finish().expect_err("foreign").to_string(), "no vote counts: all answer other questions");
+    }
+
+    #[test]
+    fn answers_to_two_questions_about_a_pair_are_refused_unless_one_is_asked() {
+        let judges = |model: &str| {
+            let text = format!(
+                "[[judge]]\nname = \"a\"\nendpoint = \"http://127.0.0.1/v1\"\nmodel = \"{model}\"\n\
+                 [[judge]]\nname = \"b\"\nendpoint = \"http://127.0.0.1/v1\"\nmodel = \"other\"\n"
+            );
+            Judges::from_toml(&text).expect("judges")
+        };
+        let prompt = Prompt::open("relevance").expect("built in");
+        let pair = |document: &str| Pair {
+            query_id: "q0".into(),
+            doc_id: "d0".into(),
+            query: "q".into(),
+            document: document.into(),
+            positive: None,
+            group: None,
+            grade: None,
+            systems: vec![],
+        };
+        let (old, new) = (pair("头疼"), pair("头痛"));
+        let answer = |judges: &Judges, pair: &Pair, score: i32| {
+            let key = Keys::new(&judges.judges[0], &prompt).key(pair, 0);
+            Ballot { key: Some(key), model: judges.judges[0].model.clone(), ..ballot("a", 0, Some(score)) }
+        };
+        let (now, before) = (judges("m"), judges("n"));
+        // The text was corrected, and before that the model behind the name was replaced.
+        let votes = [answer(&now, &old, 4), answer(&now, &new, 2)];
+        let mut all = Ballots::builder(five());
+        votes.iter().for_each(|vote| all.add(vote).expect("a vote"));
+        let refused = all.finish().expect_err("two texts").to_string();
+        let expected = "judge `a`, pair `q0`, `d0`: answers to two questions: the texts or the judge's parameters have \
+                        changed in between; count only what the judges would be asked now";
+        assert_eq!(refused, expected);
+        let pairs = [new.clone()];
+        let mut asked = Ballots::builder(five()).asked(&now, &prompt, &pairs);
+        // Off the scale and by another model, but not asked.
+        for vote in [answer(&before, &new, 9), votes[0].clone(), votes[1].clone(), ballot("c", 0, Some(1))] {
+            asked.add(&vote).expect("a vote");
+        }
+        let ballots = asked.finish().expect("one question");
+        assert_eq!((ballots.judges().len(), ballots.foreign()), (1, 3));
+        assert_eq!(ballots.scores(0).collect::<Vec<_>>(), [Some(2.0)]);
+        // What is wrong with votes for another prompt is the prompt, not their scale.
+        let mut mixed = Ballots::builder(five());
+        mixed.add(&ballot("a", 0, Some(5))).expect("a vote");
+        let other = Ballot { prompt: "r".into(), ..ballot("a", 1, Some(9)) };
+        let refused = mixed.add(&other).expect_err("another prompt").to_string();
+        assert_eq!(refused, "judge `a` has votes by two prompts, p and r; choose one of them");
     }
 
     #[test]
@@ -539,8 +636,10 @@ mod tests {
         assert_eq!(add(&without), "judge `a`, pair `q3`, `d3`: scored, but without a score");
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("votes.jsonl");
-        let line = r#"{"key":"k","judge":"a","model":"m","prompt":"p","query_id":"q","doc_id":"d","sample":0,"attempt":1,"state":"scored","score":9,"time":"t"}"#;
-        std::fs::write(&path, line).expect("written");
+        let key = "0".repeat(64);
+        let line = r#"{"key":"K","judge":"a","model":"m","prompt":"p","query_id":"q","doc_id":"d","sample":0,"attempt":1,"state":"scored","score":9,"time":"t"}"#;
+        // Whole, but for its line end.
+        std::fs::write(&path, line.replace("K", &key)).expect("written");
         let error = Ballots::builder(five()).read(&path).expect_err("off the scale");
         assert!(
             error

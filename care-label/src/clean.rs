@@ -29,7 +29,8 @@ const NO_VOTE: &str = "judges: no vote";
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Triage {
-    /// One pair for each query and text; ids are made of the texts, so they stay if rows are added or move.
+    /// One pair for each query and text; ids are made of the texts, so they stay if rows are added or move. The first
+    /// positive of the row is part of the question, not of the ids.
     pub pairs: Vec<Pair>,
     /// What was counted.
     pub counts: TriageCounts,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use care_core::{Error, ErrorKind, Result};
-use care_eval::{Qrels, Run};
+use care_eval::{Qrels, Run, Ties};
 
 use crate::pair::{Found, Pair};
 
@@ -43,8 +43,7 @@ impl Pool {
         }
         self.systems.push(system.to_owned());
         for query_id in run.query_ids() {
-            let mut ranking: Vec<(&str, f32)> = run.get(query_id).into_iter().flatten().collect();
-            ranking.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(a.0)));
+            let ranking = run.ranked(query_id, Ties::TrecEval);
             let documents = self.found.entry(query_id.to_owned()).or_default();
             for (at, (doc_id, score)) in ranking.into_iter().take(depth).enumerate() {
                 let found = Found { system: system.to_owned(), rank: at + 1, score };

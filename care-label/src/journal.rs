@@ -231,21 +231,15 @@ impl Journal {
             self.length += block.len() as u64;
             Ok(pieces.iter().map(Vec::len).sum())
         })?;
-        if tail.bytes.is_empty() {
-            return Ok(());
-        }
         let writing = |e| Error::io("write", &path, e);
-        if let Ok(line) = serde_json::from_slice::<Line<'_>>(&tail.bytes) {
-            // Only its line end is missing.
-            line.check().map_err(|problem| Error::line(&path, tail.number, problem))?;
+        if let Some(line) = tail.line::<Line<'_>>(&path)? {
             self.index(&line);
             self.sink.append(b"\n").map_err(writing)?;
             self.length += tail.bytes.len() as u64 + 1;
             return Ok(());
         }
-        let is_ours = tail.bytes.iter().zip(START).all(|(byte, start)| byte == start);
-        if !is_ours && tail.bytes.iter().any(|byte| *byte != 0) {
-            return Err(Error::line(&path, tail.number, "no vote, so this file is no journal"));
+        if tail.bytes.is_empty() {
+            return Ok(());
         }
         self.sink.cut(self.length).map_err(writing)?;
         let length = tail.bytes.len();
@@ -359,28 +353,43 @@ fn key_of<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Key
     parse_key(<&str>::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
-/// Calls `each` with every vote of a journal in order, those without a score included. A torn line at the end is left
-/// out. No lock is needed: a journal can be read while it is written.
+/// Calls `each` with the line, from 1, and the content of every vote of a journal, those without a score included. A torn
+/// line at the end is left out. No lock is needed: a journal can be read while it is written.
 ///
 /// A question has several lines if answers were unparsable, refused or failed. Only one is scored, unless journals were
 /// joined by hand; the first counts then.
 ///
 /// # Errors
 /// If the file cannot be read, a line is no vote (the message names it), or `each` fails.
-pub fn read_votes(path: impl AsRef<Path>, each: &mut dyn FnMut(&VoteRef<'_>) -> Result<()>) -> Result<()> {
+pub fn read_votes(path: impl AsRef<Path>, each: &mut dyn FnMut(usize, &VoteRef<'_>) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
-    for_each_block(path, &mut |first, block| {
+    let tail = for_each_block(path, &mut |first, block| {
         let pieces = parsed::<VoteRef<'_>>(path, first, block)?;
-        pieces.iter().flatten().try_for_each(&mut *each)?;
+        (first..).zip(pieces.iter().flatten()).try_for_each(|(line, vote)| each(line, vote))?;
         Ok(pieces.iter().map(Vec::len).sum())
     })?;
-    Ok(())
+    tail.line(path)?.map_or(Ok(()), |vote| each(tail.number, &vote))
 }
 
 /// What follows the last line end.
 struct Tail {
     bytes: Vec<u8>,
     number: usize,
+}
+
+impl Tail {
+    /// The last line, if only its line end is missing; `None` if there is nothing, or what a killed process or a failing
+    /// disk leaves.
+    fn line<'a, T: Deserialize<'a> + Row>(&'a self, path: &Path) -> Result<Option<T>> {
+        if let Ok(line) = serde_json::from_slice::<T>(&self.bytes) {
+            return line.check().map(|()| Some(line)).map_err(|problem| Error::line(path, self.number, problem));
+        }
+        let is_ours = self.bytes.iter().zip(START).all(|(byte, start)| byte == start);
+        if !is_ours && self.bytes.iter().any(|byte| *byte != 0) {
+            return Err(Error::line(path, self.number, "no vote, so this file is no journal"));
+        }
+        Ok(None)
+    }
 }
 
 /// Calls `each` with blocks of complete lines and the number of the first of them, from 1; it returns how many they are.
@@ -516,7 +525,7 @@ mod tests {
             (expected, 3, Tally::default())
         );
         let mut read = Vec::new();
-        read_votes(&path, &mut |vote| {
+        read_votes(&path, &mut |_, vote| {
             read.push((vote.query_id.clone().into_owned(), vote.attempt, vote.state, vote.score));
             Ok(())
         })
@@ -535,16 +544,23 @@ mod tests {
         let near = |cut: usize| cut < 12 || ends.iter().any(|end| cut.abs_diff(*end) < 3);
         for cut in (0..=content.len()).filter(|cut| cut % 53 == 0 || near(*cut)) {
             fs::write(&path, &content[..cut]).expect("written");
+            let mut before = 0;
+            read_votes(&path, &mut |line, _| {
+                before += 1;
+                assert_eq!(line, before);
+                Ok(())
+            })
+            .expect("the torn line is left out");
             let mut journal = Journal::open(&path).expect("opened");
             // A line whose line end alone is missing is complete.
             let complete = ends.iter().filter(|end| **end <= cut).count();
             let calls: u64 = journal.tallies().map(|(_, tally)| tally.calls()).sum();
-            assert_eq!(calls, complete as u64, "cut at {cut}");
+            assert_eq!((calls, before), (complete as u64, complete), "cut at {cut}");
             let is_torn = cut > 0 && !ends.contains(&cut) && !ends.contains(&(cut - 1));
             assert_eq!(journal.note().is_some(), is_torn, "cut at {cut}");
             journal.append(&[vote(9, 1, State::Scored)]).expect("appended");
             let mut read = 0;
-            read_votes(&path, &mut |_| {
+            read_votes(&path, &mut |_, _| {
                 read += 1;
                 Ok(())
             })

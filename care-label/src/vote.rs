@@ -110,6 +110,12 @@ impl Key {
         }
         Some(Self(key))
     }
+
+    /// Its first eight bytes.
+    pub(crate) fn start(self) -> u64 {
+        let [start @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.0;
+        u64::from_be_bytes(start)
+    }
 }
 
 impl fmt::Display for Key {

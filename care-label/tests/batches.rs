@@ -49,7 +49,7 @@ impl Bench {
 
     fn votes(&self) -> Votes {
         let mut votes = Votes::new();
-        read_votes(self.path("votes.jsonl"), &mut |vote| {
+        read_votes(self.path("votes.jsonl"), &mut |_, vote| {
             let [judge, query, document] =
                 [&vote.judge, &vote.query_id, &vote.doc_id].map(|id| id.clone().into_owned());
             votes.insert((judge, query, document), (vote.state, vote.score, vote.attempt));

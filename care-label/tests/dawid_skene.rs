@@ -50,6 +50,7 @@ fn ballots(case: &Case) -> Ballots {
     for (row, votes) in case.rows.iter().enumerate() {
         for (judge, score) in votes.iter().enumerate() {
             let ballot = Ballot {
+                key: None,
                 judge: format!("judge {judge}"),
                 model: "m".into(),
                 prompt: "p".into(),

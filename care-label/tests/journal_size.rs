@@ -65,7 +65,7 @@ fn a_million_votes_are_opened_for_resume_within_five_seconds() {
     assert_eq!(journal.tally("qwen").calls(), tally.calls());
     let start = Instant::now();
     let mut scores = 0;
-    read_votes(&path, &mut |vote| {
+    read_votes(&path, &mut |_, vote| {
         scores += i64::from(vote.score.unwrap_or(0));
         Ok(())
     })

@@ -273,7 +273,7 @@ fn samples_ask_in_every_form_and_requests_have_what_they_need() {
     assert_eq!(request.body["response_format"]["type"], "json_schema");
     assert!(!request.headers.contains_key("authorization"));
     let mut bodies = HashSet::new();
-    read_votes(bench.path(), &mut |vote| {
+    read_votes(bench.path(), &mut |_, vote| {
         assert_eq!((vote.input_tokens, vote.output_tokens, vote.cost), (Some(600), Some(30), None));
         bodies.insert((vote.query_id.clone().into_owned(), vote.sample));
         Ok(())

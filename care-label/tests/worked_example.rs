@@ -30,6 +30,7 @@ fn votes_of_five_thousand_pairs_give_the_figures_of_the_paper() {
         for (judge, score) in ["deepseek-v3", "doubao-1.5-pro", "gpt-4o"].into_iter().zip(votes) {
             builder
                 .add(&Ballot {
+                    key: None,
                     judge: judge.into(),
                     model: judge.into(),
                     prompt: "relevance".into(),

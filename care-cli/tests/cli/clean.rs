@@ -73,6 +73,14 @@ fn false_negatives_are_dropped_by_scores_and_told_of() {
     let report = fs::read_to_string(place.path("r.md")).unwrap();
     assert!(report.contains("| scores: absolute-margin | 2 | 2 | 0 |"), "{report}");
 
+    // Judges decide only if they are asked to.
+    for (option, value) in [("--judges", "j.toml"), ("--rule", "mean"), ("--estimate", ""), ("--pairs", "p.jsonl")] {
+        let line = format!("data clean --rows rows.jsonl --absolute-margin 0 --output none.jsonl {option} {value}");
+        let (code, _, log) = place.care(line.trim_end());
+        assert!(code == 1 && log.contains(&format!("{option} is for judges, who decide with --by judges")), "{log}");
+        assert!(!place.path("none.jsonl").exists());
+    }
+
     // Modes by RLHN's names, rules by scorer.
     let (code, _, log) =
         place.care("data clean --rows rows.jsonl --max-score scores:0.86 --mode rlhn --output clean.jsonl");

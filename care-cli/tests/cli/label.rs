@@ -51,6 +51,47 @@ fn the_demonstration_runs_every_stage_and_its_tasks_can_be_evaluated() {
     assert_eq!(code, 0, "{log}");
     assert!(out.contains("StandInDemo-retrieval\tndcg_at_10\t"), "{out}");
 
+    // Files that do not belong together.
+    let refused = |line: &str, problem: &str| {
+        let (code, _, log) = place.care(line);
+        assert!(code == 1 && log.contains(problem), "{line}: {log}");
+    };
+    let files = "--pairs demo/pairs.jsonl --votes demo/votes.jsonl --labels demo/labels.jsonl";
+    refused(
+        &format!("label audit {files} --rule majority --output audit"),
+        "is not what `--rule majority` makes of the votes; give the rule and the other options by which `care label resolve`",
+    );
+    let sample = "label sample --pairs demo/pairs.jsonl --size 20 --experts a --format csv --output other";
+    refused(&format!("{sample} --by label"), "--by label needs --labels");
+    refused(&format!("{sample} --by disagreement"), "--by disagreement needs --votes");
+    refused(&format!("{sample} --without a"), "--judges, --without and --version say which --votes count");
+    let (code, _, log) = place.care(sample);
+    assert_eq!(code, 0, "{log}");
+    refused(
+        &format!("label agree {files} --sample other/sample.json --experts demo/experts.jsonl --output agreement.md"),
+        "demo/experts.jsonl: the answers are to another sample than other/sample.json",
+    );
+    let fewer: Vec<String> = rows(&place.path("demo/pairs.jsonl")).iter().skip(1).map(Value::to_string).collect();
+    place.file("fewer.jsonl", &(fewer.join("\n") + "\n"));
+    refused(
+        "label agree --pairs fewer.jsonl --votes demo/votes.jsonl --labels demo/labels.jsonl \
+         --sample demo/sheets/sample.json --experts demo/experts.jsonl --output agreement.md",
+        "demo/sheets/sample.json: ",
+    );
+
+    // Votes on a text that was corrected later do not count, once the judges are named.
+    let mut corrected = rows(&place.path("demo/pairs.jsonl"));
+    let first = id(&corrected[0]);
+    corrected[0]["document"] = "另一篇文档".into();
+    let text: Vec<String> = corrected.iter().map(Value::to_string).collect();
+    place.file("corrected.jsonl", &(text.join("\n") + "\n"));
+    let line =
+        "label resolve --pairs corrected.jsonl --votes demo/votes.jsonl --judges demo/judges.toml --output l.jsonl";
+    let (code, _, log) = place.care(line);
+    assert!(code == 0 && log.contains("note: 3 votes answer other questions and do not count"), "{log}");
+    let labels = rows(&place.path("l.jsonl"));
+    assert_eq!(labels.iter().find(|label| id(label) == first).unwrap()["outcome"], "incomplete");
+
     // A second demonstration does not overwrite the first.
     let (code, _, log) = place.care("label --demo --output demo");
     assert!(code == 1 && log.contains("demo is not empty; choose a new folder with --output"), "{log}");

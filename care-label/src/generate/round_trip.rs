@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use care_core::{Error, Result};
-use care_eval::Run;
+use care_eval::{Run, Ties};
 
 use super::select::WrittenQuestion;
 
@@ -135,9 +135,7 @@ pub fn round_trip(questions: Vec<WrittenQuestion>, runs: &[(String, Run)], optio
 
 /// The best documents of a question.
 fn best<'a>(run: &'a Run, question: &str, depth: usize) -> Vec<&'a str> {
-    let mut ranking: Vec<(&str, f32)> = run.get(question).into_iter().flatten().collect();
-    ranking.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then_with(|| b.0.cmp(a.0)));
-    ranking.into_iter().take(depth).map(|(id, _)| id).collect()
+    run.ranked(question, Ties::TrecEval).into_iter().take(depth).map(|(id, _)| id).collect()
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub struct Resolution {
 /// let mut builder = Ballots::builder(Scale::new(1, 5, 4)?);
 /// for (judge, score) in [("deepseek", 5), ("doubao", 4), ("gpt", 2)] {
 ///     builder.add(&Ballot {
-///         judge: judge.into(), model: judge.into(), prompt: "hash".into(),
+///         key: None, judge: judge.into(), model: judge.into(), prompt: "hash".into(),
 ///         query_id: "q1".into(), doc_id: "d7".into(),
 ///         sample: 0, attempt: 1, state: State::Scored, score: Some(score),
 ///     })?;

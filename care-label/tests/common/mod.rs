@@ -355,7 +355,7 @@ pub(crate) type Last = HashMap<String, (State, Option<i32>)>;
 /// Reads a journal.
 pub(crate) fn lines(path: &Path) -> (Vec<Line>, Last) {
     let (mut lines, mut last) = (Vec::new(), HashMap::new());
-    read_votes(path, &mut |vote| {
+    read_votes(path, &mut |_, vote| {
         let key = vote.key.to_owned();
         if vote.state != State::Failed {
             lines.push((key.clone(), vote.attempt, vote.state, vote.score));

@@ -10,7 +10,7 @@ use care_core::manifest::Input;
 use care_data::clean::{
     Against, Agreement, CleanOptions, Inspected, Limits, Mode, Report, Scorer, Unknown, clean_rows,
 };
-use care_label::ballots::Filter;
+use care_label::ballots::Ballots;
 use care_label::clean::{Judged, Triage, triage};
 use care_label::judge::Judges;
 use care_label::pair::write_pairs;
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::bad_rows::{BadRows, BadRowsArgs};
 use crate::commands::label::judge::{Asked, ask};
-use crate::commands::label::resolve::{ballots, scale};
+use crate::commands::label::votes::scale;
 use crate::commands::manifest::write_manifest;
 use crate::stderr::note;
 
@@ -112,9 +112,10 @@ struct JudgeArgs {
     /// The votes, one line per call (.jsonl): what was answered is not asked again
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// How votes become a verdict: unanimous, majority, mean, median, weighted, dawid-skene or dawid-skene-ordinal
-    #[arg(long, default_value = "majority")]
-    rule: Rule,
+    /// How votes become a verdict: unanimous, majority (the default), mean, median, weighted, dawid-skene or
+    /// dawid-skene-ordinal
+    #[arg(long)]
+    rule: Option<Rule>,
     /// Score from which a vote is for a false negative, instead of the prompt's
     #[arg(long, value_name = "N")]
     threshold: Option<i32>,
@@ -127,6 +128,22 @@ struct JudgeArgs {
     /// Clean with the votes there are, though questions are open or failed: their negatives are unknown
     #[arg(long)]
     incomplete: bool,
+}
+
+impl JudgeArgs {
+    /// An option that was given.
+    fn given(&self) -> Option<&'static str> {
+        let options = [
+            ("--judges", self.judges.is_some()),
+            ("--journal", self.journal.is_some()),
+            ("--rule", self.rule.is_some()),
+            ("--threshold", self.threshold.is_some()),
+            ("--pairs", self.pairs.is_some()),
+            ("--estimate", self.estimate),
+            ("--incomplete", self.incomplete),
+        ];
+        options.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
+    }
 }
 
 /// A number for one scorer, or for all.
@@ -155,6 +172,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let options = args.options()?;
     match args.by {
         By::Margin => {
+            if let Some(option) = args.judges.given() {
+                bail!("{option} is for judges, who decide with --by judges");
+            }
             let bad = args.bad.collect();
             args.clean(&options, &mut |_| Ok(()), bad, Vec::new(), Value::Null)
         }
@@ -281,16 +301,18 @@ fn by_judges(args: &Args, options: &CleanOptions) -> Result<()> {
         Asked::Incomplete(problem) => bail!("{problem}, or use --incomplete to clean with the votes there are"),
     }
     let scale = scale(&prompt, args.judges.threshold)?;
+    let rule = args.judges.rule.unwrap_or(Rule::Majority);
     let labels = match pairs.is_empty() {
         true => Vec::new(),
         false => {
-            let ballots = ballots(path, scale, &pairs, Filter::default().with_prompt(prompt.hash()))?;
-            resolve(&ballots, args.judges.rule, &ResolveOptions::default())?.labels
+            let mut ballots = Ballots::builder(scale).asked(&judges, &prompt, &pairs);
+            ballots.read(path)?;
+            resolve(&ballots.finish()?, rule, &ResolveOptions::default())?.labels
         }
     };
     let judged = Judged::new(&labels)?;
     let settings = json!({
-        "prompt": prompt.hash(), "rule": args.judges.rule.name(), "threshold": scale.threshold, "asked": pairs.len(),
+        "prompt": prompt.hash(), "rule": rule.name(), "threshold": scale.threshold, "asked": pairs.len(),
         "names": judges.judges.iter().map(|judge| &judge.name).collect::<Vec<_>>(),
     });
     let inputs = vec![Input::of("judges", file)?, Input::of("votes", path)?];

@@ -3,21 +3,21 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use care_core::files::write_atomic;
 use care_core::jsonl::for_each_jsonl;
 use care_core::manifest::Input;
 use care_eval::agreement::IntervalOptions;
 use care_label::agree::{Checked, ExpertScore, agree};
-use care_label::ballots::{Ballots, Filter};
+use care_label::ballots::Ballots;
 use care_label::experts::{ExpertLabels, FinalLabel, Sample, Source};
 use care_label::pair::read_pairs;
 use care_label::resolve::{Label, read_labels};
 use care_label::{Pair, Prompt};
 use serde_json::json;
 
-use super::resolve::{ballots, scale};
 use super::sample::candidates;
+use super::votes::{CountArgs, scale};
 use crate::commands::manifest::write_manifest;
 use crate::stderr::note;
 
@@ -54,6 +54,8 @@ pub(super) struct CheckedArgs {
     /// Score from which a vote is positive, as for `care label resolve`
     #[arg(long, value_name = "N")]
     pub(super) threshold: Option<i32>,
+    #[command(flatten)]
+    pub(super) count: CountArgs,
     /// The sample of `care label sample`
     #[arg(long, value_name = "FILE", requires = "experts")]
     pub(super) sample: Option<PathBuf>,
@@ -75,16 +77,21 @@ pub(super) struct Material {
 impl CheckedArgs {
     pub(super) fn open(&self) -> Result<Material> {
         let (pairs, labels) = (read_pairs(&self.pairs)?, read_labels(&self.labels)?);
-        let scale = scale(&Prompt::open(&self.prompt)?, self.threshold)?;
-        let ballots = ballots(&self.votes, scale, &pairs, Filter::default())?;
+        let prompt = Prompt::open(&self.prompt)?;
+        let scale = scale(&prompt, self.threshold)?;
+        let ballots = self.count.ballots(&self.votes, &prompt, scale, &pairs)?;
         let (mut experts, mut adjudicated, mut strata) = (vec![], vec![], None);
         if let (Some(sample), Some(path)) = (&self.sample, &self.experts) {
-            experts = scores(&ExpertLabels::read(path)?);
+            let (file, answers) = (sample, ExpertLabels::read(path)?);
+            let sample = Sample::read(file)?;
+            if answers.sample != sample.id {
+                bail!("{}: the answers are to another sample than {}", path.display(), file.display());
+            }
+            experts = scores(&answers);
             adjudicated = read_adjudicated(&path.with_extension("final.jsonl"))?;
-            let sample = Sample::read(sample)?;
-            let candidates = candidates(&pairs, &labels, Some(&ballots));
-            let stratum = |candidate| Ok(sample.stratum_of(candidate)?.to_string());
-            strata = Some(candidates.iter().map(stratum).collect::<Result<Vec<_>>>()?);
+            let population = candidates(&pairs, &labels, Some(&ballots));
+            let numbers = sample.strata_of(&population).map_err(|e| e.in_file(file))?;
+            strata = Some(numbers.iter().map(usize::to_string).collect());
         }
         Ok(Material { pairs, labels, ballots, experts, adjudicated, strata })
     }
@@ -99,6 +106,7 @@ impl CheckedArgs {
         for (role, path) in [("sample", &self.sample), ("experts", &self.experts)] {
             inputs.extend(path.iter().map(|path| Input::of(role, path)).collect::<care_core::Result<Vec<_>>>()?);
         }
+        inputs.extend(self.count.inputs()?);
         Ok(inputs)
     }
 }
@@ -130,7 +138,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     write_atomic(&args.output, format!("# Agreement\n\n{agreement}"))?;
     write_atomic(args.output.with_extension("json"), serde_json::to_string_pretty(&agreement)? + "\n")?;
     let counts = json!({ "pairs": material.labels.len(), "answers of experts": material.experts.len() });
-    let settings = json!({ "level": args.level, "resamples": args.resamples });
+    let settings = json!({ "votes": args.checked.count.settings(), "level": args.level, "resamples": args.resamples });
     write_manifest("label agree", settings, counts, args.checked.inputs()?, &args.output)?;
     note!("{}", agreement.summary());
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use care_core::files::write_atomic;
 use care_core::manifest::Input;
 use care_eval::agreement::IntervalOptions;
@@ -12,10 +12,11 @@ use care_eval::{Measure, Run};
 use care_label::Pair;
 use care_label::audit::{Member, Role, Update, compare_systems, false_negatives, families, leave_one_out, relabel};
 use care_label::judge::Judges;
-use care_label::resolve::{ResolveOptions, Rule};
+use care_label::resolve::resolve;
 use serde_json::json;
 
-use super::agree::CheckedArgs;
+use super::agree::{CheckedArgs, Material};
+use super::votes::RuleArgs;
 use crate::commands::manifest::write_manifest;
 use crate::stderr::note;
 
@@ -26,12 +27,8 @@ pub(crate) struct Args {
     /// Judgements of the benchmark that is audited
     #[arg(long, value_name = "FILE")]
     qrels: Option<PathBuf>,
-    /// The judges (.toml), for families
-    #[arg(long, value_name = "FILE")]
-    judges: Option<PathBuf>,
-    /// Rule by which pairs were labelled
-    #[arg(long, default_value = "unanimous")]
-    rule: Rule,
+    #[command(flatten)]
+    rule: RuleArgs,
     /// Rankings of systems (TREC, or .json); by default those in the pairs
     #[arg(long = "run", value_name = "FILE", num_args = 1..)]
     runs: Vec<PathBuf>,
@@ -54,6 +51,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let material = args.checked.open()?;
+    if material.ballots.judges().len() > 1 {
+        check_rule(&args, &material)?;
+    }
     let old = args.qrels.as_ref().map(read_qrels).transpose()?;
     let systems = systems(&args, &material.pairs)?;
     let options = IntervalOptions::default();
@@ -76,8 +76,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
         figures["systems"] = serde_json::to_value(&change)?;
     }
     if material.ballots.judges().len() > 1 {
+        let options = args.rule.options();
         let circular =
-            leave_one_out(&material.ballots, args.rule, &ResolveOptions::default(), &base, &systems, args.measure)?;
+            leave_one_out(&material.ballots, args.rule.rule, &options, &base, update, &systems, args.measure)?;
         text += "\n## Without one judge\n";
         for without in &circular {
             text += &format!(
@@ -96,9 +97,28 @@ pub(crate) fn run(args: Args) -> Result<()> {
     write_atomic(args.output.join("report.json"), serde_json::to_string_pretty(&figures)? + "\n")?;
     let mut inputs = args.checked.inputs()?;
     inputs.extend(args.qrels.iter().map(|path| Input::of("qrels", path)).collect::<care_core::Result<Vec<_>>>()?);
-    let settings = json!({ "rule": args.rule.name(), "measure": args.measure.to_string(), "replace": args.replace });
+    let settings = json!({
+        "rule": args.rule.settings(), "votes": args.checked.count.settings(), "measure": args.measure.to_string(),
+        "replace": args.replace,
+    });
     write_manifest("label audit", settings, json!({ "queries": missing.queries }), inputs, &report)?;
     note!("{:.2} unlabelled positives per query; the report is {}", missing.per_query.value, report.display());
+    Ok(())
+}
+
+/// Refuses another rule than the one that made the labels: leaving a judge out would be compared with other labels.
+fn check_rule(args: &Args, material: &Material) -> Result<()> {
+    let made = resolve(&material.ballots, args.rule.rule, &args.rule.options())?.labels;
+    let made: BTreeMap<_, _> = made.iter().map(|label| (label.id(), label.outcome)).collect();
+    let other = material.labels.iter().find(|label| !label.expert && made.get(&label.id()) != Some(&label.outcome));
+    if let Some(label) = other {
+        let (file, (query, document)) = (args.checked.labels.display(), label.id());
+        bail!(
+            "{file}: the label of `{query}`, `{document}` is not what `--rule {}` makes of the votes; give the rule and the \
+             other options by which `care label resolve` made the labels",
+            args.rule.rule
+        );
+    }
     Ok(())
 }
 
@@ -124,7 +144,7 @@ fn systems(args: &Args, pairs: &[Pair]) -> Result<Vec<(String, Run)>> {
 
 fn members(args: &Args, systems: &[(String, Run)]) -> Result<Vec<Member>> {
     let mut members = Vec::new();
-    if let Some(path) = &args.judges {
+    if let Some(path) = &args.checked.count.judges {
         for judge in Judges::open(path)?.judges {
             members.push(Member::new(&judge.name, Role::Judge, &judge.model, judge.family.as_deref()));
         }

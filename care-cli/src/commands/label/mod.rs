@@ -8,9 +8,10 @@ pub(in crate::commands) mod collect;
 mod demo;
 mod experts;
 pub(in crate::commands) mod judge;
-pub(in crate::commands) mod resolve;
+mod resolve;
 mod sample;
 mod stages;
+pub(in crate::commands) mod votes;
 
 use std::path::PathBuf;
 

@@ -1,17 +1,18 @@
 //! `care label resolve`
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use care_core::files::write_atomic;
 use care_core::manifest::Input;
-use care_label::ballots::{Ballots, Filter, Judging};
+use care_label::ballots::{Ballots, Judging};
 use care_label::pair::{read_pairs, write_pairs};
-use care_label::resolve::{Disputed, ResolveOptions, Rule, compare, resolve, settle, write_labels};
+use care_label::resolve::{Disputed, compare, resolve, settle, write_labels};
 use care_label::{Prompt, Scale};
 use serde_json::json;
 
+use super::votes::{CountArgs, RuleArgs, scale};
 use crate::commands::manifest::write_manifest;
 use crate::stderr::note;
 
@@ -29,24 +30,13 @@ pub(crate) struct Args {
     /// Score from which a vote is positive, instead of the prompt's
     #[arg(long, value_name = "N")]
     threshold: Option<i32>,
-    /// How votes become a label: unanimous, majority, mean, median, weighted, dawid-skene or dawid-skene-ordinal
-    #[arg(long, default_value = "unanimous")]
-    rule: Rule,
-    /// Least number of judges that must have voted; by default all for `unanimous`, else more than half
-    #[arg(long, value_name = "N")]
-    min_votes: Option<usize>,
-    /// Least probability of a decision, for `weighted` and `dawid-skene`, above 0.5
-    #[arg(long, value_name = "P")]
-    certainty: Option<f64>,
+    #[command(flatten)]
+    rule: RuleArgs,
     /// What becomes of pairs without a decision: drop (they leave the benchmark), unjudged, or experts (listed)
     #[arg(long, default_value = "unjudged")]
     disputed: Disputed,
-    /// Leave judges out
-    #[arg(long, value_name = "NAME", num_args = 1..)]
-    without: Vec<String>,
-    /// Count only votes for this version of the prompt, by its hash
-    #[arg(long, value_name = "SHA256")]
-    version: Option<String>,
+    #[command(flatten)]
+    count: CountArgs,
     /// Decisions of experts from `care label experts`, which override judges
     #[arg(long, value_name = "FILE")]
     experts: Option<PathBuf>,
@@ -62,13 +52,9 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let pairs = read_pairs(&args.pairs)?;
     let prompt = Prompt::open(&args.prompt)?;
     let scale = scale(&prompt, args.threshold)?;
-    let ballots = read_ballots(&args, scale, &pairs)?;
-    let mut options = ResolveOptions::default();
-    options.min_votes = args.min_votes;
-    if let Some(certainty) = args.certainty {
-        options = options.with_certainty(certainty);
-    }
-    let resolution = resolve(&ballots, args.rule, &options)?;
+    let ballots = args.count.ballots(&args.votes, &prompt, scale, &pairs)?;
+    let options = args.rule.options();
+    let resolution = resolve(&ballots, args.rule.rule, &options)?;
     for warning in resolution.model.iter().flat_map(|model| &model.warnings) {
         note!("warning: {warning}");
     }
@@ -94,9 +80,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let mut inputs = vec![Input::of("pairs", &args.pairs)?, Input::of("votes", &args.votes)?];
     inputs.extend(args.experts.iter().map(|path| Input::of("experts", path)).collect::<care_core::Result<Vec<_>>>()?);
+    inputs.extend(args.count.inputs()?);
     let options = json!({
-        "rule": args.rule.name(), "threshold": scale.threshold, "prompt": prompt.hash(), "min_votes": args.min_votes,
-        "disputed": args.disputed.name(), "without": args.without,
+        "rule": args.rule.settings(), "votes": args.count.settings(), "threshold": scale.threshold, "prompt": prompt.hash(),
+        "disputed": args.disputed.name(),
     });
     let numbers = json!({
         "pairs": ballots.len(), "positive": counts.positive, "negative": counts.negative, "disputed": counts.disputed,
@@ -105,41 +92,13 @@ pub(crate) fn run(args: Args) -> Result<()> {
     write_manifest("label resolve", options, numbers, inputs, &args.output)?;
     note!(
         "{}: {} positive, {} negative, {} disputed, {} incomplete",
-        args.rule,
+        args.rule.rule,
         counts.positive,
         counts.negative,
         counts.disputed,
         counts.incomplete
     );
     Ok(())
-}
-
-/// The scale of a prompt, with another threshold if one is given.
-pub(in crate::commands) fn scale(prompt: &Prompt, threshold: Option<i32>) -> Result<Scale> {
-    Ok(Scale::new(prompt.scale.min, prompt.scale.max, threshold.unwrap_or(prompt.scale.threshold))?)
-}
-
-fn read_ballots(args: &Args, scale: Scale, pairs: &[care_label::Pair]) -> Result<Ballots> {
-    let mut filter = Filter::default();
-    filter.prompt = args.version.clone();
-    filter.without = args.without.clone();
-    ballots(&args.votes, scale, pairs, filter)
-}
-
-/// Reads votes on these pairs.
-pub(in crate::commands) fn ballots(
-    votes: &Path,
-    scale: Scale,
-    pairs: &[care_label::Pair],
-    filter: Filter,
-) -> Result<Ballots> {
-    let mut builder = Ballots::builder(scale).filter(filter).pairs(pairs);
-    builder.read(votes)?;
-    let ballots = builder.finish()?;
-    if ballots.foreign() > 0 {
-        note!("note: {} votes are on other pairs and do not count", ballots.foreign());
-    }
-    Ok(ballots)
 }
 
 fn report(args: &Args, prompt: &Prompt, scale: Scale, ballots: &Ballots, rules: &str) -> String {
@@ -151,7 +110,7 @@ fn report(args: &Args, prompt: &Prompt, scale: Scale, ballots: &Ballots, rules: 
         scale.threshold,
         scale.min,
         scale.max,
-        args.rule,
+        args.rule.rule,
         args.disputed,
     );
     for Judging { judge, model, states, .. } in ballots.judges() {

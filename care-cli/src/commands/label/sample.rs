@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use care_label::ballots::{Ballots, Filter};
+use anyhow::{Result, bail};
+use care_label::ballots::Ballots;
 use care_label::experts::{Allocation, By, Candidate, Format, Sample, SampleOptions, Sheets};
 use care_label::pair::read_pairs;
 use care_label::resolve::{Label, read_labels};
 use care_label::{Pair, Prompt};
 
-use super::resolve::ballots;
+use super::votes::CountArgs;
 use crate::stderr::note;
 
 #[derive(clap::Args)]
@@ -21,6 +21,8 @@ pub(crate) struct Args {
     /// Votes, for strata by the judges' disagreement
     #[arg(long, value_name = "FILE")]
     votes: Option<PathBuf>,
+    #[command(flatten)]
+    count: CountArgs,
     /// Labels, for strata by label
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -57,11 +59,21 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
+    for (by, option, is_given) in
+        [(By::Label, "--labels", args.labels.is_some()), (By::Disagreement, "--votes", args.votes.is_some())]
+    {
+        if args.by.contains(&by) && !is_given {
+            bail!("--by {} needs {option}", by.name());
+        }
+    }
+    if args.count.is_set() && args.votes.is_none() {
+        bail!("--judges, --without and --version say which --votes count");
+    }
     let pairs = read_pairs(&args.pairs)?;
     let prompt = Prompt::open(&args.prompt)?;
     let labels = args.labels.as_ref().map(read_labels).transpose()?;
     let ballots = match &args.votes {
-        Some(votes) => Some(ballots(votes, prompt.scale, &pairs, Filter::default())?),
+        Some(votes) => Some(args.count.ballots(votes, &prompt, prompt.scale, &pairs)?),
         None => None,
     };
     let candidates = candidates(&pairs, labels.as_deref().unwrap_or_default(), ballots.as_ref());
