@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     run: Option<PathBuf>,
     /// Maximum number of such documents per query
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "run")]
     most: usize,
     /// Similarity from which texts are near duplicates: the Jaccard index of their character trigrams, 0.5 to 1
     #[arg(long, value_name = "N", default_value_t = AuditOptions::default().near)]

@@ -36,21 +36,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "queries")]
     qrels: Option<PathBuf>,
     /// Lowest grade of a positive
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "qrels")]
     min_grade: i32,
     /// Documents that may be negatives: rows with `text` and optionally `title` and `_id`; by default the distinct
     /// positives of --rows. No test document belongs here that a model is to be tested on
     #[arg(long, value_name = "FILE", num_args = 1..)]
     corpus: Vec<PathBuf>,
-    /// Accept positives that the corpus lacks: they are scored, and are no candidates
-    #[arg(long)]
+    /// Accept positives of --rows that the corpus lacks: they are scored, and are no candidates
+    #[arg(long, conflicts_with = "queries")]
     allow_missing_positives: bool,
     #[command(flatten)]
     pair: PairArgs,
     #[command(flatten)]
     cache: CacheArgs,
     /// Keep document vectors in 16 bits, which halves their memory
-    #[arg(long)]
+    #[arg(long, requires = "model")]
     half_index: bool,
     /// Find candidates with BM25 over character bigrams
     #[arg(long)]
