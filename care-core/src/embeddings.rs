@@ -56,6 +56,11 @@ impl Embeddings {
         self.0.row(index)
     }
 
+    /// The first row with a value that is not finite, if there is one.
+    pub fn first_not_finite(&self) -> Option<usize> {
+        self.0.rows().into_iter().position(|row| row.iter().any(|value| !value.is_finite()))
+    }
+
     /// Overwrites one row.
     ///
     /// # Panics
@@ -129,5 +134,19 @@ impl From<Array2<f32>> for Embeddings {
 impl From<Embeddings> for Array2<f32> {
     fn from(embeddings: Embeddings) -> Self {
         embeddings.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_row_that_is_not_finite_is_found() {
+        let rows = |values: [[f32; 2]; 3]| Embeddings::from_rows(2, values).expect("of one size");
+        assert_eq!(rows([[1.0, -0.0], [f32::MAX, 2.0], [0.0; 2]]).first_not_finite(), None);
+        assert_eq!(rows([[1.0, 2.0], [3.0, f32::NAN], [f32::INFINITY, 0.0]]).first_not_finite(), Some(1));
+        assert_eq!(rows([[1.0, f32::NEG_INFINITY], [0.0; 2], [0.0; 2]]).first_not_finite(), Some(0));
+        assert_eq!(Embeddings::zeros(0, 2).first_not_finite(), None);
     }
 }

@@ -298,7 +298,7 @@ impl StoredTower {
             let message = format!("got {rows} vectors of {dim} dimensions, expected {} of {}", keys.len(), self.dim);
             return Err(Error::new(ErrorKind::Dimension, message));
         }
-        if let Some(row) = (0..vectors.len()).find(|row| vectors.row(*row).iter().any(|value| !value.is_finite())) {
+        if let Some(row) = vectors.first_not_finite() {
             let message = format!("{}: vector {row} of the texts to be stored is not finite", self.folder.display());
             return Err(Error::new(ErrorKind::NonFinite, message));
         }

@@ -174,7 +174,7 @@ pub fn check_rows(dim: usize, records: &[Record], vectors: &Embeddings) -> Resul
 #[cfg(any(feature = "qdrant", feature = "pgvector"))]
 pub(crate) fn check_queries(dim: usize, queries: &Embeddings) -> Result<()> {
     check_dim("queries", dim, queries)?;
-    match queries.as_array().rows().into_iter().position(|row| row.iter().any(|value| !value.is_finite())) {
+    match queries.first_not_finite() {
         None => Ok(()),
         Some(row) => Err(Error::new(ErrorKind::NonFinite, format!("the vector of query {row} is not finite"))),
     }

@@ -100,7 +100,7 @@ fn checked<T: Text>(
         let message = format!("the model returned {rows} vectors of {found} dimensions, expected {wanted} of {dim}");
         return Err(Error::new(ErrorKind::Dimension, message));
     }
-    match (0..vectors.len()).find(|row| vectors.row(*row).iter().any(|value| !value.is_finite())) {
+    match vectors.first_not_finite() {
         Some(row) => Err(Error::new(ErrorKind::NonFinite, format!("the vector of {} is not finite", place(row)))),
         None => Ok(vectors),
     }

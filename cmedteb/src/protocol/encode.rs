@@ -78,7 +78,7 @@ impl<'a> Encoding<'a> {
                 ),
             ));
         }
-        if let Some(row) = vectors.as_array().rows().into_iter().position(|row| row.iter().any(|x| !x.is_finite())) {
+        if let Some(row) = vectors.first_not_finite() {
             let message = format!("the vector of {} {} of the task is not finite", T::ROLE.as_str(), first + row);
             return Err(Error::new(ErrorKind::NonFinite, message));
         }

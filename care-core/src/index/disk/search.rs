@@ -133,7 +133,7 @@ impl DiskIndex {
     /// [`ErrorKind::Config`] if the index lacks the codes, and if a file cannot be read or is damaged.
     pub fn search(&self, queries: &Embeddings, options: &SearchOptions) -> Result<Vec<Vec<Hit>>> {
         self.check_dim("queries", queries)?;
-        if let Some(row) = (0..queries.len()).find(|row| queries.row(*row).iter().any(|value| !value.is_finite())) {
+        if let Some(row) = queries.first_not_finite() {
             return Err(Error::new(ErrorKind::NonFinite, format!("the vector of query {row} is not finite")));
         }
         let factor = self.check_options(options)?;
