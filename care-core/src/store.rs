@@ -8,25 +8,20 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use safetensors::tensor::{Dtype, Metadata, TensorView};
-use sha2::{Digest, Sha256};
 
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{AtomicFile, open_file, sha256_hex, sweep_folder};
+use crate::files::{AtomicFile, KEY, Key, key, open_file, sha256_hex, sweep_folder};
 
 /// The version of the shard format, as the metadata key of the fingerprint; shards of another version are not read.
 const FORMAT: &str = "care-embeddings-1";
 const KEYS: &str = "keys";
 const VECTORS: &str = "vectors";
-/// Bytes of a text's key, the first 128 bits of its SHA-256.
-const KEY: usize = 16;
 /// Largest header of a shard in bytes: it names two tensors and a fingerprint.
 const MAX_HEADER: u64 = 1 << 16;
 
 /// Texts per shard that embedders write, and so the most work that is lost if the process is killed.
 pub const SHARD: usize = 512;
-
-pub(crate) type Key = [u8; KEY];
 
 /// The stored vectors of one tower.
 ///
@@ -396,13 +391,6 @@ impl EmbeddingStore {
             Err(e) => Err(Error::io("read", &shard.path, e)),
         }
     }
-}
-
-/// The key of a text.
-pub(crate) fn key(text: &str) -> Key {
-    let mut key = [0; KEY];
-    key.copy_from_slice(&Sha256::digest(text)[..KEY]);
-    key
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Embedder;
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{EmbeddingStore, Key, SHARD, key};
+use crate::files::{Key, key};
+use crate::store::{EmbeddingStore, SHARD};
 use crate::text::{Document, Query, Role};
 
 /// Texts of a call that are computed; fewer than so many do not make a file of their own.

@@ -25,6 +25,10 @@ const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 const LOCK: &str = ".lock";
 /// Bytes of a file in memory while it is hashed.
 const HASHED_AT_ONCE: usize = 1 << 20;
+/// Bytes of a [`Key`].
+pub(crate) const KEY: usize = 16;
+/// What files know a text or an id by: the first 128 bits of its SHA-256.
+pub(crate) type Key = [u8; KEY];
 
 /// Writes a file whole or not at all, replacing an older one.
 ///
@@ -229,6 +233,13 @@ pub fn is_hub_name(word: &str) -> bool {
     word.contains('/') && !word.starts_with(['.', '/', '~'])
 }
 
+/// The key of a text or an id.
+pub(crate) fn key(text: &str) -> Key {
+    let mut key = [0; KEY];
+    key.copy_from_slice(&Sha256::digest(text)[..KEY]);
+    key
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +315,7 @@ mod tests {
     #[test]
     fn hashes_and_hub_names() {
         assert_eq!(sha256_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(hex(key("abc")), sha256_hex("abc")[..2 * KEY]);
         let folder = tempfile::tempdir().expect("a folder");
         let long = vec![7; HASHED_AT_ONCE + 1];
         for content in [&b"abc"[..], &long] {

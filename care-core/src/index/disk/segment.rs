@@ -17,9 +17,10 @@ use super::manifest::{GraphEntry, IndexManifest, RemovedEntry, SegmentEntry};
 use super::record::Record;
 use super::row_set::RowSet;
 use crate::error::{Error, Result};
+use crate::files::{KEY, Key};
 use crate::index::flat::VectorFormat;
 
-/// Ids, as the first bytes of their SHA-256.
+/// The keys of the ids.
 pub(super) const KEYS: &str = "keys";
 /// One JSON object per row, one after the other.
 pub(super) const RECORDS: &str = "records";
@@ -31,10 +32,6 @@ pub(super) const VECTORS: &str = "vectors";
 pub(super) const COLUMNS: &str = "columns";
 /// The list of the columns, as JSON.
 pub(super) const FIELDS: &str = "fields";
-
-/// Bytes of an id's key.
-pub(super) const KEY: usize = 16;
-pub(super) type Key = [u8; KEY];
 
 /// Keys in memory at once.
 const KEYS_AT_ONCE: usize = 1 << 16;

@@ -5,24 +5,15 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::checked_file::{CheckedWriter, FileSeal};
 use super::codes::Codes;
 use super::columns::ColumnsBuilder;
 use super::manifest::{IndexManifest, SegmentEntry};
 use super::record::Record;
-use super::segment::{COLUMNS, ENDS, FIELDS, KEY, KEYS, Key, RECORDS, VECTORS};
+use super::segment::{COLUMNS, ENDS, FIELDS, KEYS, RECORDS, VECTORS};
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::PartialFolder;
+use crate::files::{PartialFolder, key};
 use crate::index::flat::VectorFormat;
-
-/// The key of an id.
-pub(super) fn key(id: &str) -> Key {
-    let mut key = [0; KEY];
-    key.copy_from_slice(&Sha256::digest(id)[..KEY]);
-    key
-}
 
 /// A segment that is being written. Dropping it removes what was written.
 pub(super) struct SegmentWriter {

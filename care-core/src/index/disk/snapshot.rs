@@ -12,10 +12,10 @@ use super::columns::ColumnKind;
 use super::filter::Filter;
 use super::manifest::{DocumentTower, IndexManifest};
 use super::record::Record;
-use super::segment::{Key, Matrix, Segment};
-use super::segment_writer::key;
+use super::segment::{Matrix, Segment};
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::{Key, key};
 use crate::index::flat::VectorFormat;
 
 /// An exact index in a folder: vectors of a document tower, each with an id, and if wanted text and metadata.

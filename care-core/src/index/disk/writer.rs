@@ -11,12 +11,12 @@ use super::codes::Codes;
 use super::manifest::{DocumentTower, IndexManifest, MANIFEST, RemovedEntry, SegmentEntry};
 use super::record::Record;
 use super::row_set::RowSet;
-use super::segment::{Key, Segment};
-use super::segment_writer::{SegmentWriter, key};
+use super::segment::Segment;
+use super::segment_writer::SegmentWriter;
 use super::snapshot::DiskIndex;
 use crate::embeddings::Embeddings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{FolderLock, lock_folder, remove_folder, sweep_folder, write_atomic};
+use crate::files::{FolderLock, Key, key, lock_folder, remove_folder, sweep_folder, write_atomic};
 use crate::index::flat::VectorFormat;
 
 /// Segments that an addition leaves as they are; of more, the last are merged.
