@@ -197,8 +197,10 @@ fn list(name: &str, value: &Value) -> Result<Vec<Filter>> {
 }
 
 fn scalar(operator: &str, value: &Value) -> Result<Scalar> {
-    Scalar::deserialize(value)
-        .map_err(|_| refused(format!("`{operator}` takes a string, a number or a boolean, not {value}")))
+    Scalar::deserialize(value).map_err(|_| {
+        let instead = if value.is_null() { r#"; {"$exists": false} fits rows without a value"# } else { "" };
+        refused(format!("`{operator}` takes a string, a number or a boolean, not {value}{instead}"))
+    })
 }
 
 fn scalars(operator: &str, value: &Value) -> Result<Vec<Scalar>> {
@@ -307,8 +309,10 @@ impl From<Condition> for Value {
     }
 }
 
-/// A comparison, `FIELD OPERATOR VALUE` with one of `=`, `!=`, `<`, `<=`, `>`, `>=`, or the JSON form. A value that is a
-/// number, `true`, `false` or a string in quotation marks is read as JSON, any other as a string.
+/// A comparison, `FIELD OPERATOR VALUE` with one of `=` (or `==`), `!=`, `<`, `<=`, `>`, `>=`, or the JSON form. A value that
+/// is a number, `true`, `false` or a string in quotation marks is read as JSON, `null` is refused as it is there, and any
+/// other value is a string. One that begins with `=`, `!`, `<` or `>` must be in quotation marks, so that a misspelt operator
+/// (`=>`) is not read as part of it.
 impl FromStr for Filter {
     type Err = Error;
 
@@ -320,7 +324,8 @@ impl FromStr for Filter {
             return Self::from_json(&json);
         }
         // The first operator of the text; of two that begin there, the longer.
-        let operators = [("!=", "$ne"), ("<=", "$lte"), (">=", "$gte"), ("=", "$eq"), ("<", "$lt"), (">", "$gt")];
+        let operators =
+            [("==", "$eq"), ("!=", "$ne"), ("<=", "$lte"), (">=", "$gte"), ("=", "$eq"), ("<", "$lt"), (">", "$gt")];
         let at = |sign: &str| text.find(sign).map(|at| (at, std::cmp::Reverse(sign.len())));
         let first = operators.into_iter().filter(|(sign, _)| at(sign).is_some()).min_by_key(|(sign, _)| at(sign));
         let parts = first.and_then(|(sign, operator)| Some((text.split_once(sign)?, operator)));
@@ -329,6 +334,10 @@ impl FromStr for Filter {
             return Err(refused(format!("{text:?} is not understood, allowed: {allowed}")));
         };
         let value = value.trim();
+        if value.starts_with(['=', '!', '<', '>']) {
+            let allowed = "=, ==, !=, <, <=, >, >=; a value that begins like an operator must be in quotation marks";
+            return Err(refused(format!("the operator of {text:?} is unknown, allowed: {allowed}")));
+        }
         let json = serde_json::from_str(value).ok().filter(|json: &Value| !json.is_array() && !json.is_object());
         Self::from_json(&json!({ name.trim(): { operator: json.unwrap_or_else(|| Value::from(value)) } }))
     }
@@ -375,6 +384,10 @@ mod tests {
             ("dept=内科", r#"{"dept": "内科"}"#),
             ("dept != 内 科 ", r#"{"dept": {"$ne": "内 科"}}"#),
             ("year>=2020", r#"{"year": {"$gte": 2020}}"#),
+            ("year==2020", r#"{"year": 2020}"#),
+            ("year == 2020", r#"{"year": 2020}"#),
+            ("sign=\"=>\"", r#"{"sign": "=>"}"#),
+            ("field=\"null\"", r#"{"field": "null"}"#),
             ("year<2020.5", r#"{"year": {"$lt": 2020.5}}"#),
             ("code=\"007\"", r#"{"code": "007"}"#),
             ("open=true", r#"{"open": {"$eq": true}}"#),
@@ -396,7 +409,24 @@ mod tests {
     #[test]
     fn what_is_no_filter_is_refused_by_name() {
         let fields = "$eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $exists";
+        let unknown = |text: &str| {
+            let allowed = "=, ==, !=, <, <=, >, >=; a value that begins like an operator must be in quotation marks";
+            format!("the operator of {text:?} is unknown, allowed: {allowed}")
+        };
+        let null = |operator: &str| {
+            let instead = r#"{"$exists": false} fits rows without a value"#;
+            format!("`{operator}` takes a string, a number or a boolean, not null; {instead}")
+        };
         for (text, problem) in [
+            ("year=>2020", unknown("year=>2020")),
+            ("year = <2020", unknown("year = <2020")),
+            ("year===2020", unknown("year===2020")),
+            ("year<>2020", unknown("year<>2020")),
+            ("year=!2020", unknown("year=!2020")),
+            ("x=null", null("$eq")),
+            ("x != null", null("$ne")),
+            (r#"{"a": {"$in": ["b", null]}}"#, null("$in")),
+            (r#"{"a": [1]}"#, "`a` takes a string, a number or a boolean, not [1]".to_owned()),
             (
                 "内科",
                 "\"内科\" is not understood, allowed: FIELD=VALUE (or !=, <, <=, >, >=) or a JSON object".to_owned(),
@@ -406,7 +436,7 @@ mod tests {
             (r#"{"$xor": []}"#, "unknown operator `$xor`, allowed: $and, $or, $not, or a field".to_owned()),
             (r#"{"a": {"$regex": "x"}}"#, format!("unknown operator `$regex` of the field `a`, allowed: {fields}")),
             (r#"{"a": {}}"#, "the field `a` has no operator".to_owned()),
-            (r#"{"a": null}"#, "`a` takes a string, a number or a boolean, not null".to_owned()),
+            (r#"{"a": null}"#, null("a")),
             (r#"{"a": {"$in": 3}}"#, "`$in` takes a list, not 3".to_owned()),
             (r#"{"a": {"$gt": true}}"#, "`$gt` takes a number or a string, not true".to_owned()),
             (r#"{"a": {"$gt": 1, "$gte": 2}}"#, "the field `a` has two bounds on one side".to_owned()),
