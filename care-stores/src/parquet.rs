@@ -18,6 +18,8 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+use crate::store::check_range;
+
 /// Rows that are read and written at once.
 const ROWS: usize = 1024;
 /// Bytes of vectors in a row group.
@@ -31,7 +33,7 @@ const GROUP_BYTES: usize = 64 << 20;
 /// Vectors in f16 are rounded; `DuckDB`, polars and Arrow read them as numbers of 16 bits.
 ///
 /// # Errors
-/// If the index cannot be read or the file cannot be written.
+/// If the index cannot be read, a vector is zero or not finite in f16, or the file cannot be written.
 pub fn export_parquet(
     index: &DiskIndex,
     path: impl AsRef<Path>,
@@ -91,22 +93,27 @@ fn properties(index: &DiskIndex, vectors: VectorFormat) -> WriterProperties {
 
 fn batch(index: &DiskIndex, rows: &[usize], format: VectorFormat, schema: &SchemaRef) -> Result<RecordBatch> {
     let (mut ids, mut texts, mut metadata) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+    let mut names = Vec::with_capacity(rows.len());
     for row in rows {
         let record = index.record(*row)?;
         ids.append_value(&record.id);
         texts.append_option(record.text);
         metadata.append_value(serde_json::Value::Object(record.metadata).to_string());
+        names.push(record.id);
     }
-    let values = index.vectors(rows)?;
-    let (values, dim) = (values.as_array().iter().copied(), index.dim() as i32);
+    let (vectors, dim) = (index.vectors(rows)?, index.dim() as i32);
     let vectors: ArrayRef = if format == VectorFormat::F16 {
         let mut lists = FixedSizeListBuilder::new(Float16Builder::new(), dim).with_field(element(DataType::Float16));
-        values.for_each(|value| lists.values().append_value(f16::from_f32(value)));
-        rows.iter().for_each(|_| lists.append(true));
+        for (name, vector) in names.iter().zip(vectors.as_array().rows()) {
+            let rounded = vector.iter().map(|value| f16::from_f32(*value));
+            check_range(name, rounded.clone().map(f16::to_f32), format)?;
+            rounded.for_each(|value| lists.values().append_value(value));
+            lists.append(true);
+        }
         Arc::new(lists.finish())
     } else {
         let mut lists = FixedSizeListBuilder::new(Float32Builder::new(), dim).with_field(element(DataType::Float32));
-        values.for_each(|value| lists.values().append_value(value));
+        vectors.as_array().iter().for_each(|value| lists.values().append_value(*value));
         rows.iter().for_each(|_| lists.append(true));
         Arc::new(lists.finish())
     };

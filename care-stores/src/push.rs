@@ -4,10 +4,9 @@ use std::collections::HashSet;
 
 use care_core::index::{DiskIndex, Record, VectorFormat};
 use care_core::{Embeddings, Error, ErrorKind, Result};
-use half::f16;
 use serde_json::Value;
 
-use crate::store::{StoredRow, VectorStore, digest};
+use crate::store::{StoredRow, VectorStore, digest, rounded};
 
 /// Ids that are named in a [`Verification`].
 const NAMED: usize = 5;
@@ -96,8 +95,8 @@ impl Verification {
 /// written again, so a push that stopped is resumed by another one. `progress` is called with the rows that are done.
 ///
 /// # Errors
-/// If the store has vectors of another tower or other dimensions, `batch` is 0, the index cannot be read, or the database
-/// does not confirm a batch. What was confirmed stays.
+/// If the store has vectors of another tower or other dimensions, `batch` is 0, the index cannot be read, a vector is out of
+/// the range of the store's dtype, or the database does not confirm a batch. What was confirmed stays.
 pub fn push(
     index: &DiskIndex,
     store: &mut dyn VectorStore,
@@ -217,7 +216,6 @@ fn remove_others(index: &DiskIndex, store: &mut dyn VectorStore) -> Result<usize
 
 /// Whether a row came back as it was sent, its vector rounded to the dtype of the store.
 fn is_same(record: &Record, vector: &[f32], stored: &StoredRow, format: VectorFormat) -> bool {
-    let rounded = |value: f32| if format == VectorFormat::F16 { f16::from_f32(value).to_f32() } else { value };
     let has_same_fields = record.metadata.len() == stored.record.metadata.len()
         && record
             .metadata
@@ -226,7 +224,7 @@ fn is_same(record: &Record, vector: &[f32], stored: &StoredRow, format: VectorFo
     (&record.id, &record.text) == (&stored.record.id, &stored.record.text)
         && has_same_fields
         && vector.len() == stored.vector.len()
-        && vector.iter().zip(&stored.vector).all(|(value, stored)| rounded(*value) == *stored)
+        && vector.iter().zip(&stored.vector).all(|(value, stored)| rounded(*value, format) == *stored)
 }
 
 /// Whether two values are the same; numbers are compared as f64, since databases write 1e15 as they like.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use care_core::files::sha256_hex;
 use care_core::index::{DocumentTower, Filter, Record, VectorFormat};
 use care_core::{Embeddings, Error, ErrorKind, Result};
+use half::f16;
 
 /// Hexadecimal digits of a digest.
 const DIGITS: usize = 32;
@@ -142,12 +143,13 @@ pub fn digest(record: &Record, vector: &[f32]) -> String {
     hex
 }
 
-/// Refuses rows that an index refuses too: databases take some of them and hide them from searches.
+/// Refuses rows that an index refuses too: databases take some of them and hide them from searches. `format` is the dtype
+/// that the vectors are stored in.
 ///
 /// # Errors
-/// If vectors and records differ in number, the vectors have other dimensions, one is zero or not finite, an id is empty
-/// or occurs twice, or a field has a type that no filter could ask for.
-pub fn check_rows(dim: usize, records: &[Record], vectors: &Embeddings) -> Result<()> {
+/// If vectors and records differ in number, the vectors have other dimensions, one is zero or not finite when it is rounded
+/// to `format`, an id is empty or occurs twice, or a field has a type that no filter could ask for.
+pub fn check_rows(dim: usize, format: VectorFormat, records: &[Record], vectors: &Embeddings) -> Result<()> {
     check_dim("vectors", dim, vectors)?;
     if records.len() != vectors.len() {
         let message = format!("{} rows have {} vectors", records.len(), vectors.len());
@@ -156,16 +158,28 @@ pub fn check_rows(dim: usize, records: &[Record], vectors: &Embeddings) -> Resul
     let mut ids = HashSet::new();
     for (record, vector) in records.iter().zip(vectors.as_array().rows()) {
         record.check()?;
-        let refused = |kind, problem: &str| Err(Error::new(kind, format!("row {:?}: {problem}", record.id)));
         if !ids.insert(&record.id) {
-            return refused(ErrorKind::Config, "the id occurs twice");
+            return Err(Error::new(ErrorKind::Config, format!("row {:?}: the id occurs twice", record.id)));
         }
-        if vector.iter().any(|value| !value.is_finite()) {
-            return refused(ErrorKind::NonFinite, "the vector is not finite");
-        }
-        if vector.iter().all(|value| *value == 0.0) {
-            return refused(ErrorKind::Config, "the vector is zero");
-        }
+        check_range(&record.id, vector.iter().map(|value| rounded(*value, format)), format)?;
+    }
+    Ok(())
+}
+
+/// A value as a store has it.
+pub(crate) fn rounded(value: f32, format: VectorFormat) -> f32 {
+    if format == VectorFormat::F16 { f16::from_f32(value).to_f32() } else { value }
+}
+
+/// Refuses the vector of a row, [`rounded`] already, if no search would find it.
+pub(crate) fn check_range(id: &str, values: impl Iterator<Item = f32> + Clone, format: VectorFormat) -> Result<()> {
+    let refused =
+        |kind, problem| Err(Error::new(kind, format!("row {id:?}: the vector {problem} in {}", format.as_str())));
+    if values.clone().any(|value| !value.is_finite()) {
+        return refused(ErrorKind::NonFinite, "is not finite");
+    }
+    if values.clone().all(|value| value == 0.0) {
+        return refused(ErrorKind::Config, "is zero");
     }
     Ok(())
 }

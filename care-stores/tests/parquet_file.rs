@@ -9,6 +9,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
+use care_core::Embeddings;
 use care_core::index::{Record, VectorFormat};
 use care_stores::parquet::export_parquet;
 use conformance::data::{DIM, Fixture, tower};
@@ -93,4 +94,20 @@ fn an_empty_index_has_a_file_and_a_failure_leaves_the_old_one() {
     let nowhere = folder.path().join("no").join("docs.parquet");
     let error = export_parquet(&empty.index(), nowhere, VectorFormat::F32, &mut |_| ()).expect_err("no folder");
     assert!(error.to_string().contains("no/docs.parquet"), "{error}");
+}
+
+#[test]
+fn vectors_that_f16_cannot_hold_are_refused_by_their_ids() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (value, problem) in
+        [(70_000.0, "row \"far\": the vector is not finite in f16"), (1e-9, "row \"far\": the vector is zero in f16")]
+    {
+        let (fixture, path) = (Fixture::new(2, false), folder.path().join("docs.parquet"));
+        fixture.add(&[Record::new("far")], &Embeddings::from_rows(DIM, [[value; DIM]]).expect("of one size"));
+        let export = |format| export_parquet(&fixture.index(), &path, format, &mut |_| ());
+        assert_eq!(export(VectorFormat::F16).expect_err(problem).to_string(), problem);
+        assert!(!path.exists());
+        assert_eq!(export(VectorFormat::F32).expect("written"), 3);
+        std::fs::remove_file(&path).expect("removed");
+    }
 }

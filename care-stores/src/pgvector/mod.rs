@@ -194,7 +194,7 @@ impl VectorStore for PgVector {
     }
 
     fn put(&mut self, records: &[Record], vectors: &Embeddings) -> Result<()> {
-        check_rows(self.dim, records, vectors)?;
+        check_rows(self.dim, self.format, records, vectors)?;
         let (mut ids, mut texts, mut metadata) = (Vec::new(), Vec::new(), Vec::new());
         let (mut digests, mut embeddings) = (Vec::new(), Vec::new());
         for (record, vector) in records.iter().zip(vectors.as_array().rows()) {

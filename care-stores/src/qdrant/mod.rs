@@ -236,7 +236,7 @@ impl VectorStore for Qdrant {
     }
 
     fn put(&mut self, records: &[Record], vectors: &Embeddings) -> Result<()> {
-        check_rows(self.dim, records, vectors)?;
+        check_rows(self.dim, self.format, records, vectors)?;
         if records.is_empty() {
             return Ok(());
         }

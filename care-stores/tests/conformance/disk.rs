@@ -52,7 +52,7 @@ impl VectorStore for DiskStore {
     }
 
     fn put(&mut self, records: &[Record], vectors: &Embeddings) -> Result<()> {
-        check_rows(self.dim(), records, vectors)?;
+        check_rows(self.dim(), self.vector_format(), records, vectors)?;
         let tower = self.tower().clone();
         self.0.add(&tower, records, vectors).map(|_| ())
     }

@@ -45,6 +45,7 @@ pub(crate) fn conform(prefix: &str, limits: Limits, open: &Open<'_>) {
         vectors_are_rounded_once(&format!("{prefix}_rounded"), open);
     }
     what_would_be_hidden_is_refused(&format!("{prefix}_refused"), limits, open);
+    what_f16_cannot_hold_is_refused(&format!("{prefix}_range"), open);
     faults::vectors_of_another_kind_are_refused(&format!("{prefix}_kinds"), open);
     faults::altered_rows_are_found(&format!("{prefix}_altered"), open);
 }
@@ -156,8 +157,8 @@ fn what_would_be_hidden_is_refused(name: &str, limits: Limits, open: &Open<'_>) 
     infinite.set(1, &[f32::INFINITY; DIM]);
     let pair = [a.clone(), b.clone()];
     for (records, vectors, kind, problem) in [
-        (&pair[..], &zero, ErrorKind::Config, "row \"b\": the vector is zero"),
-        (&pair[..], &infinite, ErrorKind::NonFinite, "row \"b\": the vector is not finite"),
+        (&pair[..], &zero, ErrorKind::Config, "row \"b\": the vector is zero in f32"),
+        (&pair[..], &infinite, ErrorKind::NonFinite, "row \"b\": the vector is not finite in f32"),
         (&[a.clone(), a.clone()][..], &vectors, ErrorKind::Config, "row \"a\": the id occurs twice"),
         (&[a.clone(), Record::new("")][..], &vectors, ErrorKind::Config, "the id of a row is empty"),
         (std::slice::from_ref(&a), &vectors, ErrorKind::Dimension, "1 rows have 2 vectors"),
@@ -180,4 +181,27 @@ fn what_would_be_hidden_is_refused(name: &str, limits: Limits, open: &Open<'_>) 
     // Without rows there is nothing to find.
     assert_eq!(store.search(&vectors, &StoreSearch::new(3)).expect("searched"), [vec![], vec![]]);
     assert_eq!(store.put(&[], &Embeddings::zeros(0, DIM)).map_err(|e| e.to_string()), Ok(()));
+}
+
+/// Numbers above 65,504 are infinite in 16 bits, and those below 2^-25 are zero.
+fn what_f16_cannot_hold_is_refused(name: &str, open: &Open<'_>) {
+    for format in [VectorFormat::F32, VectorFormat::F16] {
+        let mut store = open(&format!("{name}_{}", format.as_str()), &tower(), DIM, format).expect("created");
+        for (value, kind, problem) in [
+            (70_000.0, ErrorKind::NonFinite, "the vector is not finite in f16"),
+            (1e-9, ErrorKind::Config, "the vector is zero in f16"),
+        ] {
+            let fixture = Fixture::new(3, false);
+            let vector = Embeddings::from_rows(DIM, [[value; DIM]]).expect("of one size");
+            fixture.add(&[Record::new("far")], &vector);
+            let pushed = push(&fixture.index(), &mut *store, &PushOptions::default(), &mut |_| ());
+            if format == VectorFormat::F32 {
+                assert!(verify(&fixture.index(), &mut *store, 4).expect("verified").is_exact(), "{name}: {pushed:?}");
+                continue;
+            }
+            let error = pushed.expect_err(problem);
+            assert_eq!((error.to_string(), error.kind()), (format!("row \"far\": {problem}"), kind), "{name}");
+            assert_eq!(store.count().expect("counted"), 0, "{name}: all or none");
+        }
+    }
 }
