@@ -11,7 +11,7 @@ mod filter;
 mod options;
 mod rest;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use care_core::files::sha256_hex;
 use care_core::index::{DocumentTower, Record, VectorFormat};
@@ -86,7 +86,7 @@ struct Payload {
     digest: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct PointRecord {
     id: Value,
     payload: Option<Value>,
@@ -194,7 +194,7 @@ impl Qdrant {
                 known.insert(id.clone(), point);
             }
         }
-        Ok(uuids.iter().map(|uuid| known.remove(uuid)).collect())
+        Ok(uuids.iter().map(|uuid| known.get(uuid).cloned()).collect())
     }
 
     fn payload(&self, payload: Option<Value>) -> Result<Payload> {
@@ -251,7 +251,8 @@ impl VectorStore for Qdrant {
     }
 
     fn remove(&mut self, ids: &[&str]) -> Result<usize> {
-        let known = self.points(ids, &json!(false), false)?;
+        let ids: Vec<&str> = BTreeSet::from_iter(ids).into_iter().copied().collect();
+        let known = self.points(&ids, &json!(false), false)?;
         let known: Vec<Value> = known.into_iter().flatten().map(|point| point.id).collect();
         if !known.is_empty() {
             self.update("/points/delete", "POST", &json!({ "points": known }))?;

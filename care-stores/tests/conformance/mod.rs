@@ -84,6 +84,11 @@ fn a_whole_index_is_pushed_once(name: &str, format: VectorFormat, open: &Open<'_
         let row = row.as_ref().expect("there");
         assert_eq!((row.record.id.clone(), row.vector.len()), (format!("文档 {id}"), DIM), "{name}");
     }
+    // An id that is asked for twice is found twice.
+    let (rows, digests) = (store.get(&["文档 7", "文档 7"]).expect("read"), store.digests(&["文档 7", "文档 7"]));
+    assert!(rows[0].is_some() && rows[0] == rows[1], "{name}");
+    let digests = digests.expect("read");
+    assert!(digests[0].is_some() && digests[0] == digests[1], "{name}");
     let mut ids = store.ids(None, 1000).expect("listed");
     assert_eq!(ids.len(), 300, "{name}");
     let (mut paged, mut after): (Vec<String>, Option<String>) = (Vec::new(), None);
@@ -123,7 +128,7 @@ fn changes_of_the_index_follow(name: &str, open: &Open<'_>) {
     assert_eq!((replaced.record.text.as_deref(), replaced.record.metadata.len()), (Some("新"), 0));
     assert_eq!(replaced.vector, other.row(0).to_vec());
 
-    assert_eq!(store.remove(&["new 1", "no such", "new 2"]).expect("removed"), 2);
+    assert_eq!(store.remove(&["new 1", "no such", "new 2", "new 1"]).expect("removed"), 2);
     assert_eq!(store.remove(&["new 1"]).expect("removed"), 0);
     assert_eq!(store.remove(&[]).expect("removed"), 0);
     assert_eq!(store.count().expect("counted"), 58);
