@@ -318,8 +318,17 @@ impl<T: Text> Shared<T> {
                 texts.iter().map(alone).collect()
             }
         };
+        // The tower numbers the texts of a batch, the caller those of its request.
+        let of_text = |row, error: Error| match error.kind() {
+            ErrorKind::NonFinite => {
+                let message = format!("the vector of text {row} is not finite");
+                Error::new(ErrorKind::NonFinite, message).with_source(error)
+            }
+            _ => error,
+        };
         let inference = begun.elapsed();
         for (job, vector) in batch.into_iter().zip(vectors) {
+            let vector = vector.map_err(|error| of_text(job.row, error));
             // The caller may be gone.
             let _ = job.answer.send(Done { row: job.row, vector, queue: begun - job.since, inference });
         }
@@ -335,8 +344,8 @@ impl<T: Text> Shared<T> {
             // Not the client's: `Dimension` would be.
             return Err(Error::new(ErrorKind::Io, format!("the tower gave {message}")));
         }
-        if let Some(row) = (0..rows).find(|row| vectors.row(*row).iter().any(|value| !value.is_finite())) {
-            return Err(Error::new(ErrorKind::NonFinite, format!("the vector of text {row} is not finite")));
+        if vectors.first_not_finite().is_some() {
+            return Err(Error::new(ErrorKind::NonFinite, "a vector is not finite"));
         }
         Ok(vectors)
     }
@@ -411,7 +420,8 @@ mod tests {
             if texts.iter().any(|text| text.ids[0] == 666) {
                 panic!("bad text");
             }
-            Embeddings::from_rows(1, texts.iter().map(|text| [text.ids[0] as f32]))
+            let vector = |text: &Tokens| [if text.ids[0] == 777 { f32::NAN } else { text.ids[0] as f32 }];
+            Embeddings::from_rows(1, texts.iter().map(vector))
         }
 
         fn token(&self, _id: u32) -> Option<String> {
@@ -534,6 +544,25 @@ mod tests {
         let (bad, good) = (spawn(&lane, texts([1, 666], 1)), spawn(&lane, texts([2], 1)));
         bad.await.expect("joins").expect_err("panics");
         assert_eq!(good.await.expect("joins").expect("embeds").rows, [[2.0]]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_error_names_a_text_by_its_number_in_the_request() {
+        let tower = Arc::new(Fake::default());
+        let lane = Arc::new(lane::<Query>(&tower, FREE, FREE, None));
+        let running = spawn(&lane, texts([0], 1));
+        tower.begun(1);
+        // Both wait, and share a batch.
+        let good = spawn(&lane, texts([1, 2], 1));
+        entered(&lane, 3).await;
+        let bad = spawn(&lane, texts([3, 4, 777], 1));
+        entered(&lane, 6).await;
+        tower.open(1000);
+        let error = bad.await.expect("joins").expect_err("not finite");
+        assert_eq!((error.kind, error.message.as_str()), (Kind::Backend, "the vector of text 2 is not finite"));
+        assert_eq!(good.await.expect("joins").expect("embeds").rows, [[1.0], [2.0]]);
+        running.await.expect("joins").expect("embeds");
+        assert_eq!(tower.batches()[1].len(), 5);
     }
 
     #[tokio::test(flavor = "multi_thread")]
