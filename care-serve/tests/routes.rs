@@ -271,9 +271,24 @@ async fn bad_input_is_refused_in_the_shape_of_its_api() {
     let many: Vec<String> = (0..10_000).map(|at| at.to_string()).collect();
     for (path, body, status, message) in [
         ("/v1/embeddings", json!({ "model": "fake/query" }), 400, "the body: missing field `input`"),
-        ("/v1/embeddings", json!({ "model": "fake/query", "input": null }), 400, "`input` is null, allowed: a string"),
-        ("/v1/embeddings", json!({ "model": "fake/query", "input": {} }), 400, "`input` is an object, allowed"),
-        ("/v1/embeddings", json!({ "model": "fake/query", "input": ["a", 3] }), 400, "`input[1]` is a number, allowed"),
+        (
+            "/v1/embeddings",
+            json!({ "model": "fake/query", "input": null }),
+            400,
+            "`input`: invalid type: null, expected a string, or",
+        ),
+        (
+            "/v1/embeddings",
+            json!({ "model": "fake/query", "input": {} }),
+            400,
+            "`input`: invalid type: map, expected a string, or a list",
+        ),
+        (
+            "/v1/embeddings",
+            json!({ "model": "fake/query", "input": ["a", 3] }),
+            400,
+            "`input[1]`: invalid type: integer `3`, expected a string",
+        ),
         ("/v1/embeddings", json!({ "model": "fake/query", "input": [] }), 400, "`input` is empty"),
         ("/v1/embeddings", json!({ "model": "fake/query", "input": "" }), 400, "`input[0]` is empty"),
         ("/v1/embeddings", json!({ "model": "fake/query", "input": [[1, 2]] }), 400, "`input` has token ids. Ids of"),
@@ -306,6 +321,16 @@ async fn bad_input_is_refused_in_the_shape_of_its_api() {
         ("/similarity", json!({ "inputs": { "source_sentence": "a" } }), 422, "`inputs`: missing field `sentences`"),
         ("/v2/embed", json!({ "input_type": "query" }), 400, "`texts` is missing"),
         ("/v2/embed", json!({ "input_type": "query", "texts": [] }), 400, "`texts` is empty"),
+        ("/v2/embed", json!({ "input_type": "query", "texts": ["a"], "images": [] }), 400, "`images` is not supported"),
+        ("/v2/embed", json!({ "input_type": "query", "texts": many }), 413, "`texts` has 10000 texts, allowed: 2048"),
+        ("/rerank", json!({ "query": "a", "texts": many }), 413, "`texts` has 10000 texts, allowed: 2048"),
+        (
+            "/similarity",
+            json!({ "inputs": { "source_sentence": "a", "sentences": many } }),
+            413,
+            "`inputs.sentences` has 10000 texts, allowed: 2048",
+        ),
+        ("/query/tokenize", json!({ "inputs": many }), 413, "`inputs` has 10000 texts, allowed: 2048"),
         ("/search", json!({ "query": "a" }), 404, "the server has no index; start it with one"),
         ("/documents", json!({ "documents": [] }), 404, "the server has no index; start it with one"),
     ] {

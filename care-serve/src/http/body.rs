@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::app::App;
+use super::list::keeping;
 use crate::failure::{Failure, Kind};
 use crate::role::RoleWords;
 use crate::service::Cost;
@@ -35,7 +36,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for JsonBody<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
-        Ok(Self(parse(&read(request, app).await?)?))
+        Ok(Self(parse(&read(request, app).await?, app)?))
     }
 }
 
@@ -48,7 +49,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for RoleBody<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Failure> {
         let path = request.extensions().get::<PathRole>().and_then(|role| role.0);
         let text = read(request, app).await?;
-        let (body, words) = (parse(&text)?, parse::<RoleWords>(&text)?);
+        let (body, words) = (parse(&text, app)?, parse::<RoleWords>(&text, app)?);
         let service = app.service()?;
         let role = RoleWords { path, ..words }.role(&service.pair.name, service.options.default_role)?;
         Ok(Self(role, body))
@@ -78,9 +79,10 @@ async fn read(request: Request, app: &App) -> Result<String, Failure> {
     })
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
+fn parse<T: DeserializeOwned>(text: &str, app: &App) -> Result<T, Failure> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+    let parsed = keeping(app.options.max_client_batch, || serde_path_to_error::deserialize(&mut json));
+    let parsed = parsed.map_err(|e| {
         let (path, problem) = (e.path().to_string(), e.into_inner());
         match path.as_str() {
             "." => Failure::new(Kind::Invalid, format!("the body: {problem}")),

@@ -5,24 +5,26 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
 use super::app::App;
 use super::body::{RoleBody, json};
 use super::inputs::{TruncateField, truncate};
+use super::list::List;
 use crate::failure::{Failure, Kind};
-use crate::service::Input;
+use crate::service::{Input, Service};
 use crate::vector;
 
 /// Cohere's request; of `inputs`, texts only.
 #[derive(Deserialize)]
 pub(super) struct EmbedRequest {
-    texts: Option<Vec<String>>,
-    inputs: Option<Vec<Content>>,
-    images: Option<Value>,
+    texts: Option<List<String>>,
+    inputs: Option<List<Content>>,
+    images: Option<IgnoredAny>,
     embedding_types: Option<Vec<EmbeddingType>>,
     output_dimension: Option<usize>,
-    max_tokens: Option<Value>,
+    max_tokens: Option<IgnoredAny>,
     truncate: Option<TruncateField>,
 }
 
@@ -86,12 +88,11 @@ pub(super) async fn embed(
     }
     service.check_dim("output_dimension", request.output_dimension)?;
     for (field, value) in [("images", &request.images), ("max_tokens", &request.max_tokens)] {
-        if value.as_ref().is_some_and(|value| !value.is_null()) {
+        if value.is_some() {
             return Err(Failure::field(field, format!("`{field}` is not supported")));
         }
     }
-    let texts = texts(request.texts, request.inputs)?;
-    service.check_batch("texts", texts.len())?;
+    let texts = texts(request.texts, request.inputs, service)?;
     if let Some(at) = texts.iter().position(String::is_empty) {
         return Err(Failure::field("texts", format!("`texts[{at}]` is empty")).of_kind(Kind::Empty));
     }
@@ -115,15 +116,19 @@ pub(super) async fn embed(
 }
 
 /// The texts of a request, which are in one of two fields.
-fn texts(texts: Option<Vec<String>>, inputs: Option<Vec<Content>>) -> Result<Vec<String>, Failure> {
+fn texts(
+    texts: Option<List<String>>,
+    inputs: Option<List<Content>>,
+    service: &Service,
+) -> Result<Vec<String>, Failure> {
     match (texts, inputs) {
-        (Some(texts), None) => Ok(texts),
+        (Some(texts), None) => texts.all("texts", service),
         (None, Some(inputs)) => {
             let joined = |input: Content| {
                 let parts = input.content.into_iter().map(|Part::Text { text }| text);
                 parts.collect::<Vec<_>>().join("\n")
             };
-            Ok(inputs.into_iter().map(joined).collect())
+            Ok(inputs.all("inputs", service)?.into_iter().map(joined).collect())
         }
         (None, None) => Err(Failure::field("texts", "`texts` is missing")),
         (Some(_), Some(_)) => Err(Failure::field("inputs", "`texts` and `inputs` are both set, allowed: one of them")),

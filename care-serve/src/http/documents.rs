@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 
 use super::app::App;
 use super::body::{JsonBody, json};
+use super::list::List;
 use crate::collection::Collection;
 use crate::failure::{Failure, Kind};
 use crate::service::Service;
@@ -59,7 +60,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Response, Failur
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AddRequest {
-    documents: Vec<NewDocument>,
+    documents: List<NewDocument>,
 }
 
 /// A document that is added. A number is an id too.
@@ -119,8 +120,8 @@ pub(super) async fn add(
 ) -> Result<Response, Failure> {
     let service = app.service()?.clone();
     collection(&service)?;
-    service.check_batch("documents", request.documents.len())?;
-    let records = request.documents.into_iter().map(NewDocument::record).collect::<Result<Vec<_>, _>>()?;
+    let documents = request.documents.all("documents", &service)?;
+    let records = documents.into_iter().map(NewDocument::record).collect::<Result<Vec<_>, _>>()?;
     let embedded = service.embed_documents(records.iter().map(document_of).collect()).await?;
     let (dim, fingerprint) = (service.about(Role::Document).dim, service.about(Role::Document).fingerprint.clone());
     let rows = embedded.rows;
@@ -140,7 +141,7 @@ pub(super) async fn add(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RemoveRequest {
-    ids: Vec<Id>,
+    ids: List<Id>,
 }
 
 /// Removes documents. They are gone from disk when the answer is sent.
@@ -148,8 +149,8 @@ pub(super) async fn remove(
     State(app): State<Arc<App>>,
     JsonBody(request): JsonBody<RemoveRequest>,
 ) -> Result<Response, Failure> {
-    app.service()?.check_batch("ids", request.ids.len())?;
-    let removed = remove_ids(&app, request.ids.into_iter().map(String::from).collect()).await?;
+    let ids = request.ids.all("ids", app.service()?)?;
+    let removed = remove_ids(&app, ids.into_iter().map(String::from).collect()).await?;
     json(&removed, None)
 }
 

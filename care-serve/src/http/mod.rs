@@ -7,6 +7,7 @@ mod cohere;
 mod documents;
 mod gate;
 mod inputs;
+mod list;
 mod openai;
 mod pages;
 mod search;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::body::{PathRole, RoleBody, json};
-use super::inputs::{TruncateField, texts, truncate};
+use super::inputs::{Inputs, TruncateField, truncate};
 use crate::failure::{Failure, Kind};
 use crate::role::role_of_model;
 use crate::service::{Input, Service};
@@ -19,7 +19,7 @@ use crate::vector::base64;
 /// The body of OpenAI's request, but for the words of a role, and `truncate` as NVIDIA NIM has it.
 #[derive(Deserialize)]
 pub(super) struct EmbeddingsRequest {
-    input: Value,
+    input: Inputs,
     #[serde(default)]
     encoding_format: EncodingFormat,
     dimensions: Option<usize>,
@@ -70,8 +70,7 @@ pub(super) async fn embeddings(
 ) -> Result<Response, Failure> {
     let service = app.service()?;
     service.check_dim("dimensions", request.dimensions)?;
-    let texts = texts("input", request.input).map_err(of_another_tokenizer)?;
-    service.check_batch("input", texts.len())?;
+    let texts = request.input.texts("input", service).map_err(of_another_tokenizer)?;
     let embedded = service.embed(role, Input::Texts(texts), truncate(request.truncate, None)).await?;
     let rows = service.with_dim("dimensions", role, embedded.rows, request.dimensions)?;
     let encode = |(index, row): (usize, Vec<f32>)| {

@@ -7,19 +7,19 @@ use axum::extract::State;
 use axum::response::Response;
 use care_core::{Document, Query, Role};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::task::spawn_blocking;
 
 use super::app::App;
 use super::body::{JsonBody, PathRole, RoleBody, json};
-use super::inputs::{Direction, TruncateField, input, texts, truncate};
+use super::inputs::{Direction, Inputs, TruncateField, truncate};
+use super::list::List;
 use crate::failure::{Failure, Kind};
 use crate::role::RoleWords;
 use crate::service::{Cost, Embedded, Input, Service, Token, Truncate};
 
 #[derive(Deserialize)]
 pub(super) struct EmbedRequest {
-    inputs: Value,
+    inputs: Inputs,
     truncate: Option<TruncateField>,
     truncation_direction: Option<Direction>,
     normalize: Option<bool>,
@@ -32,14 +32,7 @@ pub(super) async fn embed(
 ) -> Result<Response, Failure> {
     let service = app.service()?;
     service.check_dim("dimensions", request.dimensions)?;
-    let input = input("inputs", request.inputs)?;
-    service.check_batch(
-        "inputs",
-        match &input {
-            Input::Texts(texts) => texts.len(),
-            Input::Ids(ids) => ids.len(),
-        },
-    )?;
+    let input = request.inputs.check("inputs", service)?;
     let cut = truncate(request.truncate, request.truncation_direction);
     let embedded = service.embed(role, input, cut).await?;
     let rows = service.with_dim("dimensions", role, embedded.rows, request.dimensions)?;
@@ -56,7 +49,7 @@ pub(super) struct SimilarityRequest {
 #[derive(Deserialize)]
 struct Sentences {
     source_sentence: String,
-    sentences: Vec<String>,
+    sentences: List<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -77,8 +70,8 @@ pub(super) async fn similarity(
     let words = RoleWords { path, prompt_name: parameters.prompt_name, ..RoleWords::default() };
     let stated = words.stated(&service.pair.name)?;
     check_texts("inputs.source_sentence", std::slice::from_ref(&source_sentence))?;
+    let sentences = sentences.all("inputs.sentences", service)?;
     check_texts("inputs.sentences", &sentences)?;
-    service.check_batch("inputs.sentences", sentences.len())?;
     let cut = truncate(parameters.truncate, parameters.truncation_direction);
     let (first, others) = (stated.unwrap_or(Role::Query), stated.unwrap_or(Role::Document));
     let (scores, cost) = similarities(service, (first, source_sentence), (others, sentences), cut).await?;
@@ -118,7 +111,7 @@ fn check_texts(field: &str, texts: &[String]) -> Result<(), Failure> {
 #[derive(Deserialize)]
 pub(super) struct RerankRequest {
     query: String,
-    texts: Vec<String>,
+    texts: List<String>,
     truncate: Option<TruncateField>,
     truncation_direction: Option<Direction>,
     #[serde(default)]
@@ -143,8 +136,8 @@ pub(super) async fn rerank(
     let service = app.service()?;
     let RerankRequest { query, texts, truncate: cut, truncation_direction, raw_scores, return_text } = request;
     check_texts("query", std::slice::from_ref(&query))?;
+    let texts = texts.all("texts", service)?;
     check_texts("texts", &texts)?;
-    service.check_batch("texts", texts.len())?;
     let cut = truncate(cut, truncation_direction);
     let (scores, cost) = match &service.pair.reranker {
         None => similarities(service, (Role::Query, query), (Role::Document, texts.clone()), cut).await?,
@@ -185,7 +178,7 @@ async fn reranked(app: &App, service: &Service, query: String, texts: &[String])
 
 #[derive(Deserialize)]
 pub(super) struct TokenizeRequest {
-    inputs: Value,
+    inputs: Inputs,
     #[serde(default = "yes")]
     add_special_tokens: bool,
 }
@@ -200,8 +193,7 @@ pub(super) async fn tokenize(
     RoleBody(role, request): RoleBody<TokenizeRequest>,
 ) -> Result<Response, Failure> {
     let service = app.service()?;
-    let texts = texts("inputs", request.inputs)?;
-    service.check_batch("inputs", texts.len())?;
+    let texts = request.inputs.texts("inputs", service)?;
     let begun = Instant::now();
     let mut tokens: Vec<Vec<Token>> = service.tokenize(role, texts).await?;
     if !request.add_special_tokens {
