@@ -321,6 +321,12 @@ async fn bad_input_is_refused_in_the_shape_of_its_api() {
         ("/similarity", json!({ "inputs": { "source_sentence": "a" } }), 422, "`inputs`: missing field `sentences`"),
         ("/v2/embed", json!({ "input_type": "query" }), 400, "`texts` is missing"),
         ("/v2/embed", json!({ "input_type": "query", "texts": [] }), 400, "`texts` is empty"),
+        (
+            "/v2/embed",
+            json!({ "input_type": "query", "texts": ["a"], "embedding_types": [] }),
+            400,
+            "`embedding_types` is empty",
+        ),
         ("/v2/embed", json!({ "input_type": "query", "texts": ["a"], "images": [] }), 400, "`images` is not supported"),
         ("/v2/embed", json!({ "input_type": "query", "texts": many }), 413, "`texts` has 10000 texts, allowed: 2048"),
         ("/rerank", json!({ "query": "a", "texts": many }), 413, "`texts` has 10000 texts, allowed: 2048"),

@@ -81,6 +81,9 @@ pub(super) async fn embed(
     let service = app.service()?;
     let about = service.about(role);
     let types = request.embedding_types.unwrap_or(vec![EmbeddingType::Float]);
+    if types.is_empty() {
+        return Err(Failure::field("embedding_types", "`embedding_types` is empty").of_kind(Kind::Empty));
+    }
     let directions = |kind: &EmbeddingType| matches!(kind, EmbeddingType::Int8 | EmbeddingType::Uint8);
     if !about.unit_length && types.iter().any(directions) {
         let message = "int8 and uint8 keep directions only, and this tower's vectors differ in length";
