@@ -10,9 +10,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use care_core::index::{DiskIndex, DiskIndexOptions, DocumentTower, IndexWriter};
-use care_serve::{Collection, ServeOptions, Server};
+use care_serve::{Collection, Pair, ServeOptions, Server};
 use client::{Reply, get, post, send};
-use fake::{DIM, pair};
+use fake::{DIM, FakeTower, pair, pair_with};
 use serde_json::{Value, json};
 
 fn create(folder: &Path, tower: &DocumentTower, dim: usize) {
@@ -20,8 +20,12 @@ fn create(folder: &Path, tower: &DocumentTower, dim: usize) {
 }
 
 fn open(folder: &Path) -> Router {
+    serve(pair(), folder)
+}
+
+fn serve(pair: Pair, folder: &Path) -> Router {
     let server = Server::new(ServeOptions::default()).unwrap();
-    server.loader().ready(pair(), Some(Collection::open(folder).unwrap())).unwrap();
+    server.loader().ready(pair, Some(Collection::open(folder).unwrap())).unwrap();
     server.router()
 }
 
@@ -95,7 +99,8 @@ async fn documents_are_added_found_and_removed() {
 async fn bad_searches_and_documents_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     create(folder.path(), &pair().document_tower(), DIM);
-    let router = open(folder.path());
+    let document = FakeTower::new("document-tower", true, |_| panic!("nothing is embedded for bad documents"));
+    let router = serve(pair_with(FakeTower::new("query-tower", true, |_| {}), document), folder.path());
     let search = |field: &str, value: Value| {
         let mut body = json!({ "query": "头痛" });
         body[field] = value;

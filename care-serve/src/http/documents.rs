@@ -1,5 +1,6 @@
 //! `/documents`: what is in the index, and changes to it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -12,7 +13,6 @@ use tokio::task::spawn_blocking;
 
 use super::app::App;
 use super::body::{JsonBody, json};
-use super::list::List;
 use crate::collection::Collection;
 use crate::failure::{Failure, Kind};
 use crate::service::Service;
@@ -108,7 +108,10 @@ impl NewDocument {
             (_, document) if document.title().is_empty() && document.text().trim().is_empty() => {
                 Err(Failure::field("documents", format!("the text of the document {:?} is empty", record.id)))
             }
-            _ => Ok(record),
+            _ => {
+                record.check()?;
+                Ok(record)
+            }
         }
     }
 }
@@ -122,6 +125,10 @@ pub(super) async fn add(
     collection(&service)?;
     let documents = request.documents.all("documents", &service)?;
     let records = documents.into_iter().map(NewDocument::record).collect::<Result<Vec<_>, _>>()?;
+    let mut ids = HashSet::new();
+    if let Some(record) = records.iter().find(|record| !ids.insert(&record.id)) {
+        return Err(Failure::field("documents", format!("the id {:?} occurs twice", record.id)));
+    }
     let embedded = service.embed_documents(records.iter().map(document_of).collect()).await?;
     let (dim, fingerprint) = (service.about(Role::Document).dim, service.about(Role::Document).fingerprint.clone());
     let rows = embedded.rows;
