@@ -110,6 +110,7 @@ async fn bad_searches_and_documents_change_nothing() {
     for ((path, body), status, message) in [
         (search("query", json!("  ")), 400, "`query` is empty"),
         (search("query", json!(3)), 422, "`query`: invalid type"),
+        (search("query", json!("头".repeat(4097))), 413, "`query` has 4097 characters, allowed: 4096"),
         (search("top_k", json!(0)), 422, "`top_k` is 0, allowed: 1 to 1000"),
         (search("top_k", json!(1001)), 422, "`top_k` is 1001, allowed: 1 to 1000"),
         (search("k", json!(3)), 422, "`k`: unknown field `k`"),

@@ -62,6 +62,8 @@ struct Hit {
 
 /// Number of hits by default.
 const TOP_K: usize = 10;
+/// Characters of a query, at most: BM25 reads all documents of each of its tokens.
+const MAX_QUERY: usize = 4096;
 
 pub(super) async fn search(
     State(app): State<Arc<App>>,
@@ -100,6 +102,11 @@ async fn ask(service: &Service, request: SearchRequest) -> Result<(Ask, Cost), F
     let SearchRequest { query, top_k, filter, mode } = request;
     if query.trim().is_empty() {
         return Err(Failure::field("query", "`query` is empty").of_kind(Kind::Empty));
+    }
+    let characters = query.chars().count();
+    if characters > MAX_QUERY {
+        let message = format!("`query` has {characters} characters, allowed: {MAX_QUERY}");
+        return Err(Failure::field("query", message).of_kind(Kind::TooLarge));
     }
     let (k, most) = (top_k.unwrap_or(TOP_K), service.options.max_top_k);
     if !(1..=most).contains(&k) {
