@@ -14,7 +14,8 @@ pub struct ServeOptions {
     pub api_keys: Vec<String>,
     /// Dimensions that are offered beside all, for pairs that were trained to be truncated; by default none.
     pub dimensions: Vec<usize>,
-    /// Requests that are worked on at once; of more, each is answered 429. Default 512.
+    /// Requests that are worked on at once; of more, each is answered 429. A request that was given up counts until work for it
+    /// that has begun on a thread of its own ends. Default 512.
     pub max_concurrent_requests: usize,
     /// Connections at once; more wait to be accepted. Default 1024.
     pub max_connections: usize,

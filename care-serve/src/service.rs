@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use care_core::{Document, Query, Role, Text};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
+use crate::blocking::blocking;
 use crate::collection::Collection;
 use crate::failure::{Failure, Kind};
 use crate::lane::{Lane, LaneLimits};
@@ -59,7 +59,7 @@ pub(crate) struct Cost {
 struct Half<T: Text> {
     tower: Arc<dyn ServedTower<T>>,
     lane: Lane<T>,
-    tokenizers: Semaphore,
+    tokenizers: Arc<Semaphore>,
 }
 
 /// A served pair.
@@ -76,14 +76,18 @@ pub(crate) struct Service {
 impl<T: Text> Half<T> {
     async fn tokenize(&self, texts: Vec<T>, truncate: Truncate) -> Result<Vec<Tokens>, Failure> {
         let closed = |e| Failure::new(Kind::Backend, e);
-        let _permit = self.tokenizers.acquire().await.map_err(closed)?;
+        let turn = self.tokenizers.clone().acquire_owned().await.map_err(closed)?;
         let (tower, most) = (self.tower.clone(), self.tower.about().max_length);
-        let run = move || match truncate {
-            Truncate::Cut(side) => tower.tokenize(&texts, most, side),
-            // One more, to see that it is too long.
-            Truncate::Refuse => tower.tokenize(&texts, most + 1, None),
+        let run = move || {
+            // Until the texts are tokenized, also if nobody waits for them any more.
+            let _turn = turn;
+            Ok(match truncate {
+                Truncate::Cut(side) => tower.tokenize(&texts, most, side)?,
+                // One more, to see that it is too long.
+                Truncate::Refuse => tower.tokenize(&texts, most + 1, None)?,
+            })
         };
-        let tokens = spawn_blocking(run).await.map_err(|e| Failure::new(Kind::Backend, e))??;
+        let tokens = blocking(run).await?;
         match tokens.iter().position(|text| text.ids.len() > most) {
             None => Ok(tokens),
             Some(at) => {
@@ -158,9 +162,10 @@ impl Service {
         let limits = |batch| LaneLimits { waiting, batch };
         let lane = Lane::new(pair.query.clone(), limits(options.max_batch_tokens), None, metrics.clone())?;
         let first = Some(lane.traffic());
-        let query = Half { tower: pair.query.clone(), lane, tokenizers: Semaphore::new(TOKENIZERS) };
+        let tokenizers = || Arc::new(Semaphore::new(TOKENIZERS));
+        let query = Half { tower: pair.query.clone(), lane, tokenizers: tokenizers() };
         let lane = Lane::new(pair.document.clone(), limits(options.document_batch_tokens), first, metrics.clone())?;
-        let document = Half { tower: pair.document.clone(), lane, tokenizers: Semaphore::new(TOKENIZERS) };
+        let document = Half { tower: pair.document.clone(), lane, tokenizers: tokenizers() };
         let reranker = pair.reranker.as_ref().map(|reranker| reranker.fingerprint()).transpose()?.flatten();
         Ok(Self { pair, options, collection, reranker, query, document })
     }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use care_core::{Document, Query, Reranker};
 use care_serve::{ServeOptions, Server, Tokens};
 use fake::{FakeTower, pair, pair_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -220,6 +221,68 @@ async fn a_late_answer_is_503() {
     assert_eq!(status(&answer), 503, "{answer}");
     assert!(answer.contains("not answered within 0.2 s"), "{answer}");
     gate.open();
+}
+
+/// A reranker that waits at a gate.
+struct GatedReranker(Arc<Gate>);
+
+impl Reranker for GatedReranker {
+    fn score(&self, pairs: &[(&Query, &Document)]) -> care_core::Result<Vec<f32>> {
+        self.0.pass(&[]);
+        Ok(vec![0.0; pairs.len()])
+    }
+}
+
+/// A server whose reranker waits at a gate, and that answers within 0.2 s.
+async fn start_reranker(gate: &Arc<Gate>, max_concurrent_requests: usize) -> Running {
+    let mut options = ServeOptions::default();
+    options.deadline = Duration::from_millis(200);
+    options.max_concurrent_requests = max_concurrent_requests;
+    let mut pair = pair();
+    pair.reranker = Some(Arc::new(GatedReranker(gate.clone())));
+    start(options, pair).await
+}
+
+async fn rerank(address: SocketAddr) -> u16 {
+    let body = r#"{"query":"头痛","texts":["发热"]}"#;
+    let head = format!("connection: close\r\ncontent-length: {}", body.len());
+    status(&ask(address, &format!("POST /rerank HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n{body}")).await)
+}
+
+/// Asks until the reranker has begun, and the request has met its deadline.
+async fn late_rerank(gate: &Gate, address: SocketAddr) {
+    while gate.batches() == 0 {
+        assert_eq!(rerank(address).await, 503);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_goes_on_after_the_deadline_keeps_its_place() {
+    let gate = Arc::new(Gate::default());
+    let server = start_reranker(&gate, 1).await;
+    late_rerank(&gate, server.address).await;
+    let embed = || ask(server.address, "POST /query/embed HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert_eq!(status(&embed().await), 429);
+    gate.open();
+    // The place is free: what is asked is read, and is no JSON.
+    while status(&embed().await) != 422 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reranker_is_called_once_at_a_time_whatever_was_given_up() {
+    let gate = Arc::new(Gate::default());
+    let server = start_reranker(&gate, 8).await;
+    late_rerank(&gate, server.address).await;
+    for _ in 0..2 {
+        assert_eq!(rerank(server.address).await, 503);
+    }
+    assert_eq!(gate.batches(), 1);
+    gate.open();
+    while rerank(server.address).await != 200 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

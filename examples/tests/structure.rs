@@ -35,7 +35,7 @@ const ORDERS: [(&str, &str); 14] = [
         "schedule stage collective command loss dataset gradient shares reduce optim config report log tensorboard curves card \
          fingerprint batcher checkpoint pass towers ahead lengths objective guards evaluation teacher trainer run",
     ),
-    ("care-serve", "options failure metrics role vector tower lane words collection service http server"),
+    ("care-serve", "options failure blocking metrics role vector tower lane words collection service http server"),
     ("care-datafusion", "tower function"),
     ("care-py", "error locate texts work pair reranker metrics"),
     ("care-shard", "clock dtype storage input plan table job state commit claims worker status verify merge estimate"),

@@ -16,9 +16,9 @@ pub(crate) struct App {
     pub(crate) options: ServeOptions,
     pub(crate) metrics: Arc<Metrics>,
     /// Requests that may still begin.
-    pub(super) free: Semaphore,
+    pub(super) free: Arc<Semaphore>,
     /// The turn of a reranker's call.
-    pub(super) reranking: Semaphore,
+    pub(super) reranking: Arc<Semaphore>,
     /// Seconds since 1970 at the start.
     pub(super) started: u64,
     /// The pair, once it is loaded.
@@ -28,13 +28,13 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(options: ServeOptions) -> Self {
-        let free = Semaphore::new(options.max_concurrent_requests.min(Semaphore::MAX_PERMITS));
+        let free = Arc::new(Semaphore::new(options.max_concurrent_requests.min(Semaphore::MAX_PERMITS)));
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         Self {
             options,
             metrics: Arc::default(),
             free,
-            reranking: Semaphore::new(1),
+            reranking: Arc::new(Semaphore::new(1)),
             started,
             service: OnceLock::new(),
             ids: AtomicU64::new(0),

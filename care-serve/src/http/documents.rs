@@ -9,10 +9,11 @@ use care_core::index::Record;
 use care_core::{Embeddings, Role};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::task::spawn_blocking;
 
 use super::app::App;
 use super::body::{JsonBody, json};
+use super::list::List;
+use crate::blocking::blocking;
 use crate::collection::Collection;
 use crate::failure::{Failure, Kind};
 use crate::service::Service;
@@ -32,8 +33,7 @@ async fn run<T: Send + 'static>(
     service: Arc<Service>,
     run: impl FnOnce(&Collection) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let run = move || run(collection(&service)?);
-    spawn_blocking(run).await.map_err(|e| Failure::new(Kind::Backend, e))?
+    blocking(move || run(collection(&service)?)).await
 }
 
 pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Response, Failure> {

@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use super::app::App;
 use super::auth;
+use crate::blocking::PLACE;
 use crate::failure::{Failure, Kind, Shape};
 use crate::service::Cost;
 
@@ -58,10 +59,10 @@ async fn admit(app: &App, request: Request, next: Next) -> Response {
     if !is_open && let Err(failure) = auth::check(request.headers(), &app.options.api_keys) {
         return failure.into_response();
     }
-    let _permit = match LIGHT.contains(&path) || is_open {
+    let place = match LIGHT.contains(&path) || is_open {
         true => None,
-        false => match app.free.try_acquire() {
-            Ok(permit) => Some(permit),
+        false => match app.free.clone().try_acquire_owned() {
+            Ok(place) => Some(Arc::new(place)),
             Err(_) => {
                 let message = format!("{} requests are being answered already", app.options.max_concurrent_requests);
                 return Failure::new(Kind::Overloaded, message).retry_after(Duration::from_secs(1)).into_response();
@@ -69,7 +70,7 @@ async fn admit(app: &App, request: Request, next: Next) -> Response {
         },
     };
     let deadline = app.options.deadline;
-    tokio::time::timeout(deadline, next.run(request)).await.unwrap_or_else(|_| {
+    tokio::time::timeout(deadline, PLACE.scope(place, next.run(request))).await.unwrap_or_else(|_| {
         let message = format!("not answered within {} s; send fewer texts at once", deadline.as_secs_f64());
         Failure::new(Kind::Unavailable, message).retry_after(Duration::from_secs(1)).into_response()
     })

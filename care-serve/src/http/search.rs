@@ -9,11 +9,11 @@ use care_core::Role;
 use care_core::index::Filter;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::task::spawn_blocking;
 
 use super::app::App;
 use super::body::{JsonBody, json};
 use super::documents::collection;
+use crate::blocking::blocking;
 use crate::collection::{Ask, Found, Mode};
 use crate::failure::{Failure, Kind};
 use crate::service::{Cost, Embedded, Input, Service, Truncate};
@@ -76,8 +76,7 @@ pub(super) async fn search(
     let (mode, searching) = (ask.mode, Instant::now());
     let found = {
         let service = service.clone();
-        let run = move || -> Result<Vec<Found>, Failure> { Ok(collection(&service)?.search(&ask)?) };
-        spawn_blocking(run).await.map_err(|e| Failure::new(Kind::Backend, e))??
+        blocking(move || Ok(collection(&service)?.search(&ask)?)).await?
     };
     let milliseconds = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
     let answer = SearchAnswer {

@@ -7,12 +7,12 @@ use axum::extract::State;
 use axum::response::Response;
 use care_core::{Document, Query, Role};
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 
 use super::app::App;
 use super::body::{JsonBody, PathRole, RoleBody, json};
 use super::inputs::{Direction, Inputs, TruncateField, truncate};
 use super::list::List;
+use crate::blocking::blocking;
 use crate::failure::{Failure, Kind};
 use crate::role::RoleWords;
 use crate::service::{Cost, Embedded, Input, Service, Token, Truncate};
@@ -160,16 +160,19 @@ pub(super) async fn rerank(
 }
 
 async fn reranked(app: &App, service: &Service, query: String, texts: &[String]) -> Result<(Vec<f32>, Cost), Failure> {
-    let backend = |e: &dyn std::fmt::Display| Failure::new(Kind::Backend, e);
     let Some(reranker) = service.pair.reranker.clone() else { return Ok(Default::default()) };
     let begun = Instant::now();
     // One call at a time: each computes on all cores.
-    let _turn = app.reranking.acquire().await.map_err(|e| backend(&e))?;
+    let turn = app.reranking.clone().acquire_owned().await.map_err(|e| Failure::new(Kind::Backend, e))?;
     let queue = begun.elapsed();
     let documents: Vec<Document> = texts.iter().map(Document::new).collect();
     let characters = texts.iter().map(|text| text.chars().count()).sum();
-    let run = move || reranker.score_documents(&Query::new(query), &documents);
-    let scores = spawn_blocking(run).await.map_err(|e| backend(&e))??;
+    let run = move || {
+        // Until the call ends, also if nobody waits for it any more.
+        let _turn = turn;
+        Ok(reranker.score_documents(&Query::new(query), &documents)?)
+    };
+    let scores = blocking(run).await?;
     let models = service.reranker.iter().map(|fingerprint| ("reranker", fingerprint.clone())).collect();
     let inference = begun.elapsed() - queue;
     let cost = Cost { models, texts: texts.len(), characters, queue, inference, ..Cost::default() };
