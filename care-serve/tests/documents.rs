@@ -92,6 +92,8 @@ async fn documents_are_added_found_and_removed() {
     assert_eq!(get(&router, "/documents/c").await.json()["error"], "the index has no document \"c\"");
     drop(router);
     let router = open(folder.path());
+    let metrics = get(&router, "/metrics").await.text();
+    assert!(metrics.lines().any(|line| line == "care_documents 1"), "{metrics}");
     assert_eq!(ids(&post(&router, "/search", &json!({ "query": "头痛 血压" })).await.json()), ["7"]);
 }
 

@@ -448,6 +448,9 @@ async fn info_metrics_and_request_ids() {
         assert!(info.get(field).is_some(), "{field}");
     }
     assert_eq!(info["towers"]["query"]["fingerprint"], "query-tower");
+    assert_eq!(info["max_batch_tokens"], 1024);
+    let of_towers = ["query", "document"].map(|role| info["towers"][role]["max_batch_tokens"].clone());
+    assert_eq!(of_towers, [4096, 1024]);
     post(&router, "/query/embed", &json!({ "inputs": "头痛" })).await;
     post(&router, "/query/embed", &json!({ "inputs": ["头痛", "热"] })).await;
     post(&router, "/embed", &json!({ "inputs": "头痛" })).await;

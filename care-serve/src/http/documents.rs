@@ -137,7 +137,6 @@ pub(super) async fn add(
         Ok((changes, collection.index().len()))
     })
     .await?;
-    app.metrics.set("care_documents", "", documents as f64);
     let (added, replaced) = (changes.added, changes.replaced);
     let answer = json!({
         "added": added, "replaced": replaced, "documents": documents, "document_fingerprint": fingerprint,
@@ -174,7 +173,6 @@ async fn remove_ids(app: &App, ids: Vec<String>) -> Result<Value, Failure> {
     let fingerprint = service.about(Role::Document).fingerprint.clone();
     let (removed, documents) =
         run(service, move |collection| Ok((collection.remove(&ids)?, collection.index().len()))).await?;
-    app.metrics.set("care_documents", "", documents as f64);
     Ok(json!({ "removed": removed, "documents": documents, "document_fingerprint": fingerprint }))
 }
 

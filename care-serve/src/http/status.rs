@@ -33,7 +33,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Response, Failur
         "model_type": { "embedding": { "pooling": about.pooling } },
         "max_concurrent_requests": options.max_concurrent_requests,
         "max_input_length": about.max_length,
-        "max_batch_tokens": options.max_batch_tokens,
+        "max_batch_tokens": options.document_batch_tokens,
         "max_batch_requests": null,
         "max_client_batch_size": options.max_client_batch,
         "auto_truncate": true,
@@ -52,6 +52,10 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Response, Failur
 
 fn tower(service: &Service, role: Role) -> Value {
     let about = service.about(role);
+    let max_batch_tokens = match role {
+        Role::Query => service.options.max_batch_tokens,
+        Role::Document => service.options.document_batch_tokens,
+    };
     json!({
         "model": format!("{}/{}", service.pair.name, role.as_str()),
         "fingerprint": about.fingerprint,
@@ -62,11 +66,16 @@ fn tower(service: &Service, role: Role) -> Value {
         "dimensions": about.dim,
         "unit_length": about.unit_length,
         "max_input_length": about.max_length,
+        "max_batch_tokens": max_batch_tokens,
         "instruction": about.instruction,
     })
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    // As it is now, whoever changed it: a change is made although its request was given up.
+    if let Some(collection) = app.service().ok().and_then(|service| service.collection.as_ref()) {
+        app.metrics.set("care_documents", "", collection.index().len() as f64);
+    }
     let version = "text/plain; version=0.0.4; charset=utf-8";
     ([(CONTENT_TYPE, version)], app.metrics.render()).into_response()
 }
