@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use care_core::index::{Changes, DiskIndex, DocumentTower, Filter, Hit, IndexWriter, Record, SearchOptions};
 use care_core::{Embeddings, Error, ErrorKind, Result};
+use care_data::hybrid::Fusion;
 use serde::Deserialize;
 
 use crate::tower::Pair;
@@ -12,11 +13,6 @@ use crate::words::Words;
 
 /// Candidates of each half of a hybrid search, at least.
 const CANDIDATES: usize = 100;
-/// What is added to ranks when two rankings are joined.
-///
-/// # Reference
-/// Cormack, Clarke and Buettcher (2009): reciprocal rank fusion.
-const RANK_OFFSET: f32 = 60.0;
 
 /// What documents are ranked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
@@ -178,7 +174,7 @@ impl Collection {
         match (ask.mode, &ask.vector) {
             (Mode::Bm25, _) => {
                 let hits = words.search(index, &ask.query, ask.k, filter)?;
-                let found = |(row, score)| {
+                let found = |Hit { index: row, score }| {
                     Ok(Found { record: index.record(row)?, score, vector_score: None, bm25_score: Some(score) })
                 };
                 hits.into_iter().map(found).collect()
@@ -193,17 +189,19 @@ impl Collection {
             }
             (Mode::Hybrid, Some(vector)) => {
                 let depth = ask.k.max(CANDIDATES);
-                let by_vector: Vec<usize> =
-                    self.nearest(index, vector, depth, filter)?.into_iter().map(|hit| hit.index).collect();
-                let by_words: Vec<usize> =
-                    words.search(index, &ask.query, depth, filter)?.into_iter().map(|hit| hit.0).collect();
-                let joined = fuse(&[by_vector, by_words], ask.k);
-                let rows: Vec<usize> = joined.iter().map(|hit| hit.0).collect();
+                let by_vector = self.nearest(index, vector, depth, filter)?;
+                let by_words = words.search(index, &ask.query, depth, filter)?;
+                let joined = Fusion::reciprocal_rank().fuse(&by_words, &by_vector, ask.k);
+                let rows: Vec<usize> = joined.iter().map(|hit| hit.index).collect();
                 let (vectors, of_words) = (index.vectors(&rows)?, words.scores(index, &ask.query, &rows)?);
                 let query = Embeddings::from_rows(vector.len(), [vector])?;
-                let found = joined.into_iter().zip(of_words).enumerate().map(|(at, ((row, score), of_words))| {
-                    let of_vector = Some(query.dot(0, &vectors, at));
-                    Ok(Found { record: index.record(row)?, score, vector_score: of_vector, bm25_score: Some(of_words) })
+                let found = joined.into_iter().zip(of_words).enumerate().map(|(at, (hit, of_words))| {
+                    Ok(Found {
+                        record: index.record(hit.index)?,
+                        score: hit.score,
+                        vector_score: hit.vector.or_else(|| Some(query.dot(0, &vectors, at))),
+                        bm25_score: hit.bm25.or(Some(of_words)),
+                    })
                 });
                 found.collect()
             }
@@ -215,24 +213,6 @@ impl Collection {
         (options.k, options.filter) = (k, filter.cloned());
         Ok(index.search(&Embeddings::from_rows(vector.len(), [vector])?, &options)?.pop().unwrap_or_default())
     }
-}
-
-/// The `k` best of several rankings, joined by reciprocal ranks; ties in the order of the first ranking, then of rows.
-fn fuse(rankings: &[Vec<usize>], k: usize) -> Vec<(usize, f32)> {
-    let mut joined: Vec<(usize, f32)> = Vec::new();
-    let mut places = std::collections::HashMap::new();
-    for ranking in rankings {
-        for (rank, row) in (1u32..).zip(ranking) {
-            let at = *places.entry(*row).or_insert(joined.len());
-            if at == joined.len() {
-                joined.push((*row, 0.0));
-            }
-            joined[at].1 += 1.0 / (RANK_OFFSET + rank as f32);
-        }
-    }
-    joined.sort_by(|a, b| b.1.total_cmp(&a.1));
-    joined.truncate(k);
-    joined
 }
 
 #[cfg(test)]
@@ -279,7 +259,7 @@ mod tests {
         assert_eq!(ids(search(&collection, "咳嗽", Mode::Vector, None)), ["a", "b"]);
         assert_eq!(ids(search(&collection, "咳嗽", Mode::Bm25, None)), ["b", "c"]);
         let hybrid = search(&collection, "咳嗽", Mode::Hybrid, None);
-        assert_eq!(hybrid[0], ("b".to_owned(), 1.0 / 62.0 + 1.0 / 61.0));
+        assert_eq!(hybrid[0], ("b".to_owned(), (1.0 / 62.0 + 1.0 / 61.0) as f32));
         for (mode, expected) in [(Mode::Vector, ["b", "c"]), (Mode::Bm25, ["b", "c"]), (Mode::Hybrid, ["b", "c"])] {
             assert_eq!(ids(search(&collection, "咳嗽", mode, Some("year>=2021"))), expected);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use care_core::index::{DiskIndex, Filter, Record};
+use care_core::index::{DiskIndex, Filter, Hit, Record};
 use care_core::{Document, Result, Text};
 use care_data::bm25::Bm25;
 
@@ -74,14 +74,8 @@ impl Words {
         self.removed() > self.numbers.len().max(CHUNK)
     }
 
-    /// The `k` best rows that fit a filter, best first, each with its score.
-    pub(crate) fn search(
-        &self,
-        index: &DiskIndex,
-        query: &str,
-        k: usize,
-        filter: Option<&Filter>,
-    ) -> Result<Vec<(usize, f32)>> {
+    /// The `k` best rows that fit a filter, best first.
+    pub(crate) fn search(&self, index: &DiskIndex, query: &str, k: usize, filter: Option<&Filter>) -> Result<Vec<Hit>> {
         let Some(filter) = filter else {
             let hits = self.bm25.search(query, k + self.removed());
             let hits = hits.into_iter().filter_map(|hit| Some((self.ids[hit.index].as_deref()?, hit.score)));
@@ -96,22 +90,22 @@ impl Words {
         let hits: Vec<_> =
             hits.into_iter().filter_map(|hit| Some((self.ids[hit.index].as_deref()?, hit.score))).collect();
         for hits in hits.chunks(CHUNK) {
-            let fits = |(row, _): &(usize, f32)| matching.binary_search(row).is_ok();
+            let fits = |hit: &Hit| matching.binary_search(&hit.index).is_ok();
             found.extend(rows(index, hits)?.into_iter().filter(fits));
             if found.len() >= k {
-                found.truncate(k);
                 break;
             }
         }
+        found.truncate(k);
         Ok(found)
     }
 
     /// The `k` best of some rows.
-    fn best_of(&self, index: &DiskIndex, query: &str, k: usize, among: &[usize]) -> Result<Vec<(usize, f32)>> {
-        let scores = self.scores(index, query, among)?;
-        let mut found: Vec<(usize, f32)> =
-            among.iter().copied().zip(scores).filter(|(_, score)| *score > 0.0).collect();
-        found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    fn best_of(&self, index: &DiskIndex, query: &str, k: usize, among: &[usize]) -> Result<Vec<Hit>> {
+        let scored = among.iter().zip(self.scores(index, query, among)?);
+        let mut found: Vec<Hit> =
+            scored.filter(|(_, score)| *score > 0.0).map(|(&index, score)| Hit { index, score }).collect();
+        found.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
         found.truncate(k);
         Ok(found)
     }
@@ -127,10 +121,10 @@ impl Words {
 }
 
 /// The rows of ids that the index has.
-fn rows(index: &DiskIndex, hits: &[(&str, f32)]) -> Result<Vec<(usize, f32)>> {
+fn rows(index: &DiskIndex, hits: &[(&str, f32)]) -> Result<Vec<Hit>> {
     let ids: Vec<&str> = hits.iter().map(|hit| hit.0).collect();
-    let found = index.find_all(&ids)?;
-    Ok(found.into_iter().zip(hits).filter_map(|(row, hit)| Some((row?, hit.1))).collect())
+    let found = index.find_all(&ids)?.into_iter().zip(hits);
+    Ok(found.filter_map(|(row, (_, score))| Some(Hit { index: row?, score: *score })).collect())
 }
 
 /// The text of a row with its title.
