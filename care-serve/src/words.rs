@@ -10,7 +10,7 @@ use care_data::bm25::Bm25;
 pub(crate) const TITLE: &str = "title";
 /// Rows that fit a filter are scored one by one if they are no more than this.
 const FEW: usize = 2000;
-/// Hits that are compared with a filter at once.
+/// Rows that are read at once, and hits that are first compared with a filter.
 const CHUNK: usize = 1024;
 
 /// BM25 over the texts of an index, by id.
@@ -89,7 +89,7 @@ impl Words {
         let hits = self.bm25.search(query, self.ids.len());
         let hits: Vec<_> =
             hits.into_iter().filter_map(|hit| Some((self.ids[hit.index].as_deref()?, hit.score))).collect();
-        for hits in hits.chunks(CHUNK) {
+        for hits in growing_parts(&hits) {
             let fits = |hit: &Hit| matching.binary_search(&hit.index).is_ok();
             found.extend(rows(index, hits)?.into_iter().filter(fits));
             if found.len() >= k {
@@ -127,6 +127,17 @@ fn rows(index: &DiskIndex, hits: &[(&str, f32)]) -> Result<Vec<Hit>> {
     Ok(found.filter_map(|(row, (_, score))| Some(Hit { index: row?, score: *score })).collect())
 }
 
+/// Parts of hits, each four times as large as the one before. To find the rows of a part, all keys of the index are read, so
+/// there must be few parts.
+fn growing_parts<T>(mut hits: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut size = CHUNK;
+    std::iter::from_fn(move || {
+        let (part, rest) = hits.split_at(size.min(hits.len()));
+        (hits, size) = (rest, 4 * size);
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// The text of a row with its title.
 fn words_of(record: &Record) -> String {
     document_of(record).content().into_owned()
@@ -136,4 +147,18 @@ fn words_of(record: &Record) -> String {
 pub(crate) fn document_of(record: &Record) -> Document {
     let title = record.metadata.get(TITLE).and_then(|title| title.as_str()).unwrap_or_default();
     Document::with_title(title, record.text.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_few_hits_fit_costs_few_passes_over_the_index() {
+        let hits: Vec<usize> = (0..1_000_000).collect();
+        let parts: Vec<&[usize]> = growing_parts(&hits).collect();
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>()[..3], [1024, 4096, 16384]);
+        assert_eq!((parts.len(), parts.concat() == hits), (6, true));
+        assert_eq!(growing_parts(&hits[..0]).count(), 0);
+    }
 }
