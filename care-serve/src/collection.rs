@@ -1,7 +1,8 @@
 //! The documents of a server: an index on disk, searched by vectors and by words, changed while it is searched.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use care_core::index::{Changes, DiskIndex, DocumentTower, Filter, Hit, IndexWriter, Record, SearchOptions};
 use care_core::{Embeddings, Error, ErrorKind, Result};
@@ -63,13 +64,11 @@ pub struct Collection {
     /// How vectors are searched, but for what a request decides.
     search: SearchOptions,
     writer: Mutex<IndexWriter>,
-    shelf: RwLock<Shelf>,
-}
-
-/// What searches read.
-struct Shelf {
-    index: DiskIndex,
-    words: Words,
+    /// The index as the last change left it. Never locked for long, so any thread may lock it.
+    index: Mutex<Arc<DiskIndex>>,
+    has_texts: AtomicBool,
+    /// Locked while words are searched and changed: only by threads that may block.
+    words: RwLock<Words>,
 }
 
 impl Collection {
@@ -79,10 +78,16 @@ impl Collection {
     /// As [`IndexWriter::open`]; another process that has the index open to change it is one.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let writer = IndexWriter::open(folder)?;
-        let (index, tower) = (writer.index().clone(), writer.index().tower().clone());
+        let index = Arc::new(writer.index().clone());
         let words = Words::read(&index)?;
-        let search = SearchOptions::new(0);
-        Ok(Self { tower, search, writer: Mutex::new(writer), shelf: RwLock::new(Shelf { index, words }) })
+        Ok(Self {
+            tower: index.tower().clone(),
+            search: SearchOptions::new(0),
+            writer: Mutex::new(writer),
+            index: Mutex::new(index),
+            has_texts: AtomicBool::new(words.has_texts()),
+            words: RwLock::new(words),
+        })
     }
 
     /// Searches by codes or by graphs, by default by all vectors. The options' `k` and filter are those of each request.
@@ -99,8 +104,8 @@ impl Collection {
 
     /// Refuses a pair whose document tower is not that of the vectors.
     pub(crate) fn check(&self, pair: &Pair) -> Result<()> {
-        self.read().index.check_tower(&pair.document_tower())?;
-        let (index, tower) = (self.read().index.dim(), pair.document.about().dim);
+        self.index().check_tower(&pair.document_tower())?;
+        let (index, tower) = (self.index().dim(), pair.document.about().dim);
         if index == tower {
             return Ok(());
         }
@@ -108,13 +113,13 @@ impl Collection {
     }
 
     /// The index as the last change left it.
-    pub(crate) fn index(&self) -> DiskIndex {
-        self.read().index.clone()
+    pub(crate) fn index(&self) -> Arc<DiskIndex> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether BM25 has texts to read.
     pub(crate) fn has_texts(&self) -> bool {
-        self.read().words.has_texts()
+        self.has_texts.load(Ordering::Acquire)
     }
 
     /// Adds rows in place of those with the same ids. They are on disk when this returns, and searches find them.
@@ -141,39 +146,42 @@ impl Collection {
 
     /// Lets searches see a change. The writer's lock is held, so there is no other.
     fn publish(&self, writer: &IndexWriter, change: impl FnOnce(&mut Words)) -> Result<()> {
-        let index = writer.index().clone();
-        let is_worn = {
-            let mut shelf = self.shelf.write().unwrap_or_else(PoisonError::into_inner);
-            change(&mut shelf.words);
-            shelf.index = index.clone();
-            shelf.words.is_worn()
-        };
+        let index = Arc::new(writer.index().clone());
+        let is_worn = self.change_words(|words| {
+            change(words);
+            *self.index.lock().unwrap_or_else(PoisonError::into_inner) = index.clone();
+            words.is_worn()
+        });
         if is_worn {
-            let words = Words::read(&index)?;
-            self.shelf.write().unwrap_or_else(PoisonError::into_inner).words = words;
+            let read = Words::read(&index)?;
+            self.change_words(|words| *words = read);
         }
         Ok(())
+    }
+
+    fn change_words<T>(&self, change: impl FnOnce(&mut Words) -> T) -> T {
+        let mut words = self.words.write().unwrap_or_else(PoisonError::into_inner);
+        let done = change(&mut words);
+        self.has_texts.store(words.has_texts(), Ordering::Release);
+        done
     }
 
     fn writer(&self) -> MutexGuard<'_, IndexWriter> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Shelf> {
-        self.shelf.read().unwrap_or_else(PoisonError::into_inner)
+    fn words(&self) -> RwLockReadGuard<'_, Words> {
+        self.words.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The best documents, best first, each with the scores of both halves if both were asked for.
+    /// The best documents, best first, each with the scores of both halves if both were asked for. Blocks.
     ///
     /// # Errors
     /// If a file cannot be read or is damaged, or a vector is needed and of another tower's dimensions.
     pub(crate) fn search(&self, ask: &Ask) -> Result<Vec<Found>> {
-        let shelf = self.read();
-        let Shelf { index, words } = &*shelf;
-        let filter = ask.filter.as_ref();
         match (ask.mode, &ask.vector) {
             (Mode::Bm25, _) => {
-                let hits = words.search(index, &ask.query, ask.k, filter)?;
+                let (index, hits) = self.by_words(ask, ask.k)?;
                 let found = |Hit { index: row, score }| {
                     Ok(Found { record: index.record(row)?, score, vector_score: None, bm25_score: Some(score) })
                 };
@@ -181,25 +189,26 @@ impl Collection {
             }
             (_, None) => Err(Error::new(ErrorKind::Config, "a search by vectors needs a vector")),
             (Mode::Vector, Some(vector)) => {
-                let found = |hit: Hit| {
-                    let (record, score) = (index.record(hit.index)?, hit.score);
-                    Ok(Found { record, score, vector_score: Some(score), bm25_score: None })
+                let index = self.index();
+                let found = |Hit { index: row, score }| {
+                    Ok(Found { record: index.record(row)?, score, vector_score: Some(score), bm25_score: None })
                 };
-                self.nearest(index, vector, ask.k, filter)?.into_iter().map(found).collect()
+                self.by_vector(&index, vector, ask, ask.k)?.into_iter().map(found).collect()
             }
             (Mode::Hybrid, Some(vector)) => {
                 let depth = ask.k.max(CANDIDATES);
-                let by_vector = self.nearest(index, vector, depth, filter)?;
-                let by_words = words.search(index, &ask.query, depth, filter)?;
+                let (index, by_words) = self.by_words(ask, depth)?;
+                let by_vector = self.by_vector(&index, vector, ask, depth)?;
                 let joined = Fusion::reciprocal_rank().fuse(&by_words, &by_vector, ask.k);
                 let rows: Vec<usize> = joined.iter().map(|hit| hit.index).collect();
-                let (vectors, of_words) = (index.vectors(&rows)?, words.scores(index, &ask.query, &rows)?);
+                let (vectors, of_words) = (index.vectors(&rows)?, self.words().scores(&index, &ask.query, &rows)?);
                 let query = Embeddings::from_rows(vector.len(), [vector])?;
                 let found = joined.into_iter().zip(of_words).enumerate().map(|(at, (hit, of_words))| {
                     Ok(Found {
                         record: index.record(hit.index)?,
                         score: hit.score,
                         vector_score: hit.vector.or_else(|| Some(query.dot(0, &vectors, at))),
+                        // The words may have changed since; then this is the score of the text as it is now.
                         bm25_score: hit.bm25.or(Some(of_words)),
                     })
                 });
@@ -208,9 +217,19 @@ impl Collection {
         }
     }
 
-    fn nearest(&self, index: &DiskIndex, vector: &[f32], k: usize, filter: Option<&Filter>) -> Result<Vec<Hit>> {
+    /// The `k` best rows by their words, in an index that has the same documents as the words.
+    fn by_words(&self, ask: &Ask, k: usize) -> Result<(Arc<DiskIndex>, Vec<Hit>)> {
+        let words = self.words();
+        // Both change under the lock of the words.
+        let index = self.index();
+        let hits = words.search(&index, &ask.query, k, ask.filter.as_ref())?;
+        Ok((index, hits))
+    }
+
+    /// The `k` best rows by their vectors.
+    fn by_vector(&self, index: &DiskIndex, vector: &[f32], ask: &Ask, k: usize) -> Result<Vec<Hit>> {
         let mut options = self.search.clone();
-        (options.k, options.filter) = (k, filter.cloned());
+        (options.k, options.filter) = (k, ask.filter.clone());
         Ok(index.search(&Embeddings::from_rows(vector.len(), [vector])?, &options)?.pop().unwrap_or_default())
     }
 }
@@ -288,18 +307,34 @@ mod tests {
         check(&again);
     }
 
+    /// Replaces a document in memory so often that the texts should be read again.
+    fn wear_out(collection: &Collection, id: &str) {
+        for _ in 0..1100 {
+            collection.change_words(|words| words.add(&[Record::new(id).with_text("发热")]));
+        }
+        assert!(collection.words().is_worn());
+    }
+
     #[test]
     fn many_replacements_do_not_fill_the_memory() {
         let folder = tempfile::tempdir().expect("a folder");
         let collection = collection(folder.path(), &[("a", "头痛", [1.0, 0.0], 1)]);
-        for _ in 0..1100 {
-            collection.shelf.write().expect("not poisoned").words.add(&[Record::new("a").with_text("发热")]);
-        }
-        assert!(collection.read().words.is_worn());
+        wear_out(&collection, "a");
         add(&collection, &[("a", "咳嗽", [1.0, 0.0], 1)]);
-        assert!(!collection.read().words.is_worn());
+        assert!(!collection.words().is_worn());
         assert_eq!(ids(search(&collection, "咳嗽", Mode::Bm25, None)), ["a"]);
         assert!(search(&collection, "发热", Mode::Bm25, None).is_empty());
+    }
+
+    #[test]
+    fn only_a_search_by_words_waits_for_a_change_of_the_words() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let collection = collection(folder.path(), &[("a", "头痛", [1.0, 0.0], 1)]);
+        let changing = collection.words.write().expect("not poisoned");
+        assert_eq!((collection.index().len(), collection.has_texts()), (1, true));
+        assert_eq!(ids(search(&collection, "头痛", Mode::Vector, None)), ["a"]);
+        drop(changing);
+        assert_eq!(ids(search(&collection, "头痛", Mode::Bm25, None)), ["a"]);
     }
 
     #[test]
