@@ -129,7 +129,7 @@ impl Collection {
     pub(crate) fn add(&self, records: &[Record], vectors: &Embeddings) -> Result<Changes> {
         let mut writer = self.writer();
         let changes = writer.add(&self.tower, records, vectors)?;
-        self.publish(&writer, |words| words.add(records))?;
+        self.publish(&writer, |words| words.add(records));
         Ok(changes)
     }
 
@@ -140,12 +140,12 @@ impl Collection {
     pub(crate) fn remove(&self, ids: &[String]) -> Result<usize> {
         let mut writer = self.writer();
         let removed = writer.remove(ids)?;
-        self.publish(&writer, |words| words.remove(ids.iter().map(String::as_str)))?;
+        self.publish(&writer, |words| words.remove(ids.iter().map(String::as_str)));
         Ok(removed)
     }
 
     /// Lets searches see a change. The writer's lock is held, so there is no other.
-    fn publish(&self, writer: &IndexWriter, change: impl FnOnce(&mut Words)) -> Result<()> {
+    fn publish(&self, writer: &IndexWriter, change: impl FnOnce(&mut Words)) {
         let index = Arc::new(writer.index().clone());
         let is_worn = self.change_words(|words| {
             change(words);
@@ -153,10 +153,12 @@ impl Collection {
             words.is_worn()
         });
         if is_worn {
-            let read = Words::read(&index)?;
-            self.change_words(|words| *words = read);
+            match Words::read(&index) {
+                Ok(read) => self.change_words(|words| *words = read),
+                // The change is made, and the words in memory have it too: they only count removed texts.
+                Err(error) => tracing::error!(%error, "cannot read the texts again, BM25 keeps those in memory"),
+            }
         }
-        Ok(())
     }
 
     fn change_words<T>(&self, change: impl FnOnce(&mut Words) -> T) -> T {
@@ -324,6 +326,22 @@ mod tests {
         assert!(!collection.words().is_worn());
         assert_eq!(ids(search(&collection, "咳嗽", Mode::Bm25, None)), ["a"]);
         assert!(search(&collection, "发热", Mode::Bm25, None).is_empty());
+    }
+
+    #[test]
+    fn a_change_succeeds_though_the_texts_cannot_be_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rows = [("a", "头痛", [1.0, 0.0], 1), ("b", "流鼻血", [0.0, 1.0], 1)];
+        let collection = collection(folder.path(), &rows);
+        wear_out(&collection, "a");
+        let records = folder.path().join("segment-0").join("records");
+        let damaged = vec![b'?'; std::fs::read(&records).expect("read").len()];
+        std::fs::write(&records, damaged).expect("damaged");
+        add(&collection, &[("a", "咳嗽", [1.0, 0.0], 1)]);
+        assert_eq!(ids(search(&collection, "咳嗽", Mode::Bm25, None)), ["a"]);
+        assert!(search(&collection, "发热", Mode::Bm25, None).is_empty());
+        assert_eq!(collection.remove(&["a".into()]).expect("removes"), 1);
+        assert!(search(&collection, "咳嗽", Mode::Bm25, None).is_empty());
     }
 
     #[test]
