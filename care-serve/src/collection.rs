@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockReadGuard};
 
 use care_core::index::{Changes, DiskIndex, DocumentTower, Filter, Hit, IndexWriter, Record, SearchOptions};
 use care_core::{Embeddings, Error, ErrorKind, Result};
@@ -63,6 +63,8 @@ pub struct Collection {
     tower: DocumentTower,
     /// How vectors are searched, but for what a request decides.
     search: SearchOptions,
+    /// The log's line that the graphs are gone.
+    without_graphs: Once,
     writer: Mutex<IndexWriter>,
     /// The index as the last change left it. Never locked for long, so any thread may lock it.
     index: Mutex<Arc<DiskIndex>>,
@@ -83,6 +85,7 @@ impl Collection {
         Ok(Self {
             tower: index.tower().clone(),
             search: SearchOptions::new(0),
+            without_graphs: Once::new(),
             writer: Mutex::new(writer),
             index: Mutex::new(index),
             has_texts: AtomicBool::new(words.has_texts()),
@@ -91,6 +94,9 @@ impl Collection {
     }
 
     /// Searches by codes or by graphs, by default by all vectors. The options' `k` and filter are those of each request.
+    ///
+    /// Documents that are replaced and segments that are merged take their graphs along. An index that has none any more is
+    /// searched by all vectors, which is logged.
     ///
     /// # Errors
     /// As [`DiskIndex::search`]; an index without these codes or graphs is one.
@@ -232,6 +238,14 @@ impl Collection {
     fn by_vector(&self, index: &DiskIndex, vector: &[f32], ask: &Ask, k: usize) -> Result<Vec<Hit>> {
         let mut options = self.search.clone();
         (options.k, options.filter) = (k, ask.filter.clone());
+        if options.approximate && index.approximation().is_none() {
+            self.without_graphs.call_once(|| {
+                tracing::warn!(
+                    "changes left the index without graphs: every vector is scored until they are built again"
+                );
+            });
+            (options.approximate, options.expansion) = (false, None);
+        }
         Ok(index.search(&Embeddings::from_rows(vector.len(), [vector])?, &options)?.pop().unwrap_or_default())
     }
 }
@@ -353,6 +367,22 @@ mod tests {
         assert_eq!(ids(search(&collection, "头痛", Mode::Vector, None)), ["a"]);
         drop(changing);
         assert_eq!(ids(search(&collection, "头痛", Mode::Bm25, None)), ["a"]);
+    }
+
+    #[test]
+    fn an_index_whose_graphs_are_gone_is_searched_by_all_vectors() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rows = [("a", "头痛", [1.0, 0.0], 2020), ("b", "咳嗽", [0.8, 0.6], 2021)];
+        let mut collection = collection(folder.path(), &rows);
+        // As after a change that left no segment with a graph; at the start it would be refused.
+        collection.search = SearchOptions::new(0).with_approximate().with_expansion(64);
+        for mode in [Mode::Vector, Mode::Hybrid] {
+            assert_eq!(ids(search(&collection, "咳嗽", mode, Some("year>=2021"))), ["b"]);
+        }
+        assert_eq!(ids(search(&collection, "", Mode::Vector, None)), ["a", "b"]);
+        assert!(collection.without_graphs.is_completed());
+        let refused = collection.with_search(SearchOptions::new(0).with_approximate()).map(|_| ());
+        assert_eq!(refused.expect_err("no graphs").kind(), ErrorKind::Config);
     }
 
     #[test]
