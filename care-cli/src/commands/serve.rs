@@ -13,6 +13,7 @@ use care_encoders::{AnyEncoder, Tower, tower_fingerprint};
 use care_serve::{About, Collection, Loader, Pair, ServeOptions, ServedTower, Server, Side, Tokens};
 use clap::ValueEnum;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 
 use super::index::SelectionArgs;
 use crate::model::PairArgs;
@@ -111,7 +112,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let server = Server::new(args.options()?)?;
     let loader = server.loader();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(async {
+    block_on(runtime, async {
         let address = (args.host.as_str(), args.port);
         let listener = TcpListener::bind(address).await;
         let listener = listener.with_context(|| format!("cannot listen on {}:{}", args.host, args.port))?;
@@ -139,6 +140,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
         }
         failure.map_or(Ok(()), Err)
     })
+}
+
+/// Runs a future to its end, and does not wait for work on threads that may block: nobody does any more, and a search or a change
+/// of the index may take longer than `--shutdown-timeout`.
+fn block_on<T>(runtime: Runtime, future: impl Future<Output = T>) -> T {
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
 }
 
 /// Waits for an interrupt, or for the signal by which a service is stopped.
@@ -306,5 +315,24 @@ impl<T: Text> ServedTower<T> for Served<T> {
 
     fn token(&self, id: u32) -> Option<String> {
         self.tower.tokenizer().id_to_token(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_on_a_thread_does_not_hold_the_end_of_the_server() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("starts");
+        let (_never, waits) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        block_on(runtime, async {
+            tokio::task::spawn_blocking(move || {
+                begin.send(()).expect("the test waits");
+                waits.recv()
+            });
+            begun.await.expect("begins");
+        });
     }
 }
