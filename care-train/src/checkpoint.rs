@@ -19,7 +19,7 @@ use crate::fingerprint::{Change, Settings};
 use crate::optim::Optimizer;
 
 /// Incremented when an older reader could misread the newer format.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// Prefix of checkpoints that are kept for their score.
@@ -295,8 +295,9 @@ impl Checkpoint {
             format if *format == FORMAT => {}
             format if format.as_u64().is_some_and(|format| format < FORMAT.into()) => {
                 let problem = format!(
-                    "a checkpoint of format {format} lists no checksums, so it cannot be checked; this version resumes \
-                     format {FORMAT}: finish the run with the version that wrote it, or start it again in another output"
+                    "a checkpoint of format {format} lists the run's settings or files in another way; this version \
+                     resumes format {FORMAT}: finish the run with the version that wrote it, or start it again in \
+                     another output"
                 );
                 return Err(Error::format(&path, problem));
             }

@@ -1,10 +1,11 @@
 //! What determines the final weights of a run, setting by setting.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use care_core::files::{hex, sha256_file, sha256_hex};
+use care_core::files::{hex, model_files, sha256_file, sha256_hex};
 use care_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub(crate) type Settings = BTreeMap<String, String>;
 
 /// Precedes a digest.
 const CONTENT: &str = "sha256:";
+/// A setting without a value, in messages.
+const UNSET: &str = "unset";
 
 /// The settings of a stage that may change when a run is resumed: they change neither the batches nor the weights so far.
 const SCHEDULE: [&str; 8] = [
@@ -66,12 +69,10 @@ impl Change {
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { setting, from, to, .. } = self;
-        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "unset".to_owned());
-        match (from, to) {
-            (Some(from), Some(to)) if from.starts_with(CONTENT) && to.starts_with(CONTENT) => {
-                write!(f, "the content of `{setting}`")
-            }
-            _ => write!(f, "`{setting}` (was {}, is {})", shown(from), shown(to)),
+        let [from, to] = [from, to].map(|value| value.as_deref().unwrap_or(UNSET));
+        match is_content(from, to) {
+            true => write!(f, "the content of `{setting}`"),
+            false => write!(f, "`{setting}` (was {from}, is {to})"),
         }
     }
 }
@@ -154,21 +155,16 @@ pub(crate) fn settings_of_steps(config: &CheckedTrainConfig, sources: &[Vec<Sour
     };
     insert("seed", config.seed.to_string());
     insert("cache_teacher", config.cache_teacher.to_string());
-    if let Some(pair) = &config.model.pair {
-        insert("model.pair", folder_content(pair)?);
-    }
     // Both towers may start from one large folder.
-    let mut encoders: BTreeMap<&Path, String> = BTreeMap::new();
+    let mut read: BTreeMap<&Path, Vec<(String, String)>> = BTreeMap::new();
+    if let Some(pair) = &config.model.pair {
+        insert_model("model.pair", pair, config, &mut read, &mut insert)?;
+    }
     for (name, tower) in [("model.query", &config.model.query), ("model.document", &config.model.document)] {
         let Some(tower) = tower else { continue };
-        let content = match encoders.get(tower.encoder.as_path()) {
-            Some(content) => content.clone(),
-            None => folder_content(&tower.encoder)?,
-        };
-        encoders.insert(&tower.encoder, content.clone());
-        insert(&format!("{name}.encoder"), content);
+        insert_model(&format!("{name}.encoder"), &tower.encoder, config, &mut read, &mut insert)?;
         if let Some(adapter) = &tower.options.adapter {
-            insert(&format!("{name}.options.adapter"), folder_content(adapter)?);
+            insert_model(&format!("{name}.options.adapter"), adapter, config, &mut read, &mut insert)?;
         }
         let mut options = tower.options.clone();
         options.adapter = None;
@@ -178,6 +174,29 @@ pub(crate) fn settings_of_steps(config: &CheckedTrainConfig, sources: &[Vec<Sour
         insert_stage(&format!("stage {} ", number + 1), stage, sources, &mut insert)?;
     }
     Ok(settings)
+}
+
+/// What identifies a model: its name and commit on the hub, or a digest of each file that loaders read.
+fn insert_model<'c>(
+    name: &str,
+    folder: &'c Path,
+    config: &CheckedTrainConfig,
+    read: &mut BTreeMap<&'c Path, Vec<(String, String)>>,
+    insert: &mut impl FnMut(&str, String),
+) -> Result<()> {
+    if let Some(commit) = config.hub_commit(folder) {
+        insert(name, commit.to_owned());
+        return Ok(());
+    }
+    let files = match read.entry(folder) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => {
+            let digest = |file: String| sha256_file(folder.join(&file)).map(|(_, sha256)| (file, sha256));
+            place.insert(model_files(folder)?.into_iter().map(digest).collect::<Result<_>>()?)
+        }
+    };
+    files.iter().for_each(|(file, sha256)| insert(&format!("{name}/{file}"), format!("{CONTENT}{sha256}")));
+    Ok(())
 }
 
 /// What determines the batches and updates of a stage.
@@ -231,11 +250,16 @@ pub(crate) fn agree(group: &dyn Collective, mut own: Settings) -> Result<()> {
 }
 
 fn difference(name: &str, first: &Settings, own: &Settings) -> String {
-    let [first, own] = [first, own].map(|settings| settings.get(name).map_or("unset", String::as_str));
-    match own.starts_with(CONTENT) && first.starts_with(CONTENT) {
+    let [first, own] = [first, own].map(|settings| settings.get(name).map_or(UNSET, String::as_str));
+    match is_content(first, own) {
         true => format!("the content of `{name}`"),
         false => format!("`{name}` is {own} instead of {first}"),
     }
+}
+
+/// Whether two values of a setting, one of which may be unset, are those of content.
+fn is_content(first: &str, second: &str) -> bool {
+    [first, second].iter().any(|value| value.starts_with(CONTENT))
 }
 
 fn json(settings: &impl Serialize) -> Result<Value> {
@@ -284,4 +308,23 @@ fn list(folder: &Path) -> Result<String> {
         lines += &format!("{content} {}\n", path.file_name().unwrap_or_default().to_string_lossy());
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::TrainConfig;
+
+    #[test]
+    fn a_model_of_the_hub_is_known_by_its_name_and_commit() {
+        let text =
+            "output = \"out\"\n[model]\npair = \"org/name\"\n[[stage]]\nkind = \"symmetric\"\ndata = [\"a.jsonl\"]";
+        let mut config: TrainConfig = text.parse().expect("a configuration");
+        let find = |name: &str| Ok::<_, Error>(Some((PathBuf::from("no such folder"), format!("{name}@0123"))));
+        assert_eq!(config.locate_models(find).expect("found"), 1);
+        let settings = settings(&config.check().expect("checked"), &[Vec::new()]).expect("no file is read");
+        assert_eq!(settings["model.pair"], "org/name@0123");
+    }
 }

@@ -167,7 +167,11 @@ fn a_place_outside_of_the_run_and_older_formats_are_refused() {
     refused(&|state| state["stage"] = 99.into(), "`stage` is 99, allowed: 1..=2");
     refused(&|state| state["stage"] = 0.into(), "`stage` is 0, allowed: 1..=2");
     refused(&|state| state["unchanged"] = Value::Array(Vec::new()), "`files` lacks document.safetensors");
-    refused(&|state| state["format"] = 2.into(), "a checkpoint of format 2 lists no checksums");
+    refused(
+        &|state| state["format"] = 3.into(),
+        "a checkpoint of format 3 lists the run's settings or files in another way; this version resumes format 4: \
+         finish the run with the version that wrote it, or start it again in another output",
+    );
     refused(&|state| state["format"] = 99.into(), "unsupported format 99");
     fs::write(checkpoint.join("state.json"), &whole).unwrap();
     assert!(matches!(run(place.path(), true, usize::MAX).unwrap(), Outcome::Finished { .. }));

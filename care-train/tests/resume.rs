@@ -184,6 +184,13 @@ fn resume_equals_no_interruption() {
     let text = fs::read_to_string(folder.join("straight.toml")).unwrap().replace("\"straight\"", "\"moved\"");
     fs::write(folder.join("moved.toml"), text).unwrap();
     let straight = TrainConfig::from_file(folder.join("moved.toml")).unwrap().check().unwrap();
+    // What no loader reads may come and go.
+    for file in ["README.md", ".DS_Store", "onnx/config.json", ".cache/config.json", "query_0_Transformer/tf_model.h5"]
+    {
+        let path = folder.join("pair").join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "new").unwrap();
+    }
     let outcome = run(&straight, true, &mut |_| panic!("it makes no step")).unwrap();
     assert!(matches!(outcome, Outcome::AlreadyFinished { .. }));
     assert!(files(&folder.join("moved/model")) == expected, "nothing was written");
@@ -191,7 +198,10 @@ fn resume_equals_no_interruption() {
     common::pair(0.2).save(folder.join("pair")).unwrap();
     let error = run(&straight, true, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
     assert!(
-        error.contains("changed since this checkpoint: the content of `model.pair`; on resume only these may"),
+        error.contains(
+            "changed since this checkpoint: the content of `model.pair/query_0_Transformer/config.json`; on resume only \
+             these may"
+        ),
         "{error}"
     );
     fs::remove_dir_all(folder.join("pair")).unwrap();

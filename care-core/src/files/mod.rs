@@ -3,9 +3,13 @@
 //! Content is written under a temporary name in the same folder, synced to disk, and renamed. A crash leaves the old
 //! content or the new, never half of it.
 
+mod model;
 mod partial;
 mod sync;
 
+pub use model::model_files;
+#[cfg(feature = "hub")]
+pub(crate) use model::{VOCABULARIES, is_model_file, list_files, split};
 pub use partial::{AtomicFile, PartialFolder, former_content, sweep_folder};
 
 use std::fs::{self, File, TryLockError};

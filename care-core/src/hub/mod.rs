@@ -19,6 +19,7 @@ use cache::{Cached, RepoCache};
 use remote::{Remote, Resolved};
 
 use crate::error::Result;
+use crate::files::is_model_file;
 
 /// The Hugging Face hub, as a source of local folders.
 ///
@@ -95,7 +96,7 @@ impl Hub {
     /// # Errors
     /// As [`Hub::snapshot`].
     pub fn model(&self, id: &RepoId, progress: &mut dyn FnMut(Download<'_>)) -> Result<Snapshot> {
-        let source = Source { kind: RepoKind::Model, wanted: &model::is_model_file, refused: &model::foreign_weights };
+        let source = Source { kind: RepoKind::Model, wanted: &is_model_file, refused: &model::foreign_weights };
         self.fetch(id, source, &model::lacking_file, progress)
     }
 

@@ -1,12 +1,12 @@
-//! Selects the files of a model repository, and checks whether a folder is complete.
+//! Checks whether a folder has all files of a model, and whether a repository has weights that can be read.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// Folders with the same weights in other formats.
-const OTHER_FORMATS: [&str; 4] = ["onnx", "openvino", "original", "coreml"];
+use crate::files::{VOCABULARIES, list_files, split};
+
 /// A model's folder has at least one of these.
 const ENTRIES: [&str; 3] = ["config.json", "modules.json", "router_config.json"];
 const WEIGHTS: &str = "model.safetensors";
@@ -14,32 +14,6 @@ const WEIGHTS: &str = "model.safetensors";
 const OTHER_WEIGHTS: [&str; 3] = ["model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
 /// Weights of other frameworks, by the beginnings and ends of their names.
 const FOREIGN: [(&str, &str); 3] = [("tf_model", ".h5"), ("flax_model", ".msgpack"), ("", ".gguf")];
-
-/// The vocabulary of BERT, and that of a byte-level BPE, which can take the place of a `tokenizer.json`.
-const VOCABULARIES: [&[&str]; 2] = [&["vocab.txt"], &["vocab.json", "merges.txt"]];
-
-/// Whether a file of a repository is downloaded: JSON, safetensors and vocabularies, and PyTorch's files where there are no
-/// safetensors, in the root and in the folders of a model's modules.
-pub(super) fn is_model_file(file: &str, all: &[String]) -> bool {
-    let (beside, name) = split(file);
-    let wanted = name.ends_with(".json")
-        || name.ends_with(".safetensors")
-        || VOCABULARIES.iter().any(|files| files.contains(&name))
-        || is_needed_pickle(beside, name, all);
-    wanted && !beside.split('/').any(|folder| OTHER_FORMATS.contains(&folder))
-}
-
-/// Whether a file is one of PyTorch's weights, and there are none as safetensors in the same folder.
-fn is_needed_pickle(beside: &str, name: &str, all: &[String]) -> bool {
-    let safe = match name.strip_suffix(".bin") {
-        Some("adapter_model") => "adapter_model",
-        Some(stem) if stem.starts_with("pytorch_model") => "model",
-        _ => return false,
-    };
-    !all.iter()
-        .map(|file| split(file))
-        .any(|(folder, name)| folder == beside && name.starts_with(safe) && name.ends_with(".safetensors"))
-}
 
 /// If a repository has weights of other frameworks only: a message with what to do.
 pub(super) fn foreign_weights(files: &[String]) -> Option<String> {
@@ -59,7 +33,8 @@ pub(super) fn foreign_weights(files: &[String]) -> Option<String> {
 /// For folders whose full list of files is unknown, because another program downloaded them.
 pub(super) fn lacking_file(folder: &Path) -> Option<String> {
     let mut files = BTreeSet::new();
-    list_files(folder, "", &mut files);
+    // What cannot be read is lacking.
+    let _ = list_files(folder, "", &mut files);
     if !files.iter().any(|file| ENTRIES.contains(&split(file).1)) {
         return Some(ENTRIES[0].to_string());
     }
@@ -134,73 +109,14 @@ fn has_files(module_type: &str) -> bool {
     module_type.rsplit('.').next() != Some("Normalize")
 }
 
-/// Splits a path into its folder, with the final slash (empty for the root), and the file name.
-fn split(file: &str) -> (&str, &str) {
-    file.split_at(file.rfind('/').map_or(0, |slash| slash + 1))
-}
-
 /// A file's JSON, or null: errors are left to the loader, whose message is better.
 fn read_json(path: &Path) -> Value {
     std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// Collects every file below a folder, by its path with slashes. Dangling links do not count.
-fn list_files(folder: &Path, beside: &str, files: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = format!("{beside}{}", entry.file_name().to_string_lossy());
-        let path = entry.path();
-        if path.is_file() {
-            files.insert(name);
-        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            list_files(&path, &format!("{name}/"), files);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_and_weights_are_wanted_outside_of_other_formats() {
-        let list = |files: &[&str]| files.iter().map(|file| (*file).to_string()).collect::<Vec<_>>();
-        let safe = list(&["model.safetensors", "2_Dense/pytorch_model.bin", "adapter_model.safetensors"]);
-        for file in [
-            "config.json",
-            "model-00001-of-00002.safetensors",
-            "model.safetensors.index.json",
-            "1_Pooling/config.json",
-            "2_Dense/model.safetensors",
-            "query_0_Transformer/tokenizer.json",
-            "vocab.txt",
-            "merges.txt",
-            // There are no safetensors in its folder.
-            "2_Dense/pytorch_model.bin",
-        ] {
-            assert!(is_model_file(file, &safe), "{file}");
-        }
-        let pickled = list(&["pytorch_model-00001-of-00002.bin", "adapter_model.bin", "1_Dense/model.safetensors"]);
-        for file in &pickled {
-            assert!(is_model_file(file, &pickled), "{file}");
-        }
-        assert!(!is_model_file("onnx/pytorch_model.bin", &pickled) && !is_model_file("training_args.bin", &pickled));
-        for file in [
-            "pytorch_model.bin",
-            "pytorch_model-00001-of-00002.bin",
-            "adapter_model.bin",
-            "README.md",
-            "model.gguf",
-            "tf_model.h5",
-            "flax_model.msgpack",
-            "onnx/config.json",
-            "onnx/model.onnx",
-            "openvino/a/config.json",
-            "original/params.json",
-            "coreml/model.safetensors",
-        ] {
-            assert!(!is_model_file(file, &safe), "{file}");
-        }
-    }
 
     /// The first file that a folder of these files lacks.
     fn lacking(files: &[(&str, &str)]) -> Option<String> {

@@ -305,6 +305,11 @@ impl TrainConfig {
         self.origin.hub.get(folder).map(|name| name.split_once('@').map_or(name.as_str(), |(name, _)| name))
     }
 
+    /// The hub's name of a folder's model, with the commit.
+    pub(crate) fn hub_commit(&self, folder: &Path) -> Option<&str> {
+        self.origin.hub.get(folder).map(String::as_str).filter(|name| name.contains('@'))
+    }
+
     /// A path as others may see it: as the file writes it, but without the folders of an absolute one; a model of the
     /// hub by its name.
     pub(crate) fn public_path(&self, path: &Path) -> String {
