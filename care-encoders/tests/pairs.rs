@@ -331,6 +331,16 @@ fn int8_is_for_inference_and_has_vectors_of_its_own() {
         assert!(difference(&plain_rows, &unpacked_rows) < 1e-6, "{name}");
         assert!(!plain.query().network().encoder().is_quantized());
         plain.save(place.path().join("plain")).unwrap();
+        // As training loads it, without a dtype and without quantizing first.
+        let mut floats = stated.clone();
+        floats.floats = true;
+        let trained = AsymmetricEncoder::open(&target, &floats, &floats, &cpu()).unwrap();
+        assert!(!trained.query().network().encoder().is_quantized());
+        assert_eq!(fingerprint(&trained), fingerprint(&plain), "{name}");
+        let mut asked = stated.with_precision(Precision::Int8);
+        asked.floats = true;
+        let asked = AsymmetricEncoder::open(&target, &asked, &asked, &cpu()).unwrap();
+        assert!(asked.query().network().encoder().is_quantized(), "an explicit dtype wins");
         // Unpacking does not restore the original weights.
         let (query, document) = pair.into_towers();
         let pair = AsymmetricEncoder::new(query.map_network(Network::unpacked), document).unwrap();

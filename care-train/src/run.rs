@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor;
 use care_core::files::{FolderLock, lock_folder, write_atomic};
-use care_core::{Error, ErrorKind, Result, Role, Text};
-use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, Encoder, EncoderOptions, Precision, Tower, load_tower};
+use care_core::{Error, ErrorKind, Result, Role};
+use care_encoders::{AsymmetricEncoder, Device, EncoderOptions, load_tower};
 use serde_json::{Value, json};
 
 use crate::batcher::RowTokens;
@@ -16,7 +15,7 @@ use crate::card::{card, provenance};
 use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, State};
 use crate::collective::{Alone, Collective};
 use crate::command::Command;
-use crate::config::{CheckedStage, CheckedTrainConfig, EvaluationConfig, ModelConfig, TowerConfig};
+use crate::config::{CheckedStage, CheckedTrainConfig, EvaluationConfig, ModelConfig};
 #[cfg(feature = "plots")]
 use crate::curves::draw_curves;
 use crate::dataset::{Source, read_sources};
@@ -566,41 +565,29 @@ fn load_dev_set(evaluation: &EvaluationConfig) -> Result<DevSet> {
     DevSet::load(&evaluation.data, evaluation.split.as_deref())
 }
 
-/// Loads the towers that the configuration starts from. Stored int8 weights become the floats that they stand for, unless
-/// the configuration sets a dtype.
+/// Loads the towers that the configuration starts from. Weights that are stored in int8 become the floats that they stand
+/// for.
 fn load_pair(config: &CheckedTrainConfig) -> Result<AsymmetricEncoder> {
     let device = Device::open(config.device)?;
     match &config.model {
         ModelConfig { pair: Some(folder), .. } => {
-            let pair = AsymmetricEncoder::load(folder, &device)?;
-            let unset = EncoderOptions::default();
-            let options = (in_floats(&unset, pair.query()), in_floats(&unset, pair.document()));
-            if let (None, None) = options {
-                return Ok(pair);
-            }
-            let (query, document) = (options.0.unwrap_or_default(), options.1.unwrap_or_default());
-            AsymmetricEncoder::open(folder, &query, &document, &device)
+            let options = in_floats(&EncoderOptions::default());
+            AsymmetricEncoder::open(folder, &options, &options, &device)
         }
         ModelConfig { query: Some(query), document: Some(document), .. } => {
-            AsymmetricEncoder::new(load_floats(query, &device)?, load_floats(document, &device)?)
+            let query = load_tower(&query.encoder, &in_floats(&query.options), &device)?;
+            let document = load_tower(&document.encoder, &in_floats(&document.options), &device)?;
+            AsymmetricEncoder::new(query, document)
         }
         // A checked configuration has one or the other.
         _ => Err(Error::setting("model", "incomplete", "either `pair`, or both `query` and `document`")),
     }
 }
 
-fn load_floats<T: Text>(tower: &TowerConfig, device: &tensor::Device) -> Result<Tower<T, AnyEncoder>> {
-    let loaded = load_tower(&tower.encoder, &tower.options, device)?;
-    match in_floats(&tower.options, &loaded) {
-        Some(options) => load_tower(&tower.encoder, &options, device),
-        None => Ok(loaded),
-    }
-}
-
-/// The options by which a tower that is stored in int8 is loaded in floats.
-fn in_floats<T: Text>(options: &EncoderOptions, tower: &Tower<T, AnyEncoder>) -> Option<EncoderOptions> {
-    let stored = options.precision.is_none() && tower.network().encoder().is_quantized();
-    stored.then(|| options.clone().with_precision(Precision::F32))
+fn in_floats(options: &EncoderOptions) -> EncoderOptions {
+    let mut options = options.clone();
+    options.floats = true;
+    options
 }
 
 /// The folder of the base encoder of a stage's LoRA adapter, if it exists on disk as it is, i.e. was changed neither by

@@ -13,7 +13,7 @@ use super::checkpoint::{Checkpoint, SINGLE};
 use super::options::EncoderOptions;
 use super::weights::{fill_encoder, write_weights};
 use crate::decoder::DecoderFamily;
-use crate::device::Precision;
+use crate::device::{Precision, is_cpu};
 use crate::encoder::Encoder;
 use crate::layers::{Linear, Parts, Prepack};
 use crate::registry::{AnyEncoder, Architecture, EncoderConfig};
@@ -29,13 +29,13 @@ const LARGEST_F16_DECODER: f64 = 1e9;
 ///
 /// Weights stay plain, ready for training and for any device, unless the precision is int8 or int4;
 /// [`Encoder::prepacked`](crate::Encoder::prepacked) packs them for inference on the CPU. Weights that are stored in int8
-/// stay so without a `precision`, and become those numbers in another dtype with one.
+/// stay so on the CPU without a `precision`; else they become those numbers in its dtype, by default f32.
 ///
 /// # Errors
 /// If an option is set that belongs to a whole tower (use [`load_tower`](crate::load_tower) for those); a file is
 /// missing or broken; the architecture is unknown; a tensor is missing, unexpected, of the wrong shape or not finite;
-/// the adapter does not fit; f16 is requested for a large decoder; or int8 or int4 is requested, or stored and no other
-/// precision requested, on a device other than the CPU.
+/// the adapter does not fit; f16 is requested for a large decoder; or int8 or int4 is requested on a device other than
+/// the CPU.
 pub fn load_encoder(folder: impl AsRef<Path>, options: &EncoderOptions, device: &Device) -> Result<AnyEncoder> {
     options.require_network_options()?;
     read_encoder(folder.as_ref(), options.adapter.as_deref(), options, device, false)
@@ -53,8 +53,8 @@ pub(crate) fn read_encoder(
     require_folder(folder)?;
     let (config, row) = Architecture::read(&folder.join(CONFIG), options.ignore_custom_code)?;
     let checkpoint = Checkpoint::open(folder)?;
-    let stored = if checkpoint.has_int8() { Precision::Int8 } else { Precision::default() };
-    let precision = options.precision.unwrap_or(stored);
+    let stays_int8 = checkpoint.has_int8() && is_cpu(device) && !options.floats;
+    let precision = options.precision.unwrap_or(if stays_int8 { Precision::Int8 } else { Precision::F32 });
     let quantizing = Prepack::quantizing(precision);
     let form = quantizing.or(packed.then_some(Prepack::F32));
     if let EncoderConfig::Decoder(decoder) = &config

@@ -59,7 +59,7 @@ pub struct EncoderOptions {
     /// Layers to keep, by index from 0, ascending. Every layout: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<Vec<usize>>,
-    /// Dtype of weights and activations. Every layout: f32.
+    /// Dtype of weights and activations. Every layout: f32; on the CPU, int8 for weights that are stored in int8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// Accept f16 for a decoder of more than a billion weights, where it may overflow. Default: false.
@@ -72,6 +72,10 @@ pub struct EncoderOptions {
     /// Folder of a PEFT adapter that is merged into the weights. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
+    /// For training: without a `precision`, weights that are stored in int8 become f32 on the CPU too.
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub floats: bool,
 }
 
 impl EncoderOptions {

@@ -96,6 +96,7 @@ impl Recipe {
         self.transformer == other.transformer
             && self.adapter(options) == other.adapter(other_options)
             && options.precision == other_options.precision
+            && options.floats == other_options.floats
             && options.force_f16 == other_options.force_f16
             && options.ignore_custom_code == other_options.ignore_custom_code
             && options.layers == other_options.layers
