@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::encoder::Encoder;
 use crate::layers::{Linear, ParameterPath, Parts, Prepack};
+use crate::network::Network;
 use crate::registry::AnyEncoder;
 use crate::tokenize::{Tokenizer, TruncationSide};
 use crate::tower::Tower;
@@ -38,15 +39,25 @@ pub fn tower_fingerprint<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String
 fn compute<T: Text>(tower: &Tower<T, AnyEncoder>) -> Result<String> {
     let network = tower.network();
     let mut encoder = network.encoder().clone();
-    let projection = network.projection().map(|projection| projection.linear().clone());
-    let projection = projection.map(|linear| ("projection.linear.weight".to_owned(), linear));
-    let mut fingerprint = Fingerprint::new("care-tower-1", &mut encoder, projection);
+    let mut fingerprint = Fingerprint::new("care-tower-1", &mut encoder, projection_of(network));
     fingerprint.add(&format!("{:?}", network.head()));
     fingerprint.add_tokenizer(tower.tokenizer())?;
     if tower.instruction().is_pair() {
         fingerprint.add("pairs");
     }
     Ok(fingerprint.finish(&mut encoder, network))
+}
+
+/// The SHA-256 of a network's architecture and weights.
+pub fn network_fingerprint(network: &Network<AnyEncoder>) -> String {
+    let mut encoder = network.encoder().clone();
+    Fingerprint::new("care-network-1", &mut encoder, projection_of(network)).finish(&mut encoder, network)
+}
+
+/// The projection's linear layer, by the path of its weight.
+fn projection_of(network: &Network<AnyEncoder>) -> Option<(String, Linear)> {
+    let projection = network.projection()?;
+    Some(("projection.linear.weight".to_owned(), projection.linear().clone()))
 }
 
 /// The hash of a network, in the making.

@@ -60,6 +60,7 @@ pub mod lora {
 /// For `care-train` only: not part of the public API and not covered by semantic versioning.
 #[doc(hidden)]
 pub mod internals {
+    pub use crate::fingerprint::network_fingerprint;
     pub use crate::layers::ParameterPath;
     #[cfg(feature = "cpu")]
     pub use crate::ops::without_training_kernels;

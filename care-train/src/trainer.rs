@@ -10,7 +10,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use care_core::{Embedder, Error, ErrorKind, Result, Role};
 use care_encoders::head::TruncationOrder;
-use care_encoders::internals::StepMemory;
+use care_encoders::internals::{StepMemory, network_fingerprint};
 use care_encoders::layers::Prepack;
 use care_encoders::lora::LoraConfig;
 use care_encoders::{AnyEncoder, AsymmetricEncoder, Encoder, Network, Precision};
@@ -122,10 +122,11 @@ impl<'a> Trainer<'a> {
             return Err(Error::setting("instruction", template, "without {sep}: training rows have no titles"));
         }
         if stage.kind == StageKind::Symmetric {
-            let parts = (query.network().encoder().config(), query.network().head(), query.tokenizer().to_json()?);
-            let other =
-                (document.network().encoder().config(), document.network().head(), document.tokenizer().to_json()?);
-            if parts != other {
+            let (left, right) = (query.network(), document.network());
+            let is_one = left.head() == right.head()
+                && query.tokenizer().to_json()? == document.tokenizer().to_json()?
+                && network_fingerprint(left) == network_fingerprint(right);
+            if !is_one {
                 let message =
                     "a symmetric stage trains one network in both roles; start both towers from the same encoder";
                 return Err(Error::new(ErrorKind::Config, message));

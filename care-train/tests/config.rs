@@ -17,6 +17,22 @@ fn refusal(text: &str) -> String {
 }
 
 #[test]
+fn a_symmetric_stage_after_one_that_trains_the_towers_apart_is_refused() {
+    let text = |kinds: &[&str]| {
+        let stage = |kind: &&str| format!("[[stage]]\nkind = \"{kind}\"\ndata = [\"a.jsonl\"]\n");
+        let stages: String = kinds.iter().map(stage).collect();
+        format!("output = \"out\"\n[model]\npair = \"pair\"\n{stages}")
+    };
+    for kind in ["query-alignment", "joint-finetuning", "symmetric-document"] {
+        assert_eq!(
+            refusal(&text(&["symmetric", kind, kind, "symmetric"])),
+            "stage 4: `kind` is \"symmetric\", allowed: any other after stage 2, which trains the towers apart"
+        );
+        text(&["symmetric", "symmetric", kind]).parse::<TrainConfig>().and_then(TrainConfig::check).unwrap();
+    }
+}
+
+#[test]
 fn every_bad_value_is_refused_with_its_field_and_what_is_allowed() {
     for (line, message) in [
         ("epochs = 0", "`epochs` is 0, allowed: 1..=100000"),

@@ -309,6 +309,29 @@ fn symmetric_training_makes_both_towers_one_network() {
     );
 }
 
+#[test]
+fn a_symmetric_stage_refuses_towers_of_one_form_with_other_weights() {
+    let document = common::pair(0.0).into_towers().1;
+    let tower = |network| {
+        care_encoders::Tower::new(document.tokenizer().clone(), network, care_core::Instruction::default()).unwrap()
+    };
+    let device = care_encoders::Device::Cpu.open().unwrap();
+    let head = document.network().head().clone();
+    let other = care_encoders::random_encoder(&document.network().encoder().config(), 9, &device).unwrap();
+    let other = care_encoders::network_with_head(other, head, 9, &device).unwrap();
+    let sources = [Source::new("built in", common::examples()).unwrap()];
+    let stage = StageConfig::new(StageKind::Symmetric).check().unwrap();
+    let open = |network| {
+        let pair = AsymmetricEncoder::new(tower(network), document.clone()).unwrap();
+        Trainer::new(pair, &stage, &sources, 7).map(drop)
+    };
+    open(document.network().clone()).unwrap();
+    assert_eq!(
+        open(other).unwrap_err().to_string(),
+        "a symmetric stage trains one network in both roles; start both towers from the same encoder"
+    );
+}
+
 /// A custom loss: half the mean square of the queries' first components.
 struct FirstComponent;
 

@@ -19,6 +19,8 @@ pub(crate) use stage::MOST_STEPS;
 pub use stage::{CheckedStage, Preset, StageConfig, TowerTraining, TrainMode};
 use suggest::with_suggestion;
 
+use crate::stage::StageKind;
+
 /// A training run as its TOML file specifies it.
 ///
 /// ```
@@ -368,13 +370,28 @@ impl TrainConfig {
                 let checked = has_data.and_then(|()| stage.clone().check());
                 checked.map_err(|e| Error::new(e.kind(), format!("stage {}: {e}", index + 1)))
             })
-            .collect::<Result<_>>()?;
+            .collect::<Result<Vec<_>>>()?;
+        check_symmetric(&stages)?;
         match &self.model {
             ModelConfig { pair: Some(_), query: None, document: None }
             | ModelConfig { pair: None, query: Some(_), document: Some(_) } => {}
             _ => return Err(Error::setting("model", "ambiguous", "either `pair`, or both `query` and `document`")),
         }
         Ok(CheckedTrainConfig { config: self, stages })
+    }
+}
+
+/// Refuses a symmetric stage after one that trains the towers apart: it would replace the query tower by the document's.
+fn check_symmetric(stages: &[CheckedStage]) -> Result<()> {
+    let is_symmetric = |stage: &CheckedStage| stage.kind == StageKind::Symmetric;
+    let apart = stages.iter().take_while(|stage| is_symmetric(stage)).count();
+    match stages.iter().skip(apart).position(is_symmetric) {
+        None => Ok(()),
+        Some(after) => {
+            let allowed = format!("any other after stage {}, which trains the towers apart", apart + 1);
+            let refused = Error::setting("kind", "\"symmetric\"", &allowed);
+            Err(Error::new(refused.kind(), format!("stage {}: {refused}", apart + after + 1)))
+        }
     }
 }
 
