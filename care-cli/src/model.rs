@@ -62,7 +62,8 @@ pub(crate) struct ModelArgs {
     /// Device: cpu, wgpu or cuda:0
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Device,
-    /// Dtype of weights: f32, bf16, f16 or, on the CPU, int8 or int4 (4 bits, a scale for 32 inputs); by default bf16 on CUDA, else f32
+    /// Dtype of weights: f32, bf16, f16 or, on the CPU, int8 or int4 (4 bits, a scale for 32 inputs); by default bf16 on CUDA, else f32, or on
+    /// the CPU int8 for weights that are stored so
     #[arg(long)]
     precision: Option<Precision>,
     /// Allow f16 for a decoder with more than a billion weights, where it may overflow
@@ -281,11 +282,6 @@ impl PairArgs {
         [query, document]
     }
 
-    /// The dtypes of the query tower and of the document tower.
-    pub(crate) fn precisions(&self) -> [Precision; 2] {
-        [self.query_precision, self.document_precision].map(|own| own.unwrap_or(self.model.precision()))
-    }
-
     /// Loads both towers, and says what they compute; also returns their source for reports.
     pub(crate) fn open(&self) -> Result<(AsymmetricEncoder, Value)> {
         note!("loading {}", self.model.name());
@@ -298,8 +294,8 @@ impl PairArgs {
     /// [`PairArgs::open`] without a word but warnings.
     pub(crate) fn open_silently(&self) -> Result<(AsymmetricEncoder, Value)> {
         let [query_options, document_options] = self.options();
-        for precision in self.precisions() {
-            self.model.device_for(precision)?;
+        for precision in [self.query_precision, self.document_precision] {
+            self.model.device_for(precision.unwrap_or(self.model.precision()))?;
         }
         let (query, device) = (self.model.locate()?, self.model.device()?);
         let (pair, source) = match &self.document_model {

@@ -226,12 +226,11 @@ impl Tested {
             return Ok(Tested::Bm25);
         }
         let (pair, source) = args.pair.open()?;
-        let [query_precision, document_precision] = args.pair.precisions();
         let mut settings = json!({
             "model": source["model"],
             "commit": source["commit"],
-            "precision": document_precision,
-            "query_precision": query_precision,
+            "precision": pair.document().summary().precision.value,
+            "query_precision": pair.query().summary().precision.value,
             "index": if args.half_index { "f16" } else { "f32" },
             "burn": BURN,
             "query": tower_settings(pair.query())?,

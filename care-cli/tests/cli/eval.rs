@@ -42,6 +42,22 @@ fn eval_writes_a_report_and_a_ranking_a_task() {
 }
 
 #[test]
+fn a_report_names_the_dtypes_in_which_towers_are_stored() {
+    let place = Place::new();
+    let (status, _, stderr) =
+        place.care(&format!("convert --model {} --pooling mean --query-precision int8 --output mixed", tiny("bert")));
+    assert_eq!(status, 0, "{stderr}");
+    let base = "eval --model mixed --max-length 48 --output results --task mini-sts";
+    for (options, query, document) in [("", "int8", "f32"), (" --precision f32", "f32", "f32")] {
+        let (status, _, stderr) = place.care(&format!("{base}{options}"));
+        assert_eq!(status, 0, "{stderr}");
+        let report: Value = serde_json::from_slice(&fs::read(place.path("results/mini-sts.json")).unwrap()).unwrap();
+        let settings = &report["care"]["settings"];
+        assert_eq!((&settings["query_precision"], &settings["precision"]), (&json!(query), &json!(document)));
+    }
+}
+
+#[test]
 fn a_task_without_a_score_does_not_stop_the_others() {
     let place = Place::new();
     let line = |first: &str, second: &str, score: u8| {
