@@ -8,6 +8,7 @@ mod commands;
 mod embedding;
 mod families;
 mod hits;
+mod interrupt;
 mod model;
 mod progress;
 mod reranker;

@@ -40,7 +40,10 @@ const ORDERS: [(&str, &str); 14] = [
     ("care-py", "error locate texts work pair reranker metrics"),
     ("care-shard", "clock dtype storage input plan table job state commit claims worker status verify merge estimate"),
     ("care-stores", "store push parquet pgvector qdrant"),
-    ("care-cli", "stderr stdout families progress model embedding reranker tasks texts hits asking commands"),
+    (
+        "care-cli",
+        "stderr stdout paths interrupt families progress model embedding reranker tasks texts hits asking commands",
+    ),
 ];
 
 /// A module by its names from the crate's root, whose own name is empty.

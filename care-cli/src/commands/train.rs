@@ -5,14 +5,15 @@ mod processes;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use care_encoders::Device;
 use care_train::{Event, Outcome, Run, TrainConfig};
 use indicatif::{FormattedDuration, ProgressBar};
 
+use crate::interrupt::stop_on_ctrl_c;
 use crate::model::{Located, is_name, locate};
 use crate::progress::{Lines, bar};
 use crate::stderr::note;
@@ -99,7 +100,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
         bail!("--processes share the cores of a CPU; start one process per GPU with --rank and --set device=cuda:N");
     }
     let processes = args.processes.start(&args.of_others())?;
-    let stop = stop_on_ctrl_c(processes.group.rank() == 0)?;
+    // Of several processes, the first decides.
+    let stop = stop_on_ctrl_c((processes.group.rank() == 0).then_some("this step"))?;
     let mut progress = Progress::default();
     let run = Run::new(&config).resume(args.resume).with_collective(Arc::clone(&processes.group));
     let outcome = run.start(&mut |event| {
@@ -131,23 +133,6 @@ pub(crate) fn run(args: Args) -> Result<()> {
         other => bail!("unexpected outcome of the run: {other:?}"),
     }
     Ok(())
-}
-
-/// A flag that Ctrl-C sets. The first time, the current step is finished and saved; the second time, the program exits
-/// immediately. Of several processes, the first decides.
-fn stop_on_ctrl_c(is_first: bool) -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        if is_first {
-            note!("stopping after this step; press Ctrl-C again to stop immediately");
-        }
-    })
-    .context("cannot install a handler for Ctrl-C")?;
-    Ok(stop)
 }
 
 /// An argument as a shell takes it.

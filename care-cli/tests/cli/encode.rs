@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,28 @@ fn a_worker_that_is_killed_loses_nothing() {
     done(&place, "encode merge --job job --output merged.npy");
     done(&place, &format!("embed --model {model} --role document --input corpus.jsonl --output alone.npy"));
     assert!(fs::read(place.path("merged.npy")).unwrap() == fs::read(place.path("alone.npy")).unwrap());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_ends_a_worker_at_once() {
+    let place = Place::new();
+    plan(&place, 1, "");
+    // A claim whose owner is gone. The worker watches it, and looks up again after more than a minute.
+    place.file("job/leases/00000000.0.json", "");
+    let line = format!("encode work --model {} --job job --lease 100000", tiny("bert"));
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("care"));
+    command.current_dir(place.path("")).args(line.split(' ')).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let id = child.id().to_string();
+    let interrupt = || assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert!(lines.any(|line| line.starts_with("encoding: ")));
+    std::thread::sleep(Duration::from_secs(1));
+    interrupt();
+    assert!(lines.any(|line| line == "stopping after these documents; press Ctrl-C again to stop immediately"));
+    interrupt();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]

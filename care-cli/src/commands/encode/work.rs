@@ -1,13 +1,13 @@
 //! `care encode work`
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use care_shard::{Worker, WorkerOptions};
 
 use super::shared::{JobArgs, LeaseArgs};
+use crate::interrupt::stop_on_ctrl_c;
 use crate::model::PairArgs;
 use crate::progress::Progress;
 use crate::stderr::note;
@@ -26,9 +26,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let (job, lease) = (args.job.open()?, args.lease.lease()?);
     let (pair, _) = args.pair.open()?;
     let mut worker = Worker::new(&job, &pair, WorkerOptions::default().with_lease(lease))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed)).context("cannot catch Ctrl-C")?;
+    let stop = stop_on_ctrl_c(Some("these documents"))?;
     let progress = Progress::start("encoding", None, "documents");
     let state = worker.run(&mut |now| {
         progress.set(now.state.rows as usize + now.embedded);
