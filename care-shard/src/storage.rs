@@ -110,8 +110,14 @@ impl Storage {
 
     /// The place of an object that was found below this one.
     pub(crate) fn below(&self, name: &str) -> Result<Self> {
-        let url = self.url_of(name);
-        let url = Url::parse(&url).map_err(|e| Error::format(&url, format!("not a URL: {e}")).with_source(e))?;
+        let mut url = self.url.clone();
+        match url.path_segments_mut() {
+            // A name is no part of a URL yet: `#`, `?` and `%` in it are escaped.
+            Ok(mut segments) => {
+                segments.pop_if_empty().extend(name.split('/'));
+            }
+            Err(()) => return Err(Error::format(self.url(), "a URL below which there are no others")),
+        }
         Ok(Self { base: self.path(name)?, url, ..self.clone() })
     }
 
@@ -211,17 +217,17 @@ mod tests {
 
     use super::*;
 
-    fn each(check: impl Fn(&Storage)) {
+    fn each(check: impl Fn(&Stores, &Storage)) {
         let (folder, stores) = (tempfile::tempdir().expect("a folder"), Stores::new().expect("threads"));
         stores.register("mem://test/", Arc::new(InMemory::new())).expect("a URL");
         for place in [folder.path().join("new/job").to_str().expect("UTF-8"), "mem://test/job"] {
-            check(&stores.open(place).expect("opened"));
+            check(&stores, &stores.open(place).expect("opened"));
         }
     }
 
     #[test]
     fn an_object_is_created_once() {
-        each(|storage| {
+        each(|_, storage| {
             assert!(storage.get("a/b").expect("read").is_none() && storage.head("a").expect("read").is_none());
             assert!(storage.create("a/b", b"one".to_vec()).expect("created"));
             assert!(!storage.create("a/b", b"two".to_vec()).expect("kept"));
@@ -238,6 +244,25 @@ mod tests {
             storage.delete("a/b").expect("removed");
             storage.delete("a/b").expect("not there");
             assert_eq!(storage.below("a/c").expect("a URL").get("").expect("read").as_deref(), Some(&b"three"[..]));
+        });
+    }
+
+    #[test]
+    fn a_name_may_have_characters_with_a_meaning_in_urls() {
+        each(|stores, storage| {
+            for name in ["a#b.jsonl", "a?b.jsonl", "a%41b.jsonl", "c d/%.jsonl"] {
+                storage.put(name, name.as_bytes().to_vec()).expect("written");
+            }
+            let listed = storage.list("").expect("listed");
+            assert_eq!(listed.len(), 4);
+            for Found { name, .. } in listed {
+                let below = storage.below(&name).expect("a place");
+                // As a worker opens it.
+                let opened = stores.open(below.url()).expect("opened");
+                for place in [&below, &opened] {
+                    assert_eq!(place.get("").expect("read").as_deref(), Some(name.as_bytes()), "{}", below.url());
+                }
+            }
         });
     }
 

@@ -42,12 +42,14 @@ pub enum InputFormat {
     Parquet,
 }
 
-/// The files at a place: itself, or all `.jsonl` and `.parquet` files below it by name.
+/// The files at a place: itself, or all `.jsonl` and `.parquet` files below it by name. Packed ones are refused, since a corpus
+/// would silently be incomplete without them.
 pub(crate) fn find(storage: &Storage) -> Result<Vec<Input>> {
     if let Some(found) = storage.head("")? {
         return Ok(vec![input(storage, &found)?]);
     }
-    let below = storage.list("")?.into_iter().filter(|found| format_of(&found.name).is_ok());
+    let is_of_documents = |found: &Found| format_of(found.name.strip_suffix(".gz").unwrap_or(&found.name)).is_ok();
+    let below = storage.list("")?.into_iter().filter(is_of_documents);
     let inputs: Vec<Input> = below.map(|found| input(&storage.below(&found.name)?, &found)).collect::<Result<_>>()?;
     if inputs.is_empty() {
         let problem = format!("there is no file {}, and below it is no .jsonl or .parquet file", storage.url());

@@ -87,6 +87,27 @@ fn columns_that_are_no_documents_are_refused() {
 }
 
 #[test]
+fn files_in_a_folder_are_read_whatever_their_names_and_refused_if_they_are_packed() {
+    let folder = tempfile::tempdir().unwrap();
+    corpus::write(folder.path());
+    for (from, to) in [("a.jsonl", "a#1?.jsonl"), ("b.jsonl", "b%41.jsonl")] {
+        fs::rename(folder.path().join(from), folder.path().join(to)).unwrap();
+    }
+    fs::write(folder.path().join("notes.txt.gz"), "no documents").unwrap();
+    let job = plan(&in_memory(), folder.path(), &TOWER, &options());
+    work(&job, &TOWER).unwrap();
+    assert_eq!(merged(&job), corpus::expected(&TOWER));
+    for name in ["more.jsonl.gz", "more.parquet.gz"] {
+        let path = folder.path().join(name);
+        fs::write(&path, "packed").unwrap();
+        let error = Plan::new(&in_memory(), &[folder.path().to_str().unwrap().to_owned()], &TOWER, &options());
+        let problem = "a file that is packed as a whole cannot be cut into shards: unpack it";
+        assert_eq!(error.unwrap_err().to_string(), format!("file://{}: {problem}", path.display()));
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
 fn a_merged_matrix_is_what_the_embedder_gives() {
     let folder = tempfile::tempdir().unwrap();
     corpus::write(folder.path());
