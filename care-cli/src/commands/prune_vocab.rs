@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use care_core::{Document, Query, Text};
-use care_encoders::{AnyEncoder, AsymmetricEncoder, Tower};
+use care_core::{Document, Error, Query, Text};
+use care_encoders::{AnyEncoder, AsymmetricEncoder, Precision, Tower};
 use clap::ValueEnum;
 use serde_json::json;
 
@@ -76,9 +76,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     let (pair, source) = args.pair.open()?;
     let provenance = pair.provenance().clone();
-    let (query, document) = pair.into_towers();
+    // Weights stay packed as they were loaded, since only those in int8 as loaded can be saved in int8.
+    let (query, document) = (pair.query(), pair.document());
+    for precision in [query.summary().precision.value, document.summary().precision.value] {
+        if precision == Precision::Int4 {
+            return Err(Error::setting("precision", "\"int4\"", "f32, bf16, f16, int8, to save a pair").into());
+        }
+    }
     let mut counts = Counts::default();
-    counts.read(&args.input, &query, &document)?;
+    counts.read(&args.input, query, document)?;
     let shared = query.tokenizer().to_json()? == document.tokenizer().to_json()?;
     if shared {
         // The towers may stay one network.
@@ -88,8 +94,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let small_document = args.prune(document.clone(), &counts.document)?;
     for (is_new, files) in [(false, &args.input), (true, &args.check)] {
         for (role, same) in [
-            (Query::ROLE, Same::of(files, &query, &small_query)?),
-            (Document::ROLE, Same::of(files, &document, &small_document)?),
+            (Query::ROLE, Same::of(files, query, &small_query)?),
+            (Document::ROLE, Same::of(files, document, &small_document)?),
         ] {
             if same.texts == 0 {
                 continue;

@@ -452,6 +452,19 @@ fn a_pruned_model_gives_covered_texts_the_same_vectors() {
         std::fs::metadata(place.path(folder).join("query_0_Transformer/model.safetensors")).unwrap().len()
     };
     assert!(size("smaller") < size("small"));
+    // A model in int8 stays so, bit by bit.
+    assert_eq!(place.care(&format!("convert --model {} --precision int8 --output int8", tiny("qwen3"))).0, 0);
+    let (status, _, stderr) = place.care("prune-vocab --model int8 --input texts.txt --output small-int8");
+    assert_eq!(status, 0, "{stderr}");
+    for (model, output) in [("int8", "before8.npy"), ("small-int8", "after8.npy")] {
+        let line = format!("embed --model {model} --role query --input texts.txt --output {output}");
+        assert_eq!(place.care(&line).0, 0);
+    }
+    assert_eq!(read_npy(&place.path("before8.npy")), read_npy(&place.path("after8.npy")));
+    let (status, _, stderr) = place.care(&format!("{prune} --precision int4 --output other"));
+    assert_eq!(status, 1);
+    let problem = "error: `precision` is \"int4\", allowed: f32, bf16, f16, int8, to save a pair\n";
+    assert!(stderr.ends_with(problem) && !stderr.contains("keep their tokens"), "{stderr}");
     place.fails(
         &format!("{prune} --keep-characters none,han --output other"),
         "--keep-characters: none excludes the other kinds",
