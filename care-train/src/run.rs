@@ -138,10 +138,11 @@ impl<'a> Run<'a> {
     /// the other way round), if another process runs in it, if other settings or data changed since the checkpoint, if a
     /// file of the checkpoint is damaged, or if a file cannot be written.
     pub fn start(self, observer: &mut Observer<'_>) -> Result<Outcome> {
-        let outcome = self.prepare().and_then(|prepared| match self.group.rank() {
-            0 => self.lead(prepared, observer),
-            _ => self.follow(prepared),
-        });
+        let outcome = match self.group.rank() {
+            // Again once the folder is locked; here, before hours of loading and tokenizing.
+            0 => self.check_output().and_then(|()| self.prepare()).and_then(|prepared| self.lead(prepared, observer)),
+            _ => self.prepare().and_then(|prepared| self.follow(prepared)),
+        };
         match &outcome {
             Err(error) => {
                 let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
@@ -186,8 +187,9 @@ impl<'a> Run<'a> {
         let (config, stages) = (self.config, self.config.stages());
         let started_from = pair.provenance().clone();
         let _lock = self.lock()?;
-        let checkpoints = Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints);
-        let start = self.starting_point(&checkpoints, &settings)?;
+        self.check_output()?;
+        let checkpoints = self.checkpoints();
+        let start = checkpoints.latest()?.map(|checkpoint| self.start_from(checkpoint, &settings)).transpose()?;
         let folder = config.output.join("model");
         if start.as_ref().is_some_and(|start| start.is_as_before)
             && let Some(pair) = finished(&folder, &fingerprint(&settings), config)?
@@ -239,15 +241,15 @@ impl<'a> Run<'a> {
     pub fn export(self, checkpoint: Option<&Path>, folder: impl AsRef<Path>) -> Result<()> {
         let config = self.config;
         AsymmetricEncoder::check_target(&folder)?;
+        let checkpoint = match checkpoint {
+            Some(folder) => Checkpoint::open_whole(folder.to_owned())?,
+            None => self.checkpoints().latest()?.ok_or_else(|| {
+                Error::new(ErrorKind::Config, format!("{} holds no checkpoint", config.output.display()))
+            })?,
+        };
         let sources: Vec<Vec<Source>> =
             config.stages().iter().map(|stage| read_sources(&stage.data)).collect::<Result<_>>()?;
         let settings = settings(config, &sources)?;
-        let checkpoint = match checkpoint {
-            Some(folder) => Checkpoint::open_whole(folder.to_owned())?,
-            None => Checkpoints::new(config.output.join("checkpoints"), config.keep_checkpoints).latest()?.ok_or_else(
-                || Error::new(ErrorKind::Config, format!("{} holds no checkpoint", config.output.display())),
-            )?,
-        };
         let start = self.start_from(checkpoint, &settings)?;
         let (stage, step) = (start.checkpoint.state.stage, start.checkpoint.state.step);
         let pair = load_pair(config)?;
@@ -277,32 +279,31 @@ impl<'a> Run<'a> {
     /// Locks the output folder for this run.
     fn lock(&self) -> Result<FolderLock> {
         let output = &self.config.output;
-        if self.resume && !output.is_dir() {
-            return Err(Error::new(ErrorKind::Config, format!("{} holds no run to resume", output.display())));
-        }
         std::fs::create_dir_all(output).map_err(|e| Error::io("create", output, e))?;
         lock_folder(output)
     }
 
-    fn starting_point(&self, checkpoints: &Checkpoints, settings: &Settings) -> Result<Option<Start>> {
+    fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.config.output.join("checkpoints"), self.config.keep_checkpoints)
+    }
+
+    /// Refuses an output folder that holds a run, or to resume one that holds none.
+    fn check_output(&self) -> Result<()> {
         let output = &self.config.output;
         let [has_log, has_model] = ["log.jsonl", "model"].map(|name| output.join(name).exists());
-        let refused = |problem: &str| Err(Error::new(ErrorKind::Config, format!("{} {problem}", output.display())));
-        if !self.resume {
-            return match has_log || has_model || checkpoints.newest().is_some() {
-                true => refused("already holds a run: resume it with --resume, or choose another output"),
-                false => Ok(None),
-            };
-        }
-        match checkpoints.latest()? {
-            Some(checkpoint) => self.start_from(checkpoint, settings).map(Some),
-            None if has_model => {
-                refused("holds a finished run without checkpoints, which cannot be resumed: choose another output")
+        let has_checkpoint = self.checkpoints().newest().is_some();
+        let problem = match self.resume {
+            false if has_log || has_model || has_checkpoint => {
+                "already holds a run: resume it with --resume, or choose another output"
             }
-            // Killed before its first checkpoint.
-            None if has_log => Ok(None),
-            None => refused("holds no run to resume"),
-        }
+            true if has_model && !has_checkpoint => {
+                "holds a finished run without checkpoints, which cannot be resumed: choose another output"
+            }
+            // With a log alone, it was killed before its first checkpoint.
+            true if !has_log && !has_checkpoint => "holds no run to resume",
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Config, format!("{} {problem}", output.display())))
     }
 
     /// Checks that a checkpoint belongs to this run.

@@ -89,6 +89,27 @@ fn a_pair_that_is_stored_in_int8_is_trained_in_floats() {
 }
 
 #[test]
+fn an_output_that_does_not_fit_is_refused_before_anything_is_read() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    // Neither the pair nor the rows exist.
+    let config = config(folder, "out", "", ALIGN);
+    let output = folder.join("out");
+    let refusal = |resume: bool| {
+        Run::new(&config).resume(resume).start(&mut |_| ControlFlow::Continue(())).unwrap_err().to_string()
+    };
+    assert_eq!(refusal(true), format!("{} holds no run to resume", output.display()));
+    assert!(!output.exists(), "nothing was written");
+    let error = Run::new(&config).export(None, folder.join("exported")).unwrap_err().to_string();
+    assert_eq!(error, format!("{} holds no checkpoint", output.display()));
+    fs::create_dir_all(output.join("model")).unwrap();
+    let problem = "already holds a run: resume it with --resume, or choose another output";
+    assert_eq!(refusal(false), format!("{} {problem}", output.display()));
+    let problem = "holds a finished run without checkpoints, which cannot be resumed: choose another output";
+    assert_eq!(refusal(true), format!("{} {problem}", output.display()));
+}
+
+#[test]
 fn the_teacher_cache_changes_no_loss_and_serves_the_next_run() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();
