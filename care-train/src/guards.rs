@@ -36,7 +36,17 @@ pub(crate) fn warnings(
             warnings.push("`prompt_template` is set, but no row has a `prompt`: it has no effect".into());
         }
         None if prompted > 0 && stage.kind != StageKind::QueryAlignment => {
-            warnings.push(format!("the `prompt` of {prompted} rows is not used; set `prompt_template` to use it"));
+            let (tower, instruction) = match stage.kind {
+                StageKind::SymmetricDocument => ("document", towers.document.instruction().template()),
+                _ => ("query", towers.query.instruction().template()),
+            };
+            // With an instruction, every query has a task already.
+            if instruction.is_empty() {
+                warnings.push(format!(
+                    "the rows' `prompt` is not used, and the {tower} tower has no instruction; set the stage's \
+                     `prompt_template` to use it"
+                ));
+            }
         }
         _ => {}
     }

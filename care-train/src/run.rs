@@ -1,5 +1,6 @@
 //! A complete run from its configuration: stages in order, checkpoints, resuming, the saved pair.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -207,7 +208,8 @@ impl<'a> Run<'a> {
         let (start, changes) = start.map_or_else(Default::default, |start| (Some(start.checkpoint), start.changes));
         let log = Log::open(&config.output, place)?;
         let event_files = EventFiles::open(&config.output, &log::read(&config.output)?)?;
-        let mut context = Context { config, settings, changes, checkpoints, dev, log, event_files };
+        let warned = BTreeSet::new();
+        let mut context = Context { config, settings, changes, checkpoints, dev, log, event_files, warned };
 
         for (index, stage) in stages.iter().enumerate() {
             let changed = changed_before(stages, index);
@@ -361,6 +363,8 @@ struct Context<'a> {
     dev: Option<DevSet>,
     log: Log,
     event_files: EventFiles,
+    /// The warnings so far, each of which is given once per run.
+    warned: BTreeSet<String>,
 }
 
 /// A stage is complete, or was interrupted at a checkpoint.
@@ -386,7 +390,7 @@ impl Context<'_> {
         }
         Command::Stage(index).give(trainer.group())?;
         trainer.share_state(changed)?;
-        if self.warn(trainer, observer)?.is_break() {
+        if self.warn(trainer.warnings()?, observer)?.is_break() {
             return Ok(StageEnd::Break(self.checkpoints.newest()));
         }
         let patience = self.config.evaluation.as_ref().and_then(|evaluation| evaluation.patience);
@@ -408,7 +412,7 @@ impl Context<'_> {
             let Some(report) = trainer.step()? else { break };
             let (step, last) = (report.step, report.step == report.total_steps);
             stop = self.notify(&Event::Step(report), observer)?.is_break();
-            stop |= self.warn(trainer, observer)?.is_break();
+            stop |= self.warn(trainer.warnings()?, observer)?.is_break();
             let is_due = |every: usize| every > 0 && step.is_multiple_of(every);
             let every = self.config.evaluation.as_ref().map_or(0, |evaluation| evaluation.every);
             if self.dev.is_some() && (is_due(every) || last) {
@@ -431,10 +435,10 @@ impl Context<'_> {
         Ok(StageEnd::Continue(()))
     }
 
-    /// Passes on what the trainer has noticed.
-    fn warn(&mut self, trainer: &mut Trainer<'_>, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
-        for warning in trainer.warnings()? {
-            if self.notify(&Event::Warning(warning), observer)?.is_break() {
+    /// Passes on warnings that are new.
+    fn warn(&mut self, warnings: Vec<String>, observer: &mut Observer<'_>) -> Result<ControlFlow<()>> {
+        for warning in warnings {
+            if self.warned.insert(warning.clone()) && self.notify(&Event::Warning(warning), observer)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -453,7 +457,7 @@ impl Context<'_> {
             while let Some(done) = lot.fill_next(trainer.towers())? {
                 let report = TeacherReport { stage: index + 1, done, total };
                 if self.notify(&Event::Teacher(report), observer)?.is_break()
-                    || self.warn(trainer, observer)?.is_break()
+                    || self.warn(trainer.warnings()?, observer)?.is_break()
                 {
                     return Ok(ControlFlow::Break(()));
                 }

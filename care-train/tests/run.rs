@@ -88,6 +88,35 @@ fn a_pair_that_is_stored_in_int8_is_trained_in_floats() {
     assert_eq!(error.to_string(), "`precision` is \"int8\", allowed: f32, bf16 or f16 for training");
 }
 
+/// Runs to the end; returns the warnings.
+fn warnings(config: &CheckedTrainConfig) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let outcome = Run::new(config).start(&mut |event| {
+        if let Event::Warning(warning) = event {
+            warnings.push(warning.clone());
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(matches!(outcome.unwrap(), Outcome::Finished { .. }));
+    warnings
+}
+
+#[test]
+fn a_warning_about_prompts_is_given_once_per_run() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let row = serde_json::json!({"query": "头痛", "pos": ["多休息"], "neg": ["别的病"], "prompt": "问答"});
+    for (name, rows) in [("one", 3), ("two", 4)] {
+        fs::write(folder.join(format!("{name}.jsonl")), format!("{row}\n").repeat(rows)).unwrap();
+    }
+    let stage = |name: &str| {
+        format!("[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"{name}.jsonl\"]\ngroup_size = 2\nmax_steps = 1\n")
+    };
+    let found = warnings(&config(folder, "prompts", "", &(stage("one") + &stage("two"))));
+    assert_eq!(found.iter().filter(|warning| warning.contains("`prompt`")).count(), 1, "{found:?}");
+}
+
 #[test]
 fn an_output_that_does_not_fit_is_refused_before_anything_is_read() {
     let place = tempfile::tempdir().unwrap();

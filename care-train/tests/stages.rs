@@ -596,8 +596,18 @@ fn prompts_without_effect_and_steps_without_gradient_are_warned_of() {
     };
     let template = |stage: &mut StageConfig| stage.prompt_template = Some("{prompt}：{text}".into());
     let warned_before = |prompt, change: &dyn Fn(&mut StageConfig)| warned(common::pair(0.0), with(prompt), change).0;
-    let no_template = ["the `prompt` of 12 rows is not used; set `prompt_template` to use it"];
-    assert_eq!(warned_before(Some("头痛"), &|_| {}), no_template);
+    let no_template = |tower: &str| {
+        let problem = format!("the rows' `prompt` is not used, and the {tower} tower has no instruction");
+        [format!("{problem}; set the stage's `prompt_template` to use it")]
+    };
+    assert_eq!(warned_before(Some("头痛"), &|_| {}), no_template("query"));
+    let instructed = |query, document, kind| {
+        warned(self::instructed(query, document), with(Some("头痛")), |stage| stage.kind = kind).0
+    };
+    let (joint, document) = (StageKind::JointFinetuning, StageKind::SymmetricDocument);
+    assert!(instructed("问：", "", joint).is_empty() && instructed("", "答：", document).is_empty());
+    assert_eq!(instructed("", "答：", joint), no_template("query"));
+    assert_eq!(instructed("问：", "", document), no_template("document"));
     let no_prompt = ["`prompt_template` is set, but no row has a `prompt`: it has no effect"];
     assert_eq!(warned_before(None, &template), no_prompt);
     assert!(warned_before(Some("头痛"), &template).is_empty() && warned_before(None, &|_| {}).is_empty());
