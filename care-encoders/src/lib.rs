@@ -65,5 +65,6 @@ pub mod internals {
     #[cfg(feature = "cpu")]
     pub use crate::ops::without_training_kernels;
     pub use crate::ops::{Host, StepMemory, with_dropout_seed};
+    pub use crate::pretrained::network_folder;
     pub use crate::schedule::{Schedule, even_cuts, on_pool_thread};
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use care_core::files::{FolderLock, lock_folder, write_atomic};
 use care_core::{Error, ErrorKind, Result, Role};
+use care_encoders::internals::network_folder;
 use care_encoders::{AsymmetricEncoder, Device, EncoderOptions, load_tower};
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::card::{card, provenance};
 use crate::checkpoint::{Checkpoint, Checkpoints, Place, Progress, State};
 use crate::collective::{Alone, Collective};
 use crate::command::Command;
-use crate::config::{CheckedStage, CheckedTrainConfig, EvaluationConfig, ModelConfig};
+use crate::config::{CheckedStage, CheckedTrainConfig, EvaluationConfig, ModelConfig, TrainMode};
 #[cfg(feature = "plots")]
 use crate::curves::draw_curves;
 use crate::dataset::{Source, read_sources};
@@ -210,6 +211,10 @@ impl<'a> Run<'a> {
         let event_files = EventFiles::open(&config.output, &log::read(&config.output)?)?;
         let warned = BTreeSet::new();
         let mut context = Context { config, settings, changes, checkpoints, dev, log, event_files, warned };
+        let first = start.as_ref().map_or(0, |checkpoint| checkpoint.state.stage - 1);
+        if context.warn(adapters_without_base(config, first), observer)?.is_break() {
+            return Ok(Outcome::Interrupted { checkpoint: context.checkpoints.newest() });
+        }
 
         for (index, stage) in stages.iter().enumerate() {
             let changed = changed_before(stages, index);
@@ -219,7 +224,7 @@ impl<'a> Run<'a> {
                 if let ControlFlow::Break(checkpoint) = context.stage(index, &mut trainer, at, changed, observer)? {
                     return Ok(Outcome::Interrupted { checkpoint });
                 }
-                let bases = [Role::Query, Role::Document].map(|role| adapter_base(config, changed, role));
+                let bases = [Role::Query, Role::Document].map(|role| adapter_base(config, changed, role).ok());
                 let adapters = config.output.join(format!("adapters-stage-{}", index + 1));
                 trainer.save_adapters(&adapters, bases.each_ref().map(Option::as_deref))?;
                 pair = trainer.finish()?;
@@ -595,22 +600,43 @@ fn in_floats(options: &EncoderOptions) -> EncoderOptions {
     options
 }
 
-/// The folder of the base encoder of a stage's LoRA adapter, if it exists on disk as it is, i.e. was changed neither by
-/// an earlier stage nor on loading.
-fn adapter_base(config: &CheckedTrainConfig, changed: [bool; 2], role: Role) -> Option<String> {
+/// The base encoder of a stage's LoRA adapter: its folder, or its name on the hub.
+///
+/// # Errors
+/// Returns why it is not on disk as it is, as text.
+fn adapter_base(
+    config: &CheckedTrainConfig,
+    changed: [bool; 2],
+    role: Role,
+) -> std::result::Result<String, &'static str> {
     let (tower, changed) = match role {
         Role::Query => (&config.model.query, changed[0]),
         Role::Document => (&config.model.document, changed[1]),
     };
+    if changed {
+        return Err("an earlier stage has changed the encoder under it");
+    }
     let folder = match (tower, &config.model.pair) {
-        (Some(tower), _) if tower.options.adapter.is_none() && tower.options.layers.is_none() => tower.encoder.clone(),
-        // A network that serves both roles is in the query tower's folder.
-        (None, Some(pair)) => {
-            let own = pair.join(format!("{}_0_Transformer", role.as_str()));
-            if own.is_dir() { own } else { pair.join("query_0_Transformer") }
-        }
-        _ => return None,
+        (Some(tower), _) if tower.options.adapter.is_none() && tower.options.layers.is_none() => Some(&tower.encoder),
+        (Some(_), _) => None,
+        (None, pair) => pair.as_ref(),
     };
-    let name = || config.hub_name(&folder).map_or_else(|| folder.display().to_string(), str::to_owned);
-    (!changed && folder.is_dir()).then(name)
+    let base = folder.and_then(|folder| network_folder(folder, role).ok().flatten());
+    let base = base.ok_or("an adapter or a choice of layers has changed the encoder under it on loading")?;
+    Ok(config.hub_name(&base).map_or_else(|| base.display().to_string(), str::to_owned))
+}
+
+/// Names the LoRA adapters that stages from this index on train, and that cannot be written.
+fn adapters_without_base(config: &CheckedTrainConfig, first: usize) -> Vec<String> {
+    let stages = config.stages();
+    let of_stage = |index: usize| {
+        let changed = changed_before(stages, index);
+        let roles = [Role::Query, Role::Document].into_iter();
+        roles.filter(move |role| stages[index].mode(*role) == TrainMode::Lora).filter_map(move |role| {
+            let (number, reason) = (index + 1, adapter_base(config, changed, role).err()?);
+            let tower = role.as_str();
+            Some(format!("the LoRA adapter of the {tower} tower in stage {number} will not be written, since {reason}"))
+        })
+    };
+    (first..stages.len()).flat_map(of_stage).collect()
 }

@@ -102,6 +102,53 @@ fn warnings(config: &CheckedTrainConfig) -> Vec<String> {
 }
 
 #[test]
+fn a_lora_adapter_names_the_encoder_under_it_or_is_warned_of() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    // The same towers in the layout of the published CARE code.
+    for (tower, role) in [("query_encoder", "query"), ("doc_encoder", "document")] {
+        fs::create_dir_all(folder.join("published").join(tower)).unwrap();
+        for file in fs::read_dir(folder.join(format!("pair/{role}_0_Transformer"))).unwrap() {
+            let file = file.unwrap().path();
+            fs::copy(&file, folder.join("published").join(tower).join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let lora = "max_steps = 1\nquery = { train = \"lora\" }\n";
+    let joint = "[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 6\n";
+    for (name, model, bases) in [
+        (
+            "towers",
+            "query = { encoder = \"pair\" }\ndocument = { encoder = \"pair\" }",
+            ["pair/query_0_Transformer", "pair/document_0_Transformer"],
+        ),
+        ("layout", "pair = \"published\"", ["published/query_encoder", "published/doc_encoder"]),
+    ] {
+        let stages = format!("{ALIGN}{lora}{joint}{lora}document = {{ train = \"lora\" }}\n");
+        let path = folder.join(format!("{name}.toml"));
+        fs::write(&path, format!("output = \"{name}\"\n[model]\n{model}\n{stages}")).unwrap();
+        let found = warnings(&TrainConfig::from_file(&path).unwrap().check().unwrap());
+        let warning = "the LoRA adapter of the query tower in stage 2 will not be written, since an earlier stage has \
+                       changed the encoder under it";
+        assert_eq!(found, [warning]);
+        for (adapter, base) in ["adapters-stage-1/query", "adapters-stage-2/document"].into_iter().zip(bases) {
+            let adapter = folder.join(name).join(adapter);
+            let settings = fs::read(adapter.join("adapter_config.json")).unwrap();
+            let settings: serde_json::Value = serde_json::from_slice(&settings).unwrap();
+            assert_eq!(settings["base_model_name_or_path"], folder.join(base).display().to_string());
+            AsymmetricEncoder::load(&adapter, &Device::Cpu.open().unwrap()).unwrap();
+        }
+        assert!(!folder.join(name).join("adapters-stage-2/query").exists());
+    }
+    let cut = "query = { encoder = \"pair\", options = { layers = [0] } }\ndocument = { encoder = \"pair\" }";
+    let path = folder.join("cut.toml");
+    fs::write(&path, format!("output = \"cut\"\n[model]\n{cut}\n{ALIGN}{lora}")).unwrap();
+    let warning = "the LoRA adapter of the query tower in stage 1 will not be written, since an adapter or a choice of \
+                   layers has changed the encoder under it on loading";
+    assert_eq!(warnings(&TrainConfig::from_file(&path).unwrap().check().unwrap()), [warning]);
+}
+
+#[test]
 fn a_warning_about_prompts_is_given_once_per_run() {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path();

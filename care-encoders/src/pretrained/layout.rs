@@ -1,6 +1,6 @@
 //! Recognises the layout of a model folder, and loads a tower from any of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use care_core::{Error, ErrorKind, Result, Role, Text};
@@ -38,6 +38,20 @@ pub(crate) fn read(folder: &Path) -> Result<PairRecipe> {
         return Err(Error::new(ErrorKind::Format, format!("{}: {problem}", folder.display())));
     }
     hugging_face(folder).map(PairRecipe::same)
+}
+
+/// The Hugging Face folder of the network of a role in a folder of any layout; `None` if an adapter changes it on loading.
+///
+/// # Errors
+/// If the folder is missing, half written or not a model, or one of its files is broken.
+pub fn network_folder(folder: impl AsRef<Path>, role: Role) -> Result<Option<PathBuf>> {
+    let recipes = read(folder.as_ref())?;
+    let recipe = match role {
+        Role::Query => recipes.query,
+        Role::Document => recipes.document,
+    };
+    // Without the slash at the end of the path of a module in the root.
+    Ok(recipe.adapter.is_none().then(|| recipe.transformer.components().collect()))
 }
 
 /// Loads the tower of one role from a folder in any layout: a saved pair, a sentence-transformers model, the published
