@@ -231,7 +231,7 @@ impl<E: Encoder> Network<E> {
         token_budget: usize,
         progress: &mut dyn FnMut(&EmbedProgress),
     ) -> Result<Embeddings> {
-        let work = Passes { encoder: &self.encoder, pad_id, token_budget, outputs: self.dim };
+        let work = Passes { encoder: &self.encoder, pad_id, token_budget, outputs: self.dim, before: 0 };
         let forward = |batch: &TokenBatch| self.forward_pooled(self.head.pooling.encode(&self.encoder, batch));
         work.run(texts, types, &forward, progress)
     }

@@ -19,6 +19,8 @@ pub(crate) struct Passes<'a, E: Encoder> {
     pub(crate) token_budget: usize,
     /// Values that the network returns for a text.
     pub(crate) outputs: usize,
+    /// Number of texts in the same call before these, for messages.
+    pub(crate) before: usize,
 }
 
 impl<E: Encoder> Passes<'_, E> {
@@ -76,7 +78,8 @@ impl<E: Encoder> Passes<'_, E> {
             Ok::<_, Error>(())
         })?;
         if let Some(index) = not_finite {
-            return Err(Error::new(ErrorKind::NonFinite, format!("the vector of text {index} is not finite")));
+            let message = format!("the vector of text {} is not finite", self.before + index);
+            return Err(Error::new(ErrorKind::NonFinite, message));
         }
         Ok(embeddings)
     }

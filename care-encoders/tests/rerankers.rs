@@ -381,6 +381,43 @@ fn a_score_that_is_not_finite_names_its_pair() {
 }
 
 #[test]
+fn many_pairs_are_scored_in_groups_as_each_alone() {
+    let (_place, folder) = copy("rerankers/bge-reranker-base");
+    let reranker = open(&folder, &raw());
+    let (usual, other) = (Document::new("低盐"), Document::new("饮食"));
+    let query = Query::new("高血压");
+    let mut pairs = vec![(&query, &usual); 4100];
+    pairs[4097].1 = &other;
+    let mut seen = Vec::new();
+    let scores = reranker.score_with_progress(&pairs, &mut |now| seen.push(now.texts)).unwrap();
+    assert_eq!(seen.last(), Some(&4100));
+    assert!(seen.is_sorted() && seen.contains(&4096), "{seen:?}");
+    let [of_usual, of_other] = [&usual, &other].map(|document| reranker.score(&[(&query, document)]).unwrap()[0]);
+    assert!(scores.iter().enumerate().all(|(at, score)| *score == if at == 4097 { of_other } else { of_usual }));
+
+    // A token whose state overflows, in the second group, then in the first, too.
+    let ids = |document| reranker.tokenize(&[(&query, document)]).unwrap().0.concat();
+    let token = ids(&other).into_iter().find(|id| !ids(&usual).contains(id)).unwrap() as usize;
+    let path = folder.join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let size = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + size]).unwrap();
+    let table =
+        header.as_object().unwrap().iter().find(|(name, _)| name.ends_with("word_embeddings.weight")).unwrap().1;
+    let row = 4 * table["shape"][1].as_u64().unwrap() as usize;
+    let start = 8 + size + table["data_offsets"][0].as_u64().unwrap() as usize + token * row;
+    bytes[start..start + row].chunks_mut(4).for_each(|value| value.copy_from_slice(&3e38f32.to_le_bytes()));
+    fs::write(&path, bytes).unwrap();
+    let reranker = open(&folder, &raw());
+    let error = reranker.score(&pairs).unwrap_err().to_string();
+    assert_eq!(error, "the score of pair 4097 is not finite");
+    pairs[7].1 = &other;
+    let mut last = 0;
+    let error = reranker.score_with_progress(&pairs, &mut |now| last = now.texts).unwrap_err().to_string();
+    assert_eq!((error.as_str(), last), ("the score of pair 7 is not finite", 4096), "no group comes after");
+}
+
+#[test]
 fn a_title_is_part_of_the_document() {
     let reranker = default("bge-reranker-base");
     let query = Query::new("高血压");

@@ -51,20 +51,26 @@ def test_callers_on_many_threads_get_what_one_gets(bert: Pair) -> None:
 
 CALL = """
 import sys
-from care_retrieval import Pair
-pair = Pair.open(sys.argv[1])
+from care_retrieval import Pair, Reranker
+kind, folder = sys.argv[1:]
+if kind == "pair":
+    embed = Pair.open(folder).embed_documents
+else:
+    reranker = Reranker.open(folder)
+    embed = lambda documents: reranker.score("发烧怎么办", documents)
 texts = ["头痛发烧三天，吃什么药好得快？"] * 1_000_000
 print("begin", flush=True)
 try:
-    pair.embed_documents(texts)
+    embed(texts)
 except KeyboardInterrupt:
-    print("interrupted", len(pair.embed_queries(["头痛"])))
+    print("interrupted", len(embed(["头痛"])))
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_ctrl_c_ends_a_long_call() -> None:
-    command = [sys.executable, "-c", CALL, str(CHECKPOINTS / "mpnet")]
+@pytest.mark.parametrize(("kind", "folder"), [("pair", "mpnet"), ("reranker", "rerankers/bge-reranker-base")])
+def test_ctrl_c_ends_a_long_call(kind: str, folder: str) -> None:
+    command = [sys.executable, "-c", CALL, kind, str(CHECKPOINTS / folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stdout.readline() == "begin\n"
         time.sleep(1)

@@ -17,6 +17,10 @@ use crate::registry::AnyEncoder;
 use crate::summary::Source;
 use crate::tokenize::{TokenLists, Tokenizer};
 
+/// Pairs that are tokenized together, and the bytes of their texts.
+const GROUP_PAIRS: usize = 4096;
+const GROUP_BYTES: usize = 4 << 20;
+
 /// Encoder and head.
 #[derive(Module, Debug)]
 pub(super) struct Scorer {
@@ -106,7 +110,8 @@ impl CrossEncoder {
         self.input.encode(&self.tokenizer, &texts)
     }
 
-    /// [`Reranker::score`] that calls `progress` after every pass; a pair counts as one text.
+    /// [`Reranker::score`] that calls `progress` after every pass; a pair counts as one text. Pairs are read in groups, so
+    /// neither the memory of their tokens nor the time until the first call of `progress` grows with them.
     ///
     /// # Errors
     /// If the tokenizer rejects a text, or a score is not finite; the message names the pair's index.
@@ -115,12 +120,33 @@ impl CrossEncoder {
         pairs: &[(&Query, &Document)],
         progress: &mut dyn FnMut(&EmbedProgress),
     ) -> Result<Vec<f32>> {
+        let (mut scores, mut before) = (Vec::with_capacity(pairs.len()), EmbedProgress::default());
+        while scores.len() < pairs.len() {
+            let rest = &pairs[scores.len()..];
+            let mut done = EmbedProgress::default();
+            scores.extend(self.score_group(&rest[..group(rest)], scores.len(), &mut |now| {
+                done = *now;
+                progress(&(before + done));
+            })?);
+            before = before + done;
+        }
+        Ok(scores)
+    }
+
+    /// The scores of pairs that are tokenized together, after `before` others.
+    fn score_group(
+        &self,
+        pairs: &[(&Query, &Document)],
+        before: usize,
+        progress: &mut dyn FnMut(&EmbedProgress),
+    ) -> Result<Vec<f32>> {
         let (ids, types) = self.tokenize(pairs)?;
         let work = Passes {
             encoder: &self.scorer.encoder,
             pad_id: self.tokenizer.pad_id(),
             token_budget: self.token_budget,
             outputs: 1,
+            before,
         };
         let logits = work.run(&ids, types.as_deref(), &|batch| self.scorer.forward(batch), progress);
         let logits = logits.map_err(|e| match e.kind() {
@@ -143,6 +169,16 @@ impl CrossEncoder {
         fingerprint.add_tokenizer(&self.tokenizer)?;
         Ok(fingerprint.finish(&mut encoder, &self.scorer))
     }
+}
+
+/// The number of pairs that are tokenized together: enough to sort them by length.
+fn group(pairs: &[(&Query, &Document)]) -> usize {
+    let mut bytes = 0;
+    let fits = |(query, document): &&(&Query, &Document)| {
+        bytes += query.content().len() + document.content().len();
+        bytes <= GROUP_BYTES
+    };
+    pairs.iter().take(GROUP_PAIRS).take_while(fits).count().max(1)
 }
 
 impl Reranker for CrossEncoder {
