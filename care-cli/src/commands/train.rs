@@ -47,20 +47,22 @@ pub(crate) struct Args {
 impl Args {
     /// The command line of the other processes on this machine.
     fn of_others(&self) -> Vec<String> {
-        let mut others = vec!["train".to_owned(), "--config".to_owned(), self.config.display().to_string()];
-        others.extend(self.set.iter().flat_map(|set| ["--set".to_owned(), set.clone()]));
+        let mut others = self.of_run();
         others.extend(self.resume.then(|| "--resume".to_owned()));
         others
     }
 
-    /// The command line that goes on where this one stopped.
+    /// The command line that goes on where this one stopped, for a shell.
     fn to_resume(&self) -> String {
-        let set: String = self.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
-        let processes = match self.processes.count() {
-            1 => String::new(),
-            count => format!(" --processes {count}"),
-        };
-        format!("train --config {}{set}{processes} --resume", self.config.display())
+        let words = self.of_run().into_iter().chain(self.processes.words()).chain(["--resume".to_owned()]);
+        words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The command and the arguments that determine the run.
+    fn of_run(&self) -> Vec<String> {
+        let mut words = vec!["train".to_owned(), "--config".to_owned(), self.config.display().to_string()];
+        words.extend(self.set.iter().flat_map(|set| ["--set".to_owned(), set.clone()]));
+        words
     }
 }
 
@@ -138,7 +140,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 /// An argument as a shell takes it.
 fn quoted(argument: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./=:@%+,".contains(c);
-    match argument.chars().all(is_plain) {
+    match !argument.is_empty() && argument.chars().all(is_plain) {
         true => argument.to_owned(),
         false => format!("'{}'", argument.replace('\'', r"'\''")),
     }
@@ -308,5 +310,28 @@ mod tests {
         assert_eq!(quoted("stage.0.learning_rate=1e-4"), "stage.0.learning_rate=1e-4");
         assert_eq!(quoted("stage.0.dims=[1, 2]"), "'stage.0.dims=[1, 2]'");
         assert_eq!(quoted("output=it's"), r"'output=it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn the_command_to_resume_has_every_option_of_the_run() {
+        #[derive(clap::Parser)]
+        struct Train {
+            #[command(flatten)]
+            args: Args,
+        }
+        let resumed = |options: &[&str]| {
+            let words = ["train", "--config", "my runs/a.toml"].iter().chain(options);
+            <Train as clap::Parser>::try_parse_from(words).expect("options").args.to_resume()
+        };
+        assert_eq!(resumed(&[]), "train --config 'my runs/a.toml' --resume");
+        assert_eq!(
+            resumed(&["--set", "seed=7", "--processes", "2"]),
+            "train --config 'my runs/a.toml' --set seed=7 --processes 2 --resume"
+        );
+        assert_eq!(
+            resumed(&["--resume", "--rank", "0", "--world", "2", "--address", "10.0.0.1:29500"]),
+            "train --config 'my runs/a.toml' --rank 0 --world 2 --address 10.0.0.1:29500 --resume"
+        );
     }
 }

@@ -42,6 +42,17 @@ impl ProcessArgs {
         self.processes.map_or(1, usize::from)
     }
 
+    /// The options that are set, as words of a command line.
+    pub(super) fn words(&self) -> Vec<String> {
+        let options = [
+            ("--processes", self.processes.map(|count| count.to_string())),
+            ("--rank", self.rank.map(|rank| rank.to_string())),
+            ("--world", self.world.map(|world| world.to_string())),
+            ("--address", self.address.clone()),
+        ];
+        options.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?])).flatten().collect()
+    }
+
     /// Starts or finds the other processes. `same` are the arguments with which they do the same work. To be called
     /// before anything uses several threads.
     pub(super) fn start(&self, same: &[String]) -> Result<Processes> {
