@@ -10,6 +10,7 @@ mod families;
 mod hits;
 mod interrupt;
 mod model;
+mod paths;
 mod progress;
 mod reranker;
 mod stderr;

@@ -15,6 +15,7 @@ use indicatif::{FormattedDuration, ProgressBar};
 
 use crate::interrupt::stop_on_ctrl_c;
 use crate::model::{Located, is_name, locate};
+use crate::paths::shown;
 use crate::progress::{Lines, bar};
 use crate::stderr::note;
 
@@ -119,15 +120,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     match outcome {
         Outcome::Finished { folder, .. } => {
-            note!("the trained pair is in {}, its curves are in {}", folder.display(), config.output.display());
+            note!("the trained pair is in {}, its curves are in {}", shown(&folder), shown(&config.output));
         }
         Outcome::AlreadyFinished { folder, .. } => {
-            note!("the run is finished: its pair is in {}", folder.display());
+            note!("the run is finished: its pair is in {}", shown(&folder));
         }
         Outcome::Interrupted { checkpoint } => {
             let saved = checkpoint.map_or_else(
                 || "no step was made yet".to_owned(),
-                |checkpoint| format!("the newest checkpoint is {}", checkpoint.display()),
+                |checkpoint| format!("the newest checkpoint is {}", shown(&checkpoint)),
             );
             bail!("stopped; {saved}; resume with: care {}", args.to_resume())
         }

@@ -110,6 +110,21 @@ fn train_runs_both_stages_and_its_pair_embeds() {
     place.fails("train --config train.toml --export more", "out holds no checkpoint");
 }
 
+#[test]
+fn paths_are_shown_without_the_detour_by_the_folder_of_the_configuration() {
+    let place = Place::new();
+    let mut config = training(&place);
+    for name in ["out", "align.jsonl", "train.jsonl"] {
+        config = config.replace(&format!("\"{name}\""), &format!("\"../{name}\""));
+    }
+    place.file("configs/train.toml", &config);
+    let (status, _, stderr) = place.care("train --config configs/train.toml --set stage.1.max_steps=1");
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stderr.ends_with("the trained pair is in out/model, its curves are in out\n"), "{stderr}");
+    let (status, _, stderr) = place.care("train --config configs/train.toml --set stage.1.max_steps=1 --resume");
+    assert_eq!((status, stderr.as_str()), (0, "the run is finished: its pair is in out/model\n"));
+}
+
 /// One batch per epoch in chunks of two texts.
 fn in_chunks(place: &Place, output: &str, epochs: usize) {
     let chunks = format!("batch_size = 6\ngrad_cache = 2\nepochs = {epochs}");
