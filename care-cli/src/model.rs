@@ -35,8 +35,8 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "DIR|ORG/NAME|mini")]
     model: String,
     #[arg(long, help = format!(
-        "Pooling of hidden states: {}, or several joined by +; by default as saved, else mean, or last-token for causal \
-         language models",
+        "Pooling of hidden states: {}, or several joined by +; by default as saved, else mean, or last-token for networks \
+         with a causal mask",
         Pooling::names().join(", ")
     ))]
     pooling: Option<Pooling>,

@@ -26,8 +26,8 @@ use crate::head::{Pooling, TruncationOrder};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct EncoderOptions {
-    /// Pooling. Bare folder: `last-token` for a causal language model by its `architectures`, else `mean`. Published CARE
-    /// layout: `cls` for queries, `last-token` for documents. sentence-transformers: as its `Pooling` module says.
+    /// Pooling. Bare folder: `last-token` for a network with a causal mask, else `mean`. Published CARE layout: `cls` for
+    /// queries, `last-token` for documents. sentence-transformers: as its `Pooling` module says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
     /// Dimensions of an embedding, `1..=` the tower's. Bare folder: all. Published CARE layout: those of the query tower.

@@ -19,13 +19,14 @@ use crate::pretrained::weights::{HostTensor, write_tensors, write_weights};
 use crate::registry::AnyEncoder;
 use crate::tower::Tower;
 
-/// Saves one tower as a folder that sentence-transformers and [`load_tower`](crate::load_tower) load.
+/// Saves one tower as a folder that [`load_tower`](crate::load_tower) loads, and sentence-transformers unless the tower is
+/// int8-quantized.
 ///
 /// The instruction becomes the prompt of the tower's role, so it must be a prefix, without text after `{text}`.
 ///
 /// # Errors
-/// If the folder is not empty, the instruction is not a prefix, the tower is int8-quantized, or a file cannot be
-/// written.
+/// If the folder is not empty, the instruction is not a prefix, the tower is quantized to 4 bits or to int8 weights that
+/// were unpacked, or a file cannot be written.
 pub fn save_tower<T: Text>(folder: impl AsRef<Path>, tower: &Tower<T, AnyEncoder>) -> Result<()> {
     let folder = folder.as_ref();
     let taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
@@ -67,7 +68,7 @@ pub fn save_tower<T: Text>(folder: impl AsRef<Path>, tower: &Tower<T, AnyEncoder
 /// sentence-transformers, too, writes a module of two routes once, under its name in the first.
 ///
 /// # Errors
-/// If the tower is int8-quantized, or a file cannot be written.
+/// If the tower is quantized to 4 bits or to int8 weights that were unpacked, or a file cannot be written.
 pub(crate) fn write_route<T: Text>(folder: &Path, tower: &Tower<T, AnyEncoder>, transformer: Role) -> Result<Route> {
     let role = T::ROLE;
     let mut modules = Vec::new();
