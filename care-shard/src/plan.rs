@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use care_core::embedder::document_tower;
 use care_core::files::sha256_hex;
 use care_core::index::DocumentTower;
-use care_core::{Document, Embedder, Error, ErrorKind, Result, Role};
+use care_core::{Embedder, Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::dtype::Dtype;
@@ -102,17 +103,15 @@ impl PlanOptions {
     }
 }
 
-/// The document tower of a model, with its instruction as it applies to a document of placeholders.
+/// The document tower of a model.
 ///
 /// # Errors
 /// If the model has no fingerprint.
 pub(crate) fn tower_of(embedder: &dyn Embedder) -> Result<DocumentTower> {
-    let Some(fingerprint) = embedder.fingerprint(Role::Document)? else {
+    document_tower(embedder)?.ok_or_else(|| {
         let problem = "the model has no fingerprint for document vectors, so those of several workers cannot be joined";
-        return Err(Error::new(ErrorKind::Config, problem));
-    };
-    let instruction = embedder.document_key(&Document::with_title("{title}", "{text}"));
-    Ok(DocumentTower::new(fingerprint).with_instruction(instruction))
+        Error::new(ErrorKind::Config, problem)
+    })
 }
 
 impl Plan {

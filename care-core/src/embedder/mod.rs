@@ -8,6 +8,7 @@ pub use stored::StoredEmbedder;
 
 use crate::embeddings::Embeddings;
 use crate::error::Result;
+use crate::index::DocumentTower;
 use crate::text::{Document, Query, Role, Text};
 
 /// A model that maps queries and documents into one vector space.
@@ -75,4 +76,15 @@ pub trait Embedder: Send + Sync {
     fn document_key(&self, document: &Document) -> String {
         document.content().into_owned()
     }
+}
+
+/// The document tower of a model for an index: its fingerprint, and its instruction as it applies to a document of placeholders.
+/// `None` if the model has no fingerprint.
+///
+/// # Errors
+/// As [`Embedder::fingerprint`].
+pub fn document_tower(embedder: &dyn Embedder) -> Result<Option<DocumentTower>> {
+    let instruction = embedder.document_key(&Document::with_title("{title}", "{text}"));
+    let tower = |fingerprint| DocumentTower::new(fingerprint).with_instruction(instruction);
+    Ok(embedder.fingerprint(Role::Document)?.map(tower))
 }

@@ -1,8 +1,8 @@
 //! What building and searching an index have in common: the tower and the codes.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use care_core::Embedder;
 use care_core::index::{Codes, DocumentTower};
-use care_core::{Document, Embedder, Role};
 use clap::ValueEnum;
 
 /// Codes by name.
@@ -24,11 +24,8 @@ impl CodesArg {
     }
 }
 
-/// The document tower of a model, with its instruction as it applies to a document of placeholders.
+/// The document tower of a model.
 pub(super) fn document_tower(model: &dyn Embedder) -> Result<DocumentTower> {
-    let Some(fingerprint) = model.fingerprint(Role::Document)? else {
-        bail!("the model has no fingerprint for document vectors, so they cannot be indexed");
-    };
-    let instruction = model.document_key(&Document::with_title("{title}", "{text}"));
-    Ok(DocumentTower::new(fingerprint).with_instruction(instruction))
+    care_core::embedder::document_tower(model)?
+        .context("the model has no fingerprint for document vectors, so they cannot be indexed")
 }
