@@ -86,6 +86,7 @@ fn write_graph(index: &DiskIndex, segment: &Segment, options: &GraphOptions, ver
         index.manifest.vectors.decode(&bytes, &mut values);
         graph.add(&Embeddings::from_rows(index.dim(), values.chunks_exact(index.dim()))?, start)?;
     }
+    graph.mend(options.build_expansion)?;
     let path = index.folder.join(SegmentEntry::folder(segment.entry.number)).join(GraphEntry::file(version));
     let bytes = graph.to_bytes()?;
     drop(graph);

@@ -11,6 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Threads that may use a graph at a time; one more would be refused. Rayon's pools have fewer, and nothing else uses it.
 const THREADS: usize = 1024;
+/// Candidates among which nearly every row is found by its own vector.
+const FEW: usize = 16;
 
 /// Vectors whose neighbours are known. It compares directions, so it suits vectors of about one length.
 pub(super) struct Graph {
@@ -40,6 +42,36 @@ impl Graph {
             let code = code(vectors.row(at).to_slice().unwrap_or_default());
             self.index.add((start + at) as u64, &code).map_err(failed)
         })
+    }
+
+    /// Adds the rows again, one after the other, that no search for their own vector finds.
+    ///
+    /// Threads that add neighbours at the same time can leave rows that no link leads to, which no search would ever return,
+    /// however many candidates it keeps (usearch 2.26, unum-cloud/USearch#735; `findings/usearch_lost_rows.sh`).
+    pub(super) fn mend(&self, build_expansion: usize) -> Result<()> {
+        // Nearly all rows are found at once; those with many near neighbours only among more candidates.
+        let lost = |expansion: usize, rows: Vec<u64>| -> Result<Vec<u64>> {
+            let found = rows.into_par_iter().map_init(Vec::new, |code, row| {
+                self.read(row, code)?;
+                let is_found = self.index.search(code, expansion).map_err(failed)?.keys.contains(&row);
+                Ok((!is_found).then_some(row))
+            });
+            found.filter_map(Result::transpose).collect()
+        };
+        let few = FEW.min(build_expansion);
+        let mut code = Vec::new();
+        for row in lost(build_expansion, lost(few, (0..self.len() as u64).collect())?)? {
+            self.read(row, &mut code)?;
+            self.index.remove(row).map_err(failed)?;
+            self.index.add(row, &code).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The code of a row.
+    fn read(&self, row: u64, code: &mut Vec<i8>) -> Result<()> {
+        code.resize(self.index.dimensions(), 0);
+        self.index.get(row, code).map(drop).map_err(failed)
     }
 
     /// Number of rows.
@@ -90,4 +122,41 @@ fn code(vector: &[f32]) -> Vec<i8> {
 
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Config, format!("the approximate index: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIM: usize = 16;
+    const ROWS: usize = 400;
+
+    /// Pseudo-random vectors.
+    fn vectors(mut seed: u64) -> Embeddings {
+        let mut value = move || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 40) as f32 / (1 << 24) as f32 - 0.5
+        };
+        Embeddings::from_rows(DIM, (0..ROWS).map(|_| (0..DIM).map(|_| value()).collect::<Vec<_>>())).expect("rows")
+    }
+
+    #[test]
+    fn no_row_is_lost_that_threads_add_at_the_same_time() {
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(4).build().expect("threads");
+        let options = GraphOptions::default();
+        // About one of five such graphs loses rows if nothing is mended.
+        for seed in 0..40 {
+            let vectors = vectors(seed);
+            let graph = Graph::with_capacity(ROWS, DIM, &options).expect("empty");
+            threads
+                .install(|| graph.add(&vectors, 0).and_then(|()| graph.mend(options.build_expansion)))
+                .expect("built");
+            assert_eq!(graph.len(), ROWS);
+            for row in 0..ROWS {
+                let query = vectors.row(row).to_slice().expect("a row").to_vec();
+                let found = graph.near(&query, options.build_expansion, None).expect("found");
+                assert!(found.contains(&row), "graph {seed}, row {row}");
+            }
+        }
+    }
 }
