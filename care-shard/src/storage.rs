@@ -81,6 +81,9 @@ impl Stores {
             let problem = format!("cannot open {place}: {reason}");
             Error::new(ErrorKind::Config, problem).with_source(reason)
         })?;
+        // The registry leaves the path as it is in the URL.
+        let base = Path::from_url_path(base.as_ref())
+            .map_err(|e| Error::format(place, format!("not the name of an object: {e}")).with_source(e))?;
         Ok(Storage { store, base, url, runtime: self.runtime.clone() })
     }
 }
@@ -220,7 +223,7 @@ mod tests {
     fn each(check: impl Fn(&Stores, &Storage)) {
         let (folder, stores) = (tempfile::tempdir().expect("a folder"), Stores::new().expect("threads"));
         stores.register("mem://test/", Arc::new(InMemory::new())).expect("a URL");
-        for place in [folder.path().join("new/job").to_str().expect("UTF-8"), "mem://test/job"] {
+        for place in [folder.path().join("新 %41/job").to_str().expect("UTF-8"), "mem://test/job"] {
             check(&stores, &stores.open(place).expect("opened"));
         }
     }
