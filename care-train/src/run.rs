@@ -141,8 +141,7 @@ impl<'a> Run<'a> {
     /// file of the checkpoint is damaged, or if a file cannot be written.
     pub fn start(self, observer: &mut Observer<'_>) -> Result<Outcome> {
         let outcome = match self.group.rank() {
-            // Again once the folder is locked; here, before hours of loading and tokenizing.
-            0 => self.check_output().and_then(|()| self.prepare()).and_then(|prepared| self.lead(prepared, observer)),
+            0 => self.claim().and_then(|lock| self.lead(self.prepare()?, lock, observer)),
             _ => self.prepare().and_then(|prepared| self.follow(prepared)),
         };
         match &outcome {
@@ -184,11 +183,14 @@ impl<'a> Run<'a> {
     }
 
     /// The run of the first process.
-    fn lead(&self, prepared: Prepared, observer: &mut Observer<'_>) -> Result<Outcome> {
+    fn lead(&self, prepared: Prepared, lock: Option<FolderLock>, observer: &mut Observer<'_>) -> Result<Outcome> {
         let Prepared { sources, dev, mut pair, mut tokens, settings } = prepared;
         let (config, stages) = (self.config, self.config.stages());
         let started_from = pair.provenance().clone();
-        let _lock = self.lock()?;
+        let _lock = match lock {
+            Some(lock) => lock,
+            None => self.lock()?,
+        };
         self.check_output()?;
         let checkpoints = self.checkpoints();
         let start = checkpoints.latest()?.map(|checkpoint| self.start_from(checkpoint, &settings)).transpose()?;
@@ -281,6 +283,14 @@ impl<'a> Run<'a> {
         let trainer = Trainer::at(pair, stage, index, sources, self.config.seed, tokens)?.in_group(&self.group);
         let custom = self.losses.map_or_else(Vec::new, |losses| losses(index));
         custom.into_iter().try_fold(trainer, |trainer, (weight, loss)| trainer.with_loss(weight, loss))
+    }
+
+    /// Refuses an output folder of another run before hours of loading and tokenizing. One that is there is locked; one that
+    /// is not is made only when nothing else is refused.
+    fn claim(&self) -> Result<Option<FolderLock>> {
+        let lock = self.config.output.exists().then(|| self.lock()).transpose()?;
+        self.check_output()?;
+        Ok(lock)
     }
 
     /// Locks the output folder for this run.

@@ -191,13 +191,13 @@ fn training_rows_get_scores_and_a_killed_run_goes_on() {
     assert_eq!(manifest["options"]["scorer"]["reranker"]["activation"], "identity");
     assert!(!place.path("out.jsonl.scores.jsonl").exists());
 
-    // What a killed run has scored is taken over, here with a mark; other rows or another reranker start anew.
+    // What a killed run has scored is taken over, here with a mark; other rows, another reranker or reader start anew.
     let sha = manifest["inputs"][0]["file"]["sha256"].clone();
     let weights = manifest["options"]["scorer"]["reranker"]["weights"].clone();
     let journal = |scorer: &Value| {
         format!(
             "{}\n{{\"positives\":[7.5,7.25],\"negatives\":[-1.0]}}\n{{\"pos",
-            json!({"rows": [sha], "scorer": scorer})
+            json!({"rows": [sha], "reader": "as written", "scorer": scorer})
         )
     };
     place.file("again.jsonl.scores.jsonl", &journal(&weights));
@@ -205,10 +205,12 @@ fn training_rows_get_scores_and_a_killed_run_goes_on() {
     assert!(status == 0 && stderr.contains("1 rows were scored by an earlier run"), "{stderr}");
     let again = rows(&fs::read_to_string(place.path("again.jsonl")).unwrap());
     assert_eq!((&again[0]["pos_scores"], &again[1]), (&json!([7.5, 7.25]), &scored[1]));
-    place.file("again.jsonl.scores.jsonl", &journal(&json!("another")));
-    let (status, _, _) = place.care(&format!("{base} --output again.jsonl"));
-    assert_eq!(status, 0);
-    assert_eq!(fs::read(place.path("again.jsonl")).unwrap(), fs::read(place.path("out.jsonl")).unwrap());
+    for other in [journal(&json!("another")), journal(&weights).replace("as written", "converted")] {
+        place.file("again.jsonl.scores.jsonl", &other);
+        let (status, _, _) = place.care(&format!("{base} --output again.jsonl"));
+        assert_eq!(status, 0);
+        assert_eq!(fs::read(place.path("again.jsonl")).unwrap(), fs::read(place.path("out.jsonl")).unwrap());
+    }
 
     // By a pair of towers: cosines.
     let (status, _, stderr) =
