@@ -47,25 +47,29 @@ impl Graph {
     /// Adds the rows again, one after the other, that no search for their own vector finds.
     ///
     /// Threads that add neighbours at the same time can leave rows that no link leads to, which no search would ever return,
-    /// however many candidates it keeps (usearch 2.26, unum-cloud/USearch#735; `findings/usearch_lost_rows.sh`).
-    pub(super) fn mend(&self, build_expansion: usize) -> Result<()> {
+    /// however many candidates it keeps (usearch 2.26, unum-cloud/USearch#735; `findings/usearch_lost_rows.sh`). Returns how many
+    /// rows were added again.
+    pub(super) fn mend(&self, build_expansion: usize) -> Result<usize> {
         // Nearly all rows are found at once; those with many near neighbours only among more candidates.
         let lost = |expansion: usize, rows: Vec<u64>| -> Result<Vec<u64>> {
             let found = rows.into_par_iter().map_init(Vec::new, |code, row| {
                 self.read(row, code)?;
-                let is_found = self.index.search(code, expansion).map_err(failed)?.keys.contains(&row);
-                Ok((!is_found).then_some(row))
+                let found = self.index.search(code, expansion).map_err(failed)?;
+                // Of more equal rows than candidates, any may be found.
+                let are_equal = found.distances.len() == expansion && found.distances.last() == found.distances.first();
+                Ok((!are_equal && !found.keys.contains(&row)).then_some(row))
             });
             found.filter_map(Result::transpose).collect()
         };
         let few = FEW.min(build_expansion);
+        let rows = lost(build_expansion, lost(few, (0..self.len() as u64).collect())?)?;
         let mut code = Vec::new();
-        for row in lost(build_expansion, lost(few, (0..self.len() as u64).collect())?)? {
+        for &row in &rows {
             self.read(row, &mut code)?;
             self.index.remove(row).map_err(failed)?;
             self.index.add(row, &code).map_err(failed)?;
         }
-        Ok(())
+        Ok(rows.len())
     }
 
     /// The code of a row.
@@ -138,6 +142,15 @@ mod tests {
             (seed >> 40) as f32 / (1 << 24) as f32 - 0.5
         };
         Embeddings::from_rows(DIM, (0..ROWS).map(|_| (0..DIM).map(|_| value()).collect::<Vec<_>>())).expect("rows")
+    }
+
+    #[test]
+    fn equal_rows_are_not_taken_for_lost_ones() {
+        let options = GraphOptions::default().with_build_expansion(32);
+        let graph = Graph::with_capacity(ROWS, DIM, &options).expect("empty");
+        let equal = Embeddings::from_rows(DIM, vec![vectors(1).row(0).to_vec(); ROWS]).expect("rows");
+        graph.add(&equal, 0).expect("added");
+        assert_eq!((graph.mend(32).expect("searched"), graph.len()), (0, ROWS));
     }
 
     #[test]
