@@ -42,16 +42,20 @@ fn is_needed_pickle(beside: &str, name: &str, all: &[String]) -> bool {
         Some(stem) if stem.starts_with("pytorch_model") => "model",
         _ => return false,
     };
-    !all.iter()
-        .map(|file| split(file))
-        .any(|(folder, name)| folder == beside && name.starts_with(safe) && name.ends_with(".safetensors"))
+    // Not `model_fp16.safetensors`, which no loader looks for.
+    let is_safe = |name: &str| {
+        let rest = name.strip_prefix(safe).and_then(|rest| rest.strip_suffix(".safetensors"));
+        rest.is_some_and(|part| part.is_empty() || part.starts_with('-'))
+    };
+    !all.iter().map(|file| split(file)).any(|(folder, name)| folder == beside && is_safe(name))
 }
 
-/// Collects every file below a folder but hidden ones, by its path with slashes. Dangling links do not count.
+/// Collects every file below a folder but hidden ones, by its path with slashes. Dangling links and links to folders do not count.
 ///
 /// # Errors
-/// If a folder cannot be read.
+/// If a folder cannot be read; all that can are collected.
 pub(crate) fn list_files(folder: &Path, beside: &str, files: &mut BTreeSet<String>) -> io::Result<()> {
+    let mut failed = None;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
@@ -60,11 +64,13 @@ pub(crate) fn list_files(folder: &Path, beside: &str, files: &mut BTreeSet<Strin
         }
         if path.is_file() {
             files.insert(format!("{beside}{name}"));
-        } else if path.is_dir() {
-            list_files(&path, &format!("{beside}{name}/"), files)?;
+        } else if entry.file_type()?.is_dir()
+            && let Err(e) = list_files(&path, &format!("{beside}{name}/"), files)
+        {
+            failed.get_or_insert(e);
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Splits a path into its folder, with the final slash (empty for the root), and the file name.
@@ -94,6 +100,7 @@ mod tests {
         ] {
             assert!(is_model_file(file, &safe), "{file}");
         }
+        assert!(is_model_file("pytorch_model.bin", &list(&["pytorch_model.bin", "model_fp16.safetensors"])));
         let pickled = list(&["pytorch_model-00001-of-00002.bin", "adapter_model.bin", "1_Dense/model.safetensors"]);
         for file in &pickled {
             assert!(is_model_file(file, &pickled), "{file}");
