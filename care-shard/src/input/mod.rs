@@ -42,13 +42,19 @@ pub enum InputFormat {
     Parquet,
 }
 
+/// How files are named that are packed as a whole.
+const PACKED: [&str; 5] = ["gz", "zst", "xz", "bz2", "zip"];
+
 /// The files at a place: itself, or all `.jsonl` and `.parquet` files below it by name. Packed ones are refused, since a corpus
 /// would silently be incomplete without them.
 pub(crate) fn find(storage: &Storage) -> Result<Vec<Input>> {
     if let Some(found) = storage.head("")? {
         return Ok(vec![input(storage, &found)?]);
     }
-    let is_of_documents = |found: &Found| format_of(found.name.strip_suffix(".gz").unwrap_or(&found.name)).is_ok();
+    let is_of_documents = |found: &Found| {
+        let packed = found.name.rsplit_once('.').filter(|(_, extension)| PACKED.contains(extension));
+        format_of(packed.map_or(&found.name, |(name, _)| name)).is_ok()
+    };
     let below = storage.list("")?.into_iter().filter(is_of_documents);
     let inputs: Vec<Input> = below.map(|found| input(&storage.below(&found.name)?, &found)).collect::<Result<_>>()?;
     if inputs.is_empty() {
@@ -72,7 +78,9 @@ fn format_of(name: &str) -> Result<InputFormat> {
     match name.rsplit_once('.').map(|(_, extension)| extension) {
         Some("jsonl") => Ok(InputFormat::Jsonl),
         Some("parquet") => Ok(InputFormat::Parquet),
-        Some("gz") => Err(Error::format(name, "a file that is packed as a whole cannot be cut into shards: unpack it")),
+        Some(extension) if PACKED.contains(&extension) => {
+            Err(Error::format(name, "a file that is packed as a whole cannot be cut into shards: unpack it"))
+        }
         _ => Err(Error::format(name, "documents are read from .jsonl and .parquet files")),
     }
 }

@@ -97,7 +97,7 @@ fn files_in_a_folder_are_read_whatever_their_names_and_refused_if_they_are_packe
     let job = plan(&in_memory(), folder.path(), &TOWER, &options());
     work(&job, &TOWER).unwrap();
     assert_eq!(merged(&job), corpus::expected(&TOWER));
-    for name in ["more.jsonl.gz", "more.parquet.gz"] {
+    for name in ["more.jsonl.gz", "more.parquet.gz", "more.jsonl.zst"] {
         let path = folder.path().join(name);
         fs::write(&path, "packed").unwrap();
         let error = Plan::new(&in_memory(), &[folder.path().to_str().unwrap().to_owned()], &TOWER, &options());
