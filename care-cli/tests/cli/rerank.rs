@@ -197,7 +197,7 @@ fn training_rows_get_scores_and_a_killed_run_goes_on() {
     let journal = |scorer: &Value| {
         format!(
             "{}\n{{\"positives\":[7.5,7.25],\"negatives\":[-1.0]}}\n{{\"pos",
-            json!({"rows": [sha], "reader": "as written", "scorer": scorer})
+            json!({"rows": [sha], "scorer": scorer})
         )
     };
     place.file("again.jsonl.scores.jsonl", &journal(&weights));
@@ -205,10 +205,12 @@ fn training_rows_get_scores_and_a_killed_run_goes_on() {
     assert!(status == 0 && stderr.contains("1 rows were scored by an earlier run"), "{stderr}");
     let again = rows(&fs::read_to_string(place.path("again.jsonl")).unwrap());
     assert_eq!((&again[0]["pos_scores"], &again[1]), (&json!([7.5, 7.25]), &scored[1]));
-    for other in [journal(&json!("another")), journal(&weights).replace("as written", "converted")] {
+    let converted = journal(&weights).replacen('{', "{\"reader\":\"converted\",", 1);
+    for other in [journal(&json!("another")), converted] {
         place.file("again.jsonl.scores.jsonl", &other);
-        let (status, _, _) = place.care(&format!("{base} --output again.jsonl"));
-        assert_eq!(status, 0);
+        let (status, _, stderr) = place.care(&format!("{base} --output again.jsonl"));
+        let begun = "note: again.jsonl.scores.jsonl is of other rows or another scorer, and is begun anew";
+        assert!(status == 0 && stderr.contains(begun), "{stderr}");
         assert_eq!(fs::read(place.path("again.jsonl")).unwrap(), fs::read(place.path("out.jsonl")).unwrap());
     }
 

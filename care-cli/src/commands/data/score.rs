@@ -66,9 +66,11 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let inputs = args.rows.iter().map(|path| Input::of("rows", path)).collect::<care_core::Result<Vec<_>>>()?;
     let scorer = Scorer::open(&args)?;
     let read: Vec<&str> = inputs.iter().map(|input| input.file.sha256.as_str()).collect();
-    // Not all readers take the same rows.
-    let reader = if stay { "as written" } else { "converted" };
-    let work = json!({ "rows": read, "reader": reader, "scorer": scorer.fingerprint()? });
+    let mut work = json!({ "rows": read, "scorer": scorer.fingerprint()? });
+    if !stay {
+        // Not all readers take the same rows.
+        work["reader"] = "converted".into();
+    }
     let journal = Journal::open(&args.output, &work)?;
     if journal.kept() > 0 {
         note!("{} rows were scored by an earlier run", journal.kept());

@@ -10,6 +10,8 @@ use care_data::rows::TrainingExample;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::stderr::note;
+
 /// The scores of a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct RowScores {
@@ -90,6 +92,7 @@ fn read(path: &Path, work: &Value) -> Vec<RowScores> {
     let Ok(file) = File::open(path) else { return Vec::new() };
     let mut lines = BufReader::new(file).lines().map_while(std::result::Result::ok);
     if lines.next().and_then(|first| serde_json::from_str(&first).ok()).as_ref() != Some(work) {
+        note!("note: {} is of other rows or another scorer, and is begun anew", path.display());
         return Vec::new();
     }
     lines.map_while(|line| serde_json::from_str(&line).ok()).collect()
