@@ -399,7 +399,7 @@ impl Builder {
         let [query, document] = [query, document].map(|name| &self.names[name as usize]);
         let judge = &self.judges[cell.judge as usize].judge;
         let problem = "answers to two questions: the texts or the judge's parameters have changed in between; count only \
-                       what the judges would be asked now";
+                       what the judges would be asked now (--judges)";
         Error::new(ErrorKind::Format, format!("judge `{judge}`, pair `{query}`, `{document}`: {problem}"))
     }
 
@@ -609,7 +609,7 @@ mod tests {
         votes.iter().for_each(|vote| all.add(vote).expect("a vote"));
         let refused = all.finish().expect_err("two texts").to_string();
         let expected = "judge `a`, pair `q0`, `d0`: answers to two questions: the texts or the judge's parameters have \
-                        changed in between; count only what the judges would be asked now";
+                        changed in between; count only what the judges would be asked now (--judges)";
         assert_eq!(refused, expected);
         let pairs = [new.clone()];
         let mut asked = Ballots::builder(five()).asked(&now, &prompt, &pairs);

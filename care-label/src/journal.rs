@@ -363,6 +363,9 @@ fn key_of<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Key
 /// If the file cannot be read, a line is no vote (the message names it), or `each` fails.
 pub fn read_votes(path: impl AsRef<Path>, each: &mut dyn FnMut(usize, &VoteRef<'_>) -> Result<()>) -> Result<()> {
     let path = path.as_ref();
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        return Err(Error::format(path, "a journal is read as it is written: unpack it"));
+    }
     let tail = for_each_block(path, &mut |first, block| {
         let pieces = parsed::<VoteRef<'_>>(path, first, block)?;
         (first..).zip(pieces.iter().flatten()).try_for_each(|(line, vote)| each(line, vote))?;
@@ -590,6 +593,9 @@ mod tests {
             assert!(error.contains(&format!("votes.jsonl{problem}")), "{error}");
             assert_eq!(fs::read_to_string(&path).expect("kept"), broken);
         }
+        let packed =
+            read_votes(path.with_file_name("votes.jsonl.gz"), &mut |_, _| Ok(())).expect_err("packed").to_string();
+        assert!(packed.ends_with("votes.jsonl.gz: a journal is read as it is written: unpack it"), "{packed}");
         let mut journal = Journal::open(path.with_file_name("other.jsonl")).expect("created");
         let mut odd = vote(1, 1, State::Scored);
         odd.score = None;

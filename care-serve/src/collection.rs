@@ -241,7 +241,8 @@ impl Collection {
         if options.approximate && index.approximation().is_none() {
             self.without_graphs.call_once(|| {
                 tracing::warn!(
-                    "changes left the index without graphs: every vector is scored until they are built again"
+                    "changes left the index without graphs: every vector is scored; stop the server and run `care index \
+                     approximate` to build them again"
                 );
             });
             (options.approximate, options.expansion) = (false, None);
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_search_by_words_waits_for_a_change_of_the_words() {
+    fn a_search_by_vectors_does_not_wait_for_a_change_of_the_words() {
         let folder = tempfile::tempdir().expect("a folder");
         let collection = collection(folder.path(), &[("a", "头痛", [1.0, 0.0], 1)]);
         let changing = collection.words.write().expect("not poisoned");

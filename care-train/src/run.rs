@@ -189,9 +189,12 @@ impl<'a> Run<'a> {
         let started_from = pair.provenance().clone();
         let _lock = match lock {
             Some(lock) => lock,
-            None => self.lock()?,
+            None => {
+                let lock = self.lock()?;
+                self.check_output()?;
+                lock
+            }
         };
-        self.check_output()?;
         let checkpoints = self.checkpoints();
         let start = checkpoints.latest()?.map(|checkpoint| self.start_from(checkpoint, &settings)).transpose()?;
         let folder = config.output.join("model");
@@ -214,7 +217,8 @@ impl<'a> Run<'a> {
         let warned = BTreeSet::new();
         let mut context = Context { config, settings, changes, checkpoints, dev, log, event_files, warned };
         let first = start.as_ref().map_or(0, |checkpoint| checkpoint.state.stage - 1);
-        if context.warn(adapters_without_base(config, first), observer)?.is_break() {
+        let bases = adapter_bases(config)?;
+        if context.warn(adapters_without_base(config, &bases, first), observer)?.is_break() {
             return Ok(Outcome::Interrupted { checkpoint: context.checkpoints.newest() });
         }
 
@@ -226,9 +230,9 @@ impl<'a> Run<'a> {
                 if let ControlFlow::Break(checkpoint) = context.stage(index, &mut trainer, at, changed, observer)? {
                     return Ok(Outcome::Interrupted { checkpoint });
                 }
-                let bases = [Role::Query, Role::Document].map(|role| adapter_base(config, changed, role).ok());
                 let adapters = config.output.join(format!("adapters-stage-{}", index + 1));
-                trainer.save_adapters(&adapters, bases.each_ref().map(Option::as_deref))?;
+                let bases = bases[index].each_ref().map(|base| base.as_ref().ok().map(String::as_str));
+                trainer.save_adapters(&adapters, bases)?;
                 pair = trainer.finish()?;
             }
         }
@@ -610,40 +614,50 @@ fn in_floats(options: &EncoderOptions) -> EncoderOptions {
     options
 }
 
-/// The base encoder of a stage's LoRA adapter: its folder, or its name on the hub.
+/// The base encoder of a LoRA adapter, its folder or its name on the hub, or why it is not on disk as it is.
+type Base = std::result::Result<String, &'static str>;
+
+/// The bases of each stage's adapters: of the query tower and of the document tower.
 ///
 /// # Errors
-/// Returns why it is not on disk as it is, as text.
-fn adapter_base(
-    config: &CheckedTrainConfig,
-    changed: [bool; 2],
-    role: Role,
-) -> std::result::Result<String, &'static str> {
+/// If the folder of a model cannot be read.
+fn adapter_bases(config: &CheckedTrainConfig) -> Result<Vec<[Base; 2]>> {
+    let stages = config.stages();
+    let of_stage = |index: usize| {
+        let base = |role| match stages[index].mode(role) {
+            TrainMode::Lora => adapter_base(config, changed_before(stages, index), role),
+            _ => Ok(Err("there is none")),
+        };
+        Ok([base(Role::Query)?, base(Role::Document)?])
+    };
+    (0..stages.len()).map(of_stage).collect()
+}
+
+fn adapter_base(config: &CheckedTrainConfig, changed: [bool; 2], role: Role) -> Result<Base> {
     let (tower, changed) = match role {
         Role::Query => (&config.model.query, changed[0]),
         Role::Document => (&config.model.document, changed[1]),
     };
     if changed {
-        return Err("an earlier stage has changed the encoder under it");
+        return Ok(Err("an earlier stage has changed the encoder under it"));
     }
     let folder = match (tower, &config.model.pair) {
         (Some(tower), _) if tower.options.adapter.is_none() && tower.options.layers.is_none() => Some(&tower.encoder),
         (Some(_), _) => None,
         (None, pair) => pair.as_ref(),
     };
-    let base = folder.and_then(|folder| network_folder(folder, role).ok().flatten());
-    let base = base.ok_or("an adapter or a choice of layers has changed the encoder under it on loading")?;
-    Ok(config.hub_name(&base).map_or_else(|| base.display().to_string(), str::to_owned))
+    let base = folder.map(|folder| network_folder(folder, role)).transpose()?.flatten();
+    let name = |base: PathBuf| config.hub_name(&base).map_or_else(|| base.display().to_string(), str::to_owned);
+    Ok(base.map(name).ok_or("an adapter or a choice of layers has changed the encoder under it on loading"))
 }
 
 /// Names the LoRA adapters that stages from this index on train, and that cannot be written.
-fn adapters_without_base(config: &CheckedTrainConfig, first: usize) -> Vec<String> {
+fn adapters_without_base(config: &CheckedTrainConfig, bases: &[[Base; 2]], first: usize) -> Vec<String> {
     let stages = config.stages();
     let of_stage = |index: usize| {
-        let changed = changed_before(stages, index);
-        let roles = [Role::Query, Role::Document].into_iter();
-        roles.filter(move |role| stages[index].mode(*role) == TrainMode::Lora).filter_map(move |role| {
-            let (number, reason) = (index + 1, adapter_base(config, changed, role).err()?);
+        let towers = [Role::Query, Role::Document].into_iter().zip(&bases[index]);
+        towers.filter(move |(role, _)| stages[index].mode(*role) == TrainMode::Lora).filter_map(move |(role, base)| {
+            let (number, reason) = (index + 1, base.as_ref().err()?);
             let tower = role.as_str();
             Some(format!("the LoRA adapter of the {tower} tower in stage {number} will not be written, since {reason}"))
         })

@@ -16,8 +16,10 @@ thread_local! {
 
 /// Runs `read`, in which each [`List`] keeps the first `most` items.
 pub(super) fn keeping<T>(most: usize, read: impl FnOnce() -> T) -> T {
-    MOST.set(most);
-    read()
+    let before = MOST.replace(most);
+    let done = read();
+    MOST.set(before);
+    done
 }
 
 /// The first items of a list, as many as are allowed, and how many it has.
