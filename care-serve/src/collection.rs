@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockReadGua
 
 use care_core::index::{Changes, DiskIndex, DocumentTower, Filter, Hit, IndexWriter, Record, SearchOptions};
 use care_core::{Embeddings, Error, ErrorKind, Result};
-use care_data::hybrid::Fusion;
+use care_data::hybrid::{Fusion, HybridHit};
 use serde::Deserialize;
 
 use crate::tower::Pair;
@@ -208,16 +208,26 @@ impl Collection {
                 let (index, by_words) = self.by_words(ask, depth)?;
                 let by_vector = self.by_vector(&index, vector, ask, depth)?;
                 let joined = Fusion::reciprocal_rank().fuse(&by_words, &by_vector, ask.k);
-                let rows: Vec<usize> = joined.iter().map(|hit| hit.index).collect();
-                let (vectors, of_words) = (index.vectors(&rows)?, self.words().scores(&index, &ask.query, &rows)?);
+                // What one half alone has found is scored by the other.
+                let rows = |of: fn(&HybridHit) -> Option<f32>| -> Vec<usize> {
+                    joined.iter().filter(|hit| of(hit).is_none()).map(|hit| hit.index).collect()
+                };
+                let (without_vector, without_words) = (rows(|hit| hit.vector), rows(|hit| hit.bm25));
+                let vectors = index.vectors(&without_vector)?;
                 let query = Embeddings::from_rows(vector.len(), [vector])?;
-                let found = joined.into_iter().zip(of_words).enumerate().map(|(at, (hit, of_words))| {
+                let mut of_vectors = (0..without_vector.len()).map(|at| query.dot(0, &vectors, at));
+                // The words may have changed since; then these are scores of the texts as they are now.
+                let of_words = match without_words.is_empty() {
+                    true => Vec::new(),
+                    false => self.words().scores(&index, &ask.query, &without_words)?,
+                };
+                let mut of_words = of_words.into_iter();
+                let found = joined.into_iter().map(|hit| {
                     Ok(Found {
                         record: index.record(hit.index)?,
                         score: hit.score,
-                        vector_score: hit.vector.or_else(|| Some(query.dot(0, &vectors, at))),
-                        // The words may have changed since; then this is the score of the text as it is now.
-                        bm25_score: hit.bm25.or(Some(of_words)),
+                        vector_score: hit.vector.or_else(|| of_vectors.next()),
+                        bm25_score: hit.bm25.or_else(|| of_words.next()),
                     })
                 });
                 found.collect()
@@ -303,6 +313,27 @@ mod tests {
         let found = collection.search(&ask).expect("searches");
         let a = found.iter().find(|found| found.record.id == "a").expect("found");
         assert_eq!((a.vector_score, a.bm25_score), (Some(1.0), Some(0.0)));
+    }
+
+    #[test]
+    fn what_one_half_alone_has_found_is_scored_by_the_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names: Vec<String> = (0..CANDIDATES).map(|at| format!("near {at}")).collect();
+        let mut rows: Vec<(&str, &str, [f32; 2], i64)> =
+            names.iter().map(|name| (name.as_str(), "头痛", [1.0, 0.0], 1)).collect();
+        // Beyond the candidates of the vectors, in an order of their own.
+        rows.extend([("far", "咳嗽", [0.25, 0.75], 1), ("farther", "咳嗽有痰", [0.0, 1.0], 1)]);
+        let collection = collection(folder.path(), &rows);
+        let ask = |mode| Ask { query: "咳嗽".into(), vector: Some(vec![1.0, 0.0]), mode, k: 50, filter: None };
+        let words = collection.search(&ask(Mode::Bm25)).expect("searches");
+        let found = collection.search(&ask(Mode::Hybrid)).expect("searches");
+        assert_eq!((words.len(), found.len()), (2, 50));
+        assert_eq!(found.iter().filter(|found| found.record.id.starts_with("far")).count(), 2);
+        for Found { record, vector_score, bm25_score, .. } in found {
+            let [expected, _] = rows.iter().find(|row| row.0 == record.id).expect("a row").2;
+            let of_words = words.iter().find(|found| found.record.id == record.id).map_or(0.0, |found| found.score);
+            assert_eq!((vector_score, bm25_score), (Some(expected), Some(of_words)), "{}", record.id);
+        }
     }
 
     #[test]
