@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 
-SHAPES = [(1, 16), (1, 32), (1, 128), (8, 128), (32, 32)]
+SHAPES = [(1, 16), (1, 32), (1, 128), (8, 128), (32, 32), (1, 512), (8, 512)]
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 
