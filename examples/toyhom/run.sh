@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Evaluates BM25, the encoder without training, and six retrievers, which it trains first.
+# Evaluates BM25, the encoder without training, and eight retrievers, which it trains first.
 #
 #   bash examples/toyhom/run.sh MODEL DATA
 #
@@ -15,11 +15,14 @@ mkdir -p runs/toyhom/results
 cargo build --release -p care-cli
 care=target/release/care
 
+# NAME, the configuration, and options of `care train`.
 train() {
-  [ -d "runs/toyhom/$1/model" ] && return
+  name=$1 config=$here/$2.toml
+  shift 2
+  [ -d "runs/toyhom/$name/model" ] && return
   resume=()
-  [ -e "runs/toyhom/$1/log.jsonl" ] && resume=(--resume)
-  "$care" train --config "$here/$1.toml" "${resume[@]}"
+  [ -e "runs/toyhom/$name/log.jsonl" ] && resume=(--resume)
+  "$care" train --config "$config" --set "output=../../runs/toyhom/$name" "$@" "${resume[@]}"
 }
 
 # NAME, and the options that specify the model.
@@ -39,6 +42,12 @@ evaluate bm25 --model bm25
 evaluate zero-shot "${encoder[@]}"
 evaluate untrained "${encoder[@]}" --query-layers 0,4,8,11
 for run in stage1 both stage2-only symmetric aligned refined; do
-  train "$run"
+  train "$run" "$run"
+done
+# Four times the steps, and the alignment to that document tower.
+longer=../../runs/toyhom/symmetric-256/model
+train symmetric-256 symmetric --set stage.0.max_steps=256 --set evaluation.every=128
+train aligned-256 aligned --set "model.query.encoder=$longer" --set "model.document.encoder=$longer"
+for run in stage1 both stage2-only symmetric aligned refined symmetric-256 aligned-256; do
   evaluate "$run" --model "runs/toyhom/$run/model" --max-length 160
 done
