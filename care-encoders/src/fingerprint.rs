@@ -123,7 +123,8 @@ pub(crate) fn share_transformer(
     let (left, right) = (query.tokenizer(), document.tokenizer());
     let settings = |tokenizer: &Tokenizer| (tokenizer.max_length(), tokenizer.pad_id(), tokenizer.truncation_side());
     let (query, document) = (query.network().encoder(), document.network().encoder());
-    if settings(left) != settings(right) || query.config() != document.config() {
+    let same_form = query.quantization() == document.quantization() && query.config() == document.config();
+    if settings(left) != settings(right) || !same_form {
         return Ok(false);
     }
     // The weights come last: they are most of the work.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use care_core::files::{hex, model_files, sha256_file, sha256_hex};
 use care_core::{Error, ErrorKind, Result};
+use care_encoders::Precision;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -169,6 +170,11 @@ pub(crate) fn settings_of_steps(config: &CheckedTrainConfig, sources: &[Vec<Sour
         let mut options = tower.options.clone();
         options.adapter = None;
         flatten(&format!("{name}.options."), &json(&options)?, &mut insert);
+        if options.precision == Some(Precision::Int8) {
+            // Other integers on another kind of processor.
+            let largest = if care_kernels::InstructionSet::current().has_byte_products() { 255 } else { 127 };
+            insert(&format!("{name}.options.precision"), format!("\"int8\", inputs to {largest}"));
+        }
     }
     for (number, (stage, sources)) in config.stages().iter().zip(sources).enumerate() {
         insert_stage(&format!("stage {} ", number + 1), stage, sources, &mut insert)?;

@@ -590,7 +590,7 @@ fn load_dev_set(evaluation: &EvaluationConfig) -> Result<DevSet> {
 }
 
 /// Loads the towers that the configuration starts from. Weights that are stored in int8 become the floats that they stand
-/// for.
+/// for, unless a tower's options ask for int8.
 fn load_pair(config: &CheckedTrainConfig) -> Result<AsymmetricEncoder> {
     let device = Device::open(config.device)?;
     match &config.model {

@@ -91,8 +91,8 @@ impl<'a> Trainer<'a> {
     /// A stage before its first step. `seed` determines batches, negatives, dropout and the initial LoRA weights.
     ///
     /// # Errors
-    /// Returns an error if there are no rows, a row lacks what the stage requires, a fully trained tower has 16-bit
-    /// weights, a LoRA adapter matches no layer, or a symmetric stage gets two different networks.
+    /// Returns an error if there are no rows, a row lacks what the stage requires, weights have a form in which
+    /// the stage cannot train or save them, a LoRA adapter matches no layer, or a symmetric stage gets two different networks.
     pub fn new(pair: AsymmetricEncoder, stage: &'a CheckedStage, sources: &'a [Source], seed: u64) -> Result<Self> {
         Self::at(pair, stage, 0, sources, seed, None)
     }
@@ -113,10 +113,16 @@ impl<'a> Trainer<'a> {
         let (batch_size, group_size, no_duplicates) = (stage.batch_size, stage.group_size, stage.no_duplicates);
         let settings = BatchSettings { batch_size, group_size, no_duplicates };
         let batcher = Batcher::new(sources, settings, seed.wrapping_add(index as u64));
-        let (query, document) = pair.into_towers();
-        if [query.network(), document.network()].iter().any(|network| network.encoder().is_quantized()) {
-            return Err(Error::setting("precision", "\"int8\"", "f32, bf16 or f16 for training"));
-        }
+        check_precision(stage, Role::Query, pair.query().network())?;
+        check_precision(stage, Role::Document, pair.document().network())?;
+        // A quantized network is frozen, and stays as it is packed.
+        let plain = |network: Network<AnyEncoder>| match network.encoder().is_quantized() {
+            true => network,
+            false => network.unpacked(),
+        };
+        let query = pair.query().clone().map_network(plain);
+        let document = pair.document().clone().map_network(plain);
+        drop(pair);
         if document.instruction().is_pair() {
             let template = format!("{:?}", document.instruction().template());
             return Err(Error::setting("instruction", template, "without {sep}: training rows have no titles"));
@@ -528,7 +534,6 @@ fn prepare(
             network.try_map_encoder(|encoder| encoder.with_lora(&lora_config(stage, role), lora_seed))?
         }
         TrainMode::Full => {
-            require_f32(role, &network)?;
             let network = network.set_require_grad(true);
             match stage.tower(role).freeze_token_table {
                 true => network.map_encoder(AnyEncoder::with_frozen_token_table),
@@ -539,14 +544,17 @@ fn prepare(
     Ok(network.train())
 }
 
-/// Refuses to train 16-bit weights, in which small optimizer steps are lost.
-fn require_f32(role: Role, network: &Network<AnyEncoder>) -> Result<()> {
-    match Precision::of(network.encoder()) {
-        Precision::F32 => Ok(()),
-        precision => {
-            let allowed = format!("f32, since this stage trains the {} tower", role.as_str());
-            Err(Error::setting("precision", format!("{:?}", precision.as_str()), &allowed))
-        }
+/// Refuses a network whose weights have a form that the stage cannot use.
+fn check_precision(stage: &CheckedStage, role: Role, network: &Network<AnyEncoder>) -> Result<()> {
+    let encoder = network.encoder();
+    let Some(form) = encoder.quantization() else { return stage.check_precision(role, Precision::of(encoder)) };
+    let precision = form.precision();
+    stage.check_precision(role, precision)?;
+    let mut packed = true;
+    encoder.clone().for_each_linear(&mut |linear| packed &= linear.prepacked() == Some(form));
+    match packed {
+        true => Ok(()),
+        false => Err(Error::setting("precision", format!("{:?}", precision.as_str()), "only as it was loaded, packed")),
     }
 }
 

@@ -9,9 +9,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use care_core::Result;
+use care_core::{Document, Result};
 use care_encoders::head::Pooling;
-use care_encoders::{AnyEncoder, AsymmetricEncoder, Device, EncoderOptions, Precision};
+use care_encoders::{
+    AnyEncoder, AsymmetricEncoder, Device, Encoder, EncoderOptions, Precision, load_tower, tower_fingerprint,
+};
 use care_train::{CheckedTrainConfig, EvaluationReport, Event, Loss, LossInput, Outcome, Run, StepReport, TrainConfig};
 
 /// A pair, alignment and training rows, a dev set.
@@ -73,19 +75,100 @@ fn a_pair_that_is_stored_in_int8_is_trained_in_floats() {
     };
     let expected = losses("from-floats", "pair = \"floats\"");
     assert_eq!(losses("from-int8", "pair = \"int8\""), expected);
-    let towers = |options: &str| {
-        let tower = |role| {
-            format!("{role} = {{ encoder = \"int8/{role}_0_Transformer\", options = {{ dim = 16{options} }} }}\n")
-        };
-        tower("query") + &tower("document")
+    assert_eq!(losses("from-towers", &towers("int8", "")).len(), expected.len());
+}
+
+/// Both towers of a saved pair, with further options of the document tower.
+fn towers(pair: &str, document: &str) -> String {
+    let tower = |role: &str, options: &str| {
+        format!("{role} = {{ encoder = \"{pair}/{role}_0_Transformer\", options = {{ dim = 16{options} }} }}\n")
     };
-    assert_eq!(losses("from-towers", &towers("")).len(), expected.len());
-    let asked = towers(", precision = \"int8\"");
-    let path = folder.join("asked.toml");
-    fs::write(&path, format!("output = \"asked\"\n[model]\n{asked}\n{ALIGN}")).unwrap();
-    let config = TrainConfig::from_file(&path).unwrap().check().unwrap();
-    let error = Run::new(&config).start(&mut |_| ControlFlow::Continue(())).unwrap_err();
-    assert_eq!(error.to_string(), "`precision` is \"int8\", allowed: f32, bf16 or f16 for training");
+    tower("query", "") + &tower("document", document)
+}
+
+#[test]
+fn a_document_tower_that_no_stage_trains_may_be_int8_and_is_saved_so() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    prepare(folder);
+    let stages = format!(
+        "{ALIGN}[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 4\ngroup_size = 2\n\
+         learning_rate = 1e-3\ndocument = {{ train = \"frozen\" }}\nmax_steps = 4\n"
+    );
+    let configured = |name: &str, precision: &str, head: &str| {
+        let path = folder.join(format!("{name}.toml"));
+        let model = towers("pair", &format!(", precision = \"{precision}\""));
+        fs::write(&path, format!("output = \"{name}\"\n{head}\n[model]\n{model}\n{stages}")).unwrap();
+        TrainConfig::from_file(&path).unwrap().check().unwrap()
+    };
+    let losses = |name: &str, precision: &str, head: &str| {
+        let (steps, ..) = run(&configured(name, precision, head));
+        steps.iter().map(|step| step.loss).collect::<Vec<_>>()
+    };
+    let device = Device::Cpu.open().unwrap();
+    let saved = |name: &str| {
+        let pair = AsymmetricEncoder::load(folder.join(name).join("model"), &device).unwrap();
+        let quantized = [pair.query().network(), pair.document().network()].map(|n| n.encoder().is_quantized());
+        let [query, document] =
+            [tower_fingerprint(pair.query()), tower_fingerprint(pair.document())].map(Result::unwrap);
+        (quantized, query, document)
+    };
+    let document = |precision| {
+        let options = EncoderOptions::default().with_dim(16).with_precision(precision);
+        let tower = load_tower::<Document>(folder.join("pair/document_0_Transformer"), &options, &device).unwrap();
+        tower_fingerprint(&tower).unwrap()
+    };
+
+    let (exact, quantized) = (losses("exact", "f32", ""), losses("quantized", "int8", ""));
+    assert_ne!(exact, quantized);
+    // In the first stage, without hard negatives and at a higher temperature.
+    for (exact, quantized) in exact.iter().zip(&quantized).take(exact.len() - 3) {
+        assert!((exact - quantized).abs() < 0.02 * exact, "{exact} {quantized}");
+    }
+    assert_eq!(losses("uncached", "int8", "cache_teacher = false"), quantized);
+    let (forms, _, frozen) = saved("exact");
+    assert_eq!((forms, frozen), ([false, false], document(Precision::F32)));
+    let (forms, query, frozen) = saved("quantized");
+    assert_eq!((forms, &frozen), ([false, true], &document(Precision::Int8)));
+
+    let config = configured("resumed", "int8", "checkpoint_every = 1");
+    // In the first stage, and two steps before the end of the second.
+    for end in [3, quantized.len() - 5, usize::MAX] {
+        let mut done = 0;
+        let outcome = Run::new(&config).resume(end != 3).start(&mut |event| {
+            if let Event::Step(_) = event {
+                done += 1;
+            }
+            if done == end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!(matches!(outcome.unwrap(), Outcome::Finished { .. }), end == usize::MAX);
+    }
+    assert_eq!(saved("resumed"), ([false, true], query, frozen));
+}
+
+#[test]
+fn a_precision_that_a_stage_cannot_use_is_refused_before_any_stage() {
+    let joint = "[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\n";
+    let adapter = format!("{joint}document = {{ train = \"lora\" }}\n");
+    let symmetric = joint.replace("joint-finetuning", "symmetric");
+    for (stages, precision, number, allowed) in [
+        (ALIGN.to_owned(), "int4", 1, "f32, bf16, f16 or int8, since the document tower is saved"),
+        (symmetric, "int8", 1, "f32, since this stage trains the document tower"),
+        (format!("{ALIGN}{joint}"), "int8", 2, "f32, since this stage trains the document tower"),
+        (format!("{ALIGN}{joint}"), "bf16", 2, "f32, since this stage trains the document tower"),
+        (
+            format!("{ALIGN}{adapter}"),
+            "int8",
+            2,
+            "f32, bf16 or f16, since this stage trains an adapter of the document tower",
+        ),
+    ] {
+        let model = towers("pair", &format!(", precision = \"{precision}\""));
+        let config: TrainConfig = format!("output = \"out\"\n[model]\n{model}\n{stages}").parse().unwrap();
+        let field = format!("stage {number}: model.document.options: `precision`");
+        let refused = format!("{field} is \"{precision}\", allowed: {allowed}");
+        assert_eq!(config.check().unwrap_err().to_string(), refused);
+    }
 }
 
 /// Runs to the end; returns the warnings.

@@ -185,26 +185,32 @@ fn a_source_without_hard_negatives_is_refused_by_row() {
 }
 
 #[test]
-fn a_frozen_tower_may_have_16_bits_and_one_that_learns_may_not() {
-    let half = |pair: AsymmetricEncoder| {
-        let (query, document) = pair.into_towers();
-        let document = document.map_network(|network| network.with_precision(Precision::Bf16));
+fn a_frozen_tower_may_have_16_or_8_bits_and_one_that_learns_may_not() {
+    let document_in = |precision| {
+        let (query, document) = common::pair(0.0).into_towers();
+        let document = document.map_network(|network| network.with_precision(precision));
         AsymmetricEncoder::new(query, document).unwrap()
     };
     let sources = [Source::new("built in", common::examples()).unwrap()];
-    let run = |kind| {
+    let run = |kind, pair| {
         let stage = StageConfig::new(kind).with(|stage| stage.batch_size = 6).check().unwrap();
-        train_stage(half(common::pair(0.0)), &stage, &sources, 7, &mut |event| {
+        train_stage(pair, &stage, &sources, 7, &mut |event| {
             assert!(step(event).unwrap().loss.is_finite());
             ControlFlow::Break(())
         })
     };
-    let before = vectors(&half(common::pair(0.0)));
-    let after = vectors(&run(StageKind::QueryAlignment).unwrap());
-    assert_ne!(before.0, after.0);
-    assert_eq!(before.1, after.1);
-    let error = run(StageKind::SymmetricDocument).unwrap_err().to_string();
-    assert_eq!(error, "`precision` is \"bf16\", allowed: f32, since this stage trains the document tower");
+    for precision in [Precision::Bf16, Precision::Int8] {
+        let before = vectors(&document_in(precision));
+        let after = vectors(&run(StageKind::QueryAlignment, document_in(precision)).unwrap());
+        assert_ne!(before.0, after.0);
+        assert_eq!(before.1, after.1);
+        let error = run(StageKind::SymmetricDocument, document_in(precision)).unwrap_err().to_string();
+        let found = format!("`precision` is \"{}\"", precision.as_str());
+        assert_eq!(error, format!("{found}, allowed: f32, since this stage trains the document tower"));
+    }
+    let (query, unpacked) = document_in(Precision::Int8).into_towers();
+    let error = run(StageKind::QueryAlignment, AsymmetricEncoder::new(query, unpacked).unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "`precision` is \"int8\", allowed: only as it was loaded, packed");
 }
 
 /// LoRA on the attention of the document tower.

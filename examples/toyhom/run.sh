@@ -46,7 +46,7 @@ for run in stage1 both stage2-only symmetric aligned refined; do
 done
 # Four times the steps, and the alignment to that document tower.
 longer=../../runs/toyhom/symmetric-256/model
-train symmetric-256 symmetric --set stage.0.max_steps=256 --set evaluation.every=128
+train symmetric-256 symmetric --set stage.0.max_steps=256 --set evaluation.every=64
 train aligned-256 aligned --set "model.query.encoder=$longer" --set "model.document.encoder=$longer"
 for run in stage1 both stage2-only symmetric aligned refined symmetric-256 aligned-256; do
   evaluate "$run" --model "runs/toyhom/$run/model" --max-length 160

@@ -40,7 +40,7 @@ impl Prepack {
     }
 
     /// The precision of a network with weights of this form.
-    pub(crate) fn precision(self) -> Precision {
+    pub fn precision(self) -> Precision {
         match self {
             Prepack::F32 => Precision::F32,
             Prepack::Bf16 => Precision::Bf16,

@@ -8,7 +8,7 @@ mod suggest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use care_core::{Error, ErrorKind, Result};
+use care_core::{Error, ErrorKind, Result, Role};
 use care_encoders::{Device, EncoderOptions};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -114,6 +114,20 @@ impl ModelConfig {
             paths.extend(adapter.map(|path| (format!("model.{role}.options.adapter"), path)));
         }
         paths.into_iter()
+    }
+
+    /// Refuses a `precision` of a tower that one of the stages cannot use.
+    fn check_precisions(&self, stages: &[CheckedStage]) -> Result<()> {
+        for (role, tower) in [(Role::Query, &self.query), (Role::Document, &self.document)] {
+            let Some(precision) = tower.as_ref().and_then(|tower| tower.options.precision) else { continue };
+            for (stage, number) in stages.iter().zip(1..) {
+                let checked = stage.check_precision(role, precision);
+                checked.map_err(|e| {
+                    Error::new(e.kind(), format!("stage {number}: model.{}.options: {e}", role.as_str()))
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -377,6 +391,7 @@ impl TrainConfig {
             | ModelConfig { pair: None, query: Some(_), document: Some(_) } => {}
             _ => return Err(Error::setting("model", "ambiguous", "either `pair`, or both `query` and `document`")),
         }
+        self.model.check_precisions(&stages)?;
         Ok(CheckedTrainConfig { config: self, stages })
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use care_core::{Document, Error, ErrorKind, Instruction, Result, Role, check_template};
+use care_encoders::Precision;
 use care_encoders::lora::LoraConfig;
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +51,7 @@ impl Preset {
 pub enum TrainMode {
     /// All weights, which must be f32.
     Full,
-    /// A LoRA adapter on linear layers; the base weights are frozen and may have any dtype.
+    /// A LoRA adapter on linear layers; the base weights are frozen and may be f32, bf16 or f16.
     Lora,
     /// No weights.
     Frozen,
@@ -389,6 +390,25 @@ impl CheckedStage {
             Role::Query => self.query,
             Role::Document => self.document,
         }
+    }
+
+    /// Refuses weights of a form in which this stage cannot use a tower: small optimizer steps are lost in 16 bits, no
+    /// gradient goes through quantized weights, and 4 bits cannot be saved.
+    pub(crate) fn check_precision(&self, role: Role, precision: Precision) -> Result<()> {
+        let tower = role.as_str();
+        // In a symmetric stage, both are one network.
+        let mode = if self.kind == StageKind::Symmetric { self.document } else { self.mode(role) };
+        let allowed = match (mode, precision) {
+            (_, Precision::F32)
+            | (TrainMode::Lora | TrainMode::Frozen, Precision::Bf16 | Precision::F16)
+            | (TrainMode::Frozen, Precision::Int8) => return Ok(()),
+            (TrainMode::Full, _) => format!("f32, since this stage trains the {tower} tower"),
+            (TrainMode::Lora, _) => {
+                format!("f32, bf16 or f16, since this stage trains an adapter of the {tower} tower")
+            }
+            (TrainMode::Frozen, _) => format!("f32, bf16, f16 or int8, since the {tower} tower is saved"),
+        };
+        Err(Error::setting("precision", format!("{:?}", precision.as_str()), &allowed))
     }
 
     /// The configured losses.
