@@ -2,6 +2,7 @@
 
 use care_core::{Role, Text};
 
+use crate::encoder::Encoder;
 use crate::registry::AnyEncoder;
 use crate::tower::{DocumentTower, QueryTower, Tower};
 
@@ -9,8 +10,21 @@ use crate::tower::{DocumentTower, QueryTower, Tower};
 pub(crate) fn card_head(query: &QueryTower<AnyEncoder>, document: &DocumentTower<AnyEncoder>) -> String {
     let unit_length = query.network().head().is_unit_length() && document.network().head().is_unit_length();
     let similarity = if unit_length { "dot product of vectors of length 1, the cosine" } else { "dot product" };
+    let quantized = query.network().encoder().is_quantized() || document.network().encoder().is_quantized();
+    let (library, python) = match quantized {
+        true => {
+            ("tags:\n", "Other programs refuse weights in int8: `care convert --precision f32` makes floats of them.\n")
+        }
+        false => (
+            "library_name: sentence-transformers\ntags:\n- sentence-transformers\n",
+            "```python\n\
+             from sentence_transformers import SentenceTransformer\n\
+             vectors = SentenceTransformer(\"FOLDER\").encode_query([\"QUERY\"])\n\
+             ```\n",
+        ),
+    };
     format!(
-        "---\nlibrary_name: sentence-transformers\ntags:\n- sentence-transformers\n- asymmetric-retrieval\n- care\n---\n\n\
+        "---\n{library}- asymmetric-retrieval\n- care\n---\n\n\
          # An asymmetric retriever\n\n\
          Queries and documents are encoded by two towers that share a vector space. Similarity is the {similarity}.\n\n\
          {}{}\n\
@@ -19,10 +33,7 @@ pub(crate) fn card_head(query: &QueryTower<AnyEncoder>, document: &DocumentTower
          let pair = care_encoders::AsymmetricEncoder::load(\"FOLDER\", &care_encoders::Device::Cpu.open()?)?;\n\
          let vectors = pair.embed_queries(&[\"QUERY\".into()])?;\n\
          ```\n\n\
-         ```python\n\
-         from sentence_transformers import SentenceTransformer\n\
-         vectors = SentenceTransformer(\"FOLDER\").encode_query([\"QUERY\"])\n\
-         ```\n",
+         {python}",
         tower(query),
         tower(document),
     )
@@ -38,6 +49,9 @@ fn tower<T: Text>(tower: &Tower<T, AnyEncoder>) -> String {
     match tower.instruction().template().as_str() {
         "" => line += ", no instruction",
         template => line += &format!(", instruction `{template:?}`"),
+    }
+    if tower.network().encoder().is_quantized() {
+        line += ", weights in int8";
     }
     line + "\n"
 }

@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use care_core::{ErrorKind, Query};
+use care_core::{Document, ErrorKind, Query};
 
 use care_encoders::batch::TokenBatch;
 use care_encoders::{AsymmetricEncoder, Device, Encoder, EncoderOptions, Precision, load_encoder, load_tower};
@@ -267,6 +267,14 @@ fn a_half_written_pair_and_a_foreign_folder_are_refused() {
     // A network that is lost is not replaced by that of the other role.
     fs::remove_dir_all(target.join("document_0_Transformer")).unwrap();
     assert!(load().ends_with("document_0_Transformer: no such model folder"), "{}", load());
+    // One that never was is not to be looked for.
+    let shared = place.path().join("shared");
+    AsymmetricEncoder::open(&folder, &options, &options, &device).unwrap().save(&shared).unwrap();
+    let document = shared.join("document_0_Transformer");
+    let error = load_tower::<Document>(&document, &options, &device).unwrap_err().to_string();
+    let advice = "no such model folder: both towers of this pair are one network; name the pair instead";
+    assert_eq!(error, format!("{}: {advice}", document.display()));
+    load_tower::<Document>(&shared, &options, &device).unwrap();
     for file in ["care.json", "modules.json"] {
         fs::remove_file(target.join(file)).unwrap();
     }

@@ -322,6 +322,11 @@ fn int8_is_for_inference_and_has_vectors_of_its_own() {
         assert_eq!(fingerprint(&stored), fingerprint(&pair), "{name}");
         assert_eq!(stored.query().summary().precision.value, Precision::Int8);
         assert_eq!(stored.query().summary().precision.source.to_string(), "model.safetensors");
+        // The card offers only programs that read it.
+        let card = fs::read_to_string(target.join("README.md")).unwrap();
+        let lines = card.lines().filter(|line| line.ends_with(", weights in int8"));
+        assert_eq!(lines.map(|line| line.starts_with("- queries: ")).collect::<Vec<_>>(), [true], "{card}");
+        assert!(card.contains("care convert --precision f32") && !card.contains("sentence"), "{card}");
         // In another dtype, the weights are the same numbers, and the network trains and is saved as any other.
         let wider = stated.clone().with_precision(Precision::F32);
         let plain = AsymmetricEncoder::open(&target, &wider, &stated, &cpu()).unwrap();

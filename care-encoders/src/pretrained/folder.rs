@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::checkpoint::{Checkpoint, SINGLE};
 use super::options::EncoderOptions;
+use super::pair::MANIFEST;
 use super::weights::{fill_encoder, write_weights};
 use crate::decoder::DecoderFamily;
 use crate::device::{Precision, is_cpu};
@@ -125,13 +126,23 @@ pub(crate) fn require_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
+    let place = folder.display();
     let message = match former_content(folder) {
         Some(old) => {
-            format!("{0} is missing, its former content is in {1}: rename that to {0}", folder.display(), old.display())
+            format!("{place} is missing, its former content is in {}: rename that to {place}", old.display())
         }
-        None => format!("{}: no such model folder", folder.display()),
+        None if is_shared_document(folder) => {
+            format!("{place}: no such model folder: both towers of this pair are one network; name the pair instead")
+        }
+        None => format!("{place}: no such model folder"),
     };
     Err(Error::new(ErrorKind::Io, message))
+}
+
+/// Whether a folder would hold the document tower's network in a pair that has one network for both towers.
+fn is_shared_document(folder: &Path) -> bool {
+    let manifest = || read_json::<Value>(&folder.with_file_name(MANIFEST));
+    folder.ends_with("document_0_Transformer") && manifest().is_ok_and(|it| it["shared_transformer"] == true)
 }
 
 pub(crate) fn create_folder(folder: &Path) -> Result<()> {
