@@ -323,7 +323,7 @@ fn int8_is_for_inference_and_has_vectors_of_its_own() {
         assert_eq!(stored.query().summary().precision.value, Precision::Int8);
         assert_eq!(stored.query().summary().precision.source.to_string(), "model.safetensors");
         // The card offers only programs that read it.
-        let card = fs::read_to_string(target.join("README.md")).unwrap();
+        let card = stored.card_head();
         let lines = card.lines().filter(|line| line.ends_with(", weights in int8"));
         assert_eq!(lines.map(|line| line.starts_with("- queries: ")).collect::<Vec<_>>(), [true], "{card}");
         assert!(card.contains("care convert --precision f32") && !card.contains("sentence"), "{card}");
