@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::checkpoint::{Checkpoint, SINGLE};
 use super::options::EncoderOptions;
-use super::pair::MANIFEST;
 use super::weights::{fill_encoder, write_weights};
 use crate::decoder::DecoderFamily;
 use crate::device::{Precision, is_cpu};
@@ -21,6 +20,8 @@ use crate::registry::{AnyEncoder, Architecture, EncoderConfig};
 use crate::settings::parse_fields;
 
 pub(crate) const CONFIG: &str = "config.json";
+/// The file that specifies the towers of a pair.
+pub(crate) const MANIFEST: &str = "care.json";
 
 /// Decoders with more weights than this may overflow f16 in their hidden states.
 const LARGEST_F16_DECODER: f64 = 1e9;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use care_core::{Error, ErrorKind, Result, Role, Text};
 
-use super::folder::require_folder;
+use super::folder::{MANIFEST, require_folder};
 use super::options::EncoderOptions;
-use super::pair::{self, MANIFEST};
+use super::pair;
 use super::recipe::{PairRecipe, hugging_face};
 use super::sentence_transformers::{self, MODULES, transformer_folder};
 use crate::registry::AnyEncoder;

@@ -9,7 +9,7 @@ use care_core::{Error, ErrorKind, Result, Role, Text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::folder::{read_json, write_json};
+use super::folder::{MANIFEST, read_json, write_json};
 use super::recipe::{PairRecipe, Recipe};
 use super::sentence_transformers::{
     ROUTER_FILES, is_module_folder, projection_folder, transformer_folder, write_route, write_router,
@@ -20,8 +20,6 @@ use crate::registry::AnyEncoder;
 use crate::summary::{Source, Sources};
 use crate::tower::{DocumentTower, QueryTower, Tower};
 
-/// The file that specifies the towers of a pair.
-pub(crate) const MANIFEST: &str = "care.json";
 /// The model card.
 const CARD: &str = "README.md";
 /// Version of the manifest; raised if readers of the older version could misread the newer one.
