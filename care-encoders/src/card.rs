@@ -12,9 +12,10 @@ pub(crate) fn card_head(query: &QueryTower<AnyEncoder>, document: &DocumentTower
     let similarity = if unit_length { "dot product of vectors of length 1, the cosine" } else { "dot product" };
     let quantized = query.network().encoder().is_quantized() || document.network().encoder().is_quantized();
     let (library, python) = match quantized {
-        true => {
-            ("tags:\n", "Other programs refuse weights in int8: `care convert --precision f32` makes floats of them.\n")
-        }
+        true => (
+            "tags:\n",
+            "Other programs refuse quantized weights: `care convert --precision f32` makes floats of them.\n",
+        ),
         false => (
             "library_name: sentence-transformers\ntags:\n- sentence-transformers\n",
             "```python\n\
@@ -50,8 +51,8 @@ fn tower<T: Text>(tower: &Tower<T, AnyEncoder>) -> String {
         "" => line += ", no instruction",
         template => line += &format!(", instruction `{template:?}`"),
     }
-    if tower.network().encoder().is_quantized() {
-        line += ", weights in int8";
+    if let Some(form) = tower.network().encoder().quantization() {
+        line += &format!(", weights in {}", form.precision().as_str());
     }
     line + "\n"
 }

@@ -93,7 +93,7 @@ fn a_document_tower_that_no_stage_trains_may_be_int8_and_is_saved_so() {
     prepare(folder);
     let stages = format!(
         "{ALIGN}[[stage]]\nkind = \"joint-finetuning\"\ndata = [\"train.jsonl\"]\nbatch_size = 4\ngroup_size = 2\n\
-         learning_rate = 1e-3\ndocument = {{ train = \"frozen\" }}\nmax_steps = 4\n"
+         learning_rate = 1e-3\ndocument = {{ train = \"frozen\" }}\n"
     );
     let configured = |name: &str, precision: &str, head: &str| {
         let path = folder.join(format!("{name}.toml"));
