@@ -203,7 +203,8 @@ fn graphs_are_built_searched_and_their_loss_is_told() {
     let bert = tiny("bert");
     let info = || place.care("index info --index idx").1;
     assert!(!info().contains("approximate"));
-    let none = "the index idx has no graphs for an approximate search: build them with `IndexWriter::build_graphs`";
+    let none = "the index idx has no graphs for an approximate search: build them with `care index approximate` or \
+                `IndexWriter::build_graphs`";
     place.fails(&format!("index search --model {bert} --index idx --approximate --query x"), none);
     let (status, stdout, stderr) = place.care(&format!("index approximate --model {bert} --index idx --json"));
     let built: Value = serde_json::from_str(&stdout).unwrap();

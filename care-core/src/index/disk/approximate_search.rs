@@ -101,11 +101,10 @@ impl DiskIndex {
     /// The `k` best documents of each query as far as graphs find them; segments without a graph are searched exactly.
     pub(super) fn search_approximately(&self, queries: &[f32], options: &SearchOptions) -> Result<Vec<Vec<Hit>>> {
         let Some(approximation) = self.approximation() else {
-            let (folder, message) = (self.folder.display(), "build them with `IndexWriter::build_graphs`");
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("the index {folder} has no graphs for an approximate search: {message}"),
-            ));
+            let (folder, build) = (self.folder.display(), "`care index approximate` or `IndexWriter::build_graphs`");
+            let message =
+                format!("the index {folder} has no graphs for an approximate search: build them with {build}");
+            return Err(Error::new(ErrorKind::Config, message));
         };
         let expansion = options.expansion.unwrap_or(approximation.options.expansion).max(options.k);
         if !(1..=EXPANSION).contains(&expansion) {
