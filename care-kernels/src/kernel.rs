@@ -28,6 +28,19 @@ pub(crate) trait Kernel: Simd {
     /// The same for weights from -127 to 127: the sum of two such products fits into 16 bits.
     fn add_wide_products(self, sums: Self::i32s, values: [Self::u32s; 2], weights: [Self::i32s; 2]) -> Self::i32s;
 
+    /// Adds to each lane of `sums` the products of the two signed numbers of 16 bits in it, of which -32768 is none.
+    #[inline(always)]
+    fn add_word_products(self, sums: Self::i32s, a: Self::u32s, b: Self::i32s) -> Self::i32s {
+        let mut sums = [sums];
+        let (a, b) = ([a], [b]);
+        let words = pulp::bytemuck::cast_slice::<Self::u32s, [i16; 2]>(&a).iter();
+        let words = words.zip(pulp::bytemuck::cast_slice::<Self::i32s, [i16; 2]>(&b));
+        for (sum, (a, b)) in pulp::bytemuck::cast_slice_mut::<Self::i32s, i32>(&mut sums).iter_mut().zip(words) {
+            *sum += i32::from(a[0]) * i32::from(b[0]) + i32::from(a[1]) * i32::from(b[1]);
+        }
+        sums[0]
+    }
+
     /// Converts integers to floats.
     fn numbers(self, whole: Self::i32s) -> Self::f32s;
 
@@ -162,6 +175,12 @@ impl Kernel for pulp::x86::V3 {
     }
 
     #[inline(always)]
+    fn add_word_products(self, sums: Self::i32s, a: Self::u32s, b: Self::i32s) -> Self::i32s {
+        let products = self.avx2._mm256_madd_epi16(pulp::cast(a), pulp::cast(b));
+        pulp::cast(self.avx2._mm256_add_epi32(pulp::cast(sums), products))
+    }
+
+    #[inline(always)]
     fn numbers(self, whole: Self::i32s) -> Self::f32s {
         pulp::cast(self.avx._mm256_cvtepi32_ps(pulp::cast(whole)))
     }
@@ -213,6 +232,12 @@ impl Kernel for pulp::x86::V4 {
         let first = self.avx512bw._mm512_madd_epi16(first, ones);
         let sums = self.avx512f._mm512_add_epi32(pulp::cast(sums), first);
         pulp::cast(self.avx512f._mm512_add_epi32(sums, self.avx512bw._mm512_madd_epi16(second, ones)))
+    }
+
+    #[inline(always)]
+    fn add_word_products(self, sums: Self::i32s, a: Self::u32s, b: Self::i32s) -> Self::i32s {
+        let products = self.avx512bw._mm512_madd_epi16(pulp::cast(a), pulp::cast(b));
+        pulp::cast(self.avx512f._mm512_add_epi32(pulp::cast(sums), products))
     }
 
     #[inline(always)]

@@ -3,17 +3,12 @@
 use super::check;
 use crate::f32_matrix::with_rows;
 use crate::instructions::InstructionSet;
-use crate::kernel::{Bytes, Kernel, WithBytes};
+use crate::kernel::{Bytes, Kernel, Narrow, WithBytes};
 
-/// Rows per tile, and queries per tile where bytes are multiplied.
+/// Rows per tile.
 const TILE: usize = 4;
-/// Rows that stay in L1 while all queries pass: whole tiles.
-const BLOCK: usize = 4 * TILE;
 /// Largest number of dimensions: a sum of so many products of 255 and 127 fits into 32 bits.
 const MOST_DIM: usize = 1 << 16;
-/// What the instruction set of bytes wants unsigned is the row's number plus this.
-const OFFSET: i32 = 128;
-
 /// The dot product of each query with each row, exact. On processors with AVX-512 VNNI, bytes are multiplied as they are;
 /// elsewhere in 16 bits.
 ///
@@ -43,39 +38,120 @@ impl WithBytes for ByteProducts<'_> {
     #[inline(always)]
     fn with_bytes<S: Kernel, B: Bytes<S>>(self, simd: S, bytes: B) {
         // Elsewhere, unsigned bytes of eight bits are none that can be multiplied.
-        if B::STEPS >= 255.0 { self.in_bytes(simd, bytes) } else { self.in_words() }
+        if B::STEPS >= 255.0 { self.in_lanes(simd, Quads(bytes)) } else { self.in_lanes(simd, Pairs) }
+    }
+}
+
+/// How numbers lie in lanes of 32 bits, and how their products are added.
+trait Lanes<S: Kernel>: Copy {
+    /// Numbers per lane.
+    const NUMBERS: usize;
+    /// Queries per tile: as many as let the sums, a part of each query and one of a row fit into registers.
+    const QUERIES: usize;
+    /// What is added to a row's numbers.
+    const OFFSET: i32;
+
+    fn put_row(numbers: &[u8], lanes: &mut [u32]);
+
+    fn put_query(numbers: &[i8], lanes: &mut [i32]);
+
+    /// Adds to each lane of `sums` the products of its numbers.
+    fn add_products(self, simd: S, sums: S::i32s, row: [S::u32s; 2], query: [S::i32s; 2]) -> S::i32s;
+
+    /// The sum of the lanes of each of four vectors.
+    fn totals(self, sums: [S::i32s; TILE]) -> [i32; TILE];
+}
+
+/// Four bytes per lane, those of rows unsigned.
+#[derive(Clone, Copy)]
+struct Quads<B>(B);
+
+impl<S: Kernel, B: Bytes<S>> Lanes<S> for Quads<B> {
+    const NUMBERS: usize = 4;
+    const QUERIES: usize = 4;
+    const OFFSET: i32 = 128;
+
+    #[inline(always)]
+    fn put_row(numbers: &[u8], lanes: &mut [u32]) {
+        for (to, from) in pulp::bytemuck::cast_slice_mut::<u32, u8>(lanes).iter_mut().zip(numbers) {
+            *to = from ^ 0x80;
+        }
+    }
+
+    #[inline(always)]
+    fn put_query(numbers: &[i8], lanes: &mut [i32]) {
+        pulp::bytemuck::cast_slice_mut::<i32, i8>(lanes)[..numbers.len()].copy_from_slice(numbers);
+    }
+
+    #[inline(always)]
+    fn add_products(self, simd: S, sums: S::i32s, row: [S::u32s; 2], query: [S::i32s; 2]) -> S::i32s {
+        self.0.add_products(simd, sums, row, query)
+    }
+
+    #[inline(always)]
+    fn totals(self, sums: [S::i32s; TILE]) -> [i32; TILE] {
+        self.0.totals(sums)
+    }
+}
+
+/// Two words of 16 bits per lane.
+#[derive(Clone, Copy)]
+struct Pairs;
+
+impl<S: Kernel> Lanes<S> for Pairs {
+    const NUMBERS: usize = 2;
+    const QUERIES: usize = if S::REGISTER_COUNT >= 32 { 4 } else { 2 };
+    const OFFSET: i32 = 0;
+
+    #[inline(always)]
+    fn put_row(numbers: &[u8], lanes: &mut [u32]) {
+        for (to, from) in pulp::bytemuck::cast_slice_mut::<u32, i16>(lanes).iter_mut().zip(numbers) {
+            *to = i16::from(*from as i8);
+        }
+    }
+
+    #[inline(always)]
+    fn put_query(numbers: &[i8], lanes: &mut [i32]) {
+        for (to, from) in pulp::bytemuck::cast_slice_mut::<i32, i16>(lanes).iter_mut().zip(numbers) {
+            *to = i16::from(*from);
+        }
+    }
+
+    #[inline(always)]
+    fn add_products(self, simd: S, sums: S::i32s, row: [S::u32s; 2], query: [S::i32s; 2]) -> S::i32s {
+        simd.add_word_products(simd.add_word_products(sums, row[0], query[0]), row[1], query[1])
+    }
+
+    #[inline(always)]
+    fn totals(self, sums: [S::i32s; TILE]) -> [i32; TILE] {
+        <Narrow as Bytes<S>>::totals(Narrow, sums)
     }
 }
 
 impl ByteProducts<'_> {
     #[inline(always)]
-    fn in_bytes<S: Kernel, B: Bytes<S>>(self, simd: S, bytes: B) {
+    fn in_lanes<S: Kernel, L: Lanes<S>>(self, simd: S, lanes_of: L) {
         let Self { queries, dim, rows, row_bytes, products } = self;
-        let n = rows.len() / row_bytes;
-        // 32-bit lanes of a row, whole pairs of vectors.
-        let lanes = dim.div_ceil(4).next_multiple_of(2 * S::F32_LANES);
-        let padded = |numbers: &[i8], to: &mut [i32]| {
-            pulp::bytemuck::cast_slice_mut::<i32, i8>(to)[..dim].copy_from_slice(numbers);
-        };
-        let count = queries.len() / dim;
-        let mut weights = vec![0i32; count.next_multiple_of(TILE) * lanes];
-        queries.chunks_exact(dim).zip(weights.chunks_exact_mut(lanes)).for_each(|(query, to)| padded(query, to));
-        let offsets: Vec<i32> =
-            queries.chunks_exact(dim).map(|query| OFFSET * query.iter().map(|x| i32::from(*x)).sum::<i32>()).collect();
-        let mut values = vec![0u32; BLOCK * lanes];
-        for (block, rows) in rows.chunks(BLOCK * row_bytes).enumerate() {
-            for (row, to) in rows.chunks_exact(row_bytes).zip(values.chunks_exact_mut(lanes)) {
-                let to = &mut pulp::bytemuck::cast_slice_mut::<u32, u8>(to)[..dim];
-                for (to, from) in to.iter_mut().zip(&row[row_bytes - dim..]) {
-                    *to = from ^ 0x80;
-                }
+        let (n, count) = (rows.len() / row_bytes, queries.len() / dim);
+        // 32-bit lanes of a vector, whole pairs of registers.
+        let lanes = dim.div_ceil(L::NUMBERS).next_multiple_of(2 * S::F32_LANES);
+        let mut query_lanes = vec![0i32; count.next_multiple_of(L::QUERIES) * lanes];
+        for (query, to) in queries.chunks_exact(dim).zip(query_lanes.chunks_exact_mut(lanes)) {
+            L::put_query(query, to);
+        }
+        let offset = |query: &[i8]| L::OFFSET * query.iter().map(|x| i32::from(*x)).sum::<i32>();
+        let offsets: Vec<i32> = queries.chunks_exact(dim).map(offset).collect();
+        // Rows that stay in L1 while all queries pass: whole tiles.
+        let block = L::NUMBERS * TILE;
+        let mut row_lanes = vec![0u32; block * lanes];
+        for (start, rows) in (0..n).step_by(block).zip(rows.chunks(block * row_bytes)) {
+            for (row, to) in rows.chunks_exact(row_bytes).zip(row_lanes.chunks_exact_mut(lanes)) {
+                L::put_row(&row[row_bytes - dim..], to);
             }
-            let tiles = (rows.len() / row_bytes).div_ceil(TILE);
-            for (first, weights) in (0..count).step_by(TILE).zip(weights.chunks_exact(TILE * lanes)) {
-                for (tile, values) in values.chunks_exact(TILE * lanes).take(tiles).enumerate() {
-                    let start = block * BLOCK + tile * TILE;
-                    with_rows!(TILE.min(count - first), TILE, Q => {
-                        let sums = tile_of_bytes::<S, B, Q>(simd, bytes, weights, values, lanes);
+            for (first, queries) in (0..count).step_by(L::QUERIES).zip(query_lanes.chunks_exact(L::QUERIES * lanes)) {
+                for (start, rows) in (start..n).step_by(TILE).zip(row_lanes.chunks_exact(TILE * lanes)) {
+                    with_rows!(L::QUERIES.min(count - first), L::QUERIES, Q => {
+                        let sums = tile::<S, L, Q>(simd, lanes_of, queries, rows, lanes);
                         for ((q, sums), offset) in (first..).zip(sums).zip(&offsets[first..]) {
                             let to = &mut products[q * n + start..(q + 1) * n];
                             to.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum - offset);
@@ -85,83 +161,42 @@ impl ByteProducts<'_> {
             }
         }
     }
-
-    /// The same by 16-bit numbers, as compilers multiply and add them in pairs.
-    #[inline(always)]
-    fn in_words(self) {
-        let Self { queries, dim, rows, row_bytes, products } = self;
-        let n = rows.len() / row_bytes;
-        let queries: Vec<i16> = queries.iter().map(|x| i16::from(*x)).collect();
-        let mut words = vec![0i16; TILE * dim];
-        for (tile, rows) in rows.chunks(TILE * row_bytes).enumerate() {
-            for (row, to) in rows.chunks_exact(row_bytes).zip(words.chunks_exact_mut(dim)) {
-                for (to, from) in to.iter_mut().zip(&row[row_bytes - dim..]) {
-                    *to = i16::from(*from as i8);
-                }
-            }
-            for (query, products) in queries.chunks_exact(dim).zip(products.chunks_exact_mut(n)) {
-                let sums = tile_of_words(&words, query);
-                for (to, sum) in products.iter_mut().skip(tile * TILE).zip(sums) {
-                    *to = sum;
-                }
-            }
-        }
-    }
 }
 
 #[inline(always)]
-fn tile_of_bytes<S: Kernel, B: Bytes<S>, const Q: usize>(
+fn tile<S: Kernel, L: Lanes<S>, const Q: usize>(
     simd: S,
-    bytes: B,
-    weights: &[i32],
-    values: &[u32],
+    lanes_of: L,
+    queries: &[i32],
+    rows: &[u32],
     lanes: usize,
 ) -> [[i32; TILE]; Q] {
     let steps = lanes / S::F32_LANES;
-    let (mut weight_parts, mut value_parts) = ([&[] as &[S::i32s]; Q], [&[] as &[S::u32s]; TILE]);
+    let (mut query_parts, mut row_parts) = ([&[] as &[S::i32s]; Q], [&[] as &[S::u32s]; TILE]);
     for q in 0..Q {
-        weight_parts[q] = &S::as_simd_i32s(&weights[q * lanes..][..lanes]).0[..steps];
+        query_parts[q] = &S::as_simd_i32s(&queries[q * lanes..][..lanes]).0[..steps];
     }
     for r in 0..TILE {
-        value_parts[r] = &S::as_simd_u32s(&values[r * lanes..][..lanes]).0[..steps];
+        row_parts[r] = &S::as_simd_u32s(&rows[r * lanes..][..lanes]).0[..steps];
     }
     let mut sums = [[simd.splat_i32s(0); TILE]; Q];
     for at in (0..steps / 2).map(|pair| 2 * pair) {
-        let mut values = [[simd.splat_u32s(0); 2]; TILE];
-        for r in 0..TILE {
-            values[r] = [value_parts[r][at], value_parts[r][at + 1]];
-        }
+        let mut queries = [[simd.splat_i32s(0); 2]; Q];
         for q in 0..Q {
-            let weights = [weight_parts[q][at], weight_parts[q][at + 1]];
-            for r in 0..TILE {
-                sums[q][r] = bytes.add_products(simd, sums[q][r], values[r], weights);
+            queries[q] = [query_parts[q][at], query_parts[q][at + 1]];
+        }
+        for r in 0..TILE {
+            let row = [row_parts[r][at], row_parts[r][at + 1]];
+            for q in 0..Q {
+                sums[q][r] = lanes_of.add_products(simd, sums[q][r], row, queries[q]);
             }
         }
     }
     let mut totals = [[0; TILE]; Q];
     for q in 0..Q {
-        totals[q] = bytes.totals(sums[q]);
+        totals[q] = lanes_of.totals(sums[q]);
     }
     totals
-}
-
-/// The dot products of the rows of a tile `[TILE, dim]` with a query `[dim]`. Written such that compilers see `pmaddwd`.
-#[inline(always)]
-fn tile_of_words(tile: &[i16], query: &[i16]) -> [i32; TILE] {
-    let dim = query.len();
-    let (a, tile) = tile.split_at(dim);
-    let (b, tile) = tile.split_at(dim);
-    let (c, d) = tile.split_at(dim);
-    let d = &d[..dim];
-    let mut sums = [0; TILE];
-    for at in 0..dim {
-        let value = i32::from(query[at]);
-        sums[0] += i32::from(a[at]) * value;
-        sums[1] += i32::from(b[at]) * value;
-        sums[2] += i32::from(c[at]) * value;
-        sums[3] += i32::from(d[at]) * value;
-    }
-    sums
 }
 
 #[cfg(test)]

@@ -33,9 +33,9 @@ struct DotProducts<'a> {
     scores: &'a mut [f32],
 }
 
-/// Queries per tile: as many as let the sums, a part of a query and the rows fit into registers.
+/// Queries per tile: as many as let the sums, a part of each query and one of a row fit into registers.
 const fn tile_queries<S: Simd>() -> usize {
-    if S::REGISTER_COUNT >= 32 { MOST_QUERIES } else { 2 }
+    if S::REGISTER_COUNT >= 32 { MOST_QUERIES } else { 3 }
 }
 
 impl WithKernel for DotProducts<'_> {
@@ -104,10 +104,12 @@ fn tile<S: Kernel, const Q: usize, const R: usize>(
     }
     let mut sums = [[simd.splat_f32s(0.0); R]; Q];
     for at in 0..steps {
-        for q in 0..Q {
-            let query = query_parts[q].0[at];
-            for r in 0..R {
-                sums[q][r] = simd.add_product(query, row_parts[r].0[at], sums[q][r]);
+        // A part of each query stays in a register, of one row at a time.
+        let queries: [S::f32s; Q] = core::array::from_fn(|q| query_parts[q].0[at]);
+        for r in 0..R {
+            let row = row_parts[r].0[at];
+            for q in 0..Q {
+                sums[q][r] = simd.add_product(queries[q], row, sums[q][r]);
             }
         }
     }
