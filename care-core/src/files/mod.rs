@@ -144,6 +144,35 @@ pub fn open_input(path: impl AsRef<Path>) -> Result<File> {
     }
 }
 
+/// Reads bytes from an offset. On Windows the file's cursor is behind them afterwards, elsewhere it stays where it was.
+///
+/// # Errors
+/// If the file has fewer bytes or cannot be read.
+pub fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    read_at(file, bytes, offset)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                bytes = &mut bytes[read..];
+                offset += read as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
 /// [`open_file`] with the purpose that its errors name.
 fn open_to(purpose: &str, path: &Path) -> Result<File> {
     let failed = |e| Error::io(purpose, path, e);

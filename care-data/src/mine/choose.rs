@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use foldhash::fast::RandomState;
+
 use super::documents::Key;
 use super::rules::{Bounds, RankCount, Reason, Rules, Sample};
 
@@ -31,12 +33,15 @@ pub struct Negative {
     pub source: Option<usize>,
 }
 
+/// Normalised texts.
+pub(super) type Keys = HashSet<Key, RandomState>;
+
 /// Number of results by the reason why they are no negatives.
 pub(super) type Drops = BTreeMap<Reason, usize>;
 
 /// The results of a ranking that may be negatives, in their order.
 pub(super) fn sift(rules: &Rules, bounds: &Bounds, ranking: &[Ranked], drops: &mut Drops) -> Vec<Ranked> {
-    let (mut left, mut texts) = (Vec::new(), HashSet::new());
+    let (mut left, mut texts) = (Vec::new(), Keys::default());
     let mut drop = |reason| *drops.entry(reason).or_default() += 1;
     let in_range = |rank: usize| (rules.ranks.skip..rules.ranks.through).contains(&rank);
     for (rank, &result) in ranking.iter().enumerate() {
@@ -64,13 +69,7 @@ pub(super) fn sift(rules: &Rules, bounds: &Bounds, ranking: &[Ranked], drops: &m
 }
 
 /// Takes `count` of the results whose texts are not taken yet, in their order, and notes their texts.
-pub(super) fn take(
-    sample: Sample,
-    count: usize,
-    left: &[Ranked],
-    source: usize,
-    taken: &mut HashSet<Key>,
-) -> Vec<Negative> {
+pub(super) fn take(sample: Sample, count: usize, left: &[Ranked], source: usize, taken: &mut Keys) -> Vec<Negative> {
     let mut free: Vec<(usize, &Ranked)> =
         left.iter().enumerate().filter(|(_, result)| !taken.contains(&result.key)).collect();
     if let Sample::Random { .. } = sample {

@@ -1,6 +1,5 @@
 //! Mines negatives, one group of queries after the other.
 
-use std::collections::HashSet;
 use std::mem;
 
 use care_core::index::Hit;
@@ -8,7 +7,7 @@ use care_core::{Error, ErrorKind, Result, Text};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::choose::{Drops, Negative, Ranked, priority, sift, take};
+use super::choose::{Drops, Keys, Negative, Ranked, priority, sift, take};
 use super::documents::Documents;
 use super::fuse::reciprocal_rank;
 use super::guard::Guard;
@@ -100,20 +99,25 @@ pub fn mine(
         }
         Ok(())
     };
-    let (mut passed, mut mined) = (0, Vec::new());
-    while passed + mined.len() < queries.len() {
-        let start = passed + mined.len();
+    let group = |start: usize| {
+        if start == queries.len() {
+            return Ok(None);
+        }
         let end = queries.len().min(start.saturating_add(size));
         let group = (start..end).map(|number| queries.get(number)).collect::<Result<Vec<_>>>()?;
         let answers = sources.iter().map(|source| source.ask(&group)).collect::<Result<Vec<_>>>()?;
-        // The group before is passed on while this one is searched.
+        Ok::<_, Error>(Some((start, group, answers)))
+    };
+    let (mut passed, mut mined, mut next) = (0, Vec::new(), group(0)?);
+    while let Some((start, asked, answers)) = next {
+        // While a group is searched, the one before is passed on, and the one after is read and encoded.
         let mut chosen = Ok(Vec::new());
-        rayon::in_place_scope(|scope| {
-            scope.spawn(|_| chosen = work.choose(start, &group, &answers));
-            pass(passed, mem::take(&mut mined))
+        next = rayon::in_place_scope(|scope| {
+            scope.spawn(|_| chosen = work.choose(start, &asked, &answers));
+            pass(passed, mem::take(&mut mined))?;
+            group(start + asked.len())
         })?;
-        drop(answers);
-        (passed, mined) = (start, group.into_iter().zip(chosen?).collect());
+        (passed, mined) = (start, asked.into_iter().zip(chosen?).collect());
     }
     pass(passed, mined)?;
     tally.finish(queries.len())
@@ -180,7 +184,7 @@ impl One<'_> {
         let left: Vec<Vec<Ranked>> =
             ranked.iter().zip(&mut drops).map(|(ranking, drops)| sift(rules, &bounds, ranking, drops)).collect();
 
-        let mut taken = HashSet::new();
+        let mut taken = Keys::default();
         let mut negatives = Vec::with_capacity(rules.negatives);
         if let (Mix::Quotas(quotas), true) = (&self.plan.mix, left.len() > 1) {
             for (source, (left, &quota)) in left.iter().zip(quotas).enumerate() {
@@ -236,7 +240,7 @@ impl One<'_> {
     }
 
     /// Adds random documents of the corpus until there are enough, or until most draws hit nothing new.
-    fn fill(&self, seed: u64, negatives: &mut Vec<Negative>, taken: &mut HashSet<u128>) -> Result<()> {
+    fn fill(&self, seed: u64, negatives: &mut Vec<Negative>, taken: &mut Keys) -> Result<()> {
         let missing = self.plan.rules.negatives - negatives.len();
         let (seed, corpus) = (seed_of(seed, self.query), self.documents.corpus());
         let mut drawn = Vec::with_capacity(missing);

@@ -1,6 +1,5 @@
 //! Where candidates come from.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use care_core::index::{FlatIndex, Hit, VectorFormat};
@@ -22,7 +21,7 @@ pub trait Source: Sync {
     ///
     /// # Errors
     /// If the queries cannot be encoded.
-    fn ask<'a>(&'a self, queries: &'a [MiningQuery]) -> Result<Box<dyn Answers + 'a>>;
+    fn ask(&self, queries: &[MiningQuery]) -> Result<Box<dyn Answers + '_>>;
 }
 
 /// What a [`Source`] answers to a group of queries.
@@ -111,7 +110,7 @@ impl Source for VectorSource<'_> {
         &self.name
     }
 
-    fn ask<'a>(&'a self, queries: &'a [MiningQuery]) -> Result<Box<dyn Answers + 'a>> {
+    fn ask(&self, queries: &[MiningQuery]) -> Result<Box<dyn Answers + '_>> {
         let texts: Vec<Query> = queries.iter().map(|query| query.query.clone()).collect();
         let vectors = self.embedder.embed_queries(&texts);
         let vectors = checked("query of the group", 0, &texts, vectors, self.embedder.embedding_dim())?;
@@ -166,14 +165,15 @@ impl Source for Bm25Source<'_> {
         "bm25"
     }
 
-    fn ask<'a>(&'a self, queries: &'a [MiningQuery]) -> Result<Box<dyn Answers + 'a>> {
-        Ok(Box::new(Words { source: self, texts: queries.iter().map(|query| query.query.content()).collect() }))
+    fn ask(&self, queries: &[MiningQuery]) -> Result<Box<dyn Answers + '_>> {
+        let texts = queries.iter().map(|query| query.query.content().into_owned()).collect();
+        Ok(Box::new(Words { source: self, texts }))
     }
 }
 
 struct Words<'a> {
     source: &'a Bm25Source<'a>,
-    texts: Vec<Cow<'a, str>>,
+    texts: Vec<String>,
 }
 
 impl Answers for Words<'_> {
@@ -215,7 +215,7 @@ impl Source for RunSource {
         &self.name
     }
 
-    fn ask<'a>(&'a self, queries: &'a [MiningQuery]) -> Result<Box<dyn Answers + 'a>> {
+    fn ask(&self, queries: &[MiningQuery]) -> Result<Box<dyn Answers + '_>> {
         let of = |query: &MiningQuery| self.rankings.get(&query.id).map(Vec::as_slice).unwrap_or_default();
         Ok(Box::new(Ranked(queries.iter().map(of).collect())))
     }

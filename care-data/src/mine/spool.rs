@@ -1,10 +1,11 @@
 //! Texts in a temporary file, read again by number.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use care_core::files::read_exact_at;
 use care_core::{Error, Result};
 
 /// Records of strings in a nameless file, of which only the offsets are in memory: 8 bytes per record. The file is gone
@@ -42,9 +43,11 @@ impl Spool {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
         let mut bytes = vec![0; (self.ends[number] - start) as usize];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.get_mut().read_exact(&mut bytes));
-        // Appending goes on where it was.
-        let read = read.and_then(|()| file.seek(SeekFrom::End(0)));
+        let mut read = file.flush().and_then(|()| read_exact_at(file.get_ref(), &mut bytes, start));
+        if cfg!(windows) {
+            // Appending goes on where it was.
+            read = read.and_then(|()| file.seek(SeekFrom::End(0)).map(drop));
+        }
         drop(file);
         read.map_err(|e| Error::io("read a temporary file in", &self.folder, e))?;
         let mut rest = bytes.as_slice();

@@ -13,7 +13,7 @@ use flate2::Crc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files::open_file;
+use crate::files::{open_file, read_exact_at};
 
 /// Bytes of content per checksum.
 const BLOCK: usize = 16 << 10;
@@ -224,27 +224,6 @@ impl CheckedFile {
     fn read(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
         read_exact_at(&self.file, bytes, offset).map_err(|e| Error::io("read", &self.path, e))
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => {
-                bytes = &mut bytes[read..];
-                offset += read as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
