@@ -105,7 +105,10 @@ fn tile<S: Kernel, const Q: usize, const R: usize>(
     let mut sums = [[simd.splat_f32s(0.0); R]; Q];
     for at in 0..steps {
         // A part of each query stays in a register, of one row at a time.
-        let queries: [S::f32s; Q] = core::array::from_fn(|q| query_parts[q].0[at]);
+        let mut queries = [simd.splat_f32s(0.0); Q];
+        for q in 0..Q {
+            queries[q] = query_parts[q].0[at];
+        }
         for r in 0..R {
             let row = row_parts[r].0[at];
             for q in 0..Q {
